@@ -1,0 +1,31 @@
+# Each target builds what it needs. `make run`, `make test`, `make lint`, `make bench`.
+PYTHON ?= python3
+BIN := .venv/bin
+# Any torch that pyproject.toml admits will do; this build has no CUDA libraries where such a build is at hand.
+TORCH ?= torch==2.13.0
+
+.PHONY: run test lint bench clean
+
+.venv/.installed: pyproject.toml
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q $(TORCH)
+	$(BIN)/pip install -q -e '.[dev]'
+	touch $@
+
+run: .venv/.installed
+	$(BIN)/python -m search.run phase3
+
+test: .venv/.installed
+	$(BIN)/python -m pytest
+
+lint: .venv/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/.installed
+	$(BIN)/python benchmarks/orchestration.py
+
+clean:
+	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,270 @@
+"""What one training is made of: frozen, keyword-only dataclasses that fail when they are built.
+
+A `Recipe` joins the three parts that a search varies. Its flat form (`{"model.width": 32, ...}`) is what travels
+through a study, a table (`config.model.width`) and the `--set KEY=VALUE` flag.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+MODALITIES: tuple[str, ...] = ("visual", "text", "metadata")
+
+Flat = dict[str, Any]
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which dataset, and how its batches are cut."""
+
+    source: str = "clipart"
+    """`clipart`, `planted`, `planted:PRESET`, or a folder (path or URI) of the three tables."""
+    cache: str | None = None
+    """Folder of the memory-mapped arrays; None: the user's cache folder."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """One fusion ranker. The defaults are the roadmap's V2 (8 heads, 4 layers) at a laptop's width."""
+
+    variant: str = "cross_attention"
+    """A key of `fusion_models.models.VARIANTS`."""
+    width: int = 32
+    heads: int = 8
+    layers: int = 4
+    dropout: float = 0.1
+    token_dropout: float = 0.0
+    """Of the elements of every modality's tokens, before they are fused; `dropout` acts inside the fusion."""
+    visual_tokens: int = 1
+    text_tokens: int = 1
+    metadata_tokens: int = 1
+    standardise: bool = True
+    """Scale each feature by the training split's mean and deviation, inside the model."""
+    scale: Literal["block", "feature"] = "block"
+    """What shares one deviation: an embedding's features all together, which keeps its geometry, or each by itself.
+
+    Metadata's features are separate quantities and are always scaled one by one.
+    """
+    v1_in_context: bool = False
+    """V1's score joins the context input (never blanked, never in a share)."""
+    modalities: tuple[str, ...] = MODALITIES
+    """The modalities the ranker is built with; a refit without one leaves it out here."""
+    bottleneck_tokens: int = 2
+    """Attention bottleneck: how many tokens carry what the modalities tell each other."""
+    rank: int = 8
+    """Low-rank tensor fusion: rank of the decomposition."""
+
+    def __post_init__(self) -> None:
+        _require(
+            self.width >= 1 and self.layers >= 1,
+            f"width and layers must be >= 1, got {self.width}, {self.layers}",
+        )
+        _require(
+            self.heads >= 1 and self.width % self.heads == 0,
+            f"model.width must be a multiple of model.heads, got width {self.width}, heads {self.heads}",
+        )
+        for name in ("dropout", "token_dropout"):
+            _require(0.0 <= getattr(self, name) < 1.0, f"model.{name} must be in [0, 1), got {getattr(self, name)}")
+        _require(
+            len(self.modalities) > 0 and tuple(m for m in MODALITIES if m in self.modalities) == self.modalities,
+            f"model.modalities must be a non-empty subset of {MODALITIES}, in that order, got {self.modalities}",
+        )
+        for modality in MODALITIES:
+            _require(
+                self.tokens(modality) >= 1,
+                f"model.{modality}_tokens must be >= 1, got {self.tokens(modality)}",
+            )
+        _require(self.bottleneck_tokens >= 1, f"model.bottleneck_tokens must be >= 1, got {self.bottleneck_tokens}")
+        _require(self.rank >= 1, f"model.rank must be >= 1, got {self.rank}")
+
+    def tokens(self, modality: str) -> int:
+        """How many tokens `modality` is projected to."""
+        return int(getattr(self, f"{modality}_tokens"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossConfig:
+    """total = ranking + Σ weight · term. A weight of 0 builds and computes nothing."""
+
+    ranking: Literal["listnet", "lambdarank", "approx_ndcg", "neural_ndcg", "ranknet"] = "listnet"
+    temperature: float = 1.0
+    """Of the label softmax in ListNet, of the sigmoid or the sort in the smooth nDCG losses."""
+    visual_importance: float = 0.0
+    visual_importance_form: Literal["reliance", "literal", "masking"] = "reliance"
+    reliance_margin: float = 0.1
+    """In units of the ranking loss: how much worse a shuffled image should make it."""
+    variance: float = 0.0
+    """Hinge max(0, 1 - std) on the projected modalities, against collapse."""
+    attention_entropy: float = 0.0
+    attention_entropy_form: Literal["hinge", "literal"] = "hinge"
+    attention_entropy_target: float = 0.95
+    """τ of the hinge, a fraction of ln M."""
+    unimodal: float = 0.0
+    reconstruction: float = 0.0
+    reconstruction_form: Literal["mse", "cosine"] = "mse"
+    """Of the standardised features; thumbnails, where there are any, add 1 - SSIM."""
+    contrastive: float = 0.0
+    adversarial: float = 0.0
+    adversarial_form: Literal["reversal", "literal"] = "reversal"
+    orthogonality: float = 0.0
+    """Weight of the private-against-shared orthogonality, used with the adversarial term."""
+    decorrelation: float = 0.0
+    decorrelation_target: float = 0.9
+    """Within-query correlation with V1 below which the hinge is silent."""
+
+    def __post_init__(self) -> None:
+        for name in LOSS_TERMS:
+            weight = getattr(self, name)
+            _require(weight >= 0.0, f"loss.{name} is a weight and must be >= 0, got {weight}")
+        _require(self.temperature > 0.0, f"loss.temperature must be > 0, got {self.temperature}")
+        for name in ("attention_entropy_target", "decorrelation_target"):
+            value = getattr(self, name)
+            _require(0.0 <= value <= 1.0, f"loss.{name} must be in [0, 1], got {value}")
+        _require(
+            self.orthogonality == 0.0 or self.adversarial > 0.0,
+            "loss.orthogonality keeps the adversarial term's private parts apart: set loss.adversarial too",
+        )
+
+
+LOSS_TERMS: tuple[str, ...] = (
+    "visual_importance",
+    "variance",
+    "attention_entropy",
+    "unimodal",
+    "reconstruction",
+    "contrastive",
+    "adversarial",
+    "orthogonality",
+    "decorrelation",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How long and how fast."""
+
+    epochs: int = 12
+    patience: int = 4
+    """Epochs without a better validation nDCG before the training ends by itself."""
+    batch_queries: int = 32
+    learning_rate: float = 3e-3
+    visual_learning_rate_scale: float = 1.0
+    weight_decay: float = 1e-3
+    warmup: float = 0.1
+    """Fraction of all steps over which the rate rises, before its cosine descent."""
+    gradient_clip: float = 1.0
+    modality_dropout: float = 0.0
+    """Probability that a query's modality is replaced by its learned null token."""
+    gradient_modulation: float = 0.0
+    """OGM-style: strength of the slow-down of the modality that is ahead; 0 is off."""
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    """auto: bfloat16 autocast on a GPU that has it, float32 elsewhere."""
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "patience", "batch_queries"):
+            _require(getattr(self, name) >= 1, f"train.{name} must be >= 1, got {getattr(self, name)}")
+        for name in ("learning_rate", "visual_learning_rate_scale", "gradient_clip"):
+            _require(getattr(self, name) > 0.0, f"train.{name} must be > 0, got {getattr(self, name)}")
+        _require(self.weight_decay >= 0.0, f"train.weight_decay must be >= 0, got {self.weight_decay}")
+        _require(0.0 <= self.warmup < 1.0, f"train.warmup must be in [0, 1), got {self.warmup}")
+        _require(
+            0.0 <= self.modality_dropout < 1.0,
+            f"train.modality_dropout must be in [0, 1), got {self.modality_dropout}",
+        )
+        _require(
+            self.gradient_modulation >= 0.0,
+            f"train.gradient_modulation must be >= 0, got {self.gradient_modulation}",
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that decides one training but its data and its seed."""
+
+    model: ModelConfig = field(default_factory=ModelConfig)
+    loss: LossConfig = field(default_factory=LossConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+
+    def flat(self) -> Flat:
+        """`{"model.width": 32, ...}`: JSON-ready (tuples as `+`-joined text), every key present."""
+        out: Flat = {}
+        for part in ("model", "loss", "train"):
+            for key, value in dataclasses.asdict(getattr(self, part)).items():
+                out[f"{part}.{key}"] = "+".join(value) if isinstance(value, tuple) else value
+        return out
+
+    def updated(self, changes: Mapping[str, Any]) -> Recipe:
+        """A recipe with some flat keys replaced; text is read as the field's type.
+
+        Raises ValueError for an unknown key (naming near ones) or a value that does not fit its type.
+        """
+        parts: dict[str, dict[str, Any]] = {"model": {}, "loss": {}, "train": {}}
+        for key, value in changes.items():
+            part, _, name = key.partition(".")
+            kinds = _field_types(type(getattr(self, part))) if part in parts else {}
+            if name not in kinds:
+                raise ValueError(f"unknown configuration key {key!r}; {_near(key, list(self.flat()))}")
+            parts[part][name] = _read(key, value, kinds[name])
+        return Recipe(**{part: dataclasses.replace(getattr(self, part), **new) for part, new in parts.items()})
+
+    def restricted(self, modalities: tuple[str, ...]) -> Recipe:
+        """The same recipe built with `modalities` alone: terms that need one that is gone, or several, are off."""
+        changes: dict[str, Any] = {"model.modalities": modalities}
+        if "visual" not in modalities:
+            changes |= {"loss.visual_importance": 0.0, "loss.reconstruction": 0.0}
+        if not {"visual", "text"} <= set(modalities):
+            changes["loss.contrastive"] = 0.0
+        if len(modalities) == 1:
+            alone = ("loss.attention_entropy", "loss.unimodal", "loss.adversarial", "loss.orthogonality")
+            changes |= dict.fromkeys((*alone, "train.modality_dropout", "train.gradient_modulation"), 0.0)
+        return self.updated(changes)
+
+    @staticmethod
+    def from_flat(flat: Mapping[str, Any]) -> Recipe:
+        """The recipe of a flat form; keys left out keep their defaults."""
+        return Recipe().updated(flat)
+
+
+def _field_types(cls: type) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _near(key: str, known: list[str]) -> str:
+    import difflib
+
+    close = difflib.get_close_matches(key, known, n=3)
+    return f"did you mean {' or '.join(close)}?" if close else f"known keys: {', '.join(known)}"
+
+
+def _read(key: str, value: Any, kind: Any) -> Any:
+    """`value` as `kind`, from text where need be; ValueError says which key and what was expected."""
+    origin = typing.get_origin(kind)
+    if origin is Literal:
+        allowed = typing.get_args(kind)
+        _require(value in allowed, f"{key} must be one of {', '.join(allowed)}, got {value!r}")
+        return value
+    if origin is tuple:
+        return tuple(value.split("+")) if isinstance(value, str) else tuple(value)
+    if kind is bool:
+        words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
+        if isinstance(value, bool):
+            return value
+        _require(str(value).lower() in words, f"{key} must be true or false, got {value!r}")
+        return words[str(value).lower()]
+    assert kind in (int, float, str), kind
+    try:
+        number = kind(value)
+    except (TypeError, ValueError):
+        raise ValueError(f"{key} must be a {kind.__name__}, got {value!r}") from None
+    _require(kind is not int or float(value) == number, f"{key} must be a whole number, got {value!r}")
+    _require(kind is not float or number == number, f"{key} must not be NaN")
+    return number

@@ -1,0 +1,108 @@
+"""Look at, convert or make a dataset: `python -m fusion_models.data check|convert|planted`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+from rich.table import Table
+
+from fusion_models.data.card import data_card
+from fusion_models.data.convert import convert_flat
+from fusion_models.data.errors import DataError
+from fusion_models.data.planted import write_planted
+from fusion_models.data.planted_config import planted_config
+from fusion_models.data.sources import open_dataset
+from fusion_models.data.tables import refuse_overwriting
+
+
+@dataclass(frozen=True)
+class Check:
+    """Check a dataset at the door and print its card with its doubts."""
+
+    path: tyro.conf.Positional[str]
+    """`clipart`, `planted`, `planted:PRESET`, or a folder (path or URI) of the three tables."""
+    cache: str | None = None
+    """Folder of the memory-mapped arrays; the user's cache folder unless given."""
+
+
+@dataclass(frozen=True)
+class Convert:
+    """Convert a flat Parquet table (one row a query-item pair with its own features) into the three tables."""
+
+    flat: tyro.conf.Positional[str]
+    """The flat table (path or URI); `fusion_models/data/convert.py` lists its columns."""
+    out: tyro.conf.Positional[str]
+    """A folder for the three tables."""
+
+
+@dataclass(frozen=True)
+class Planted:
+    """Make a planted dataset, whose truth is in truth.json beside its tables."""
+
+    out: tyro.conf.Positional[Path]
+    """A folder for the three tables."""
+    preset: str = ""
+    """`seed-case`, `no-visual`, `redundant`, `synergy`, `healthy`; without: a first dataset with all signals."""
+    dial: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = ()
+    """A dial to turn, as NAME=VALUE (repeated): `--dial queries=2000 --dial share_visual=0.3`."""
+
+
+Command = (
+    Annotated[Check, tyro.conf.subcommand("check")]
+    | Annotated[Convert, tyro.conf.subcommand("convert")]
+    | Annotated[Planted, tyro.conf.subcommand("planted")]
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit status: 0, or 1 where a dataset breaks its contract."""
+    command: Check | Convert | Planted = tyro.cli(
+        Command,
+        prog="python -m fusion_models.data",
+        description=__doc__,
+        args=arguments,
+    )
+    console = Console(soft_wrap=True)
+    try:
+        _run(command, console)
+    except DataError as error:
+        Console(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False, highlight=False)
+        return 1
+    return 0
+
+
+def _run(command: Check | Convert | Planted, console: Console) -> None:
+    match command:
+        case Check():
+            _print_card(command, console)
+        case Convert():
+            written = convert_flat(command.flat, command.out)
+            said = ", ".join(f"{rows:,} {table}" for table, rows in written.items())
+            console.print(f"{command.out}: {said}. Look at it with `check {command.out}`.", highlight=False)
+        case Planted():
+            spec = f"planted:{command.preset}" if command.preset else "planted"
+            config = planted_config(spec + ("?" + "&".join(command.dial) if command.dial else ""))
+            refuse_overwriting(command.out)
+            command.out.mkdir(parents=True, exist_ok=True)
+            write_planted(config, command.out)
+            console.print(f"{command.out}: three tables, and what is true of them in truth.json.", highlight=False)
+
+
+def _print_card(command: Check, console: Console) -> None:
+    card = data_card(open_dataset(command.path, cache=command.cache))
+    table = Table(show_header=False, box=None, pad_edge=False)
+    for what, value in card.facts:
+        table.add_row(what, value)
+    console.print(table, highlight=False, markup=False)
+    console.print("\ndoubts:" if card.doubts else "\nno doubts", highlight=False)
+    for doubt in card.doubts:
+        console.print(f"- {doubt}", highlight=False, markup=False)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,97 @@
+"""Folders that are built once on a node and then shared: a lock, a build beside, an atomic rename.
+
+Ten processes that start at once agree: one builds, the others wait and find the folder complete. A process that
+is killed while it builds leaves a folder that nobody reads and the next builder sweeps away.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from filelock import FileLock
+
+from fusion_models.data.errors import DataError
+from fusion_models.data.tables import TABLES, TableFolder
+
+_MANIFEST = "complete.json"
+
+
+def cache_root(cache: str | Path | None = None) -> Path:
+    """The folder given, else `$FUSION_SEARCH_CACHE`, else `fusion-search` in the user's cache folder; made if new."""
+    if cache is not None:
+        root = Path(cache).expanduser()
+    elif named := os.environ.get("FUSION_SEARCH_CACHE"):
+        root = Path(named).expanduser()
+    else:
+        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fusion-search"
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise DataError(
+            f"the cache folder {root} cannot be made ({error.strerror}).",
+            "Name a writable one with `cache=` or $FUSION_SEARCH_CACHE.",
+        ) from error
+    return root
+
+
+def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
+    """`folder`, complete: built by `build(empty folder)` where no process on this node has done so yet.
+
+    What `build` raises passes through, and leaves nothing behind.
+    """
+    if _is_complete(folder):
+        return folder
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.parent / f"{folder.name}.lock"):
+        if _is_complete(folder):
+            return folder
+        for stale in folder.parent.glob(f"{folder.name}.building-*"):
+            shutil.rmtree(stale, ignore_errors=True)
+        workshop = folder.parent / f"{folder.name}.building-{uuid.uuid4().hex[:8]}"
+        workshop.mkdir()
+        try:
+            build(workshop)
+            _sign(workshop)
+            shutil.rmtree(folder, ignore_errors=True)  # only ever there when files of it were lost
+            os.replace(workshop, folder)
+        finally:
+            shutil.rmtree(workshop, ignore_errors=True)
+    return folder
+
+
+def fingerprint(tables: TableFolder, root: Path) -> str:
+    """32 hexadecimal digits that the bytes of the three tables decide, wherever they lie.
+
+    A file is read once; after that its size and time (or ETag) vouch for it, through a note in `root`.
+    """
+    identities = [tables.identity(table) for table in TABLES]
+    known = all(identity is not None for identity in identities)
+    note = root / "fingerprints" / hashlib.sha256("\n".join(map(str, identities)).encode()).hexdigest()[:32]
+    if known and note.exists():
+        return note.read_text()
+    value = hashlib.sha256("\n".join(tables.digest(table) for table in TABLES).encode()).hexdigest()[:32]
+    if known:
+        note.parent.mkdir(exist_ok=True)
+        draft = note.with_name(f"{note.name}.{uuid.uuid4().hex[:8]}")
+        draft.write_text(value)
+        os.replace(draft, note)
+    return value
+
+
+def _sign(folder: Path) -> None:
+    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    (folder / _MANIFEST).write_text(json.dumps(sizes))
+
+
+def _is_complete(folder: Path) -> bool:
+    try:
+        sizes = json.loads((folder / _MANIFEST).read_text())
+        return all((folder / name).stat().st_size == size for name, size in sizes.items())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return False

@@ -1,0 +1,135 @@
+"""A dataset at a glance: its sizes, and what about it should be doubted before anybody trusts a verdict."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fusion_models.config import MODALITIES
+from fusion_models.data.dataset import RankingDataset
+from fusion_models.data.splits import SPLITS
+
+SAMPLE_DOCUMENTS = 20_000
+"""Training documents read to look for features that give the label or V1's score away."""
+GATE_TEST_QUERIES = 500
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class DataCard:
+    """Rows of (what, value) and sentences of doubt."""
+
+    facts: list[tuple[str, str]]
+    doubts: list[str]
+
+
+def data_card(data: RankingDataset) -> DataCard:
+    """Look a dataset over. Reads the labels, the scores and a sample of the features."""
+    return DataCard(_facts(data), [*_doubts_of_lists(data), *_doubts_of_features(data), *_doubts_of_splits(data)])
+
+
+def _facts(data: RankingDataset) -> list[tuple[str, str]]:
+    judged = data.candidates[data.candidates > 0]
+    grades, counts = np.unique(data.labels, return_counts=True)
+    share = ", ".join(f"{g:g}: {c / counts.sum():.1%}" for g, c in list(zip(grades, counts, strict=True))[:8])
+    widths = ", ".join(f"{m} {data.schema.width(m)}" for m in MODALITIES)
+    names, sizes = np.unique(data.subdomain.astype(str), return_counts=True)
+    largest = [f"{names[i]} {sizes[i]:,}" for i in np.argsort(-sizes, kind="stable")[:8]]
+    return [
+        ("source", data.source),
+        ("tables", data.location),
+        ("fingerprint", data.fingerprint),
+        ("queries", ", ".join(f"{split} {len(data.rows(split)):,}" for split in SPLITS)),
+        ("items, judgements", f"{data.counts['items']:,}, {data.counts['judgements']:,}"),
+        ("candidates a query", f"{judged.min()} to {judged.max()}, median {np.median(judged):g}"),
+        ("labels", share + (" ..." if len(grades) > 8 else "")),
+        ("features", widths),
+        ("context features", f"query {data.schema.query}, pair {data.schema.pair}"),
+        ("pictures", "none" if data.schema.thumbnail is None else f"{data.schema.thumbnail} px thumbnails"),
+        ("subdomains", f"{len(names)}: {', '.join(largest)}" + (" ..." if len(names) > 8 else "")),
+    ]
+
+
+def _doubts_of_lists(data: RankingDataset) -> list[str]:
+    counts, doubts = data.counts, []
+    said = {
+        "queries_without_relevant": "queries have no relevant item: they leave every nDCG mean",
+        "queries_single_candidate": "queries have a single candidate: there is nothing to rank",
+        "queries_tied_v1": "queries have tied V1 scores: V1's order among the tied is chance",
+        "queries_without_candidates": "queries have no judgement: they are in no split's rows",
+        "items_never_judged": "items are in no judgement",
+        "items_without_image": "items have no picture: a white thumbnail stands in",
+    }
+    for name, sentence in said.items():
+        whole = counts["items" if name.startswith("items") else "queries"]
+        if counts.get(name):
+            doubts.append(f"{counts[name]:,} of {whole:,} {sentence}.")
+    if data.labels.max() > 10:
+        doubts.append(f"The largest label is {data.labels.max():g}: a gain of 2^label lets it decide every nDCG.")
+    query = np.repeat(np.arange(len(data.candidates)), data.candidates)
+    correlation = _correlation(_centred(data.v1, query), _centred(data.labels, query))
+    if correlation is None:
+        doubts.append("V1's scores (or the labels) do not vary within any query: nothing can be compared with V1.")
+    elif correlation <= 0:
+        doubts.append(f"V1 correlates {correlation:+.2f} with the labels within queries: is its sign the right one?")
+    return doubts
+
+
+def _doubts_of_features(data: RankingDataset) -> list[str]:
+    """Constant features, features that are V1 or the label, modalities that blanking to zero leaves as they are."""
+    train = data.split[np.repeat(np.arange(len(data.candidates)), data.candidates)] == SPLITS.index("train")
+    judgements = np.flatnonzero(train)
+    judgements = judgements[:: max(1, len(judgements) // SAMPLE_DOCUMENTS)]
+    targets = {"the label": data.labels[judgements], "V1's score": data.v1[judgements]}
+    doubts = []
+    for modality in MODALITIES:
+        x = data.item_features[modality][data.judged_item[judgements]].astype(np.float64)
+        constant = int((np.ptp(x, axis=0) == 0).sum())
+        if constant == x.shape[1]:
+            doubts.append(f"{modality} is constant over the training documents: it can tell nothing.")
+        elif constant:
+            doubts.append(f"{constant} of {x.shape[1]} {modality} features are constant over the training documents.")
+        for name, target in targets.items():
+            for column in range(x.shape[1]):
+                correlation = _correlation(x[:, column], target)
+                if correlation is not None and abs(correlation) > 0.999:
+                    doubts.append(f"{modality} feature {column} is {name} (correlation {correlation:+.4f}): a leak.")
+        spread = float(np.sqrt((x.std(axis=0) ** 2).sum()))
+        if constant < x.shape[1] and float(np.linalg.norm(x.mean(axis=0))) < 0.05 * spread:
+            doubts.append(f"{modality} has a mean near zero: blanking it to zero is blanking it to the mean.")
+    return doubts
+
+
+def _doubts_of_splits(data: RankingDataset) -> list[str]:
+    doubts = []
+    test_rows = data.rows("test")
+    if len(test_rows) < GATE_TEST_QUERIES:
+        doubts.append(f"{len(test_rows)} test queries: the gates of phase 3 ask for {GATE_TEST_QUERIES}.")
+    in_split = data.split[np.repeat(np.arange(len(data.candidates)), data.candidates)]
+    items = [np.unique(data.judged_item[in_split == code]) for code in range(len(SPLITS))]
+    for code, name in ((1, "validation"), (2, "test")):
+        shared = np.intersect1d(items[0], items[code]).size
+        if shared:
+            doubts.append(f"{shared:,} of {len(items[code]):,} {name} items are also judged in training.")
+    small = [
+        str(name)
+        for name, size in zip(*np.unique(data.subdomain[test_rows].astype(str), return_counts=True), strict=True)
+        if size < 30
+    ]
+    if small:
+        doubts.append(f"Fewer than 30 test queries in {len(small)} subdomains ({', '.join(small[:5])}).")
+    return doubts
+
+
+def _centred(values: npt.NDArray[np.float32], group: npt.NDArray[np.int64]) -> Floats:
+    means = np.bincount(group, weights=values) / np.maximum(np.bincount(group), 1)
+    return np.asarray(values - means[group], dtype=np.float64)
+
+
+def _correlation(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> float | None:
+    x, y = a.astype(np.float64) - a.mean(dtype=np.float64), b.astype(np.float64) - b.mean(dtype=np.float64)
+    norm = float(np.sqrt((x @ x) * (y @ y)))
+    return float(x @ y) / norm if norm > 1e-12 else None

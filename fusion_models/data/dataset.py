@@ -1,0 +1,252 @@
+"""A checked dataset: memory-mapped arrays, and padded batches gathered from them by index."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+import torch
+from torch import Tensor
+
+from fusion_models.config import MODALITIES
+from fusion_models.data.batch import Batch
+from fusion_models.data.errors import DataError
+from fusion_models.data.schema import FeatureSchema, FeatureStatistics
+from fusion_models.data.splits import SPLITS
+
+Rows = npt.NDArray[np.int64]
+
+
+class RankingDataset:
+    """Judged queries with their candidates' features; what `open_dataset` returns.
+
+    Rows of queries and items are those of the tables. Arrays are mapped read-only from the cache: processes on one
+    node share them through the page cache. Pickling carries the folder's path alone.
+    """
+
+    def __init__(self, folder: Path, *, source: str, location: str, fingerprint: str) -> None:
+        """Map a folder that `write_arrays` filled."""
+        self.folder = folder
+        self.source = source
+        """As asked for: `clipart`, `planted:healthy`, a path."""
+        self.location = location
+        """Folder of the three tables."""
+        self.fingerprint = fingerprint
+        """Decided by the bytes of the three tables."""
+        meta = json.loads((folder / "meta.json").read_text())
+        self.schema = FeatureSchema(
+            **meta["widths"], query=meta["query_width"], pair=meta["pair_width"], thumbnail=meta["thumbnail"]
+        )
+        self.statistics = FeatureStatistics(
+            mean={name: np.array(values, dtype=np.float32) for name, values in meta["mean"].items()},
+            std={name: np.array(values, dtype=np.float32) for name, values in meta["std"].items()},
+            v1_mean=meta["v1_mean"],
+            v1_std=meta["v1_std"],
+            metadata_encoding=meta["metadata_encoding"],
+        )
+        self.counts: dict[str, int] = meta["counts"]
+        """Sizes, and what is odd but kept: `queries_without_relevant`, `queries_single_candidate`, ..."""
+        self.item_features: dict[str, npt.NDArray[np.float32]] = {m: self._map(m) for m in MODALITIES}
+        """Each modality's `[items, D]`."""
+        self.offset: Rows = self._map("offset")
+        """`[queries + 1]`: the judgements of query row q are `offset[q]:offset[q + 1]`."""
+        self.judged_item: Rows = self._map("item")
+        self.labels: npt.NDArray[np.float32] = self._map("label")
+        """`[judgements]`, grouped by query."""
+        self.v1: npt.NDArray[np.float32] = self._map("v1")
+        """`[judgements]`, grouped by query."""
+        self.candidates: Rows = np.diff(self.offset)
+        """`[queries]` number of candidates."""
+        self.split: npt.NDArray[np.int8] = self._map("split")
+        """`[queries]` codes into SPLITS."""
+        self._query_features = self._map("query_features") if self.schema.query else None
+        self._pair_features = self._map("pair_features") if self.schema.pair else None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _reopen, (self.folder, self.source, self.location, self.fingerprint)
+
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{self.counts[name]:,} {name}" for name in ("queries", "items", "judgements"))
+        return f"RankingDataset({self.source!r}, {sizes}, fingerprint {self.fingerprint[:8]})"
+
+    def rows(self, split: str) -> Rows:
+        """Query rows of `train`, `validation` or `test`, in the table's order; those without candidates left out."""
+        if split not in SPLITS:
+            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
+        return np.flatnonzero((self.split == SPLITS.index(split)) & (self.candidates > 0))
+
+    def gather(self, rows: npt.ArrayLike, device: torch.device | str = "cpu") -> Batch:
+        """The batch of some query rows, padded to the longest list among them."""
+        query = torch.as_tensor(np.asarray(rows, dtype=np.int64))
+        first, count = self._offset_t[query], self._offset_t[query + 1] - self._offset_t[query]
+        length = int(count.max()) if len(query) else 0
+        if length == 0:
+            raise ValueError("a batch needs at least one query with a candidate")
+        step = torch.arange(length)
+        valid = step < count[:, None]
+        padded = ~valid if not bool(valid.all()) else None
+        position = first[:, None] + step
+        if padded is not None:
+            position = position.masked_fill_(padded, 0)
+        item = self._item_t[position]
+
+        def take(values: Tensor, index: Tensor) -> Tensor:
+            taken = values.index_select(0, index.reshape(-1)).view(*index.shape, *values.shape[1:])
+            if padded is not None:
+                taken.masked_fill_(padded.view(*padded.shape, *([1] * (values.dim() - 1))), 0)
+            return taken
+
+        context = [take(self._query_t, query[:, None].expand_as(item))] if self._query_t is not None else []
+        context += [take(self._pair_t, position)] if self._pair_t is not None else []
+        batch = Batch(
+            features={m: take(values, item) for m, values in self._features_t.items()},
+            context=torch.cat(context, dim=-1) if context else torch.zeros(*item.shape, 0),
+            labels=take(self._label_t, position),
+            v1=take(self._v1_t, position),
+            valid=valid,
+            query=query,
+            item=item if padded is None else item.masked_fill(padded, -1),
+        )
+        return batch if str(device) == "cpu" else batch.to(device)
+
+    def batches(
+        self,
+        split_or_rows: str | npt.ArrayLike,
+        batch_queries: int,
+        *,
+        generator: torch.Generator | None = None,
+        device: torch.device | str = "cpu",
+    ) -> Iterator[Batch]:
+        """Every query of a split (or of the rows given) once.
+
+        With a generator: an epoch in an order that it decides. Without: sorted by list length, so that evaluation
+        pads little.
+        """
+        if batch_queries < 1:
+            raise ValueError(f"batch_queries must be >= 1, got {batch_queries}")
+        given = self.rows(split_or_rows) if isinstance(split_or_rows, str) else split_or_rows
+        rows = np.asarray(given, dtype=np.int64)
+        if generator is not None:
+            rows = rows[torch.randperm(len(rows), generator=generator).numpy()]
+        else:
+            rows = rows[np.argsort(self.candidates[rows], kind="stable")]
+        for start in range(0, len(rows), batch_queries):
+            yield self.gather(rows[start : start + batch_queries], device)
+
+    def thumbnails(self, item_rows: npt.ArrayLike | Tensor) -> Tensor:
+        """`[n, 3, S, S]` uint8 RGB of some items. Raises DataError for a dataset without images."""
+        if self.schema.thumbnail is None:
+            raise DataError(
+                f"{self.source} has no pictures.",
+                "Write PNG or JPEG bytes into an `image` column.",
+                file="items.parquet",
+                column="image",
+            )
+        return self._thumbnail_t[torch.as_tensor(item_rows, dtype=torch.int64)]
+
+    @cached_property
+    def query_ids(self) -> npt.NDArray[np.object_]:
+        """`[queries]` text."""
+        return _objects(self._query_table["query_id"])
+
+    @cached_property
+    def item_ids(self) -> npt.NDArray[np.object_]:
+        """`[items]` text."""
+        return _objects(self._item_table["item_id"])
+
+    @cached_property
+    def subdomain(self) -> npt.NDArray[np.object_]:
+        """`[queries]` text; one subdomain, `all`, where the table names none."""
+        names = self._query_column("subdomain")
+        return np.full(len(self.candidates), "all", dtype=object) if names is None else names
+
+    @cached_property
+    def query_text(self) -> npt.NDArray[np.object_] | None:
+        """`[queries]` text, or None where the table has none."""
+        return self._query_column("text")
+
+    @cached_property
+    def query_timestamp(self) -> npt.NDArray[np.object_] | None:
+        """`[queries]` as the table types them, or None where it has none."""
+        return self._query_column("timestamp")
+
+    @property
+    def has_titles(self) -> bool:
+        """Whether items carry a `title`."""
+        return "title" in self._item_table.column_names
+
+    def titles(self, item_rows: Sequence[int] | npt.NDArray[np.integer]) -> list[str | None]:
+        """Titles of some items, read from the map; all None where the table has none."""
+        if not self.has_titles:
+            return [None] * len(item_rows)
+        titles: list[str | None] = self._item_table["title"].take(pa.array(np.asarray(item_rows))).to_pylist()
+        return titles
+
+    def _map(self, name: str) -> Any:
+        # not copy-on-write: the kernel counts such a map as memory, and refuses one larger than the machine's
+        return np.load(self.folder / f"{name}.npy", mmap_mode="r")
+
+    def _query_column(self, name: str) -> npt.NDArray[np.object_] | None:
+        return _objects(self._query_table[name]) if name in self._query_table.column_names else None
+
+    @cached_property
+    def _query_table(self) -> Any:
+        return pa.ipc.open_file(pa.memory_map(str(self.folder / "queries.arrow"))).read_all()
+
+    @cached_property
+    def _item_table(self) -> Any:
+        return pa.ipc.open_file(pa.memory_map(str(self.folder / "items.arrow"))).read_all()
+
+    @cached_property
+    def _features_t(self) -> dict[str, Tensor]:
+        return {m: _mapped(values) for m, values in self.item_features.items()}
+
+    @cached_property
+    def _query_t(self) -> Tensor | None:
+        return None if self._query_features is None else _mapped(self._query_features)
+
+    @cached_property
+    def _pair_t(self) -> Tensor | None:
+        return None if self._pair_features is None else _mapped(self._pair_features)
+
+    @cached_property
+    def _thumbnail_t(self) -> Tensor:
+        return _mapped(self._map("thumbnails"))
+
+    @cached_property
+    def _offset_t(self) -> Tensor:
+        return _mapped(self.offset)
+
+    @cached_property
+    def _item_t(self) -> Tensor:
+        return _mapped(self.judged_item)
+
+    @cached_property
+    def _label_t(self) -> Tensor:
+        return _mapped(self.labels)
+
+    @cached_property
+    def _v1_t(self) -> Tensor:
+        return _mapped(self.v1)
+
+
+def _reopen(folder: Path, source: str, location: str, fingerprint: str) -> RankingDataset:
+    return RankingDataset(folder, source=source, location=location, fingerprint=fingerprint)
+
+
+def _mapped(values: npt.NDArray[Any]) -> Tensor:
+    """A read-only array as a tensor. Every reader copies out of it, so torch need not warn of writes."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.from_numpy(values)
+
+
+def _objects(column: Any) -> npt.NDArray[np.object_]:
+    return np.array(column.to_pylist(), dtype=object)

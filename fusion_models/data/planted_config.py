@@ -1,0 +1,256 @@
+"""The dials of planted data, and the presets whose verdict is known."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import typing
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+from fusion_models.config import MODALITIES
+from fusion_models.data.errors import DataError
+
+SHARES: tuple[str, ...] = ("all", "text_visual", "text", "metadata", "visual", "synergy")
+"""Signals of the label, each of unit variance and independent of the others; the rest of the label is noise."""
+
+SEEN_BY: dict[str, tuple[str, ...]] = {
+    "all": MODALITIES,
+    "text_visual": ("visual", "text"),
+    "text": ("text",),
+    "metadata": ("metadata",),
+    "visual": ("visual",),
+    "synergy": ("visual", "text"),
+}
+"""Which modalities carry a signal. Synergy alone needs all of its carriers at once: each holds one factor of it."""
+
+
+def _require(condition: bool, message: str) -> None:
+    if not condition:
+        raise ValueError(message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlantedConfig:
+    """What is true of a planted dataset. Every field is a dial: `planted:healthy?queries=2000&share_visual=0.3`.
+
+    A document's utility is the sum of sqrt(share) times each signal of SHARES and of noise; its grade is the rank of
+    the utility within its query. Each modality sees its signals through a code: a block of features a signal.
+    """
+
+    seed: int = 0
+    queries: int = 1600
+    """Of all splits together."""
+    validation_fraction: float = 0.1875
+    test_fraction: float = 0.375
+    candidates: int = 20
+    """Documents a query; each query has its own items."""
+    candidates_spread: float = 0.0
+    """List lengths are uniform in candidates * (1 ± spread)."""
+    subdomains: int = 3
+    grades: tuple[float, ...] = (0.4, 0.3, 0.2, 0.1)
+    """Fraction of a query's documents with label 0, 1, 2, ..., worst first."""
+
+    share_all: float = 0.15
+    """Variance share of the utility that every modality sees: redundancy."""
+    share_text_visual: float = 0.05
+    """Seen by text and image."""
+    share_text: float = 0.2
+    """Seen by text alone: unique."""
+    share_metadata: float = 0.1
+    share_visual: float = 0.2
+    share_synergy: float = 0.05
+    """The product of a factor in the text and a factor in the image: neither tells anything alone."""
+
+    visual_width: int = 32
+    text_width: int = 32
+    metadata_width: int = 12
+    block: int = 4
+    """Features that code one signal; the rest of a modality's width is noise."""
+    visual_coding: str = "linear"
+    """`linear`: each feature of the unique signal's block is proportional to it. `sign`: half of the block holds random
+    signs, the other half the signal times these signs, so that a linear readout finds nothing and a product all."""
+    text_coding: str = "linear"
+    metadata_coding: str = "linear"
+    visual_scale: float = 1.0
+    """Raw scale of the modality's features: what an unstandardised projection has to overcome."""
+    text_scale: float = 1.0
+    metadata_scale: float = 1.0
+    visual_unique_scale: float = 1.0
+    """Raw scale of the unique signal's block, on top of the modality's."""
+    text_unique_scale: float = 1.0
+    metadata_unique_scale: float = 1.0
+    visual_shared_scale: float = 1.0
+    """Raw scale of the blocks of shared signals and of the synergy's factor, on top of the modality's."""
+    text_shared_scale: float = 1.0
+    metadata_shared_scale: float = 1.0
+    visual_noise: float = 0.1
+    """Deviation of what is added to each signal before it is coded: never to be decoded away."""
+    text_noise: float = 0.1
+    metadata_noise: float = 0.1
+    visual_noise_scale: float = 1.0
+    """Raw scale of the features that code nothing, on top of the modality's."""
+    text_noise_scale: float = 1.0
+    metadata_noise_scale: float = 1.0
+    visual_offset: float = 0.0
+    """Mean of the raw features, in units of the modality's scale: with 0, blanking to zero is blanking to the mean."""
+    text_offset: float = 0.0
+    metadata_offset: float = 0.0
+
+    v1_text: float = 1.0
+    """Weight in V1 of the best prediction from the text's own signals (unit variance; 0 if the text has none)."""
+    v1_metadata: float = 0.35
+    v1_visual: float = 0.0
+    v1_noise: float = 0.3
+    """Weight in V1 of noise of unit variance."""
+    v1_query_offset: float = 0.0
+    """Deviation of a constant added to all of a query's V1 scores, in units of V1's deviation."""
+    v1_pair_feature: bool = False
+    """V1's score is also the judgements' one feature: part of the context input."""
+    label_lean: float = 0.0
+    """Training labels grade utility + lean * V1; validation and test labels grade the utility."""
+
+    def __post_init__(self) -> None:
+        for name in SHARES:
+            _require(self.share(name) >= 0, f"share_{name} must be >= 0, got {self.share(name)}")
+        _require(self.noise_share > -1e-9, f"the shares must sum to at most 1, got {1 - self.noise_share:g}")
+        _require(len(self.grades) > 1 and abs(sum(self.grades) - 1) < 1e-6, f"grades must sum to 1, got {self.grades}")
+        _require(all(g >= 0 for g in self.grades), f"grades are fractions, got {self.grades}")
+        _require(self.candidates >= 1, f"candidates must be >= 1, got {self.candidates}")
+        _require(0 <= self.candidates_spread < 1, f"candidates_spread must be in [0, 1), got {self.candidates_spread}")
+        _require(self.subdomains >= 1, f"subdomains must be >= 1, got {self.subdomains}")
+        _require(min(self.split_sizes) >= 1, f"each split needs a query, got {self.split_sizes} of {self.queries}")
+        _require(self.block >= 2 and self.block % 2 == 0, f"block must be even and >= 2, got {self.block}")
+        for modality in MODALITIES:
+            coding, width = getattr(self, f"{modality}_coding"), self.width(modality)
+            needed = self.block * len(self.signals(modality))
+            _require(coding in ("linear", "sign"), f"{modality}_coding must be linear or sign, got {coding!r}")
+            _require(width >= max(needed, 1), f"{modality}_width must be >= {needed} for its blocks, got {width}")
+        weights = (self.v1_text, self.v1_metadata, self.v1_visual, self.v1_noise)
+        _require(any(w != 0 for w in weights), "one of v1_text, v1_metadata, v1_visual, v1_noise must not be 0")
+
+    def share(self, name: str) -> float:
+        """Variance share of one of SHARES."""
+        return float(getattr(self, f"share_{name}"))
+
+    @property
+    def noise_share(self) -> float:
+        """What no modality can tell."""
+        return 1.0 - sum(self.share(name) for name in SHARES)
+
+    @property
+    def split_sizes(self) -> tuple[int, int, int]:
+        """Queries for train, validation, test."""
+        validation, test = round(self.queries * self.validation_fraction), round(self.queries * self.test_fraction)
+        return self.queries - validation - test, validation, test
+
+    def width(self, modality: str) -> int:
+        """Features of one modality."""
+        return int(getattr(self, f"{modality}_width"))
+
+    def signals(self, modality: str) -> tuple[str, ...]:
+        """Signals that a modality codes: those of a share above 0 that it sees."""
+        return tuple(name for name in SHARES if modality in SEEN_BY[name] and self.share(name) > 0)
+
+
+PRESETS: dict[str, PlantedConfig] = {
+    "": PlantedConfig(),
+    "seed-case": PlantedConfig(
+        share_all=0.14,
+        share_text_visual=0.03,
+        share_text=0.21,
+        share_metadata=0.075,
+        share_visual=0.18,
+        share_synergy=0.0,
+        visual_coding="sign",
+        visual_unique_scale=0.08,
+        v1_noise=0.0,
+        label_lean=0.7,
+    ),
+    "no-visual": PlantedConfig(
+        queries=2200,
+        validation_fraction=0.14,
+        test_fraction=0.58,
+        visual_width=64,
+        share_all=0.0,
+        share_text_visual=0.0,
+        share_text=0.35,
+        share_metadata=0.2,
+        share_visual=0.0,
+        share_synergy=0.0,
+        v1_noise=0.6,
+    ),
+    "redundant": PlantedConfig(
+        queries=2200,
+        validation_fraction=0.14,
+        test_fraction=0.58,
+        share_all=0.0,
+        share_text_visual=0.45,
+        share_text=0.0,
+        share_metadata=0.15,
+        share_visual=0.0,
+        share_synergy=0.0,
+        visual_noise=0.0,
+        text_noise=0.0,
+        v1_noise=0.6,
+    ),
+    "synergy": PlantedConfig(
+        queries=1400,
+        validation_fraction=0.2,
+        test_fraction=0.45,
+        share_all=0.0,
+        share_text_visual=0.0,
+        share_text=0.0,
+        share_metadata=0.0,
+        share_visual=0.0,
+        share_synergy=0.7,
+        v1_text=0.0,
+        v1_metadata=0.0,
+        v1_noise=1.0,
+    ),
+    "healthy": PlantedConfig(
+        queries=1400,
+        validation_fraction=0.2,
+        test_fraction=0.45,
+        share_all=0.05,
+        share_text_visual=0.0,
+        share_text=0.25,
+        share_metadata=0.2,
+        share_visual=0.25,
+        share_synergy=0.0,
+        v1_noise=0.6,
+    ),
+}
+"""Datasets whose verdict is known (docs/evidence.md has what each gave); `""` is plain `planted`. Each key is
+`planted:KEY`. Where a refit gain must be bounded below 0.005 there are more test queries."""
+
+
+def planted_config(source: str) -> PlantedConfig:
+    """The dials of `planted`, `planted:PRESET` or either with `?dial=value&...`. Raises DataError."""
+    spec, _, overrides = source.partition("?")
+    preset = spec.removeprefix("planted").removeprefix(":")
+    if preset not in PRESETS:
+        names = ", ".join(name for name in PRESETS if name)
+        raise DataError(f"no planted preset {preset!r}.", f"Use one of {names}, or plain `planted`.")
+    kinds = typing.get_type_hints(PlantedConfig)
+    changes: dict[str, typing.Any] = {}
+    for name, text in parse_qsl(overrides.replace("+", "%2B"), keep_blank_values=True):
+        if name not in kinds:
+            close = difflib.get_close_matches(name, kinds, n=3) or list(kinds)
+            raise DataError(f"planted data has no dial {name!r}.", f"Did you mean {' or '.join(close)}?")
+        changes[name] = _read(name, text, kinds[name])
+    try:
+        return dataclasses.replace(PRESETS[preset], **changes)
+    except ValueError as error:
+        raise DataError(f"{source}: {error}.", "Change that dial.") from error
+
+
+def _read(name: str, text: str, kind: typing.Any) -> typing.Any:
+    try:
+        if kind is bool:
+            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
+        if kind in (int, float, str):
+            return kind(text)
+        return tuple(float(part) for part in text.split(","))
+    except (KeyError, ValueError):
+        raise DataError(f"the dial {name} cannot be {text!r}.", f"Give a {getattr(kind, '__name__', kind)}.") from None

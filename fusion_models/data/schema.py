@@ -1,0 +1,49 @@
+"""Widths of a dataset's features, and the training split's statistics that a model carries with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureSchema:
+    """How wide each input is (number of float32 features)."""
+
+    visual: int
+    text: int
+    metadata: int
+    query: int = 0
+    """Width of the queries' `features`; 0 where there are none."""
+    pair: int = 0
+    """Width of the judgements' `features`; 0 where there are none."""
+    thumbnail: int | None = None
+    """Side in pixels of the stored RGB thumbnails; None: a dataset without images."""
+
+    @property
+    def context(self) -> int:
+        """Width of the context input: query features, then pair features."""
+        return self.query + self.pair
+
+    def width(self, modality: str) -> int:
+        """Width of one modality."""
+        return int(getattr(self, modality))
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureStatistics:
+    """Mean and standard deviation over the training split alone; a constant feature's deviation is 1."""
+
+    mean: dict[str, Array]
+    """Per modality and for `context`: `[D]`."""
+    std: dict[str, Array]
+    """Per modality and for `context`: `[D]`, > 0."""
+    v1_mean: float = 0.0
+    v1_std: float = 1.0
+    metadata_encoding: list[dict[str, Any]] = field(default_factory=list)
+    """JSON-ready form of the `MetadataEncoding` of named scalar columns; empty where metadata came as lists."""

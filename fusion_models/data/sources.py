@@ -1,0 +1,52 @@
+"""From what a user types after `--data` to an open dataset."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from functools import partial
+from pathlib import Path
+
+from fusion_models.data.arrays import FORMAT, write_arrays
+from fusion_models.data.cache import build_once, cache_root, fingerprint
+from fusion_models.data.dataset import RankingDataset
+from fusion_models.data.errors import DataError
+from fusion_models.data.planted import GENERATOR, write_planted
+from fusion_models.data.planted_config import planted_config
+from fusion_models.data.tables import locate
+
+CLIPART = Path(__file__).parent / "clipart"
+
+
+def open_dataset(source: str | Path, cache: str | Path | None = None) -> RankingDataset:
+    """Open a dataset, checked; its arrays are built in the cache folder the first time on this node.
+
+    `source`: `clipart`, `planted`, `planted:PRESET`, `planted:PRESET?dial=value&...`, or the path or URI of a folder
+    of three tables (a folder called `planted` is `./planted`). `cache`: see `cache_root`.
+
+    Raises:
+        DataError: the tables break the contract, or there are none.
+    """
+    name = str(source)
+    root = cache_root(cache)
+    tables = locate(_location(name, root))
+    identity = fingerprint(tables, root)
+    folder = build_once(root / "arrays" / f"{identity}-v{FORMAT}", partial(write_arrays, tables))
+    return RankingDataset(folder, source=name, location=tables.location, fingerprint=identity)
+
+
+def _location(name: str, root: Path) -> str:
+    if name == "clipart":
+        if not (CLIPART / "items.parquet").exists():
+            raise DataError(
+                f"the bundled dataset `clipart` is not in {CLIPART}.",
+                "Install the package with its data, or build it with `python -m fusion_models.data.clipart_build`.",
+            )
+        return str(CLIPART)
+    if name == "planted" or name.startswith(("planted:", "planted?")):
+        config = planted_config(name)
+        dials = json.dumps([GENERATOR, dataclasses.asdict(config)], sort_keys=True)
+        key = hashlib.sha256(dials.encode()).hexdigest()[:16]
+        return str(build_once(root / "planted" / key, partial(write_planted, config)))
+    return name

@@ -1,0 +1,137 @@
+"""Ranking losses by one name each: f(scores, labels, valid, temperature) -> scalar.
+
+Shapes: B queries, L candidates (padded). A loss is the mean over the queries that have a relevant document; a batch
+without any gives 0. Padded places change nothing, whatever they hold.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+FAR_BELOW = -1e9
+"""Stands for minus infinity where a softmax must not give NaN on an empty list."""
+SINKHORN_STEPS = 20
+
+
+class RankingLoss(Protocol):
+    """What every ranking loss is."""
+
+    def __call__(self, scores: Tensor, labels: Tensor, valid: Tensor, *, temperature: float = 1.0) -> Tensor:
+        """`scores`, `labels` `[B, L]`, `valid` `[B, L]` bool -> scalar."""
+
+
+def listnet(scores: Tensor, labels: Tensor, valid: Tensor, *, temperature: float = 1.0) -> Tensor:
+    """Cross-entropy between softmax(labels / temperature) and softmax(scores) (Cao et al. 2007, top-one)."""
+    target = torch.softmax((labels.float() / temperature).masked_fill(~valid, FAR_BELOW), dim=-1)
+    log_probability = torch.log_softmax(scores.float().masked_fill(~valid, FAR_BELOW), dim=-1)
+    return _mean_over_queries(-(target * log_probability).sum(dim=-1), labels, valid)
+
+
+def ranknet(scores: Tensor, labels: Tensor, valid: Tensor, *, temperature: float = 1.0) -> Tensor:
+    """Mean over pairs y_i > y_j of log(1 + exp(-(s_i - s_j) / temperature)) (Burges et al. 2005)."""
+    ordered = _ordered_pairs(labels, valid)
+    pair_loss = F.softplus(-_differences(_masked(scores, valid)) / temperature) * ordered
+    pairs = ordered.sum(dim=(-1, -2)).clamp(min=1)
+    return _mean_over_queries(pair_loss.sum(dim=(-1, -2)) / pairs, labels, valid)
+
+
+def lambdarank(scores: Tensor, labels: Tensor, valid: Tensor, *, temperature: float = 1.0) -> Tensor:
+    """Σ over pairs y_i > y_j of |ΔnDCG_ij| log(1 + exp(-(s_i - s_j) / temperature)).
+
+    ΔnDCG is what swapping the two at their present ranks would change (the whole list counts), and is no function of
+    the scores for the gradient, which is LambdaRank's lambda (Burges 2010; as a loss: Wang et al. 2018).
+    """
+    scores = _masked(scores, valid)
+    gains = _gains(labels, valid)
+    discounts = 1.0 / torch.log2(1.0 + _ranks(scores.detach(), valid))
+    delta = _differences(gains).abs() * _differences(discounts).abs() / _ideal(gains)[:, None, None]
+    pair_loss = F.softplus(-_differences(scores) / temperature) * delta * _ordered_pairs(labels, valid)
+    return _mean_over_queries(pair_loss.sum(dim=(-1, -2)), labels, valid)
+
+
+def approx_ndcg(scores: Tensor, labels: Tensor, valid: Tensor, *, temperature: float = 1.0) -> Tensor:
+    """1 - nDCG with rank_i = 1 + Σ_j≠i sigmoid((s_j - s_i) / temperature) (Qin, Liu and Li 2010)."""
+    gains = _gains(labels, valid)
+    above = torch.sigmoid(-_differences(_masked(scores, valid)) / temperature) * valid.unsqueeze(-2)
+    ranks = 0.5 + above.sum(dim=-1)  # the document itself counts 1/2 in the sum
+    ndcg = (gains / torch.log2(1.0 + ranks)).sum(dim=-1) / _ideal(gains)
+    return _mean_over_queries(1.0 - ndcg, labels, valid)
+
+
+def neural_ndcg(scores: Tensor, labels: Tensor, valid: Tensor, *, temperature: float = 1.0) -> Tensor:
+    """1 - nDCG of gains sorted by a relaxed permutation (Pobrotyn and Białobrzeski 2021).
+
+    The permutation is NeuralSort's (Grover et al. 2019), row i = softmax(((n + 1 - 2i) s - A 1) / temperature) with
+    A_jk = |s_j - s_k|, brought near doubly stochastic by a fixed number of Sinkhorn steps.
+    """
+    gains = _gains(labels, valid)
+    scores = _masked(scores, valid)
+    count = valid.sum(dim=-1, keepdim=True)
+    position = torch.arange(1, scores.shape[-1] + 1, device=scores.device)
+    spread = (_differences(scores).abs() * valid.unsqueeze(-2)).sum(dim=-1)
+    logits = (count + 1 - 2 * position).unsqueeze(-1) * scores.unsqueeze(-2) - spread.unsqueeze(-2)
+    permutation = torch.softmax((logits / temperature).masked_fill(~valid.unsqueeze(-2), FAR_BELOW), dim=-1)
+    real = (position <= count).unsqueeze(-1) & valid.unsqueeze(-2)
+    permutation = _sinkhorn(permutation * real)
+    discounts = 1.0 / torch.log2(1.0 + position)
+    ndcg = ((permutation @ gains.unsqueeze(-1)).squeeze(-1) * discounts).sum(dim=-1) / _ideal(gains)
+    return _mean_over_queries(1.0 - ndcg, labels, valid)
+
+
+RANKING_LOSSES: dict[str, RankingLoss] = {
+    "listnet": listnet,
+    "lambdarank": lambdarank,
+    "approx_ndcg": approx_ndcg,
+    "neural_ndcg": neural_ndcg,
+    "ranknet": ranknet,
+}
+
+
+def _mean_over_queries(per_query: Tensor, labels: Tensor, valid: Tensor) -> Tensor:
+    judged = ((labels > 0) & valid).any(dim=-1)
+    return torch.where(judged, per_query, 0.0).sum() / judged.sum().clamp(min=1)
+
+
+def _masked(scores: Tensor, valid: Tensor) -> Tensor:
+    return torch.where(valid, scores.float(), 0.0)
+
+
+def _differences(x: Tensor) -> Tensor:
+    """`[B, L]` to x_i - x_j, `[B, L, L]`."""
+    return x.unsqueeze(-1) - x.unsqueeze(-2)
+
+
+def _ordered_pairs(labels: Tensor, valid: Tensor) -> Tensor:
+    """`[B, L, L]` bool: both real, and i is the more relevant."""
+    return (_differences(labels) > 0) & valid.unsqueeze(-1) & valid.unsqueeze(-2)
+
+
+def _gains(labels: Tensor, valid: Tensor) -> Tensor:
+    return torch.where(valid, torch.exp2(labels.float()) - 1.0, 0.0)
+
+
+def _ideal(gains: Tensor) -> Tensor:
+    """`[B]`: the DCG of the best order; 1 where there is no gain, so that dividing by it is safe."""
+    position = torch.arange(1, gains.shape[-1] + 1, device=gains.device)
+    best = (gains.sort(dim=-1, descending=True).values / torch.log2(1.0 + position)).sum(dim=-1)
+    return torch.where(best > 0, best, 1.0)
+
+
+def _ranks(scores: Tensor, valid: Tensor) -> Tensor:
+    """`[B, L]`: 1 + documents above + half of those tied, so that the order of the columns plays no part."""
+    difference = _differences(scores)
+    ahead = (difference < 0).float() + 0.5 * (difference == 0).float()
+    return 0.5 + (ahead * valid.unsqueeze(-2)).sum(dim=-1)
+
+
+def _sinkhorn(matrix: Tensor) -> Tensor:
+    """Columns and rows normalised in turn; those without mass (padding) are left alone, and so is their gradient."""
+    for _ in range(SINKHORN_STEPS):
+        for dim in (-2, -1):
+            mass = matrix.sum(dim=dim, keepdim=True)
+            matrix = matrix / torch.where(mass > 1e-10, mass, 1.0)
+    return matrix

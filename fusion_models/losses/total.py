@@ -1,0 +1,149 @@
+"""The weighted sum: total = ranking + Σ weight · term, with every part returned."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from fusion_models.config import LossConfig
+from fusion_models.data.batch import Batch
+from fusion_models.losses import adversarial, importance, multitask
+from fusion_models.losses.ranking import RANKING_LOSSES
+from fusion_models.models.output import RankerOutput
+
+
+class Step(NamedTuple):
+    """What a term may read."""
+
+    forward: Callable[[Batch], RankerOutput]
+    batch: Batch
+    config: LossConfig
+    out: RankerOutput
+    ranking: Callable[[Tensor, Tensor, Tensor], Tensor]
+    ranking_loss: Tensor
+    generator: torch.Generator
+    thumbnails: Tensor | None
+    decoded: Tensor | None
+
+
+def total_loss(
+    forward: Callable[[Batch], RankerOutput],
+    batch: Batch,
+    config: LossConfig,
+    out: RankerOutput,
+    *,
+    generator: torch.Generator,
+    decoded: Tensor | None = None,
+    thumbnails: Tensor | None = None,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of `out`, the ranker's output for `batch`, and its parts.
+
+    `forward` is for terms that need a second pass (the shuffled image): the ranker with everything but the batch
+    fixed, dropped modalities included. `generator` draws shuffles and samples. Where the dataset has images,
+    `decoded` `[n]` are the documents whose thumbnail the forward pass decoded, `thumbnails` `[n, 3, S, S]` the truth.
+
+    Returns the total and the *unweighted* parts by name, `ranking` and `total` included. A term of weight 0 is
+    neither computed nor among them.
+    """
+    ranking = partial(RANKING_LOSSES[config.ranking], temperature=config.temperature)
+    loss = ranking(out.scores, batch.labels, batch.valid)
+    step = Step(forward, batch, config, out, ranking, loss, generator, thumbnails, decoded)
+    parts, total = {"ranking": loss}, loss
+    for name, term in TERMS.items():
+        weight = getattr(config, name)
+        if weight > 0.0:
+            parts[name] = term(step)
+            total = total + weight * parts[name]
+    return total, parts | {"total": total}
+
+
+def _visual_importance(step: Step) -> Tensor:
+    if step.config.visual_importance_form == "literal":
+        return importance.literal_visual_importance(step.out.projected, step.batch.valid)
+    if step.config.visual_importance_form == "masking":
+        margin = step.config.reliance_margin
+        return importance.masking_gap(step.forward, step.batch, step.ranking_loss, step.ranking, margin=margin)
+    return importance.reliance(
+        step.forward,
+        step.batch,
+        step.ranking_loss,
+        step.ranking,
+        margin=step.config.reliance_margin,
+        generator=step.generator,
+    )
+
+
+def _variance(step: Step) -> Tensor:
+    return importance.variance(step.out.projected, step.batch.valid)
+
+
+def _attention_entropy(step: Step) -> Tensor:
+    assert step.out.shares is not None, "build_ranker refuses the term where a variant has no shares"
+    if step.config.attention_entropy_form == "literal":
+        return importance.literal_attention_entropy(step.out.shares, step.batch.valid)
+    return importance.attention_entropy(step.out.shares, step.batch.valid, target=step.config.attention_entropy_target)
+
+
+def _unimodal(step: Step) -> Tensor:
+    return importance.unimodal(step.out.auxiliary["unimodal"], step.batch, step.ranking)
+
+
+RECONSTRUCTIONS: dict[str, multitask.Reconstruction] = {
+    "mse": multitask.reconstruction_mse,
+    "cosine": multitask.reconstruction_cosine,
+}
+
+
+def _reconstruction(step: Step) -> Tensor:
+    """Of the features, plus 1 - SSIM of the thumbnails where the step has them."""
+    heads, valid = step.out.auxiliary, step.batch.valid
+    form = RECONSTRUCTIONS[step.config.reconstruction_form]
+    features = form(heads["reconstruction"], heads["reconstruction_target"], valid)
+    if step.decoded is None or step.thumbnails is None:
+        return features
+    drawn = valid.flatten()[step.decoded]
+    return features + multitask.thumbnail_dissimilarity(heads["thumbnail"], step.thumbnails, drawn)
+
+
+def _contrastive(step: Step) -> Tensor:
+    heads = step.out.auxiliary
+    return multitask.contrastive(
+        heads["contrastive_visual"],
+        heads["contrastive_text"],
+        heads["contrastive_scale"],
+        step.batch,
+        generator=step.generator,
+    )
+
+
+def _adversarial(step: Step) -> Tensor:
+    if step.config.adversarial_form == "literal":
+        return adversarial.literal_adversarial(step.out.auxiliary["fused_discriminator"], step.batch.valid)
+    return adversarial.adversarial(step.out.auxiliary["discriminator"], step.batch.valid)
+
+
+def _orthogonality(step: Step) -> Tensor:
+    heads = step.out.auxiliary
+    return adversarial.orthogonality(heads["shared"], heads["private"], step.batch.valid)
+
+
+def _decorrelation(step: Step) -> Tensor:
+    target = step.config.decorrelation_target
+    return multitask.decorrelation(step.out.scores, step.batch.v1, step.batch.valid, target=target)
+
+
+TERMS: dict[str, Callable[[Step], Tensor]] = {
+    "visual_importance": _visual_importance,
+    "variance": _variance,
+    "attention_entropy": _attention_entropy,
+    "unimodal": _unimodal,
+    "reconstruction": _reconstruction,
+    "contrastive": _contrastive,
+    "adversarial": _adversarial,
+    "orthogonality": _orthogonality,
+    "decorrelation": _decorrelation,
+}

@@ -1,0 +1,123 @@
+"""Measurements: pure functions, tensors in and numbers out."""
+
+from fusion_models.metrics.agreement import (
+    Agreement,
+    agreement,
+    centred_correlation,
+    centred_moments,
+    kendall_tau_b,
+    mean_rank_change,
+    pooled_correlation,
+    rank_biased_overlap,
+    spearman,
+    top1_stability,
+)
+from fusion_models.metrics.attention import (
+    balance,
+    gradient_times_input_shares,
+    layer_shares,
+    max_share,
+    mean_shares,
+    query_shares,
+)
+from fusion_models.metrics.fusion import FusionGain, WeightedSum, fusion_gain, standardise, tune_weighted_sum
+from fusion_models.metrics.integrity import (
+    Overlap,
+    Suspicion,
+    near_duplicates,
+    overlap,
+    permute_labels,
+    suspicious_features,
+)
+from fusion_models.metrics.interaction import additive_projection, interaction_gain
+from fusion_models.metrics.latency import (
+    Latency,
+    open_loop_milliseconds,
+    poisson_arrivals,
+    quantile_interval,
+    summarise_latency,
+)
+from fusion_models.metrics.masking import BLANKS, SUBSETS, Blank, blank, keep_only, masking_drop, shapley, subsets
+from fusion_models.metrics.ndcg import MeanNdcg, chance_ndcg, mean_ndcg, ndcg
+from fusion_models.metrics.ranking import average_ranks, first_ranks
+from fusion_models.metrics.representation import effective_rank, linear_cka
+from fusion_models.metrics.separability import auc, split_auc
+from fusion_models.metrics.ssim import mean_image_ssim, nearest_neighbour_ssim, ssim
+from fusion_models.metrics.statistics import (
+    Interval,
+    Needed,
+    holm,
+    more_needed,
+    paired_bootstrap,
+    seed_correlation_interval,
+    seed_interval,
+    seed_ratio_interval,
+    sign_flip_p,
+)
+
+__all__ = [
+    "BLANKS",
+    "SUBSETS",
+    "Agreement",
+    "Blank",
+    "FusionGain",
+    "Interval",
+    "Latency",
+    "MeanNdcg",
+    "Needed",
+    "Overlap",
+    "Suspicion",
+    "WeightedSum",
+    "additive_projection",
+    "agreement",
+    "auc",
+    "average_ranks",
+    "balance",
+    "blank",
+    "centred_correlation",
+    "centred_moments",
+    "chance_ndcg",
+    "effective_rank",
+    "first_ranks",
+    "fusion_gain",
+    "gradient_times_input_shares",
+    "holm",
+    "interaction_gain",
+    "keep_only",
+    "kendall_tau_b",
+    "layer_shares",
+    "linear_cka",
+    "masking_drop",
+    "max_share",
+    "mean_image_ssim",
+    "mean_ndcg",
+    "mean_rank_change",
+    "mean_shares",
+    "more_needed",
+    "ndcg",
+    "near_duplicates",
+    "nearest_neighbour_ssim",
+    "open_loop_milliseconds",
+    "overlap",
+    "paired_bootstrap",
+    "permute_labels",
+    "poisson_arrivals",
+    "pooled_correlation",
+    "quantile_interval",
+    "query_shares",
+    "rank_biased_overlap",
+    "seed_correlation_interval",
+    "seed_interval",
+    "seed_ratio_interval",
+    "shapley",
+    "sign_flip_p",
+    "spearman",
+    "split_auc",
+    "ssim",
+    "standardise",
+    "subsets",
+    "summarise_latency",
+    "suspicious_features",
+    "top1_stability",
+    "tune_weighted_sum",
+]

@@ -1,0 +1,101 @@
+"""What auxiliary losses read beside the score; each head is built only where its loss has a weight.
+
+Keys of `RankerOutput.auxiliary` (B queries, L candidates, M modalities, D width):
+
+| key | shape | what |
+|---|---|---|
+| `unimodal` | `[B, L, M]` | a score from each modality alone |
+| `reconstruction`, `reconstruction_target` | `[B, L, D_v]` | visual features decoded from the fused vector; the truth |
+| `thumbnail` | `[n, 3, S, S]` | the thumbnails of the documents asked for, in [0, 1] |
+| `contrastive_visual`, `contrastive_text` | `[B, L, D]` | unit vectors |
+| `contrastive_scale` | `[]` | factor of their cosines, at most 100 |
+| `shared`, `private` | `[B, L, M, D/2]` | halves of each projected modality |
+| `discriminator` | `[B, L, M, M]` | logits: which modality a shared part comes from, through gradient reversal |
+| `fused_discriminator` | `[B, L, M]` | the same of the fused vector (the adversarial term's literal form) |
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+MAX_LOG_SCALE = math.log(100.0)
+
+
+def reverse_gradient(x: Tensor, strength: float) -> Tensor:
+    """x, whose gradient is multiplied by -strength on the way back (Ganin et al. 2016).
+
+    Written without a custom autograd function, so that it exports and stacks.
+    """
+    return x.detach() * (1.0 + strength) - strength * x
+
+
+def mlp(inputs: int, hidden: int, outputs: int, *, bias: bool = True) -> nn.Sequential:
+    """One hidden GELU layer; no output bias where the loss is blind to it (a ranking loss)."""
+    return nn.Sequential(nn.Linear(inputs, hidden), nn.GELU(), nn.Linear(hidden, outputs, bias=bias))
+
+
+class UnimodalHeads(nn.Module):
+    """A small scorer of each modality by itself."""
+
+    def __init__(self, modalities: int, width: int) -> None:
+        super().__init__()
+        self.heads = nn.ModuleList(mlp(width, width, 1, bias=False) for _ in range(modalities))
+
+    def forward(self, conditioned: Tensor) -> Tensor:
+        """`[N, M, D]` to scores `[N, M]`."""
+        return torch.cat([head(x) for head, x in zip(self.heads, conditioned.unbind(1), strict=True)], dim=-1)
+
+
+class ContrastiveHeads(nn.Module):
+    """Unit-length projections of image and text, and the learned scale of their cosines (Radford et al. 2021)."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.visual = nn.Linear(width, width)
+        self.text = nn.Linear(width, width)
+        self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
+
+    def forward(self, visual: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Two `[N, D]` to the same, normalised, and the scale `[]`, clamped at 100."""
+        scale = self.log_scale.clamp(max=MAX_LOG_SCALE).exp()
+        return F.normalize(self.visual(visual), dim=-1), F.normalize(self.text(text), dim=-1), scale
+
+
+class ThumbnailDecoder(nn.Module):
+    """A fused vector to an RGB picture: a coarse grid by a linear map, twice enlarged and convolved."""
+
+    CHANNELS = 16
+
+    def __init__(self, width: int, side: int) -> None:
+        super().__init__()
+        self.side = side
+        self.coarse = math.ceil(side / 4)
+        self.grid = nn.Linear(width, self.CHANNELS * self.coarse**2)
+        self.middle = nn.Conv2d(self.CHANNELS, self.CHANNELS, 3, padding=1)
+        self.last = nn.Conv2d(self.CHANNELS, 3, 3, padding=1)
+
+    def forward(self, fused: Tensor) -> Tensor:
+        """`[n, D]` to `[n, 3, S, S]` in [0, 1]."""
+        grid = self.grid(fused).unflatten(-1, (self.CHANNELS, self.coarse, self.coarse))
+        middle = F.gelu(self.middle(F.interpolate(F.gelu(grid), size=_twice(self.coarse), mode="bilinear")))
+        return torch.sigmoid(self.last(F.interpolate(middle, size=(self.side, self.side), mode="bilinear")))
+
+
+def _twice(side: int) -> tuple[int, int]:
+    return 2 * side, 2 * side
+
+
+class Discriminator(nn.Module):
+    """Which of M modalities does a vector come from?"""
+
+    def __init__(self, inputs: int, modalities: int) -> None:
+        super().__init__()
+        self.layers = mlp(inputs, max(16, inputs), modalities)
+
+    def forward(self, x: Tensor, reversal: float) -> Tensor:
+        """`[..., D]` to logits `[..., M]`; what lies before is pushed the other way with strength `reversal`."""
+        return self.layers(reverse_gradient(x, reversal))  # type: ignore[no-any-return]

@@ -1,0 +1,167 @@
+"""From raw features to tokens: standardise, project, condition on the query's context, replace what is dropped."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fusion_models.config import ModelConfig
+from fusion_models.data.batch import Batch
+from fusion_models.data.schema import FeatureSchema, FeatureStatistics
+from fusion_models.models.attention import dropout
+
+COSINE_GAIN = 5.0
+"""Brings a cosine's usual spread (about 0.2) to that of a standardised feature."""
+
+
+class Standardise(nn.Module):
+    """(x - mean) / std with the training split's figures as buffers, so that a model carries its own scales."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: np.ndarray, std: np.ndarray) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
+        self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[..., D]` to the same."""
+        return (x - self.mean) / self.std
+
+
+class Encoder(nn.Module):
+    """One modality's features `[B, L, D_m]` to `[N, T_m, D]` tokens, each of them layer-normalised."""
+
+    def __init__(self, inputs: int, tokens: int, width: int, *, matched: bool) -> None:
+        super().__init__()
+        self.tokens = tokens
+        self.match = nn.Linear(1, tokens * width, bias=False) if matched else None
+        self.project = nn.Linear(inputs, tokens * width)
+        nn.init.normal_(self.project.weight, std=inputs**-0.5)
+        nn.init.zeros_(self.project.bias)
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor, match: Tensor | None = None) -> Tensor:
+        """N = B * L documents; `match` `[B, L]`: cosine of the features with the query's, where they share a space."""
+        tokens: Tensor = self.project(x.flatten(0, 1))
+        if self.match is not None and match is not None:
+            tokens = tokens + self.match(COSINE_GAIN * match.reshape(-1, 1))
+        return self.norm(tokens.reshape(tokens.shape[0], self.tokens, -1))  # type: ignore[no-any-return]
+
+
+def deviation(name: str, std: np.ndarray, config: ModelConfig) -> np.ndarray:
+    """What an input is divided by, `[D]`: each feature's own deviation, or one for a whole embedding."""
+    if config.scale == "feature" or name == "metadata":
+        return std
+    return np.full_like(std, np.sqrt(np.mean(np.square(std))))
+
+
+class ContextEncoder(nn.Module):
+    """Query and pair features (and V1's score, where it may be an input) to the query token and the conditions.
+
+    The query token `[N, D]` is a learned constant plus a linear map of the context. The conditions `[N, M, D]`
+    multiply the modality tokens, since relevance is a match between query and item: token · (1 + condition). V1's
+    score goes to the query token alone, so that no modality can pass for it. Without any context there is nothing to
+    multiply by (None).
+    """
+
+    def __init__(self, config: ModelConfig, context: int) -> None:
+        super().__init__()
+        self.token = nn.Parameter(torch.randn(config.width))
+        self.v1 = nn.Linear(1, config.width, bias=False) if config.v1_in_context else None
+        self.project = None
+        if context > 0:
+            self.project = nn.Linear(context, (1 + len(config.modalities)) * config.width, bias=False)
+            nn.init.normal_(self.project.weight, std=context**-0.5)
+        self.norm = nn.LayerNorm(config.width)
+
+    def forward(self, context: Tensor, v1: Tensor) -> tuple[Tensor, Tensor | None]:
+        """`context` `[N, D_c]` and `v1` `[N]`, both standardised."""
+        query = self.token.expand(context.shape[0], -1)
+        conditions = None
+        if self.project is not None:
+            projected = self.project(context).reshape(context.shape[0], -1, self.token.shape[-1])
+            query, conditions = query + projected[:, 0], projected[:, 1:]
+        if self.v1 is not None:
+            query = query + self.v1(v1.unsqueeze(-1))
+        return self.norm(query), conditions
+
+
+class Projected(NamedTuple):
+    """What the projections make of N documents."""
+
+    modalities: Tensor
+    """`[N, M, D]`: each modality before conditioning, averaged over its tokens."""
+    conditioned: Tensor
+    """`[N, M, D]`: the same after conditioning, before any null token."""
+    tokens: Tensor
+    """`[N, T, D]`: what the fusion reads."""
+    query: Tensor
+    """`[N, D]`."""
+    standardised: dict[str, Tensor]
+    """Each modality's features as the encoders read them, `[B, L, D_m]`."""
+
+
+class Projections(nn.Module):
+    """Every input of a ranker, projected. `null` `[T, D]` stands for a dropped modality: learned where the recipe
+    drops modalities in training, else a constant zero."""
+
+    null: Tensor
+
+    def __init__(
+        self, config: ModelConfig, schema: FeatureSchema, statistics: FeatureStatistics, *, learned_null: bool
+    ) -> None:
+        super().__init__()
+        self.config = config
+        self.owner = tuple(i for i, m in enumerate(config.modalities) for _ in range(config.tokens(m)))
+        self.query_width = schema.query
+        self.matched = {m for m in config.modalities if schema.width(m) == schema.query}
+        self.encoders = nn.ModuleDict(
+            {
+                m: Encoder(schema.width(m), config.tokens(m), config.width, matched=m in self.matched)
+                for m in config.modalities
+            }
+        )
+        self.context = ContextEncoder(config, schema.context)
+        scales = [*config.modalities, *(["context"] if schema.context > 0 else [])] if config.standardise else []
+        self.scales = nn.ModuleDict(
+            {n: Standardise(statistics.mean[n], deviation(n, statistics.std[n], config)) for n in scales}
+        )
+        self.v1_scale = Standardise(np.asarray(statistics.v1_mean), np.asarray(statistics.v1_std))
+        self.dropout = dropout(config.token_dropout)
+        if learned_null:
+            self.null = nn.Parameter(torch.randn(len(self.owner), config.width))
+        else:
+            self.register_buffer("null", torch.zeros(len(self.owner), config.width))
+
+    def forward(self, batch: Batch, keep: Tensor | None) -> Projected:
+        """`keep` `[B, M]` bool: False where a query's modality gives way to its null token; None: all are kept."""
+        context = self._scaled("context", batch.context).flatten(0, 1)
+        query, conditions = self.context(context, self.v1_scale(batch.v1).flatten())
+        per_modality = (None,) * len(self.config.modalities) if conditions is None else conditions.unbind(1)
+        standardised = {m: self._scaled(m, batch.features[m]) for m in self.config.modalities}
+        plain = [self.encoders[m](standardised[m], self._match(m, batch)) for m in self.config.modalities]
+        conditioned = [x if c is None else x * (1 + c.unsqueeze(1)) for x, c in zip(plain, per_modality, strict=True)]
+        tokens = self.dropout(torch.cat(conditioned, dim=1))
+        if keep is not None:
+            kept = keep[:, list(self.owner)].repeat_interleave(batch.labels.shape[1], dim=0)
+            tokens = torch.where(kept.unsqueeze(-1), tokens, self.null.to(tokens.dtype))
+        return Projected(_means(plain), _means(conditioned), tokens, query, standardised)
+
+    def _match(self, modality: str, batch: Batch) -> Tensor | None:
+        """Cosine of raw features and the query's own, which are as wide: they are taken to share one space."""
+        if modality not in self.matched:
+            return None
+        return torch.cosine_similarity(batch.features[modality], batch.context[..., : self.query_width], dim=-1)
+
+    def _scaled(self, name: str, x: Tensor) -> Tensor:
+        return self.scales[name](x) if name in self.scales else x
+
+
+def _means(tokens: list[Tensor]) -> Tensor:
+    """Tokens of each modality `[N, T_m, D]` to their means `[N, M, D]`."""
+    return torch.stack([x[:, 0] if x.shape[1] == 1 else x.mean(dim=1) for x in tokens], dim=1)

@@ -1,0 +1,88 @@
+"""One optimisation step: a function of a model, a batch and numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from fusion_models.config import Recipe
+from fusion_models.data.batch import Batch
+from fusion_models.losses import THUMBNAIL_DOCUMENTS, modulate_gradients, sample_documents, total_loss
+from fusion_models.models import FusionRanker, RankerOutput
+
+
+class DivergedError(FloatingPointError):
+    """A loss that is no number any more: where, and which term."""
+
+
+Forward = Callable[..., RankerOutput]
+Thumbnails = Callable[[Tensor], Tensor]
+"""Item rows `[n]` -> their pictures, uint8 `[n, 3, S, S]`."""
+
+
+def learning_rate_at(progress: float, warmup: float) -> float:
+    """Share of the peak rate at `progress` in [0, 1]: a linear rise over `warmup`, then a half cosine to 0."""
+    if progress < warmup:
+        return progress / warmup
+    return 0.5 * (1.0 + math.cos(math.pi * (progress - warmup) / (1.0 - warmup)))
+
+
+def kept_modalities(queries: int, modalities: int, dropout: float, generator: torch.Generator) -> Tensor:
+    """`[B, M]` bool: which modalities each query keeps; never none of them."""
+    chance = torch.rand(queries, modalities, generator=generator)
+    keep = chance >= dropout
+    return keep | (chance == chance.amax(dim=1, keepdim=True)) & ~keep.any(dim=1, keepdim=True)
+
+
+def train_step(
+    model: FusionRanker,
+    optimiser: torch.optim.Optimizer,
+    batch: Batch,
+    recipe: Recipe,
+    *,
+    progress: float,
+    generator: torch.Generator,
+    forward: Forward | None = None,
+    thumbnails: Thumbnails | None = None,
+) -> dict[str, Tensor]:
+    """Train on one batch; the loss parts come back detached, so that the caller decides when to wait for them.
+
+    `progress` in (0, 1] is the share of all steps done with this one. `forward` is the model wrapped for several
+    devices, where there are several. `thumbnails` looks up the pictures of items, where the dataset has them.
+    """
+    forward = forward or model
+    train = recipe.train
+    keep = None
+    if train.modality_dropout > 0.0:
+        keep = kept_modalities(len(batch.query), len(model.modalities), train.modality_dropout, generator)
+        keep = keep.to(batch.labels.device)
+    reversal = 2.0 / (1.0 + math.exp(-10.0 * progress)) - 1.0  # Ganin et al. 2016, section 5.2.2
+    for group in optimiser.param_groups:
+        group["lr"] = train.learning_rate * group["scale"] * learning_rate_at(progress, train.warmup)
+    decoded = pictures = None
+    if model.thumbnail is not None and thumbnails is not None:
+        decoded = sample_documents(batch.valid, THUMBNAIL_DOCUMENTS, generator)
+        pictures = thumbnails(batch.item.flatten()[decoded].cpu())
+
+    def run(inputs: Batch, decode: Tensor | None = None) -> RankerOutput:
+        with torch.autocast(inputs.labels.device.type, torch.bfloat16, enabled=_half(train.precision, inputs.labels)):
+            return forward(inputs, keep=keep, reversal=reversal, decode=decode)
+
+    out = run(batch, decoded)
+    total, parts = total_loss(run, batch, recipe.loss, out, generator=generator, decoded=decoded, thumbnails=pictures)
+    optimiser.zero_grad(set_to_none=True)
+    total.backward()  # type: ignore[no-untyped-call]
+    if train.gradient_modulation > 0.0:
+        modulate_gradients(model, out, batch, strength=train.gradient_modulation)
+    torch.nn.utils.clip_grad_norm_(model.parameters(), train.gradient_clip)
+    optimiser.step()
+    return {name: part.detach() for name, part in parts.items()}
+
+
+def _half(precision: str, like: Tensor) -> bool:
+    if precision == "auto":
+        return like.is_cuda and torch.cuda.is_bf16_supported()
+    return precision == "bfloat16"

@@ -1,0 +1,1 @@
+"""Many rankers: study, trials, front, confirmation and decision."""

@@ -1,0 +1,159 @@
+"""Ray for a run: start or join it, and step stages' jobs through Tune."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray import tune
+
+from fusion_models.training import discard
+from search.job import Job, TrialRecord
+from search.moasha import MultiObjectiveAsha
+from search.options import RunOptions
+from search.searcher import Observer, StageSearcher
+from search.stages import SearchStage, Stage
+from search.trial import FusionTrial
+
+WORKER_DEATHS = 2
+"""How often a trial whose process died is tried again; a training that fails by itself never is."""
+
+_QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "100000000",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "1",
+}
+
+
+@contextlib.contextmanager
+def ray_session(options: RunOptions) -> Iterator[None]:
+    """Ray while the block runs: joined where it already runs in this process, else started and stopped."""
+    if ray.is_initialized():
+        yield
+        return
+    for key, value in _QUIET.items():
+        os.environ.setdefault(key, value)
+    warnings.filterwarnings("ignore", module=r"ray(\..*)?")
+    arguments: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if options.address is None:
+        arguments |= {
+            "address": "local",
+            "_node_ip_address": "127.0.0.1",
+            "include_dashboard": False,
+            "object_store_memory": 200 * 1024**2,
+            "num_cpus": _cpus(),
+        }
+    else:
+        arguments["address"] = options.address
+    ray.init(**arguments)
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def concurrency(options: RunOptions) -> int:
+    """How many trainings run at once on what Ray has now.
+
+    Raises ValueError where one training asks for more than this machine has; a cluster may still grow.
+    """
+    resources = ray.cluster_resources()
+    for name, wanted in (("CPU", options.cpus_per_worker), ("GPU", options.gpus_per_worker)):
+        if options.address is None and wanted > resources.get(name, 0):
+            flag = f"--{name.lower()}s-per-worker {wanted}"
+            raise ValueError(f"{flag} asks for more than the {resources.get(name, 0):g} {name}s that Ray finds here")
+    room = int(resources.get("CPU", 1) // options.cpus_per_worker)
+    if options.gpus_per_worker > 0:
+        room = min(room, int(resources.get("GPU", 0) / options.gpus_per_worker))
+    room = max(1, room)
+    return min(room, options.max_concurrent or room)
+
+
+def run_stages(
+    stages: Sequence[Stage],
+    observers: Sequence[Observer],
+    options: RunOptions,
+    *,
+    source: str,
+    cache: str | None,
+    checkpoints: Path,
+    tune_folder: Path,
+    deadline: float | None = None,
+) -> None:
+    """Train every job that the stages still have; returns when all have ended. Ray must be running.
+
+    `deadline` is a `time.monotonic()` after which nothing new is started. Early stopping, where the options ask for
+    it, is for the trials that a search samples; every other job runs to its end.
+    """
+    scheduler = _scheduler(stages, options)
+    searcher = StageSearcher(
+        stages,
+        [*observers, _TrainingStateSweeper(checkpoints, stages)],
+        deadline=deadline,
+        why_stopped=scheduler.reason if scheduler is not None else None,
+    )
+    config = {
+        "source": source,
+        "cache": cache,
+        "checkpoints": str(checkpoints.resolve()),
+        "cpus": options.cpus_per_worker,
+        "gpus": options.gpus_per_worker,
+    }
+    resources = {"cpu": options.cpus_per_worker, "gpu": options.gpus_per_worker}
+    tuner = tune.Tuner(
+        tune.with_resources(FusionTrial, resources),
+        param_space=config,
+        tune_config=tune.TuneConfig(
+            search_alg=searcher,
+            scheduler=scheduler,
+            num_samples=-1,
+            max_concurrent_trials=concurrency(options),
+            reuse_actors=True,
+            trial_dirname_creator=lambda trial: str(trial.trial_id),
+        ),
+        run_config=tune.RunConfig(
+            name=f"{'-'.join(stage.name for stage in stages)}-{time.time_ns()}",
+            storage_path=str(tune_folder.resolve()),
+            failure_config=tune.FailureConfig(max_failures=WORKER_DEATHS),
+            checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+            verbose=0,
+        ),
+    )
+    tuner.fit()
+
+
+def _scheduler(stages: Sequence[Stage], options: RunOptions) -> MultiObjectiveAsha | None:
+    searches = [stage for stage in stages if isinstance(stage, SearchStage)]
+    return MultiObjectiveAsha(searches[0]) if searches and options.scheduler == "moasha" else None
+
+
+class _TrainingStateSweeper:
+    """Once a trial has ended in the journal, its optimiser and weights in the making are of no more use."""
+
+    def __init__(self, checkpoints: Path, stages: Sequence[Stage]) -> None:
+        self._checkpoints = checkpoints
+        for record in [r for stage in stages for r in stage.records() if r.state != "running"]:
+            discard(checkpoints / record.trial_id / "training")  # the driver died between telling and sweeping
+
+    def on_epoch(self, stage: Stage, job: Job, result: dict[str, Any]) -> None:
+        """Nothing yet."""
+
+    def on_end(self, stage: Stage, record: TrialRecord, result: dict[str, Any]) -> None:
+        discard(self._checkpoints / record.trial_id / "training")

@@ -1,0 +1,151 @@
+"""Confirmation: the short list retrained with fresh seeds, and one finalist fixed before the test split is opened.
+
+Step (a) reads the validation split alone and ends with `finalist.json` on disk. Step (b), `search/opening.py`, opens
+the test split for what was fixed here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+import numpy as np
+import pandas as pd
+
+from fusion_models.config import MODALITIES, Flat, Recipe
+from search.decision import RESUME_GATES
+from search.folder import RunFolder, write_whole
+from search.front import costs, gates_passed, pareto_front
+from search.job import Job, TrialRecord
+from spaces import Phase
+
+SHORT_LIST = 3
+FRESH_SEEDS = 10_000
+"""Confirmation seeds start here, far from any that the search used."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """One recipe of the short list, over its confirmation trainings."""
+
+    trial_id: str
+    """Of the search trial that it comes from."""
+    recipe: Flat
+    trainings: tuple[str, ...]
+    """Trial ids of its finished confirmation trainings, one a seed."""
+
+
+def short_list(phase: Phase, searched: Sequence[TrialRecord], size: int = SHORT_LIST) -> list[TrialRecord]:
+    """Up to `size` front trials: the best first, then each the farthest from those already chosen.
+
+    Gates come first: a trial that passes fewer is taken only when none that passes more is left. Distance is Euclidean
+    on rank-normalised objectives, so that no objective's scale decides.
+    """
+    phase = _with_resume_gates(phase)
+    front = pareto_front(phase, searched)
+    if not front:
+        return []
+    points = costs(phase, front)
+    ranks = points.argsort(axis=0).argsort(axis=0) / max(1, len(front) - 1)
+    passed = np.array([gates_passed(phase, record)[0] for record in front])
+    chosen = [0]
+    while len(chosen) < min(size, len(front)):
+        left = np.setdiff1d(np.arange(len(front)), chosen)
+        left = left[passed[left] == passed[left].max()]
+        distance = np.linalg.norm(ranks[left, None] - ranks[None, chosen], axis=-1).min(axis=1)
+        chosen.append(int(left[distance.argmax()]))
+    return [front[index] for index in chosen]
+
+
+def _with_resume_gates(phase: Phase) -> Phase:
+    """The phase with every gate that its decision reads: what is chosen here is judged by them all."""
+    return dataclasses.replace(phase, gates=(*phase.gates, *RESUME_GATES))
+
+
+def confirmation_jobs(chosen: Sequence[TrialRecord], seeds: int) -> list[Job]:
+    """Every recipe of the short list with the same fresh seeds."""
+    return [
+        Job(
+            trial_id=f"confirm-{record.trial_id}-s{seed}",
+            name=record.trial_id,
+            recipe=record.recipe,
+            seed=FRESH_SEEDS + seed,
+        )
+        for record in chosen
+        for seed in range(seeds)
+    ]
+
+
+def candidates(records: Sequence[TrialRecord]) -> list[Candidate]:
+    """The finished confirmation trainings, grouped by the search trial they come from; needs two seeds at least."""
+    out = []
+    for name in dict.fromkeys(r.name for r in records):
+        finished = [r for r in records if r.name == name and r.finished]
+        if len(finished) > 1:
+            ids = tuple(r.trial_id for r in finished)
+            out.append(Candidate(trial_id=name, recipe=finished[0].recipe, trainings=ids))
+    return out
+
+
+def fix_finalist(folder: RunFolder, phase: Phase, table: pd.DataFrame, found: Sequence[Candidate]) -> Candidate | None:
+    """Choose one finalist by its validation means and write `finalist.json`; one that is already there stands.
+
+    Best: most gates passed, then the smallest sum of relative misses, then the largest gain. `table` is
+    `measure.confirmed_table` of the validation split.
+    """
+    path = folder.path / "finalist.json"
+    if path.exists():
+        known = json.loads(path.read_text())["trial_id"]
+        return next((c for c in found if c.trial_id == known), None)
+    if not found:
+        return None
+
+    phase = _with_resume_gates(phase)
+
+    def merit(candidate: Candidate) -> tuple[float, float, float]:
+        row = table[table["trial_id"] == candidate.trial_id].iloc[0]
+        violations = phase.constraints({str(k): v for k, v in row.items()})
+        thresholds = {gate.name: abs(gate.threshold) or 1.0 for gate in phase.gates}
+        missed = sum(max(0.0, v) / thresholds[name] for name, v in violations.items())
+        return -sum(v <= 0.0 for v in violations.values()), missed, -row["ndcg_gain"]
+
+    best = min(found, key=merit)
+    said = {
+        "trial_id": best.trial_id,
+        "recipe": best.recipe,
+        "chosen_on": "validation",
+        "of": [c.trial_id for c in found],
+    }
+    write_whole(path, json.dumps(said, indent=1) + "\n")
+    return best
+
+
+def subset_name(modalities: Sequence[str]) -> str:
+    """`text+metadata`, in the one order that is used everywhere."""
+    return "+".join(m for m in MODALITIES if m in modalities)
+
+
+def proper_subsets() -> list[tuple[str, ...]]:
+    """The six non-empty proper subsets of the modalities."""
+    return [subset for size in (1, 2) for subset in combinations(MODALITIES, size)]
+
+
+def refit_jobs(finalist: Candidate, base: Recipe, seeds: int) -> list[Job]:
+    """The finalist retrained on each proper subset, and the base recipe with and without the image."""
+    recipe = Recipe.from_flat(finalist.recipe)
+    wanted = [(f"refit {subset_name(s)}", recipe.restricted(s)) for s in proper_subsets()]
+    without_image = tuple(m for m in base.model.modalities if m != "visual")
+    wanted += [("base", base), (f"base {subset_name(without_image)}", base.restricted(without_image))]
+    return [
+        Job(
+            trial_id=f"{name.replace(' ', '-')}-s{seed}",
+            name=name,
+            recipe=wanted_recipe.flat(),
+            seed=FRESH_SEEDS + seed,
+        )
+        for name, wanted_recipe in wanted
+        for seed in range(seeds)
+    ]

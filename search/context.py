@@ -1,0 +1,70 @@
+"""What every step of a run needs, in one place."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from optuna.storages import BaseStorage
+from rich.console import Console
+
+from fusion_models.data import RankingDataset
+from search.cluster import run_stages
+from search.folder import RunFolder
+from search.job import TrialRecord
+from search.options import RunOptions
+from search.progress import ProgressObserver
+from search.stages import Stage
+from search.tables import write_tables
+from search.tensorboard import TensorBoardObserver
+from spaces import Phase
+
+
+@dataclass
+class Run:
+    """One run of one phase."""
+
+    options: RunOptions
+    console: Console
+    phase: Phase
+    data: RankingDataset
+    folder: RunFolder
+    storage: BaseStorage
+    began: float = field(default_factory=time.monotonic)
+    stages: list[Stage] = field(default_factory=list)
+
+    def records(self, *names: str) -> list[TrialRecord]:
+        """Trials of the named stages, or of all that have been opened so far."""
+        return [r for stage in self.stages if not names or stage.name in names for r in stage.records()]
+
+    def train(self, stages: Sequence[Stage], *, deadline: float | None = None) -> None:
+        """Train what the stages still have, and write the tables."""
+        self.stages += stages
+        left = sum(stage.total for stage in stages) - sum(
+            r.state != "running" for stage in stages for r in stage.records()
+        )
+        if left <= 0:
+            return
+        board = TensorBoardObserver(self.folder.tensorboard, self.phase)
+        progress = ProgressObserver(self.console, self.phase, left)
+        searched = [r for r in self.records("search") if r.state != "running"]
+        progress.take(searched)
+        board.take(searched)
+        try:
+            with progress:
+                run_stages(
+                    stages,
+                    [progress, board],
+                    self.options,
+                    source=self.data.source,
+                    cache=None,
+                    checkpoints=self.folder.checkpoints,
+                    tune_folder=self.folder.tune,
+                    deadline=deadline,
+                )
+        finally:
+            board.close()
+            shutil.rmtree(self.folder.tune, ignore_errors=True)
+        write_tables(self.folder, self.phase, self.records())

@@ -1,0 +1,137 @@
+"""The run folder: where every file lies, and whether a run may write there."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import json
+import math
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+PACKAGES = ("ray", "torch", "optuna", "numpy", "pandas", "pyarrow", "scipy", "moocore", "lightgbm")
+
+
+class RunFolderError(ValueError):
+    """A run folder that cannot be used as asked."""
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of one run; see results/README.md for what each file holds."""
+
+    path: Path
+
+    @property
+    def journal(self) -> Path:
+        return self.path / "study.journal"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.path / "tensorboard"
+
+    @property
+    def tune(self) -> Path:
+        return self.path / "tune"
+
+    @property
+    def description(self) -> Path:
+        return self.path / "run.json"
+
+    def read(self) -> dict[str, Any] | None:
+        """What run.json says; None where there is none."""
+        if not self.description.exists():
+            return None
+        try:
+            found: dict[str, Any] = json.loads(self.description.read_text())
+        except ValueError as error:
+            raise RunFolderError(f"{self.description} is not JSON ({error}); --fresh starts over") from error
+        return found
+
+    def write(self, description: dict[str, Any]) -> None:
+        """Replace run.json, whole or not at all."""
+        write_whole(self.description, json.dumps(description, indent=2, default=str) + "\n")
+
+    def finished(self) -> bool:
+        """Whether a run has ended here."""
+        found = self.read()
+        return found is not None and found.get("end") is not None
+
+    def prepare(self, *, resume: bool, fresh: bool) -> None:
+        """Make the folder ready for a run. Raises RunFolderError where an unfinished run would be overwritten."""
+        if fresh:
+            shutil.rmtree(self.path, ignore_errors=True)
+        elif self.journal.exists() and not resume:
+            raise RunFolderError(
+                f"{self.path} holds an unfinished run: add --resume to go on with it, or --fresh to start over "
+                "(which deletes it)"
+            )
+        elif resume and not self.journal.exists():
+            raise RunFolderError(f"nothing to resume in {self.path}: leave --resume out to start a run there")
+        self.path.mkdir(parents=True, exist_ok=True)
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write `text` to `path` so that a reader sees the old file or the new one, never a part."""
+    staging = path.with_name(f".{path.name}.{os.getpid()}")
+    staging.write_text(text, encoding="utf-8")
+    staging.replace(path)
+
+
+def json_text(value: Any) -> str:
+    """JSON that every reader takes: numbers that are not finite become null."""
+
+    def finite(inner: Any) -> Any:
+        if isinstance(inner, dict):
+            return {str(key): finite(item) for key, item in inner.items()}
+        if isinstance(inner, list | tuple):
+            return [finite(item) for item in inner]
+        return None if isinstance(inner, float) and not math.isfinite(inner) else inner
+
+    return json.dumps(finite(value), indent=1, allow_nan=False) + "\n"
+
+
+def environment() -> dict[str, Any]:
+    """Versions, commit, machine and command line of this process."""
+    return {
+        "versions": {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in PACKAGES},
+        "commit": _commit(),
+        "machine": {
+            "system": platform.system(),
+            "processor": platform.machine(),
+            "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
+        },
+        "command": sys.argv,
+        "start": now(),
+        "end": None,
+    }
+
+
+def now() -> str:
+    """The time in UTC, to the second."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _commit() -> str | None:
+    try:
+        found = subprocess.run(
+            ["git", "describe", "--always", "--dirty", "--abbrev=40"],
+            cwd=Path(__file__).parent,
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return found.stdout.strip() or None

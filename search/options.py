@@ -1,0 +1,92 @@
+"""What a run is asked to do: the command line as plain data."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from search.facts import read_facts
+from spaces import Phase
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunOptions:
+    """Search one phase of the roadmap: which fusion recipe, if any, makes the ranker use every modality."""
+
+    phase: Literal["phase1", "phase2", "phase3"]
+    """The phase of the roadmap."""
+    data: str = "clipart"
+    """clipart (bundled), planted or planted:PRESET, or the folder (path or URI) of a dataset's three tables."""
+    trials: int | None = None
+    """Trials of the search in all, those of an interrupted run included (default: the phase's own, about 24)."""
+    epochs: int | None = None
+    """Epochs of a training at the most (default: the base recipe's)."""
+    time_budget: str | None = None
+    """No new search trial after this long, such as 90s, 30m or 2h."""
+    seed: int = 0
+    """Of the sampler and of the trainings."""
+    sampler: Literal["tpe", "nsga2", "nsga3", "gp", "random"] = "tpe"
+    """How the search proposes trials."""
+    scheduler: Literal["moasha", "none"] = "moasha"
+    """moasha stops trials that fall behind (multi-objective successive halving); none trains every trial to its end."""
+    confirm_seeds: int | None = None
+    """Fresh seeds for each recipe of the short list (default: 3); 0 skips confirmation, and no gate is measured."""
+    cpus_per_worker: int = 1
+    """Processors a training uses; as many trainings run at once as the machine or cluster has room for."""
+    gpus_per_worker: float = 0.0
+    """GPUs (or a share of one) a training uses."""
+    max_concurrent: int | None = None
+    """Trainings at once at the most."""
+    address: str | None = None
+    """auto, or ray://HOST:PORT: the Ray cluster to run on (default: this machine)."""
+    results: str = "results"
+    """Folder that holds the run folders."""
+    name: str | None = None
+    """Name of the run folder (default: the phase)."""
+    resume: bool = False
+    """Go on with an interrupted run."""
+    fresh: bool = False
+    """Delete what is in the run folder and start over."""
+    facts: str | None = None
+    """TOML file of business facts (see docs/facts.example.toml)."""
+    set: tuple[str, ...] = ()
+    """KEY=VALUE: fix a key of the base recipe, such as model.width=64; a fixed key is not searched."""
+
+    def __post_init__(self) -> None:
+        for name in ("trials", "epochs", "cpus_per_worker", "max_concurrent"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+        if self.confirm_seeds is not None and (self.confirm_seeds < 0 or self.confirm_seeds == 1):
+            raise ValueError(f"--confirm-seeds must be 0 (no confirmation) or at least 2, got {self.confirm_seeds}")
+        if self.resume and self.fresh:
+            raise ValueError("--resume goes on with a run and --fresh deletes it: give one of them")
+        self.budget_seconds  # noqa: B018  (reads it, so that a bad one fails now)
+        self.changes  # noqa: B018
+        read_facts(self.facts)
+
+    @property
+    def budget_seconds(self) -> float | None:
+        """`time_budget` in seconds."""
+        if self.time_budget is None:
+            return None
+        found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", self.time_budget.strip())
+        if found is None:
+            raise ValueError(f"--time-budget must look like 90s, 30m or 2h, got {self.time_budget!r}")
+        return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+
+    def seeds(self, phase: Phase) -> int:
+        """Confirmation seeds: the option, or the phase's own number."""
+        return phase.confirm_seeds if self.confirm_seeds is None else self.confirm_seeds
+
+    @property
+    def changes(self) -> dict[str, Any]:
+        """`set` as flat recipe keys, and `epochs` with them."""
+        out: dict[str, Any] = {} if self.epochs is None else {"train.epochs": self.epochs}
+        for entry in self.set:
+            key, equals, value = entry.partition("=")
+            if not equals or not key:
+                raise ValueError(f"--set takes KEY=VALUE, such as model.width=64; got {entry!r}")
+            out[key.strip()] = value.strip()
+        return out

@@ -1,0 +1,127 @@
+"""One phase from its options to its verdict: reference rankers, search, front, confirmation, decision."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from fusion_models.data import RankingDataset, open_dataset
+from search.artifacts import WEIGHTS
+from search.cluster import concurrency, ray_session
+from search.context import Run
+from search.folder import RunFolder, RunFolderError, environment, now
+from search.front import pareto_front
+from search.journal import open_journal
+from search.options import RunOptions
+from search.plan import print_plan
+from search.reference import reference_rankers, reference_table, single_modality_jobs
+from search.replicates import p_on_front
+from search.stages import FixedStage, SearchStage, journal_records
+from search.summary import print_validation, print_verdict
+from search.tables import write_csv, write_tables
+from search.verdict import confirm_and_decide
+from spaces import PHASES, Phase
+
+RESUMABLE_CHANGES = (
+    "trials",
+    "time_budget",
+    "max_concurrent",
+    "address",
+    "resume",
+    "cpus_per_worker",
+    "results",
+    "facts",
+)
+"""Options that may differ when a run is resumed: they change how much is done, not what."""
+
+
+def run_phase(options: RunOptions, console: Console, *, phase: Phase | None = None) -> RunFolder:
+    """Run one phase to its end, or go on with it; `phase` stands in for the one that the options name.
+
+    Raises ValueError for options or data that cannot be used.
+    """
+    folder = RunFolder(Path(options.results).resolve() / (options.name or options.phase))
+    if folder.finished() and not options.fresh:
+        console.print(f"{folder.path} holds a finished run; nothing was changed. --fresh starts over.")
+        return folder
+    phase = (phase or PHASES[options.phase]).with_base(options.changes)
+    began = time.monotonic()
+    data = open_dataset(options.data)
+    previous = None if options.fresh else folder.read()
+    folder.prepare(resume=options.resume, fresh=options.fresh)
+    _describe(folder, options, phase, data, previous)
+    run = Run(options, console, phase, data, folder, open_journal(folder.journal), began)
+    try:
+        with ray_session(options):
+            _search(run)
+            confirmed = confirm_and_decide(run)
+    except BaseException:  # Ctrl-C too, wherever it comes: what has finished is in the tables
+        write_tables(folder, phase, journal_records(run.storage))
+        raise
+    write_tables(folder, phase, run.records(), p_on_front(folder, phase, run.records("search"), seed=options.seed))
+    folder.write((folder.read() or {}) | {"end": now(), "seconds": round(time.monotonic() - began, 1)})
+    print_verdict(run, confirmed)
+    return folder
+
+
+def _search(run: Run) -> None:
+    """The reference rankers and the search, side by side, and what they gave on the validation split."""
+    options, phase = run.options, run.phase
+    reference = phase.known_recipes()["balanced"]
+    baselines = FixedStage(run.storage, "baselines", single_modality_jobs(reference, options.seed))
+    trials = options.trials or phase.trials
+    search = SearchStage(run.storage, phase, sampler=options.sampler, trials=trials, seed=options.seed)
+    print_plan(run, [baselines, search], concurrency(options))
+    budget = options.budget_seconds
+    run.train([baselines, search], deadline=run.began + budget if budget is not None else None)
+    table = reference_table(reference_rankers(run, "validation"), seed=options.seed)
+    write_csv(table, run.folder, "baselines.csv")
+    print_validation(run, table)
+    _keep_front_weights(run)
+
+
+def _describe(
+    folder: RunFolder, options: RunOptions, phase: Phase, data: RankingDataset, previous: dict[str, object] | None
+) -> None:
+    """Write run.json; on a resumed run, check first that it is the same run."""
+    asked = dataclasses.asdict(options)
+    if previous is not None and options.resume:
+        before = previous["options"]
+        assert isinstance(before, dict)
+        changed = [k for k in asked if k not in RESUMABLE_CHANGES and before.get(k) != _plain(asked[k])]
+        if changed:
+            said = ", ".join(f"{k} was {before.get(k)!r} and is now {asked[k]!r}" for k in changed)
+            raise RunFolderError(f"{folder.path} was started with other options ({said}): give the same, or --fresh")
+        if previous["base"] != phase.base.flat():
+            raise RunFolderError(f"{folder.path} was started with another base recipe (another version?): use --fresh")
+        if previous["fingerprint"] != data.fingerprint:
+            raise RunFolderError(f"{folder.path} was started on other data than {options.data} holds now: use --fresh")
+    description = {
+        "phase": phase.name,
+        "options": {k: _plain(v) for k, v in asked.items()},
+        "base": phase.base.flat(),
+        "seed": options.seed,
+        "data": data.source,
+        "fingerprint": data.fingerprint,
+        "counts": data.counts,
+        "resumed": (int(str(previous.get("resumed", 0))) + 1) if previous is not None and options.resume else 0,
+    } | environment()
+    if previous is not None and options.resume:
+        description["start"] = previous["start"]
+    folder.write(description)
+
+
+def _plain(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _keep_front_weights(run: Run) -> None:
+    """Weights stay for the front's trials alone; the values per query stay for all."""
+    searched = run.records("search")
+    front = {record.trial_id for record in pareto_front(run.phase, searched)}
+    for record in searched:
+        if record.trial_id not in front:
+            (run.folder.checkpoints / record.trial_id / WEIGHTS).unlink(missing_ok=True)

@@ -1,0 +1,92 @@
+"""The rankers that a fusion must beat, on one split: V1, each modality alone, their weighted sum, LambdaMART."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from fusion_models.baselines import Baseline, lambdamart, weighted_sum
+from fusion_models.config import MODALITIES, Recipe
+from fusion_models.evaluation import score
+from fusion_models.metrics import paired_bootstrap
+from search.artifacts import load_ranker
+from search.context import Run
+from search.job import Job
+
+V1_MODALITIES = ("text", "metadata")
+"""What the production ranker reads."""
+TUNED_V1 = "tuned V1"
+"""How the names of the baselines begin that use V1's score and V1's own modalities alone."""
+
+
+def single_modality_jobs(recipe: Recipe, seed: int) -> list[Job]:
+    """One training a modality: the recipe with that modality alone, no term that needs another one, and no V1 score."""
+    jobs = []
+    for modality in MODALITIES:
+        alone = recipe.restricted((modality,)).updated({"model.v1_in_context": False}).flat()
+        jobs.append(Job(trial_id=f"alone-{modality}", name=f"{modality} alone", recipe=alone, seed=seed))
+    return jobs
+
+
+def reference_rankers(run: Run, split: str) -> list[Baseline]:
+    """Every baseline on `split`, V1 first; single-modality rankers that failed to train are left out.
+
+    The weights of the weighted sum are tuned on the validation split, whichever split is measured.
+    """
+    data, options = run.data, run.options
+    out: list[Baseline] = []
+    tuning, scored = {}, {}
+    for record in run.records("baselines"):
+        if not record.finished:
+            continue
+        model = load_ranker(run.folder.checkpoints / record.trial_id, data)
+        found = scored[record.name] = score(model, data, split)
+        tuning[record.name] = found if split == "validation" else score(model, data, "validation")
+        if not out:
+            out.append(Baseline(name="V1", ndcg=found.v1_ndcg(), detail="the production ranker"))
+        out.append(Baseline(name=record.name, ndcg=found.ndcg(), detail="one fusion ranker with one modality"))
+    with_v1 = run.phase.base.model.v1_in_context
+    if len(scored) > 1:
+        out.append(weighted_sum(tuning, scored))
+        ranker = next(iter(scored))
+        tuning["V1"], scored["V1"] = tuning[ranker].as_v1(), scored[ranker].as_v1()
+        if with_v1:
+            out.append(weighted_sum(tuning, scored, name="weighted sum with V1"))
+        own = [f"{m} alone" for m in V1_MODALITIES if f"{m} alone" in scored] + ["V1"]
+        of_own = ({n: tuning[n] for n in own}, {n: scored[n] for n in own})
+        out.append(weighted_sum(*of_own, name=f"{TUNED_V1} (weighted sum with {' and '.join(V1_MODALITIES)} alone)"))
+    out.append(lambdamart(data, split, with_v1=with_v1, seed=options.seed, threads=options.cpus_per_worker))
+    out.append(
+        lambdamart(
+            data,
+            split,
+            modalities=V1_MODALITIES,
+            with_v1=True,
+            name=f"{TUNED_V1} (LambdaMART on V1's own features)",
+            seed=options.seed,
+            threads=options.cpus_per_worker,
+        )
+    )
+    return out
+
+
+def reference_table(baselines: Sequence[Baseline], *, seed: int) -> pd.DataFrame:
+    """name, ndcg, gain over V1 with its CI95 (paired bootstrap over queries), detail."""
+    v1 = next(b.ndcg for b in baselines if b.name == "V1")
+    rows = []
+    for baseline in baselines:
+        gain = baseline.ndcg - v1
+        interval = paired_bootstrap(gain[np.isfinite(gain)], generator=np.random.default_rng(seed))
+        rows.append(
+            {
+                "name": baseline.name,
+                "ndcg": float(np.nanmean(baseline.ndcg)),
+                "ndcg_gain": interval.mean,
+                "ndcg_gain_ci_low": interval.low,
+                "ndcg_gain_ci_high": interval.high,
+                "detail": baseline.detail,
+            }
+        )
+    return pd.DataFrame(rows)

@@ -1,0 +1,207 @@
+"""Stages of a run as Optuna studies in one journal: a search that samples, or a fixed list of trainings.
+
+A stage hands out jobs and takes outcomes; it knows nothing of Ray. A trial that ran when the driver died keeps its
+number and its parameters: opening the stage again hands it out first, to go on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import optuna
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from fusion_models.config import Recipe
+from search.job import Job, Outcome, State, TrialRecord
+from search.rungs import Entry
+from search.samplers import build_sampler
+from spaces import Phase, parameters, suggest
+
+_STATES: dict[TrialState, State] = {
+    TrialState.COMPLETE: "finished",
+    TrialState.PRUNED: "stopped",
+    TrialState.FAIL: "failed",
+    TrialState.RUNNING: "running",
+    TrialState.WAITING: "running",
+}
+
+
+class Stage:
+    """A study whose trials are trainings. Subclasses say how a fresh trial gets its job."""
+
+    def __init__(
+        self,
+        storage: BaseStorage,
+        name: str,
+        *,
+        directions: Sequence[Literal["minimize", "maximize"]],
+        sampler: Any = None,
+    ) -> None:
+        self.name = name
+        self.needed: tuple[str, ...] = ("ndcg",)
+        self.total = 0
+        self.study = optuna.create_study(
+            storage=storage, study_name=name, directions=directions, sampler=sampler, load_if_exists=True
+        )
+        self._interrupted = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        self._asked = sum("job" in t.user_attrs for t in self.study.get_trials(deepcopy=False))
+        self._trials: dict[str, optuna.Trial] = {}
+
+    def ask(self) -> Job | None:
+        """The next training, interrupted ones first; None where all `total` have been handed out."""
+        if self._interrupted:
+            frozen = self._interrupted.pop(0)
+            trial = optuna.Trial(self.study, frozen._trial_id)
+            if "job" in frozen.user_attrs:
+                job = Job(**frozen.user_attrs["job"])
+                self._trials[job.trial_id] = trial
+                return job
+            return self._hand_out(trial)  # killed while it was being asked: what it already had stands
+        if self._asked >= self.total:
+            return None
+        return self._hand_out(self.study.ask())
+
+    def _hand_out(self, trial: optuna.Trial) -> Job:
+        self._asked += 1
+        job = self._job(trial)
+        trial.set_user_attr("job", vars(job))
+        self._trials[job.trial_id] = trial
+        return job
+
+    def _job(self, trial: optuna.Trial) -> Job:
+        raise NotImplementedError
+
+    def tell(self, job: Job, outcome: Outcome) -> TrialRecord:
+        """Record how `job` ended; on return it is on disk."""
+        missing = [name for name in self.needed if not math.isfinite(outcome.numbers.get(name, math.nan))]
+        if outcome.state == "finished" and missing:  # such as the correlation of constant scores
+            reason = f"finished without a number for {', '.join(missing)}"
+            outcome = dataclasses.replace(outcome, state="failed", reason=reason)
+        trial = self._trials.pop(job.trial_id)
+        attributes = {
+            "numbers": {k: v for k, v in outcome.numbers.items() if math.isfinite(v)},
+            "state_reason": outcome.reason,
+            "epochs": outcome.epochs,
+            "seconds": outcome.seconds,
+        }
+        trial.set_user_attr("outcome", attributes)
+        self._conclude(trial, outcome)
+        return _record(self.name, self.study.trials[trial.number])
+
+    def _conclude(self, trial: optuna.Trial, outcome: Outcome) -> None:
+        if outcome.state == "finished":
+            self.study.tell(trial, values=[outcome.numbers["ndcg"]])
+        else:
+            self.study.tell(trial, state=TrialState.PRUNED if outcome.state == "stopped" else TrialState.FAIL)
+
+    def records(self) -> list[TrialRecord]:
+        """Every trial that was handed out, by number."""
+        return _records(self.study)
+
+
+def journal_records(storage: BaseStorage) -> list[TrialRecord]:
+    """Every trial that was handed out, of every stage in the journal, opened by this process or not."""
+    names = optuna.get_all_study_names(storage)
+    return [record for name in names for record in _records(optuna.load_study(study_name=name, storage=storage))]
+
+
+def _records(study: optuna.Study) -> list[TrialRecord]:
+    trials = study.get_trials(deepcopy=False)
+    return [_record(study.study_name, trial) for trial in trials if "job" in trial.user_attrs]
+
+
+def _record(stage: str, trial: FrozenTrial) -> TrialRecord:
+    job = Job(**trial.user_attrs["job"])
+    outcome = trial.user_attrs.get("outcome", {})
+    return TrialRecord(
+        trial_id=job.trial_id,
+        stage=stage,
+        name=job.name,
+        state=_STATES[trial.state],
+        state_reason=outcome.get("state_reason", ""),
+        epochs=outcome.get("epochs", 0),
+        seed=job.seed,
+        recipe=job.recipe,
+        numbers=outcome.get("numbers", {}),
+        seconds=outcome.get("seconds", float("nan")),
+    )
+
+
+class FixedStage(Stage):
+    """A list of trainings that is known before the first one starts."""
+
+    def __init__(self, storage: BaseStorage, name: str, jobs: Sequence[Job]) -> None:
+        super().__init__(storage, name, directions=["maximize"], sampler=optuna.samplers.RandomSampler(seed=0))
+        self.total = len(jobs)
+        known = {t.user_attrs["planned"]["trial_id"] for t in self.study.get_trials(deepcopy=False)}
+        for job in jobs:
+            if job.trial_id not in known:
+                self.study.enqueue_trial({}, user_attrs={"planned": vars(job)})
+
+    def _job(self, trial: optuna.Trial) -> Job:
+        return Job(**trial.user_attrs["planned"])
+
+
+class SearchStage(Stage):
+    """A study that samples a phase's space; the base recipe and the known points are asked first."""
+
+    def __init__(self, storage: BaseStorage, phase: Phase, *, sampler: str, trials: int, seed: int) -> None:
+        self.phase = phase
+        self.seed = seed
+        super().__init__(storage, "search", directions=[o.direction for o in phase.objectives])
+        self.needed = tuple(o.name for o in phase.objectives)
+        asked_before = self._asked
+        self.study.sampler = build_sampler(sampler, seed=seed + asked_before, trials=trials)
+        self.total = trials
+        self._enqueue_known(phase.known_recipes())
+
+    def _enqueue_known(self, recipes: Mapping[str, Recipe]) -> None:
+        """Points that lie in the space are asked by name; a known point outside it is a mistake in the phase."""
+        base = self.phase.base.flat()
+        planned = {t.user_attrs.get("name") for t in self.study.get_trials(deepcopy=False)}
+        for name, recipe in recipes.items():
+            if name in planned:
+                continue
+            point = parameters(self.phase.ranges, recipe.flat(), base)
+            self.study.enqueue_trial(point, user_attrs={"name": name})
+
+    def _job(self, trial: optuna.Trial) -> Job:
+        base = self.phase.base.flat()
+        changes = suggest(trial, self.phase.ranges, base)
+        return Job(
+            trial_id=f"t{trial.number:04d}",
+            name=trial.user_attrs.get("name", "sampled"),
+            recipe=base | changes,
+            seed=self.seed,
+        )
+
+    def note_rungs(self, job: Job, entries: Sequence[Entry]) -> None:
+        """Record how a running trial was judged; on return it is on disk."""
+        trial = self._trials[job.trial_id]
+        before = trial.user_attrs.get("rungs", [])
+        trial.set_user_attr("rungs", before + [entry.plain() for entry in entries])
+
+    def rung_entries(self) -> list[Entry]:
+        """Every judgement so far, trial by trial, the lowest rung first."""
+        trials = self.study.get_trials(deepcopy=False)
+        return [Entry.from_plain(plain) for trial in trials for plain in trial.user_attrs.get("rungs", [])]
+
+    def _conclude(self, trial: optuna.Trial, outcome: Outcome) -> None:
+        """Finished trials with their bounded objectives, stopped ones as PRUNED; both carry every constraint.
+
+        A stopped trial also violates `unfinished`: without it Optuna would rank it above finished ones that miss a
+        gate, and go on proposing what was stopped.
+        """
+        values = self.phase.objective_values(outcome.numbers)
+        if outcome.state in ("finished", "stopped"):
+            for name, violation in self.phase.constraints(outcome.numbers).items():
+                trial.set_constraint(name, violation)
+            trial.set_constraint("unfinished", 0.0 if outcome.state == "finished" else 1.0)
+        if outcome.state == "finished":
+            self.study.tell(trial, values=values)
+        else:
+            self.study.tell(trial, state=TrialState.PRUNED if outcome.state == "stopped" else TrialState.FAIL)

@@ -1,0 +1,211 @@
+"""From a searched front to a verdict: confirm, fix a finalist, refit, open the test split, decide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from fusion_models.baselines import Baseline
+from fusion_models.config import MODALITIES, Recipe
+from fusion_models.data import RankingDataset
+from fusion_models.metrics import Interval
+from fusion_models.models import VARIANTS
+from search.artifacts import QUERIES, read_queries
+from search.confirmation import (
+    Candidate,
+    candidates,
+    confirmation_jobs,
+    fix_finalist,
+    refit_jobs,
+    short_list,
+    subset_name,
+)
+from search.context import Run
+from search.decision import Decision, Evidence, decide
+from search.evidence import write_evidence
+from search.facts import read_facts
+from search.folder import json_text, write_whole
+from search.measure import Arrays, confirmed_table, difference, quantities
+from search.opening import DECIDING_SPLIT, count_look, open_chance, open_contribution, open_test_split
+from search.reference import TUNED_V1, reference_rankers
+from search.stages import FixedStage
+from search.tables import write_csv
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confirmed:
+    """What confirmation found, for the summary and the report."""
+
+    decision: Decision
+    table: pd.DataFrame
+    finalist: Candidate | None
+    evidence: Evidence | None
+    baselines: tuple[Baseline, ...] = ()
+
+
+def confirm_and_decide(run: Run) -> Confirmed:
+    """Run the confirmation's trainings and write confirmed.csv, decision.json and decision.md."""
+    facts = read_facts(run.options.facts).statuses()
+    found, table = _confirm(run)
+    finalist = fix_finalist(run.folder, run.phase, table, found)
+    if finalist is None:
+        confirmed = Confirmed(decision=decide(run.phase, None, None, facts), table=table, finalist=None, evidence=None)
+    else:
+        confirmed = _decide_on_test(run, found, finalist, table, facts)
+    write_csv(confirmed.table, run.folder, "confirmed.csv")
+    write_whole(run.folder.path / "decision.json", json_text(confirmed.decision.as_json()))
+    write_whole(run.folder.path / "decision.md", decision_text(run.phase.title, confirmed.decision))
+    return confirmed
+
+
+def _confirm(run: Run) -> tuple[list[Candidate], pd.DataFrame]:
+    """Step (a): the short list with fresh seeds, measured on the validation split."""
+    chosen = short_list(run.phase, run.records("search")) if run.options.seeds(run.phase) else []
+    jobs = confirmation_jobs(chosen, run.options.seeds(run.phase))
+    run.train([FixedStage(run.storage, "confirm", jobs)])
+    found = candidates(run.records("confirm"))
+    clusters = query_clusters(run.data, "validation")
+    rows = [
+        (c.trial_id, False, "validation", len(c.trainings), _quantities(c, _kept(run, c.trainings), clusters))
+        for c in found
+    ]
+    return found, confirmed_table(run.phase, rows)
+
+
+def _decide_on_test(
+    run: Run,
+    found: Sequence[Candidate],
+    finalist: Candidate,
+    validation: pd.DataFrame,
+    facts: Mapping[str, str],
+) -> Confirmed:
+    """Step (b): the finalist's refits, then the test split."""
+    run.train([FixedStage(run.storage, "refits", refit_jobs(finalist, run.phase.base, len(finalist.trainings)))])
+    refits: dict[str, list[str]] = {}
+    for record in run.records("refits"):
+        if record.finished:
+            refits.setdefault(record.name, []).append(record.trial_id)
+    wanted = [t for c in found for t in c.trainings] + [t for ids in refits.values() for t in ids]
+    count_look(run.folder, run.data.fingerprint)
+    measured = open_test_split(run.folder, run.data, wanted, full=finalist.trainings[:1])
+    clusters = query_clusters(run.data, DECIDING_SPLIT)
+    rows = []
+    for candidate in found:
+        mine = candidate.trial_id == finalist.trial_id
+        level = 0.95 if mine else 1.0 - 0.05 / max(1, len(found) - 1)
+        runs = [measured[t] for t in candidate.trainings]
+        rows.append(
+            (candidate.trial_id, mine, DECIDING_SPLIT, len(runs), _quantities(candidate, runs, clusters, level))
+        )
+    baselines = reference_rankers(run, DECIDING_SPLIT)
+    of_finalist = [measured[t] for t in finalist.trainings]
+    tests = {name: [measured[t] for t in ids] for name, ids in refits.items()}
+    tuned = max((b for b in baselines if b.name.startswith(TUNED_V1)), key=lambda b: float(np.nanmean(b.ndcg)))
+    evidence = gather_evidence(run, finalist, of_finalist, tests, tuned, clusters)
+    write_evidence(
+        run.folder,
+        run.data,
+        DECIDING_SPLIT,
+        of_finalist=of_finalist,
+        refits=tests,
+        baselines=baselines,
+        contribution=open_contribution(run.folder, run.data, finalist.trainings[0]),
+        quantities=evidence.quantities,
+        refit_gain=evidence.refit_gain,
+        chance=open_chance(run.folder, run.data),
+        clusters=clusters,
+        seed=run.options.seed,
+    )
+    validation = validation.assign(finalist=validation["trial_id"] == finalist.trial_id)
+    return Confirmed(
+        decision=decide(run.phase, finalist.trial_id, evidence, facts),
+        table=pd.concat([confirmed_table(run.phase, rows), validation], ignore_index=True),
+        finalist=finalist,
+        evidence=evidence,
+        baselines=tuple(baselines),
+    )
+
+
+def gather_evidence(
+    run: Run,
+    finalist: Candidate,
+    of_finalist: Sequence[Arrays],
+    refits: Mapping[str, Sequence[Arrays]],
+    tuned_v1: Baseline,
+    clusters: npt.NDArray[np.int64] | None,
+) -> Evidence:
+    """Everything that the decision may read, on the deciding split."""
+    recipe = Recipe.from_flat(finalist.recipe)
+    without = {m: refits.get(f"refit {subset_name([o for o in MODALITIES if o != m])}", []) for m in MODALITIES}
+    gains = {m: difference(of_finalist, runs, clusters=clusters) for m, runs in without.items() if len(runs) > 1}
+    base, blind = refits.get("base", []), refits.get(f"base {subset_name(('text', 'metadata'))}", [])
+    loss = recipe.loss
+    return Evidence(
+        quantities=_quantities(finalist, of_finalist, clusters),
+        refit_gain=gains,
+        base_refit_gain=difference(base, blind, clusters=clusters) if min(len(base), len(blind)) > 1 else None,
+        over_tuned_v1=difference(of_finalist, tuned_v1.ndcg, clusters=clusters),
+        queries=int(np.isfinite(of_finalist[0]["ndcg"]).sum()),
+        has_attention=VARIANTS[recipe.model.variant].share_kind == "attention",
+        has_images=run.data.schema.thumbnail is not None,
+        importance_regularised=loss.visual_importance > 0.0 or loss.unimodal > 0.0 or loss.attention_entropy > 0.0,
+    )
+
+
+def query_clusters(data: RankingDataset, split: str) -> npt.NDArray[np.int64] | None:
+    """`[Q]`: queries of a split (rows ascending) that share a word fall together: each to its most frequent word.
+
+    None where the dataset has no query texts: then every query stands for itself.
+    """
+    texts = data.query_text
+    if texts is None:
+        return None
+    words = [str(texts[row] or "").lower().split() for row in np.sort(data.rows(split))]
+    counts: dict[str, int] = {}
+    for word in (w for query in words for w in set(query)):
+        counts[word] = counts.get(word, 0) + 1
+    names = [max(query, key=lambda w: (counts[w], w)) if query else f"#{i}" for i, query in enumerate(words)]
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)
+
+
+def decision_text(title: str, decision: Decision) -> str:
+    """decision.md: the verdict, why, and every gate, for a ticket."""
+    lines = [f"# {decision.verdict}{' (fragile)' if decision.fragile else ''}", "", f"{title}. Finalist: "]
+    lines[-1] += f"`{decision.finalist}`." if decision.finalist else "none."
+    lines += ["", *(f"- {reason}" for reason in decision.reasons), ""]
+    lines += ["| gate | measured | CI95 | threshold | status | would settle it |", "|---|---|---|---|---|---|"]
+    for gate in decision.gates:
+        value = f"{gate.value:.4f}" if np.isfinite(gate.value) else "–"
+        interval = f"[{gate.ci_low:.4f}, {gate.ci_high:.4f}]" if np.isfinite(gate.value) else "–"
+        lines.append(
+            f"| {gate.name} | {value} | {interval} | {gate.direction} {gate.threshold:g} | {gate.status} | "
+            f"{gate.needed or '–'} |"
+        )
+    if decision.archive_rules:
+        lines += ["", "| archive rule | measured | upper bound | holds below | holds |", "|---|---|---|---|---|"]
+        for rule in decision.archive_rules:
+            said = "yes" if rule.holds else "no" if rule.measured else "not measured"
+            lines.append(f"| {rule.name} | {rule.value:+.4f} | {rule.ci_high:+.4f} | {rule.threshold:g} | {said} |")
+    if decision.facts:
+        lines += ["", "Business facts (counted by the release decision of phase 4 alone):", ""]
+        lines += [f"- {name.replace('_', ' ')}: {status}" for name, status in decision.facts.items()]
+    return "\n".join(lines) + "\n"
+
+
+def _kept(run: Run, trainings: Sequence[str]) -> list[dict[str, np.ndarray[Any, Any]]]:
+    return [read_queries(run.folder.checkpoints / t / QUERIES) for t in trainings]
+
+
+def _quantities(
+    candidate: Candidate,
+    runs: Sequence[Arrays],
+    clusters: npt.NDArray[np.int64] | None,
+    level: float = 0.95,
+) -> dict[str, Interval]:
+    modalities = Recipe.from_flat(candidate.recipe).model.modalities
+    return quantities(runs, modalities, clusters=clusters, level=level)

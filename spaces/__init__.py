@@ -1,0 +1,7 @@
+"""What may vary, phase by phase: base recipe, ranges, objectives, gates, ablatable components."""
+
+from spaces.phase import Gate, Objective, Phase
+from spaces.phases import PHASES
+from spaces.ranges import Choice, Float, Int, Range, Weight, parameters, suggest
+
+__all__ = ["PHASES", "Choice", "Float", "Gate", "Int", "Objective", "Phase", "Range", "Weight", "parameters", "suggest"]

@@ -1,0 +1,104 @@
+"""A phase of the roadmap as plain data: what is searched, what is wanted, what must hold."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from fusion_models.config import Flat, Recipe
+from spaces.ranges import Range
+
+
+@dataclass(frozen=True, kw_only=True)
+class Objective:
+    """One axis of the search, measured on the validation split."""
+
+    name: str
+    """A key of `Evaluation.numbers()`."""
+    direction: Literal["maximize", "minimize"]
+    bound: float | None = None
+    """Beyond it more is not better: values are counted up (or down) to here."""
+    reference: float
+    """The hypervolume's reference point on this axis: a value worse than any worth having."""
+
+    def bounded(self, value: float) -> float:
+        """`value` counted up to the bound."""
+        if self.bound is None:
+            return value
+        return min(value, self.bound) if self.direction == "maximize" else max(value, self.bound)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gate:
+    """A number that must hold before the roadmap goes on."""
+
+    name: str
+    quantity: str
+    """A key of `Evaluation.numbers()`, or of the confirmation's table."""
+    at_least: float | None = None
+    at_most: float | None = None
+    steers: bool = True
+    """Whether the search knows it while it runs, and takes it as a constraint."""
+    needs: Literal["", "attention", "images"] = ""
+    """What must exist for the gate to apply; without it the gate is neutral."""
+
+    def __post_init__(self) -> None:
+        if (self.at_least is None) == (self.at_most is None):
+            raise ValueError(f"gate {self.name!r} needs exactly one of at_least and at_most")
+
+    @property
+    def threshold(self) -> float:
+        """The number on the right side of which the quantity must lie."""
+        return self.at_least if self.at_least is not None else self.at_most  # type: ignore[return-value]
+
+    def violation(self, value: float) -> float:
+        """How far `value` misses the gate, in the quantity's unit; <= 0 where it passes."""
+        return self.threshold - value if self.at_least is not None else value - self.threshold
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """One phase: the base recipe, what may vary around it, and what is asked of the outcome."""
+
+    name: str
+    title: str
+    base: Recipe
+    """The roadmap's V2 as it stands: always the first trial."""
+    known: Mapping[str, Flat]
+    """Named points worth asking right after it: changes to the base recipe."""
+    ranges: Mapping[str, Range]
+    objectives: tuple[Objective, ...]
+    gates: tuple[Gate, ...]
+    ablatable: Mapping[str, Flat] = field(default_factory=dict)
+    """Component -> the changes that take it out of a recipe."""
+    trials: int = 24
+    confirm_seeds: int = 3
+
+    def known_recipes(self) -> dict[str, Recipe]:
+        """The base recipe and the known points, by name, in the order in which they are asked."""
+        return {"base": self.base, **{name: self.base.updated(changes) for name, changes in self.known.items()}}
+
+    def objective_values(self, numbers: Mapping[str, float]) -> list[float]:
+        """The bounded objectives of one evaluation, in the phase's order; NaN where one was not measured."""
+        return [o.bounded(float(numbers.get(o.name, float("nan")))) for o in self.objectives]
+
+    def constraints(self, numbers: Mapping[str, float]) -> dict[str, float]:
+        """Gate -> violation, for the gates that the search can see; <= 0 is feasible.
+
+        A quantity that is missing or NaN counts as violated by the gate's own threshold and 1.
+        """
+        out: dict[str, float] = {}
+        for gate in self.gates:
+            if gate.steers:
+                value = float(numbers.get(gate.quantity, float("nan")))
+                out[gate.name] = gate.violation(value) if value == value else abs(gate.threshold) + 1.0
+        return out
+
+    def with_base(self, changes: Mapping[str, Any]) -> Phase:
+        """The same phase around another base recipe; a key that is set is no longer searched."""
+        import dataclasses
+
+        kept = {key: span for key, span in self.ranges.items() if key not in changes}
+        known = {name: {k: v for k, v in point.items() if k not in changes} for name, point in self.known.items()}
+        return dataclasses.replace(self, base=self.base.updated(changes), ranges=kept, known=known)

@@ -1,0 +1,104 @@
+"""`python -m fusion_models.data`: check with its doubts, convert, planted."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from fusion_models.data import open_dataset
+from fusion_models.data.__main__ import Check, Convert, Planted, main
+from fusion_models.data.card import data_card
+
+Columns = dict[str, dict[str, Any]]
+Write = Callable[[Columns], str]
+
+
+def test_the_flags_are_frozen() -> None:
+    commands = (Check, Convert, Planted)
+    flags = {command.__name__: [field.name for field in dataclasses.fields(command)] for command in commands}
+    assert flags == {"Check": ["path", "cache"], "Convert": ["flat", "out"], "Planted": ["out", "preset", "dial"]}
+
+
+def doubts(source: str) -> str:
+    return "\n".join(data_card(open_dataset(source)).doubts)
+
+
+def test_check_prints_sizes_and_doubts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "planted?queries=160&visual_offset=1&text_offset=1&metadata_offset=1"]) == 0
+    printed = capsys.readouterr().out
+    assert "train 70, validation 30, test 60" in printed
+    assert "3,200, 3,200" in printed
+    assert "- 60 test queries: the gates of phase 3 ask for 500." in printed
+    assert "mean near zero" not in printed
+
+
+def test_a_healthy_dataset_of_size_has_no_doubts(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "planted?visual_offset=1&text_offset=1&metadata_offset=1"]) == 0
+    assert "no doubts" in capsys.readouterr().out
+
+
+def test_the_card_doubts_leaks_constants_and_blanks(columns: Columns, write: Write) -> None:
+    score = dict(zip(columns["judgements"]["item_id"], columns["judgements"]["v1_score"], strict=True))
+    columns["items"]["visual"] = [[score[f"i{n}"], 1.0, 0.5 * n] for n in range(6)]
+    columns["items"]["text"] = [[1.0, 2.0]] * 6
+    columns["items"]["metadata"] = [[(-1.0) ** n] for n in range(6)]
+    for n, item in enumerate(columns["judgements"]["item_id"]):
+        columns["judgements"]["v1_score"][n] = score[item]
+    said = doubts(write(columns))
+    assert "visual feature 0 is V1's score (correlation +1.0000): a leak." in said
+    assert "1 of 3 visual features are constant" in said
+    assert "text is constant over the training documents: it can tell nothing." in said
+    assert "1 of 2 test items are also judged in training" in said
+    assert "test queries: the gates of phase 3 ask for 500" in said
+    assert "1 of 4 queries have a single candidate" in said
+
+
+def test_the_card_doubts_a_v1_that_is_upside_down_and_large_labels(columns: Columns, write: Write) -> None:
+    labels = columns["judgements"]["label"]
+    columns["judgements"]["v1_score"] = [-label for label in labels]
+    labels[7] = 40.0
+    said = doubts(write(columns))
+    assert "is its sign the right one?" in said
+    assert "The largest label is 40: a gain of 2^label" in said
+    columns["judgements"]["v1_score"] = [1.0] * 9
+    assert "V1's scores (or the labels) do not vary" in doubts(write(columns))
+
+
+def test_convert_then_check(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    random = np.random.default_rng(0)
+    flat = {
+        "query_id": [f"q{n // 4}" for n in range(400)],
+        "item_id": [f"i{n}" for n in range(400)],
+        "label": random.integers(0, 3, 400).astype(float),
+        "v1_score": random.normal(size=400),
+    } | {name: random.normal(size=(400, 2)).tolist() for name in ("visual", "text", "metadata")}
+    pq.write_table(pa.table(flat), tmp_path / "flat.parquet")
+    assert main(["convert", str(tmp_path / "flat.parquet"), str(tmp_path / "out")]) == 0
+    assert "400 items, 100 queries, 400 judgements" in capsys.readouterr().out
+    assert main(["check", str(tmp_path / "out"), "--cache", str(tmp_path / "elsewhere")]) == 0
+    assert "400, 400" in capsys.readouterr().out
+    assert (tmp_path / "elsewhere" / "arrays").is_dir()
+
+
+def test_planted_writes_tables_and_truth_and_never_over_others(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["planted", str(tmp_path / "out"), "--preset", "healthy", "--dial", "queries=50", "--dial", "seed=2"]
+    assert main(command) == 0
+    assert open_dataset(tmp_path / "out").counts["queries"] == 50
+    assert (tmp_path / "out" / "truth.json").exists()
+    capsys.readouterr()
+    assert main(command) == 1
+    assert "items.parquet is already there" in capsys.readouterr().err
+
+
+def test_an_error_is_a_line_and_a_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(tmp_path / "nothing")]) == 1
+    assert capsys.readouterr().err.startswith("error: no dataset at")

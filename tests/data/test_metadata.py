@@ -1,0 +1,91 @@
+"""Named scalar metadata: scaled and encoded by the training split alone, and stored."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from fusion_models.data import open_dataset
+from fusion_models.data.metadata import MAX_CATEGORIES, MetadataEncoding
+from fusion_models.data.moments import RunningMoments
+
+Columns = dict[str, dict[str, Any]]
+Write = Callable[[Columns], str]
+
+
+@pytest.fixture
+def scalars(columns: Columns) -> Columns:
+    """Training judges i0 twice and i1, i2, i3, i4 once; i5 is in test alone."""
+    del columns["items"]["metadata"]
+    columns["items"] |= {
+        "metadata.price": [10.0, 20.0, 30.0, 40.0, 50.0, 1e6],
+        "metadata.brand": ["a", "b", "a", None, "c", "only in test"],
+        "metadata.sale": [True, False, True, False, False, True],
+    }
+    return columns
+
+
+def test_numbers_are_scaled_by_training_judgements(scalars: Columns, write: Write) -> None:
+    data = open_dataset(write(scalars))
+    prices = np.array([10.0, 10.0, 20.0, 30.0, 40.0, 50.0])
+    expected = (np.array(scalars["items"]["metadata.price"]) - prices.mean()) / prices.std()
+    np.testing.assert_allclose(data.item_features["metadata"][:, 0], expected, rtol=1e-6)
+    assert data.schema.metadata == 1 + 4 + 1
+
+
+def test_categories_are_those_of_training_most_frequent_first(scalars: Columns, write: Write) -> None:
+    encoded = open_dataset(write(scalars)).item_features["metadata"][:, 1:5]
+    names = ["a", "b", "c", "other"]
+    assert [names[code] for code in encoded.argmax(axis=1)] == ["a", "b", "a", "other", "c", "other"]
+    assert (encoded.sum(axis=1) == 1).all()
+
+
+def test_the_encoding_travels_with_the_statistics(scalars: Columns, write: Write) -> None:
+    data = open_dataset(write(scalars))
+    stored = json.loads(json.dumps(data.statistics.metadata_encoding))
+    encoding = MetadataEncoding.from_json(stored)
+    assert encoding.to_json() == stored
+    new = pa.table({name: scalars["items"][name] for name in ("metadata.price", "metadata.brand", "metadata.sale")})
+    again = encoding.encode(new.combine_chunks().to_batches()[0], "new.parquet")
+    np.testing.assert_array_equal(again, data.item_features["metadata"])
+
+
+def test_scalars_join_a_list(columns: Columns, write: Write) -> None:
+    columns["items"]["metadata.sale"] = [True, False, True, False, False, True]
+    data = open_dataset(write(columns))
+    np.testing.assert_array_equal(data.item_features["metadata"][:, :4], np.float32(columns["items"]["metadata"]))
+    assert data.schema.metadata == 5
+
+
+def test_rare_categories_share_a_column(columns: Columns, write: Write) -> None:
+    del columns["items"]["metadata"]
+    columns["items"]["metadata.brand"] = pa.array([f"b{n}" for n in range(6)]).dictionary_encode()
+    many = MAX_CATEGORIES + 8
+    for name in ("visual", "text"):
+        columns["items"][name] = [columns["items"][name][0]] * many
+    columns["items"]["item_id"] = [f"i{n}" for n in range(many)]
+    columns["items"]["metadata.brand"] = [f"b{n:02}" for n in range(many)]
+    judged = columns["judgements"]
+    for n in range(6, many):
+        for name, value in zip(judged, ("cat", f"i{n}", 0.0, 0.0), strict=True):
+            judged[name].append(value)
+    data = open_dataset(write(columns))
+    assert data.schema.metadata == MAX_CATEGORIES + 1
+    assert data.item_features["metadata"][:, -1].sum() == many - MAX_CATEGORIES
+
+
+def test_moments_match_numpy_on_hard_numbers() -> None:
+    random = np.random.default_rng(0)
+    x = 1.6e9 + random.normal(size=(999, 2)) * [1.0, 100.0]  # seconds since 1970: a naive sum of squares cancels
+    weights = random.integers(0, 4, 999)
+    moments = RunningMoments(2)
+    for start in range(0, 999, 100):
+        moments.update(x[start : start + 100], weights[start : start + 100])
+    repeated = np.repeat(x, weights, axis=0)
+    np.testing.assert_allclose(moments.mean, repeated.mean(axis=0), rtol=1e-12)
+    np.testing.assert_allclose(moments.std, repeated.std(axis=0), rtol=1e-6)

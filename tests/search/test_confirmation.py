@@ -1,0 +1,52 @@
+"""What is confirmed, and which recipe is fixed before the test split is opened."""
+
+import json
+
+import pandas as pd
+
+from search.confirmation import Candidate, fix_finalist, short_list
+from search.folder import RunFolder
+from search.job import TrialRecord
+from spaces import PHASES
+
+PHASE = PHASES["phase3"]
+GOOD = {
+    "ndcg_gain": 0.03,
+    "visual_masking_drop": 0.08,
+    "attention_max_share": 0.36,
+    "attention_min_share": 0.31,
+    "v1_correlation": 0.80,
+}
+
+
+def searched(trial_id, **numbers):
+    return TrialRecord(
+        trial_id=trial_id,
+        stage="search",
+        name="sampled",
+        state="finished",
+        state_reason="",
+        epochs=5,
+        seed=0,
+        recipe=PHASE.base.flat(),
+        numbers=GOOD | numbers,
+        seconds=1.0,
+    )
+
+
+def test_a_larger_gain_at_a_correlation_that_cannot_pass_is_not_the_finalist(tmp_path):
+    found = [Candidate(trial_id=t, recipe=PHASE.base.flat(), trainings=(f"{t}-s0", f"{t}-s1")) for t in ("t1", "t2")]
+    rows = [{"trial_id": "t1"} | GOOD | {"ndcg_gain": 0.06, "v1_correlation": 0.93}, {"trial_id": "t2"} | GOOD]
+    finalist = fix_finalist(RunFolder(tmp_path), PHASE, pd.DataFrame(rows), found)
+    assert finalist.trial_id == "t2"
+    assert json.loads((tmp_path / "finalist.json").read_text())["trial_id"] == "t2"
+    assert fix_finalist(RunFolder(tmp_path), PHASE, pd.DataFrame(rows[::-1]), found[:1]) is None  # what is fixed stands
+
+
+def test_the_short_list_begins_with_the_trial_that_meets_every_gate():
+    front = [
+        searched("t1", ndcg_gain=0.06, v1_correlation=0.93),
+        searched("t2"),
+        searched("t3", attention_max_share=0.5),
+    ]
+    assert [record.trial_id for record in short_list(PHASE, front, size=2)] == ["t2", "t1"]

@@ -1,0 +1,69 @@
+"""The command line: its flags are a promise, and what cannot be read says so."""
+
+import subprocess
+import sys
+
+import pytest
+import tyro
+
+from search.options import RunOptions
+
+FLAGS = {
+    *("phase", "data", "trials", "epochs", "time_budget", "seed", "sampler", "scheduler", "confirm_seeds"),
+    *(
+        "cpus_per_worker",
+        "gpus_per_worker",
+        "max_concurrent",
+        "address",
+        "results",
+        "name",
+        "resume",
+        "fresh",
+        "set",
+        "facts",
+    ),
+}
+
+
+def test_flags_are_the_promised_ones():
+    assert set(RunOptions.__dataclass_fields__) == FLAGS
+
+
+def test_every_flag_has_help():
+    text = subprocess.run(
+        [sys.executable, "-m", "search.run", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    assert tyro  # the help is tyro's own
+    for flag in FLAGS - {"phase"}:
+        assert f"--{flag.replace('_', '-')}" in text
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"trials": 0}, "--trials must be at least 1"),
+        ({"time_budget": "soon"}, "--time-budget must look like"),
+        ({"resume": True, "fresh": True}, "give one of them"),
+        ({"set": ("model.width",)}, "--set takes KEY=VALUE"),
+    ],
+)
+def test_a_bad_option_says_what_is_wrong(options, said):
+    with pytest.raises(ValueError, match=said):
+        RunOptions(phase="phase1", **options)
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("1.5m", 90), ("2h", 7200)])
+def test_time_budget_reads_units(text, seconds):
+    assert RunOptions(phase="phase1", time_budget=text).budget_seconds == seconds
+
+
+def test_options_stand_before_or_after_the_phase():
+    for line in (
+        ["phase2", "--trials", "3", "--set", "model.width=16"],
+        ["--trials", "3", "--set", "model.width=16", "phase2"],
+    ):
+        done = subprocess.run(
+            [sys.executable, "-m", "search.run", *line, "--data", "/nowhere/at/all"], capture_output=True, text=True
+        )
+        assert done.returncode == 2
+        assert "/nowhere/at/all" in done.stderr

@@ -1,0 +1,141 @@
+"""Stages hand out jobs and take outcomes; the journal alone carries them over an interruption."""
+
+import math
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from search.job import Job, Outcome
+from search.journal import open_journal
+from search.stages import FixedStage, SearchStage
+from spaces import PHASES
+
+PHASE = PHASES["phase1"]
+GOOD = {"ndcg_gain": 0.02, "visual_masking_drop": 0.06, "attention_max_share": 0.5, "v1_correlation": 0.9}
+
+
+def outcome(state="finished", numbers=GOOD, reason=""):
+    return Outcome(state=state, reason=reason, epochs=3, numbers=numbers, seconds=1.0)
+
+
+def search(path, trials=6, sampler="random"):
+    return SearchStage(open_journal(path), PHASE, sampler=sampler, trials=trials, seed=0)
+
+
+def test_the_base_and_the_known_points_are_asked_first(tmp_path):
+    stage = search(tmp_path / "j")
+    names = [stage.ask().name for _ in range(3)]
+    assert names == ["base", "balanced", "sampled"]
+
+
+def test_the_base_job_is_the_base_recipe_and_the_known_one_its_changes(tmp_path):
+    stage = search(tmp_path / "j")
+    assert stage.ask().recipe == PHASE.base.flat()
+    assert stage.ask().recipe == PHASE.known_recipes()["balanced"].flat()
+
+
+def test_no_more_than_the_total_is_asked(tmp_path):
+    stage = search(tmp_path / "j", trials=3)
+    assert [stage.ask() is None for _ in range(5)] == [False, False, False, True, True]
+
+
+def test_states_reach_optuna_as_what_they_are(tmp_path):
+    stage = search(tmp_path / "j")
+    for state in ("finished", "stopped", "failed"):
+        stage.tell(stage.ask(), outcome(state, reason="why" if state != "finished" else ""))
+    stage.ask()
+    states = [t.state for t in stage.study.trials if "job" in t.user_attrs]
+    assert states == [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL, TrialState.RUNNING]
+    assert [r.state for r in stage.records()] == ["finished", "stopped", "failed", "running"]
+    assert stage.records()[1].state_reason == "why"
+
+
+def test_finished_and_stopped_trials_carry_the_same_constraints_and_never_nan(tmp_path):
+    stage = search(tmp_path / "j")
+    stage.tell(stage.ask(), outcome())
+    stage.tell(stage.ask(), outcome("stopped", numbers={"ndcg_gain": math.nan}))
+    complete, pruned = (t.constraints for t in stage.study.trials[:2])
+    assert complete.keys() == pruned.keys() == {g.name for g in PHASE.gates} | {"unfinished"}
+    assert all(math.isfinite(v) for v in pruned.values())
+    assert complete["unfinished"] == 0.0
+    assert pruned["unfinished"] == 1.0
+    assert all(v <= 0.0 for v in complete.values())
+
+
+def test_objectives_are_counted_to_their_bounds_and_numbers_stay_raw(tmp_path):
+    stage = search(tmp_path / "j")
+    numbers = GOOD | {"visual_masking_drop": 0.9, "attention_max_share": 0.34, "v1_correlation": 0.1}
+    record = stage.tell(stage.ask(), outcome(numbers=numbers))
+    assert stage.study.trials[0].values == [0.02, 0.15, 0.40, 0.70]
+    assert record.numbers == numbers
+
+
+@pytest.mark.parametrize("value", [None, math.nan])
+def test_a_finished_trial_without_an_objective_is_failed_by_name(tmp_path, value):
+    stage = search(tmp_path / "j")
+    numbers = {k: v for k, v in (GOOD | {"v1_correlation": value}).items() if v is not None}
+    record = stage.tell(stage.ask(), outcome(numbers=numbers))
+    assert record.state == "failed"
+    assert record.state_reason == "finished without a number for v1_correlation"
+    assert stage.study.trials[0].state == TrialState.FAIL
+    fixed = FixedStage(
+        open_journal(tmp_path / "k"), "confirm", [Job(trial_id="c", name="c", recipe=PHASE.base.flat(), seed=0)]
+    )
+    assert fixed.tell(fixed.ask(), outcome(numbers={"ndcg": math.nan})).state == "failed"
+
+
+def test_an_interrupted_trial_keeps_its_number_and_parameters_and_comes_first(tmp_path):
+    stage = search(tmp_path / "j", trials=5)
+    first, second, third = stage.ask(), stage.ask(), stage.ask()
+    stage.tell(second, outcome())
+    again = search(tmp_path / "j", trials=5)
+    assert [again.ask(), again.ask()] == [first, third]
+    assert again.ask().trial_id not in {first.trial_id, second.trial_id, third.trial_id}
+    assert again.ask() is not None
+    assert again.ask() is None
+    for job in (first, third):
+        assert again.tell(job, outcome()).state == "finished"
+    assert len(again.study.trials) == 5
+
+
+def test_a_trial_killed_while_it_was_asked_is_asked_to_its_end(tmp_path):
+    path = tmp_path / "j"
+    stage = search(path, trials=4)
+    for _ in range(2):
+        stage.tell(stage.ask(), outcome())
+    stage.study.ask()  # RUNNING in the journal, with no job yet: the driver died here
+    again = search(path, trials=4)
+    jobs = [again.ask() for _ in range(3)]
+    assert [job is None for job in jobs] == [False, False, True]
+    assert [job.trial_id for job in jobs[:2]] == ["t0002", "t0003"]
+    assert len(again.study.trials) == 4
+
+
+def test_a_fixed_stage_hands_out_each_job_once_over_interruptions(tmp_path):
+    jobs = [Job(trial_id=f"alone-{i}", name=str(i), recipe=PHASE.base.flat(), seed=i, detail="full") for i in range(4)]
+    path = tmp_path / "j"
+    stage = FixedStage(open_journal(path), "baselines", jobs)
+    assert [stage.ask(), stage.ask()] == jobs[:2]
+    stage.tell(jobs[0], outcome(numbers={"ndcg": 0.5}))
+    again = FixedStage(open_journal(path), "baselines", jobs)
+    assert [again.ask() for _ in range(4)] == [jobs[1], jobs[2], jobs[3], None]
+
+
+def test_two_stages_share_one_journal(tmp_path):
+    storage = open_journal(tmp_path / "j")
+    FixedStage(storage, "baselines", []).ask()
+    SearchStage(storage, PHASE, sampler="random", trials=1, seed=0).ask()
+    assert {s.study_name for s in optuna.get_all_study_summaries(storage)} == {"baselines", "search"}
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2", "nsga3", "gp", "random"])
+def test_every_sampler_proposes_inside_the_space_with_stopped_and_failed_trials_behind_it(tmp_path, sampler):
+    stage = search(tmp_path / "j", trials=14, sampler=sampler)
+    for index in range(14):
+        job = stage.ask()
+        stage.phase.base.updated(job.recipe)  # a recipe that does not build raises
+        state = ("finished", "stopped", "failed")[0 if index < 8 else index % 3]
+        numbers = GOOD | {"ndcg_gain": job.recipe["train.learning_rate"]}
+        stage.tell(job, outcome(state, numbers=numbers if state == "finished" else {}))
+    assert stage.ask() is None
