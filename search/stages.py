@@ -9,17 +9,17 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import optuna
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
-from fusion_models.config import Recipe
+from fusion_models.config import Flat, Recipe
 from search.job import Job, Outcome, State, TrialRecord
 from search.rungs import Entry
 from search.samplers import build_sampler
-from spaces import Phase, parameters, suggest
+from spaces import Phase, parameters, project, suggest
 
 _STATES: dict[TrialState, State] = {
     TrialState.COMPLETE: "finished",
@@ -28,6 +28,16 @@ _STATES: dict[TrialState, State] = {
     TrialState.RUNNING: "running",
     TrialState.WAITING: "running",
 }
+
+
+class Earlier(Protocol):
+    """What earlier runs on the same data have already trained (see `search/earlier.py`)."""
+
+    def searched(self) -> Sequence[Job]:
+        """Search trials that finished, as jobs of this run."""
+
+    def outcome(self, job: Job) -> Outcome | None:
+        """How the very same training ended, its files now lying under `job.trial_id`; None where there was none."""
 
 
 class Stage:
@@ -82,13 +92,7 @@ class Stage:
             reason = f"finished without a number for {', '.join(missing)}"
             outcome = dataclasses.replace(outcome, state="failed", reason=reason)
         trial = self._trials.pop(job.trial_id)
-        attributes = {
-            "numbers": {k: v for k, v in outcome.numbers.items() if math.isfinite(v)},
-            "state_reason": outcome.reason,
-            "epochs": outcome.epochs,
-            "seconds": outcome.seconds,
-        }
-        trial.set_user_attr("outcome", attributes)
+        trial.set_user_attr("outcome", _plain(outcome))
         self._conclude(trial, outcome)
         return _record(self.name, self.study.trials[trial.number])
 
@@ -101,6 +105,15 @@ class Stage:
     def records(self) -> list[TrialRecord]:
         """Every trial that was handed out, by number."""
         return _records(self.study)
+
+
+def _plain(outcome: Outcome) -> dict[str, Any]:
+    return {
+        "numbers": {k: v for k, v in outcome.numbers.items() if math.isfinite(v)},
+        "state_reason": outcome.reason,
+        "epochs": outcome.epochs,
+        "seconds": outcome.seconds,
+    }
 
 
 def journal_records(storage: BaseStorage) -> list[TrialRecord]:
@@ -132,24 +145,45 @@ def _record(stage: str, trial: FrozenTrial) -> TrialRecord:
 
 
 class FixedStage(Stage):
-    """A list of trainings that is known before the first one starts."""
+    """A list of trainings that is known before the first one starts; those done earlier are taken over."""
 
-    def __init__(self, storage: BaseStorage, name: str, jobs: Sequence[Job]) -> None:
+    def __init__(self, storage: BaseStorage, name: str, jobs: Sequence[Job], *, earlier: Earlier | None = None) -> None:
         super().__init__(storage, name, directions=["maximize"], sampler=optuna.samplers.RandomSampler(seed=0))
         self.total = len(jobs)
         known = {t.user_attrs["planned"]["trial_id"] for t in self.study.get_trials(deepcopy=False)}
         for job in jobs:
-            if job.trial_id not in known:
-                self.study.enqueue_trial({}, user_attrs={"planned": vars(job)})
+            if job.trial_id in known:
+                continue
+            planned = {"planned": vars(job)}
+            done = earlier.outcome(job) if earlier is not None else None
+            if done is None:
+                self.study.enqueue_trial({}, user_attrs=planned)
+            else:
+                told = planned | {"job": vars(job), "outcome": _plain(done)}
+                self.study.add_trial(optuna.create_trial(values=[done.numbers["ndcg"]], user_attrs=told))
+                self._asked += 1
 
     def _job(self, trial: optuna.Trial) -> Job:
         return Job(**trial.user_attrs["planned"])
 
 
 class SearchStage(Stage):
-    """A study that samples a phase's space; the base recipe and the known points are asked first."""
+    """A study that samples a phase's space. The base recipe and the known points are asked first, then warm ones.
 
-    def __init__(self, storage: BaseStorage, phase: Phase, *, sampler: str, trials: int, seed: int) -> None:
+    Trials of earlier runs that lie in the space are taken over as told: they count beyond `trials`.
+    """
+
+    def __init__(
+        self,
+        storage: BaseStorage,
+        phase: Phase,
+        *,
+        sampler: str,
+        trials: int,
+        seed: int,
+        warm: Mapping[str, Flat] | None = None,
+        earlier: Earlier | None = None,
+    ) -> None:
         self.phase = phase
         self.seed = seed
         super().__init__(storage, "search", directions=[o.direction for o in phase.objectives])
@@ -157,16 +191,73 @@ class SearchStage(Stage):
         asked_before = self._asked
         self.study.sampler = build_sampler(sampler, seed=seed + asked_before, trials=trials)
         self.total = trials
+        self.notes: list[str] = []
+        """What became of warm points that do not lie in the space."""
+        if earlier is not None:
+            self._take_over(earlier)
         self._enqueue_known(phase.known_recipes())
+        self._enqueue_warm(warm or {})
+
+    def _take_over(self, earlier: Earlier) -> None:
+        """Finished trials of earlier runs, each told in one write, so that a crash leaves it whole or not at all."""
+        base = self.phase.base.flat()
+        names = {tuple(sorted(r.flat().items())): name for name, r in self.phase.known_recipes().items()}
+        told = {t.user_attrs["job"]["trial_id"] for t in self.study.get_trials(deepcopy=False) if "job" in t.user_attrs}
+        for job in earlier.searched():
+            if job.trial_id not in told:
+                try:
+                    point = optuna.trial.FixedTrial(parameters(self.phase.ranges, job.recipe, base))
+                except ValueError:
+                    continue
+                if base | suggest(point, self.phase.ranges, base) != job.recipe or job.seed != self.seed:
+                    continue
+                name = names.get(tuple(sorted(job.recipe.items())))
+                self._add_told(dataclasses.replace(job, name=name or job.name), point, earlier, known=name is not None)
+        self.total += sum("taken over" in t.user_attrs for t in self.study.get_trials(deepcopy=False))
+
+    def _add_told(self, job: Job, point: optuna.trial.FixedTrial, earlier: Earlier, *, known: bool) -> None:
+        outcome = earlier.outcome(job)
+        if outcome is None or any(not math.isfinite(outcome.numbers.get(name, math.nan)) for name in self.needed):
+            return
+        attributes = {"taken over": True, "job": vars(job), "outcome": _plain(outcome)}
+        self.study.add_trial(
+            optuna.create_trial(
+                values=self.phase.objective_values(outcome.numbers),
+                params=point.params,
+                distributions=point.distributions,
+                user_attrs=attributes | ({"name": job.name} if known else {}),
+                constraints=self._constraints(outcome),
+            )
+        )
+        self._asked += 1
 
     def _enqueue_known(self, recipes: Mapping[str, Recipe]) -> None:
         """Points that lie in the space are asked by name; a known point outside it is a mistake in the phase."""
         base = self.phase.base.flat()
-        planned = {t.user_attrs.get("name") for t in self.study.get_trials(deepcopy=False)}
         for name, recipe in recipes.items():
-            if name in planned:
+            self._enqueue(name, parameters(self.phase.ranges, recipe.flat(), base))
+
+    def _enqueue_warm(self, recipes: Mapping[str, Flat]) -> None:
+        """Recipes of an earlier front, moved into the space where they lie outside it; those already there left out."""
+        base = self.phase.base.flat()
+        trials = self.study.get_trials(deepcopy=False)
+        there = [r.flat() for r in self.phase.known_recipes().values()]
+        there += [t.user_attrs["job"]["recipe"] for t in trials if "taken over" in t.user_attrs]
+        for name, recipe in recipes.items():
+            try:
+                point = project(self.phase.ranges, recipe, base)
+            except ValueError as error:
+                self.notes.append(f"{name} is left out: {error}")
                 continue
-            point = parameters(self.phase.ranges, recipe.flat(), base)
+            moved = [key for key in point if point[key] != recipe.get(key)]
+            if moved:
+                self.notes.append(f"{name} is moved into the space ({', '.join(moved)})")
+            if point not in there:
+                there.append(point)
+                self._enqueue(name, parameters(self.phase.ranges, point, base))
+
+    def _enqueue(self, name: str, point: dict[str, Any]) -> None:
+        if name not in {t.user_attrs.get("name") for t in self.study.get_trials(deepcopy=False)}:
             self.study.enqueue_trial(point, user_attrs={"name": name})
 
     def _job(self, trial: optuna.Trial) -> Job:
@@ -198,10 +289,12 @@ class SearchStage(Stage):
         """
         values = self.phase.objective_values(outcome.numbers)
         if outcome.state in ("finished", "stopped"):
-            for name, violation in self.phase.constraints(outcome.numbers).items():
+            for name, violation in self._constraints(outcome).items():
                 trial.set_constraint(name, violation)
-            trial.set_constraint("unfinished", 0.0 if outcome.state == "finished" else 1.0)
         if outcome.state == "finished":
             self.study.tell(trial, values=values)
         else:
             self.study.tell(trial, state=TrialState.PRUNED if outcome.state == "stopped" else TrialState.FAIL)
+
+    def _constraints(self, outcome: Outcome) -> dict[str, float]:
+        return self.phase.constraints(outcome.numbers) | {"unfinished": 0.0 if outcome.state == "finished" else 1.0}

@@ -2,6 +2,19 @@
 
 from spaces.phase import Gate, Objective, Phase
 from spaces.phases import PHASES
-from spaces.ranges import Choice, Float, Int, Range, Weight, parameters, suggest
+from spaces.ranges import Choice, Float, Int, Range, Weight, parameters, project, suggest
 
-__all__ = ["PHASES", "Choice", "Float", "Gate", "Int", "Objective", "Phase", "Range", "Weight", "parameters", "suggest"]
+__all__ = [
+    "PHASES",
+    "Choice",
+    "Float",
+    "Gate",
+    "Int",
+    "Objective",
+    "Phase",
+    "Range",
+    "Weight",
+    "parameters",
+    "project",
+    "suggest",
+]

@@ -42,6 +42,10 @@ class Range:
         """The study parameters that make `suggest` return `value`; ValueError if it lies outside the range."""
         raise NotImplementedError
 
+    def nearest(self, key: str, value: Any) -> Any:
+        """The value of the range that is nearest to `value`; ValueError where nothing in it is near."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Float(Range):
@@ -57,6 +61,9 @@ class Float(Range):
     def parameters(self, key: str, value: Any) -> dict[str, Any]:
         _within(key, value, self.low, self.high)
         return {key: float(value)}
+
+    def nearest(self, key: str, value: Any) -> float:
+        return min(max(float(value), self.low), self.high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,6 +81,9 @@ class Int(Range):
         _within(key, value, self.low, self.high)
         return {key: int(value)}
 
+    def nearest(self, key: str, value: Any) -> int:
+        return min(max(int(value), self.low), self.high)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Choice(Range):
@@ -88,6 +98,10 @@ class Choice(Range):
         if value not in self.values:
             raise ValueError(f"{key} = {value!r} is not among {self.values}")
         return {key: value}
+
+    def nearest(self, key: str, value: Any) -> Any:
+        self.parameters(key, value)  # a category has no neighbours
+        return value
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +121,9 @@ class Weight(Range):
             return {f"{key}.on": False}
         _within(key, value, self.low, self.high)
         return {f"{key}.on": True, key: float(value)}
+
+    def nearest(self, key: str, value: Any) -> float:
+        return 0.0 if value <= 0.0 else min(max(float(value), self.low), self.high)
 
 
 def _within(key: str, value: Any, low: float, high: float) -> None:
@@ -140,3 +157,15 @@ def parameters(ranges: Mapping[str, Range], point: Flat, base: Flat) -> dict[str
         elif point[key] != base[key]:
             raise ValueError(f"{key} = {point[key]!r} is fixed to {base[key]!r} where {dict(span.when)} does not hold")
     return out
+
+
+def project(ranges: Mapping[str, Range], point: Flat, base: Flat) -> Flat:
+    """The recipe of the space nearest to `point`, both flat: searched keys moved into range, all others `base`'s.
+
+    Raises ValueError where a choice has no such value.
+    """
+    found = dict(base)
+    for key, span in ranges.items():
+        if applies(span, found, base):
+            found[key] = span.nearest(key, point.get(key, base[key]))
+    return found

@@ -19,7 +19,7 @@ from fusion_models.config import MODALITIES
 from fusion_models.data.batch import Batch
 from fusion_models.data.errors import DataError
 from fusion_models.data.schema import FeatureSchema, FeatureStatistics
-from fusion_models.data.splits import SPLITS
+from fusion_models.data.splits import DECIDING, SPLITS, halve_validation
 
 Rows = npt.NDArray[np.int64]
 
@@ -65,22 +65,46 @@ class RankingDataset:
         self.candidates: Rows = np.diff(self.offset)
         """`[queries]` number of candidates."""
         self.split: npt.NDArray[np.int8] = self._map("split")
-        """`[queries]` codes into SPLITS."""
+        """`[queries]` codes into `splits`."""
+        self.splits = SPLITS
         self._query_features = self._map("query_features") if self.schema.query else None
         self._pair_features = self._map("pair_features") if self.schema.pair else None
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return _reopen, (self.folder, self.source, self.location, self.fingerprint)
+        halved = self.splits is not SPLITS
+        return _reopen, (self.folder, self.source, self.location, self.fingerprint, halved)
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{self.counts[name]:,} {name}" for name in ("queries", "items", "judgements"))
         return f"RankingDataset({self.source!r}, {sizes}, fingerprint {self.fingerprint[:8]})"
 
     def rows(self, split: str) -> Rows:
-        """Query rows of `train`, `validation` or `test`, in the table's order; those without candidates left out."""
-        if split not in SPLITS:
-            raise ValueError(f"split must be one of {', '.join(SPLITS)}, got {split!r}")
-        return np.flatnonzero((self.split == SPLITS.index(split)) & (self.candidates > 0))
+        """Query rows of `train`, `validation` or `test`, in the table's order; those without candidates left out.
+
+        A halved dataset also has `deciding` (see `halved`).
+        """
+        if split not in self.splits:
+            raise ValueError(f"split must be one of {', '.join(self.splits)}, got {split!r}")
+        return np.flatnonzero((self.split == self.splits.index(split)) & (self.candidates > 0))
+
+    def halved(self) -> RankingDataset:
+        """The same data with validation cut in two by a stable hash of query_id: `validation` and `deciding`.
+
+        Whoever searches, stops early and chooses by `validation` has then not seen `deciding`. Raises DataError where
+        either half has no query.
+        """
+        halved = RankingDataset(self.folder, source=self.source, location=self.location, fingerprint=self.fingerprint)
+        halved.splits = (*SPLITS, DECIDING)
+        halved.split = halve_validation(self.split, self.query_ids)
+        for half in ("validation", DECIDING):
+            if len(halved.rows(half)) == 0:
+                raise DataError(
+                    f"{self.source} has too few validation queries ({len(self.rows('validation'))}) to be halved.",
+                    "Give it more, or run the phases one by one: they decide on the test split.",
+                    file="queries.parquet",
+                    column="split",
+                )
+        return halved
 
     def gather(self, rows: npt.ArrayLike, device: torch.device | str = "cpu") -> Batch:
         """The batch of some query rows, padded to the longest list among them."""
@@ -237,8 +261,9 @@ class RankingDataset:
         return _mapped(self.v1)
 
 
-def _reopen(folder: Path, source: str, location: str, fingerprint: str) -> RankingDataset:
-    return RankingDataset(folder, source=source, location=location, fingerprint=fingerprint)
+def _reopen(folder: Path, source: str, location: str, fingerprint: str, halved: bool) -> RankingDataset:
+    data = RankingDataset(folder, source=source, location=location, fingerprint=fingerprint)
+    return data.halved() if halved else data
 
 
 def _mapped(values: npt.NDArray[Any]) -> Tensor:

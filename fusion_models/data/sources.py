@@ -17,23 +17,27 @@ from fusion_models.data.planted_config import planted_config
 from fusion_models.data.tables import locate
 
 CLIPART = Path(__file__).parent / "clipart"
+HALVED = "#halved"
+"""After a source: validation is the search's half alone, and the other half is the split `deciding`."""
 
 
 def open_dataset(source: str | Path, cache: str | Path | None = None) -> RankingDataset:
     """Open a dataset, checked; its arrays are built in the cache folder the first time on this node.
 
     `source`: `clipart`, `planted`, `planted:PRESET`, `planted:PRESET?dial=value&...`, or the path or URI of a folder
-    of three tables (a folder called `planted` is `./planted`). `cache`: see `cache_root`.
+    of three tables (a folder called `planted` is `./planted`); any of them with `#halved` behind it: see
+    `RankingDataset.halved`. `cache`: see `cache_root`.
 
     Raises:
         DataError: the tables break the contract, or there are none.
     """
     name = str(source)
     root = cache_root(cache)
-    tables = locate(_location(name, root))
+    tables = locate(_location(name.removesuffix(HALVED), root))
     identity = fingerprint(tables, root)
     folder = build_once(root / "arrays" / f"{identity}-v{FORMAT}", partial(write_arrays, tables))
-    return RankingDataset(folder, source=name, location=tables.location, fingerprint=identity)
+    data = RankingDataset(folder, source=name, location=tables.location, fingerprint=identity)
+    return data.halved() if name.endswith(HALVED) else data
 
 
 def _location(name: str, root: Path) -> str:

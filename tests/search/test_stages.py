@@ -139,3 +139,71 @@ def test_every_sampler_proposes_inside_the_space_with_stopped_and_failed_trials_
         numbers = GOOD | {"ndcg_gain": job.recipe["train.learning_rate"]}
         stage.tell(job, outcome(state, numbers=numbers if state == "finished" else {}))
     assert stage.ask() is None
+
+
+def warm_search(path, warm, earlier=None, trials=6):
+    return SearchStage(open_journal(path), PHASE, sampler="random", trials=trials, seed=0, warm=warm, earlier=earlier)
+
+
+def test_warm_points_are_asked_right_after_the_known_ones_and_survive_an_interruption(tmp_path):
+    base = PHASE.base.flat()
+    inside = base | {"train.learning_rate": 5e-3, "loss.unimodal": 0.2}
+    outside = base | {"train.learning_rate": 0.5, "model.width": 8}
+    known = PHASE.known_recipes()["balanced"].flat()
+    strange = base | {"model.scale": "none such"}
+    warm = {"inside": inside, "outside": outside, "again": known, "strange": strange}
+    stage = warm_search(tmp_path / "j", warm)
+    jobs = [stage.ask() for _ in range(4)]
+    assert [job.name for job in jobs] == ["base", "balanced", "inside", "outside"]
+    assert jobs[2].recipe == inside
+    assert jobs[3].recipe == base | {"train.learning_rate": PHASE.ranges["train.learning_rate"].high}
+    assert stage.notes == [
+        "outside is moved into the space (model.width, train.learning_rate)",
+        "strange is left out: model.scale = 'none such' is not among ('block', 'feature')",
+    ]
+    again = warm_search(tmp_path / "j", warm)
+    assert [again.ask().name for _ in range(6)] == ["base", "balanced", "inside", "outside", "sampled", "sampled"]
+    assert again.ask() is None
+
+
+class Before:
+    """What an earlier run had: three trials, one of them with a key that this phase does not search."""
+
+    def __init__(self):
+        base = PHASE.base.flat()
+        recipes = [base, base | {"loss.temperature": 2.0}, base | {"loss.adversarial": 0.1}]
+        self.jobs = [Job(trial_id=f"phase0-t{i}", name="sampled", recipe=r, seed=0) for i, r in enumerate(recipes)]
+
+    def searched(self):
+        return self.jobs
+
+    def outcome(self, job):
+        return outcome(reason="taken over from phase0") if job.recipe in [j.recipe for j in self.jobs] else None
+
+
+def test_earlier_trials_in_the_space_are_told_and_not_trained_again(tmp_path):
+    for _ in range(2):  # opened a second time, nothing is told twice
+        stage = warm_search(tmp_path / "j", {}, earlier=Before())
+        taken = [r for r in stage.records() if r.state == "finished"]
+        assert [(r.trial_id, r.name, r.state_reason) for r in taken] == [
+            ("phase0-t0", "base", "taken over from phase0"),
+            ("phase0-t1", "sampled", "taken over from phase0"),
+        ]
+    told = stage.study.get_trials(states=(TrialState.COMPLETE,))
+    assert [t.values for t in told] == [[0.02, 0.06, 0.5, 0.9]] * 2
+    assert told[0].constraints.keys() == {g.name for g in PHASE.gates} | {"unfinished"}
+    asked = [stage.ask() for _ in range(7)]
+    assert [job and job.name for job in asked] == ["balanced", *["sampled"] * 5, None]
+    assert {job.trial_id for job in asked if job}.isdisjoint(r.trial_id for r in taken)
+
+
+def test_a_fixed_stage_takes_over_the_very_same_training_alone(tmp_path):
+    class Done(Before):
+        def outcome(self, job):
+            return outcome(numbers={"ndcg": 0.6}) if job.seed == 1 else None
+
+    jobs = [Job(trial_id=f"alone-{i}", name=str(i), recipe=PHASE.base.flat(), seed=i) for i in range(3)]
+    for _ in range(2):
+        stage = FixedStage(open_journal(tmp_path / "j"), "baselines", jobs, earlier=Done())
+        assert [r.trial_id for r in stage.records() if r.finished] == ["alone-1"]
+    assert [stage.ask(), stage.ask(), stage.ask()] == [jobs[0], jobs[2], None]
