@@ -16,7 +16,7 @@ from search.folder import RunFolder
 from search.job import TrialRecord
 from search.options import RunOptions
 from search.progress import ProgressObserver
-from search.stages import Stage
+from search.stages import Stage, journal_records
 from search.tables import write_tables
 from search.tensorboard import TensorBoardObserver
 from spaces import Phase
@@ -35,13 +35,19 @@ class Run:
     began: float = field(default_factory=time.monotonic)
     stages: list[Stage] = field(default_factory=list)
 
+    @property
+    def deadline(self) -> float | None:
+        """`time.monotonic()` after which the time budget is spent."""
+        budget = self.options.budget_seconds
+        return None if budget is None else self.began + budget
+
     def records(self, *names: str) -> list[TrialRecord]:
         """Trials of the named stages, or of all that have been opened so far."""
         return [r for stage in self.stages if not names or stage.name in names for r in stage.records()]
 
     def train(self, stages: Sequence[Stage], *, deadline: float | None = None) -> None:
         """Train what the stages still have, and write the tables."""
-        self.stages += stages
+        self.stages += [stage for stage in stages if stage not in self.stages]
         left = sum(stage.total for stage in stages) - sum(
             r.state != "running" for stage in stages for r in stage.records()
         )
@@ -67,4 +73,4 @@ class Run:
         finally:
             board.close()
             shutil.rmtree(self.folder.tune, ignore_errors=True)
-        write_tables(self.folder, self.phase, self.records())
+        write_tables(self.folder, self.phase, journal_records(self.storage))

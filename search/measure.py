@@ -10,6 +10,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from fusion_models.config import MODALITIES
+from fusion_models.data import RankingDataset
 from fusion_models.metrics import Interval, seed_correlation_interval, seed_interval, seed_ratio_interval
 from spaces import Phase
 
@@ -109,6 +110,22 @@ def confirmed_table(phase: Phase, rows: Sequence[tuple[str, bool, str, int, Mapp
             | {"gates_passed": sum(v <= 0.0 for v in violations.values()), "gates_total": len(violations)}
         )
     return pd.DataFrame(out)
+
+
+def query_clusters(data: RankingDataset, split: str) -> npt.NDArray[np.int64] | None:
+    """`[Q]`: queries of a split (rows ascending) that share a word fall together: each to its most frequent word.
+
+    None where the dataset has no query texts: then every query stands for itself.
+    """
+    texts = data.query_text
+    if texts is None:
+        return None
+    words = [str(texts[row] or "").lower().split() for row in np.sort(data.rows(split))]
+    counts: dict[str, int] = {}
+    for word in (w for query in words for w in set(query)):
+        counts[word] = counts.get(word, 0) + 1
+    names = [max(query, key=lambda w: (counts[w], w)) if query else f"#{i}" for i, query in enumerate(words)]
+    return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
 def _stack(runs: Sequence[Arrays], key: str) -> Values:

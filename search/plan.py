@@ -9,6 +9,7 @@ import torch
 
 from fusion_models.data import RankingDataset
 from fusion_models.training import start, train_step
+from search.ablation import expected_trainings
 from search.confirmation import SHORT_LIST, proper_subsets
 from search.context import Run
 from search.progress import clock
@@ -53,6 +54,7 @@ def print_plan(run: Run, stages: Sequence[Stage], concurrent: int) -> None:
     seeds = run.options.seeds(phase)
     if seeds:
         left |= {"confirmation": SHORT_LIST * seeds, "refits": (len(proper_subsets()) + 2) * seeds}
+        left["ablation"] = expected_trainings(phase, seeds)
     trainings = float(sum(left.values()))
     if run.options.scheduler != "none":
         trainings -= (1.0 - STOPPED_EARLY) * left.get("search", 0)

@@ -149,19 +149,26 @@ class FixedStage(Stage):
 
     def __init__(self, storage: BaseStorage, name: str, jobs: Sequence[Job], *, earlier: Earlier | None = None) -> None:
         super().__init__(storage, name, directions=["maximize"], sampler=optuna.samplers.RandomSampler(seed=0))
-        self.total = len(jobs)
-        known = {t.user_attrs["planned"]["trial_id"] for t in self.study.get_trials(deepcopy=False)}
+        self._known = {t.user_attrs["planned"]["trial_id"] for t in self.study.get_trials(deepcopy=False)}
+        self._earlier = earlier
+        self.total = len(self._known)
+        self.extend(jobs)
+
+    def extend(self, jobs: Sequence[Job]) -> None:
+        """Add trainings to the end of the list; those that it has already stay as they are."""
         for job in jobs:
-            if job.trial_id in known:
+            if job.trial_id in self._known:
                 continue
+            self._known.add(job.trial_id)
             planned = {"planned": vars(job)}
-            done = earlier.outcome(job) if earlier is not None else None
+            done = self._earlier.outcome(job) if self._earlier is not None else None
             if done is None:
                 self.study.enqueue_trial({}, user_attrs=planned)
             else:
                 told = planned | {"job": vars(job), "outcome": _plain(done)}
                 self.study.add_trial(optuna.create_trial(values=[done.numbers["ndcg"]], user_attrs=told))
                 self._asked += 1
+        self.total = len(self._known)
 
     def _job(self, trial: optuna.Trial) -> Job:
         return Job(**trial.user_attrs["planned"])

@@ -12,9 +12,9 @@ import pandas as pd
 
 from fusion_models.baselines import Baseline
 from fusion_models.config import MODALITIES, Recipe
-from fusion_models.data import RankingDataset
 from fusion_models.metrics import Interval
 from fusion_models.models import VARIANTS
+from search.ablation import ablate
 from search.artifacts import QUERIES, read_queries
 from search.confirmation import (
     Candidate,
@@ -30,7 +30,7 @@ from search.decision import Decision, Evidence, decide
 from search.evidence import write_evidence
 from search.facts import read_facts
 from search.folder import json_text, write_whole
-from search.measure import Arrays, confirmed_table, difference, quantities
+from search.measure import Arrays, confirmed_table, difference, quantities, query_clusters
 from search.opening import DECIDING_SPLIT, count_look, open_chance, open_contribution, open_test_split
 from search.reference import TUNED_V1, reference_rankers
 from search.stages import FixedStage
@@ -46,6 +46,7 @@ class Confirmed:
     finalist: Candidate | None
     evidence: Evidence | None
     baselines: tuple[Baseline, ...] = ()
+    ablation: pd.DataFrame | None = None
 
 
 def confirm_and_decide(run: Run) -> Confirmed:
@@ -121,6 +122,7 @@ def _decide_on_test(
         clusters=clusters,
         seed=run.options.seed,
     )
+    ablation = ablate(run, finalist, deadline=run.deadline)
     validation = validation.assign(finalist=validation["trial_id"] == finalist.trial_id)
     return Confirmed(
         decision=decide(run.phase, finalist.trial_id, evidence, facts),
@@ -128,6 +130,7 @@ def _decide_on_test(
         finalist=finalist,
         evidence=evidence,
         baselines=tuple(baselines),
+        ablation=ablation,
     )
 
 
@@ -155,22 +158,6 @@ def gather_evidence(
         has_images=run.data.schema.thumbnail is not None,
         importance_regularised=loss.visual_importance > 0.0 or loss.unimodal > 0.0 or loss.attention_entropy > 0.0,
     )
-
-
-def query_clusters(data: RankingDataset, split: str) -> npt.NDArray[np.int64] | None:
-    """`[Q]`: queries of a split (rows ascending) that share a word fall together: each to its most frequent word.
-
-    None where the dataset has no query texts: then every query stands for itself.
-    """
-    texts = data.query_text
-    if texts is None:
-        return None
-    words = [str(texts[row] or "").lower().split() for row in np.sort(data.rows(split))]
-    counts: dict[str, int] = {}
-    for word in (w for query in words for w in set(query)):
-        counts[word] = counts.get(word, 0) + 1
-    names = [max(query, key=lambda w: (counts[w], w)) if query else f"#{i}" for i, query in enumerate(words)]
-    return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
 def decision_text(title: str, decision: Decision) -> str:

@@ -2,7 +2,7 @@
 
 from spaces.phase import Gate, Objective, Phase
 from spaces.phases import PHASES
-from spaces.ranges import Choice, Float, Int, Range, Weight, parameters, project, suggest
+from spaces.ranges import Choice, Float, Int, Range, Weight, applies, parameters, project, suggest
 
 __all__ = [
     "PHASES",
@@ -14,6 +14,7 @@ __all__ = [
     "Phase",
     "Range",
     "Weight",
+    "applies",
     "parameters",
     "project",
     "suggest",

@@ -20,6 +20,7 @@ from fusion_models.metrics.attention import (
     mean_shares,
     query_shares,
 )
+from fusion_models.metrics.contrasts import linear_correlation, linear_ratio, two_sided_p
 from fusion_models.metrics.fusion import FusionGain, WeightedSum, fusion_gain, standardise, tune_weighted_sum
 from fusion_models.metrics.integrity import (
     Overlap,
@@ -87,6 +88,8 @@ __all__ = [
     "kendall_tau_b",
     "layer_shares",
     "linear_cka",
+    "linear_correlation",
+    "linear_ratio",
     "masking_drop",
     "max_share",
     "mean_image_ssim",
@@ -120,4 +123,5 @@ __all__ = [
     "suspicious_features",
     "top1_stability",
     "tune_weighted_sum",
+    "two_sided_p",
 ]
