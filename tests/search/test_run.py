@@ -65,7 +65,7 @@ def trials(folder):
 def test_every_promised_file_is_there_and_nothing_of_the_works(folder):
     promised = [re.findall(r"`([^`]+)`", line.split("|")[1]) for line in README.read_text().splitlines() if "|" in line]
     files = {name for names in promised for name in names if name.endswith((".json", ".csv", ".parquet", ".journal"))}
-    always = {name for name in files if not name.startswith(("confirmed", "finalist", "decision", "evidence"))}
+    always = {name for name in files if not name.startswith(("confirmed", "finalist", "decision", "evidence", "ablation"))}
     assert {"run.json", "study.journal", "trials.parquet", "trials.csv", "pareto.csv", "baselines.csv"} <= always
     assert not [name for name in always if not (folder / name).is_file()]
     assert (folder / "tensorboard").is_dir()
@@ -75,7 +75,7 @@ def test_every_promised_file_is_there_and_nothing_of_the_works(folder):
 
 
 def test_pareto_has_the_promised_columns_in_their_order(folder):
-    promised = re.findall(r"`([\w.<>]+)`", README.read_text().split("## pareto.csv")[1])
+    promised = re.findall(r"`([\w.<>]+)`", README.read_text().split("## pareto.csv")[1].split("\n## ")[0])
     promised = [name for name in promised if name != "config.<key>"]
     columns = list(pd.read_csv(folder / "pareto.csv").columns)
     plain = [c for c in columns if not c.startswith("config.")]
