@@ -120,7 +120,7 @@ class _Ablation:
         known = {r.trial_id: r for r in journal_records(run.storage)}
         self.intact = {known[t].seed: t for t in candidate.trainings}
         self.searched = known.get(candidate.trial_id)
-        self.stage = FixedStage(run.storage, STAGE, [])
+        self.stage = FixedStage(run.storage, STAGE, [], earlier=run.earlier)
 
     def table(self, largest: int, pairs_among: int) -> pd.DataFrame:
         singles = active(self.run.phase, self.recipe)
@@ -146,7 +146,7 @@ class _Ablation:
             self.recipe.model.modalities,
             query_clusters(self.run.data, self.split),
         )
-        name = "ablation.csv" if self.split == DECIDING_SPLIT else f"ablation-{self.candidate.trial_id}.csv"
+        name = "ablation.csv" if self.split == self.run.deciding else f"ablation-{self.candidate.trial_id}.csv"
         write_csv(table, self.run.folder, name)
         return table
 
@@ -167,7 +167,7 @@ class _Ablation:
         """Variation by variation, so that what a deadline cuts off is missing whole."""
         self.stage.extend([self._job(v, seed, _mark(seed)) for v in variations for seed in self.intact])
         self.run.train([self.stage], deadline=self.deadline)
-        if self.split != DECIDING_SPLIT:
+        if self.split != self.run.deciding:
             self._drop_weights(self.stage.records())
 
     def _screen(self, singles: Sequence[Variation]) -> dict[str, dict[str, float]]:
@@ -251,9 +251,9 @@ class _Ablation:
 
     def _open(self, ids: Mapping[int, str]) -> dict[int, dict[str, np.ndarray[Any, Any]]]:
         """Seed -> values per query on the split; weights of ablated trainings go once they are measured."""
-        if self.split != DECIDING_SPLIT:
+        if self.split != self.run.deciding:
             return {seed: self._kept(t) for seed, t in ids.items()}
-        found = open_test_split(self.run.folder, self.run.data, list(ids.values()))
+        found = open_test_split(self.run.folder, self.run.data, list(ids.values()), split=self.split)
         self._drop_weights([r for r in self.stage.records() if r.trial_id in ids.values()])
         return {seed: found[t] for seed, t in ids.items()}
 

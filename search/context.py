@@ -14,9 +14,10 @@ from fusion_models.data import RankingDataset
 from search.cluster import run_stages
 from search.folder import RunFolder
 from search.job import TrialRecord
+from search.opening import DECIDING_SPLIT
 from search.options import RunOptions
 from search.progress import ProgressObserver
-from search.stages import Stage, journal_records
+from search.stages import Earlier, Stage, journal_records
 from search.tables import write_tables
 from search.tensorboard import TensorBoardObserver
 from spaces import Phase
@@ -34,6 +35,10 @@ class Run:
     storage: BaseStorage
     began: float = field(default_factory=time.monotonic)
     stages: list[Stage] = field(default_factory=list)
+    deciding: str = DECIDING_SPLIT
+    """The split that the verdict reads, opened after the finalist is fixed."""
+    earlier: Earlier | None = None
+    """Trainings of earlier phases, which are taken over and not done again."""
 
     @property
     def deadline(self) -> float | None:

@@ -45,8 +45,8 @@ class Evidence:
     """The image's refit gain for the base recipe."""
     over_tuned_v1: Interval | None = None
     """nDCG of the finalist minus nDCG of a tuned V1."""
-    queries: int = 0
-    """Queries with a relevant item."""
+    queries: int | None = 0
+    """Queries of the test split with a relevant item; None where another split decides."""
     has_attention: bool = True
     has_images: bool = True
     importance_regularised: bool = False
@@ -139,6 +139,8 @@ def read_gate(gate: Gate, evidence: Evidence) -> Reading:
     ):
         return _reading(gate, None, status="not applicable")
     if gate.quantity == "queries":
+        if evidence.queries is None:  # asks whether the test split is large enough: read where that is open
+            return _reading(gate, None, status="not applicable")
         count = float(evidence.queries)
         return _reading(gate, Interval(count, count, count))
     return _reading(gate, evidence.quantities.get(gate.quantity))

@@ -1,4 +1,7 @@
-"""The one module that opens the test split, after the finalist is fixed on disk."""
+"""The one module that opens a deciding split, after the finalist is fixed on disk.
+
+The deciding split is the test split; in a roadmap's first phases it is the half of validation that no search reads.
+"""
 
 from __future__ import annotations
 
@@ -13,80 +16,96 @@ import torch
 
 from fusion_models.contribution import Contribution, contribution
 from fusion_models.data import RankingDataset
+from fusion_models.data.splits import DECIDING
 from fusion_models.evaluation import EVALUATION_QUERIES, evaluate
 from fusion_models.metrics import BLANKS, chance_ndcg
 from search.artifacts import load_ranker, read_queries, write_queries
 from search.folder import RunFolder, now, write_whole
 
 DECIDING_SPLIT = "test"
-KEPT = f"{DECIDING_SPLIT}.npz"
+DECIDING_HALF = DECIDING
+"""Of a halved dataset's validation split (see `RankingDataset.halved`)."""
+SPLIT_NAMES = {DECIDING_SPLIT: "test split", DECIDING_HALF: "deciding half of validation"}
 LOOKS = "test_looks.json"
 """Beside the run folders: when which run looked at the test split of which data."""
 
 
 class ClosedError(RuntimeError):
-    """The test split was asked for before a finalist was fixed."""
+    """A deciding split was asked for before a finalist was fixed."""
 
 
 def open_test_split(
-    folder: RunFolder, data: RankingDataset, trainings: Sequence[str], *, full: Sequence[str] = ()
+    folder: RunFolder,
+    data: RankingDataset,
+    trainings: Sequence[str],
+    *,
+    split: str = DECIDING_SPLIT,
+    full: Sequence[str] = (),
 ) -> dict[str, dict[str, np.ndarray[Any, Any]]]:
-    """Measure finished trainings on the test split, side by side in Ray: trial id -> its values per query.
+    """Measure finished trainings on the deciding split, side by side in Ray: trial id -> its values per query.
 
     `full` names the trainings that are also measured under every kind of blank. What has been measured once is read
     back. Raises ClosedError unless `finalist.json` stands in the run folder. Ray must be running.
     """
     _require_finalist(folder)
     places = {trial_id: folder.checkpoints / trial_id for trial_id in trainings}
-    missing = [t for t, place in places.items() if not (place / KEPT).exists()]
+    kept = f"{split}.npz"
+    missing = [t for t, place in places.items() if not (place / kept).exists()]
     slow_first = sorted(missing, key=lambda t: t not in full)
-    ray.get([_measure.remote(places[t], data, t in full) for t in slow_first])
-    return {t: read_queries(place / KEPT) for t, place in places.items()}
+    ray.get([_measure.remote(places[t], data, split, t in full) for t in slow_first])
+    return {t: read_queries(place / kept) for t, place in places.items()}
 
 
-def open_contribution(folder: RunFolder, data: RankingDataset, trial_id: str) -> Contribution:
-    """What each modality gives one finished training on the test split; raises ClosedError as `open_test_split`."""
+def open_contribution(
+    folder: RunFolder, data: RankingDataset, trial_id: str, *, split: str = DECIDING_SPLIT
+) -> Contribution:
+    """What each modality gives one finished training on the deciding split; raises ClosedError as `open_test_split`."""
     _require_finalist(folder)
-    found: Contribution = ray.get(_contribution.remote(folder.checkpoints / trial_id, data))
+    found: Contribution = ray.get(_contribution.remote(folder.checkpoints / trial_id, data, split))
     return found
 
 
-def open_chance(folder: RunFolder, data: RankingDataset) -> float:
-    """nDCG of constant scores on the test split; raises ClosedError as `open_test_split`."""
+def open_chance(folder: RunFolder, data: RankingDataset, *, split: str = DECIDING_SPLIT) -> float:
+    """nDCG of constant scores on the deciding split; raises ClosedError as `open_test_split`."""
     _require_finalist(folder)
-    batches = data.batches(DECIDING_SPLIT, EVALUATION_QUERIES)
+    batches = data.batches(split, EVALUATION_QUERIES)
     return float(torch.nanmean(torch.cat([chance_ndcg(batch.labels, batch.valid) for batch in batches])))
 
 
 def _require_finalist(folder: RunFolder) -> None:
     if not (folder.path / "finalist.json").exists():
-        raise ClosedError(f"{folder.path} has no finalist.json: the test split stays closed until a finalist is fixed")
+        raise ClosedError(
+            f"{folder.path} has no finalist.json: the deciding split stays closed until a finalist is fixed"
+        )
 
 
 @ray.remote(num_cpus=1)  # type: ignore[untyped-decorator]
-def _contribution(place: Path, data: RankingDataset) -> Contribution:
+def _contribution(place: Path, data: RankingDataset, split: str) -> Contribution:
     torch.set_num_threads(1)
-    return contribution(load_ranker(place, data), data, DECIDING_SPLIT)
+    return contribution(load_ranker(place, data), data, split)
 
 
 @ray.remote(num_cpus=1)  # type: ignore[untyped-decorator]
-def _measure(place: Path, data: RankingDataset, full: bool) -> None:
+def _measure(place: Path, data: RankingDataset, split: str, full: bool) -> None:
     torch.set_num_threads(1)
     kinds = BLANKS if full else ("zero",)
-    evaluation = evaluate(load_ranker(place, data), data, DECIDING_SPLIT, kinds=kinds, pictures=True)
-    write_queries(evaluation, place / f".{KEPT}")
-    (place / f".{KEPT}").replace(place / KEPT)
+    evaluation = evaluate(load_ranker(place, data), data, split, kinds=kinds, pictures=True)
+    write_queries(evaluation, place / f".{split}.npz")
+    (place / f".{split}.npz").replace(place / f"{split}.npz")
 
 
-def count_look(folder: RunFolder, fingerprint: str) -> int:
-    """Note that this run has looked at the test split of this data; returns how many runs have, this one included.
+def count_look(folder: RunFolder, fingerprint: str, *, split: str = DECIDING_SPLIT) -> int:
+    """Note that this run has looked at the deciding split of this data; returns how many runs have, this one included.
 
-    The count is kept beside the run folders, so that starting afresh does not forget it.
+    The count is kept beside the run folders (for a phase of a roadmap: beside the roadmap's), so that starting afresh
+    does not forget it.
     """
-    path = folder.path.parent / LOOKS
+    described = folder.read() or {}
+    home = folder.path.parent.parent if described.get("roadmap") else folder.path.parent
+    path = home / LOOKS
     looks: dict[str, list[dict[str, str]]] = _read(path)
-    mine = {"run": folder.path.name, "start": str((folder.read() or {}).get("start"))}
-    known = looks.setdefault(fingerprint, [])
+    mine = {"run": folder.path.relative_to(home).as_posix(), "start": str(described.get("start"))}
+    known = looks.setdefault(fingerprint if split == DECIDING_SPLIT else f"{fingerprint} ({split})", [])
     if not any({key: look[key] for key in mine} == mine for look in known):
         known.append(mine | {"looked": now()})
         write_whole(path, json.dumps(looks, indent=1) + "\n")

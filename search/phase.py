@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from rich.console import Console
 
+from fusion_models.config import Flat
 from fusion_models.data import RankingDataset, open_dataset
 from search.artifacts import WEIGHTS
+from search.chain import Link
 from search.cluster import concurrency, ray_session
 from search.context import Run
+from search.earlier import EarlierRuns
 from search.folder import RunFolder, RunFolderError, environment, now
 from search.front import pareto_front
 from search.journal import open_journal
@@ -38,8 +42,12 @@ RESUMABLE_CHANGES = (
 """Options that may differ when a run is resumed: they change how much is done, not what."""
 
 
-def run_phase(options: RunOptions, console: Console, *, phase: Phase | None = None) -> RunFolder:
+def run_phase(
+    options: RunOptions, console: Console, *, phase: Phase | None = None, link: Link | None = None
+) -> RunFolder:
     """Run one phase to its end, or go on with it; `phase` stands in for the one that the options name.
+
+    `link` makes it a part of a roadmap.
 
     Raises ValueError for options or data that cannot be used.
     """
@@ -49,14 +57,17 @@ def run_phase(options: RunOptions, console: Console, *, phase: Phase | None = No
         return folder
     phase = (phase or PHASES[options.phase]).with_base(options.changes)
     began = time.monotonic()
-    data = open_dataset(options.data)
+    data = open_dataset(link.source(options.data) if link is not None else options.data)
     previous = None if options.fresh else folder.read()
     folder.prepare(resume=options.resume, fresh=options.fresh)
-    _describe(folder, options, phase, data, previous)
+    _describe(folder, options, phase, data, previous, link)
     run = Run(options, console, phase, data, folder, open_journal(folder.journal), began)
+    if link is not None:
+        run.deciding = link.deciding
+        run.earlier = EarlierRuns(link.earlier, into=folder, source=data.source, fingerprint=data.fingerprint)
     try:
         with ray_session(options):
-            _search(run)
+            _search(run, (link.warm if link is not None else None) or {})
             confirmed = confirm_and_decide(run)
     except BaseException:  # Ctrl-C too, wherever it comes: what has finished is in the tables
         write_tables(folder, phase, journal_records(run.storage))
@@ -67,13 +78,23 @@ def run_phase(options: RunOptions, console: Console, *, phase: Phase | None = No
     return folder
 
 
-def _search(run: Run) -> None:
+def _search(run: Run, warm: Mapping[str, Flat]) -> None:
     """The reference rankers and the search, side by side, and what they gave on the validation split."""
     options, phase = run.options, run.phase
     reference = phase.known_recipes()["balanced"]
-    baselines = FixedStage(run.storage, "baselines", single_modality_jobs(reference, options.seed))
-    trials = options.trials or phase.trials
-    search = SearchStage(run.storage, phase, sampler=options.sampler, trials=trials, seed=options.seed)
+    jobs = single_modality_jobs(reference, options.seed)
+    baselines = FixedStage(run.storage, "baselines", jobs, earlier=run.earlier)
+    search = SearchStage(
+        run.storage,
+        phase,
+        sampler=options.sampler,
+        trials=options.trials or phase.trials,
+        seed=options.seed,
+        warm=warm,
+        earlier=run.earlier,
+    )
+    for note in search.notes:
+        run.console.print(f"earlier front: {note}", highlight=False)
     print_plan(run, [baselines, search], concurrency(options))
     budget = options.budget_seconds
     run.train([baselines, search], deadline=run.began + budget if budget is not None else None)
@@ -84,7 +105,12 @@ def _search(run: Run) -> None:
 
 
 def _describe(
-    folder: RunFolder, options: RunOptions, phase: Phase, data: RankingDataset, previous: dict[str, object] | None
+    folder: RunFolder,
+    options: RunOptions,
+    phase: Phase,
+    data: RankingDataset,
+    previous: dict[str, object] | None,
+    link: Link | None,
 ) -> None:
     """Write run.json; on a resumed run, check first that it is the same run."""
     asked = dataclasses.asdict(options)
@@ -103,6 +129,7 @@ def _describe(
         "phase": phase.name,
         "options": {k: _plain(v) for k, v in asked.items()},
         "base": phase.base.flat(),
+        "roadmap": link.described() if link is not None else None,
         "seed": options.seed,
         "data": data.source,
         "fingerprint": data.fingerprint,

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from search.options import RunOptions
 from search.phase import run_phase
+from search.roadmap import ROADMAP, run_roadmap
 
 
 def main() -> int:
@@ -20,7 +21,7 @@ def main() -> int:
             prog="python -m search.run",
             config=(tyro.conf.PositionalRequiredArgs, tyro.conf.UseAppendAction, tyro.conf.FlagCreatePairsOff),
         )
-        run_phase(options, console)
+        (run_roadmap if options.phase == ROADMAP else run_phase)(options, console)
     except ValueError as error:
         Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
         return 2

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from search.context import Run
 from search.front import gates_passed, hypervolume, pareto_front
+from search.opening import SPLIT_NAMES
 from search.progress import clock
 from search.verdict import Confirmed
 
@@ -57,11 +58,12 @@ def print_validation(run: Run, references: pd.DataFrame) -> None:
 def print_verdict(run: Run, confirmed: Confirmed) -> None:
     """The verdict with every gate, and the paths of the files."""
     decision = confirmed.decision
+    where = SPLIT_NAMES[run.deciding]
     if confirmed.baselines and confirmed.evidence is not None:
         ndcg = confirmed.evidence.quantities["ndcg"]
         said = ", ".join(f"{b.name} {np.nanmean(b.ndcg):.4f}" for b in confirmed.baselines)
-        run.console.print(f"test split: finalist {decision.finalist} {ndcg.mean:.4f}; {said}", highlight=False)
-    table = Table(title="gates (test split, fresh seeds)", title_justify="left")
+        run.console.print(f"{where}: finalist {decision.finalist} {ndcg.mean:.4f}; {said}", highlight=False)
+    table = Table(title=f"gates ({where}, fresh seeds)", title_justify="left")
     for name in ("gate", "measured", "CI95", "threshold", "status"):
         table.add_column(name, justify="right" if name in ("measured", "CI95") else "left")
     for gate in decision.gates:

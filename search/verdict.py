@@ -31,7 +31,7 @@ from search.evidence import write_evidence
 from search.facts import read_facts
 from search.folder import json_text, write_whole
 from search.measure import Arrays, confirmed_table, difference, quantities, query_clusters
-from search.opening import DECIDING_SPLIT, count_look, open_chance, open_contribution, open_test_split
+from search.opening import DECIDING_SPLIT, SPLIT_NAMES, count_look, open_chance, open_contribution, open_test_split
 from search.reference import TUNED_V1, reference_rankers
 from search.stages import FixedStage
 from search.tables import write_csv
@@ -60,7 +60,8 @@ def confirm_and_decide(run: Run) -> Confirmed:
         confirmed = _decide_on_test(run, found, finalist, table, facts)
     write_csv(confirmed.table, run.folder, "confirmed.csv")
     write_whole(run.folder.path / "decision.json", json_text(confirmed.decision.as_json()))
-    write_whole(run.folder.path / "decision.md", decision_text(run.phase.title, confirmed.decision))
+    text = decision_text(run.phase.title, confirmed.decision, SPLIT_NAMES[run.deciding])
+    write_whole(run.folder.path / "decision.md", text)
     return confirmed
 
 
@@ -68,7 +69,7 @@ def _confirm(run: Run) -> tuple[list[Candidate], pd.DataFrame]:
     """Step (a): the short list with fresh seeds, measured on the validation split."""
     chosen = short_list(run.phase, run.records("search")) if run.options.seeds(run.phase) else []
     jobs = confirmation_jobs(chosen, run.options.seeds(run.phase))
-    run.train([FixedStage(run.storage, "confirm", jobs)])
+    run.train([FixedStage(run.storage, "confirm", jobs, earlier=run.earlier)])
     found = candidates(run.records("confirm"))
     clusters = query_clusters(run.data, "validation")
     rows = [
@@ -85,25 +86,25 @@ def _decide_on_test(
     validation: pd.DataFrame,
     facts: Mapping[str, str],
 ) -> Confirmed:
-    """Step (b): the finalist's refits, then the test split."""
-    run.train([FixedStage(run.storage, "refits", refit_jobs(finalist, run.phase.base, len(finalist.trainings)))])
+    """Step (b): the finalist's refits, then the deciding split."""
+    jobs = refit_jobs(finalist, run.phase.base, len(finalist.trainings))
+    run.train([FixedStage(run.storage, "refits", jobs, earlier=run.earlier)])
     refits: dict[str, list[str]] = {}
     for record in run.records("refits"):
         if record.finished:
             refits.setdefault(record.name, []).append(record.trial_id)
     wanted = [t for c in found for t in c.trainings] + [t for ids in refits.values() for t in ids]
-    count_look(run.folder, run.data.fingerprint)
-    measured = open_test_split(run.folder, run.data, wanted, full=finalist.trainings[:1])
-    clusters = query_clusters(run.data, DECIDING_SPLIT)
+    split = run.deciding
+    count_look(run.folder, run.data.fingerprint, split=split)
+    measured = open_test_split(run.folder, run.data, wanted, split=split, full=finalist.trainings[:1])
+    clusters = query_clusters(run.data, split)
     rows = []
     for candidate in found:
         mine = candidate.trial_id == finalist.trial_id
         level = 0.95 if mine else 1.0 - 0.05 / max(1, len(found) - 1)
         runs = [measured[t] for t in candidate.trainings]
-        rows.append(
-            (candidate.trial_id, mine, DECIDING_SPLIT, len(runs), _quantities(candidate, runs, clusters, level))
-        )
-    baselines = reference_rankers(run, DECIDING_SPLIT)
+        rows.append((candidate.trial_id, mine, split, len(runs), _quantities(candidate, runs, clusters, level)))
+    baselines = reference_rankers(run, split)
     of_finalist = [measured[t] for t in finalist.trainings]
     tests = {name: [measured[t] for t in ids] for name, ids in refits.items()}
     tuned = max((b for b in baselines if b.name.startswith(TUNED_V1)), key=lambda b: float(np.nanmean(b.ndcg)))
@@ -111,18 +112,18 @@ def _decide_on_test(
     write_evidence(
         run.folder,
         run.data,
-        DECIDING_SPLIT,
+        split,
         of_finalist=of_finalist,
         refits=tests,
         baselines=baselines,
-        contribution=open_contribution(run.folder, run.data, finalist.trainings[0]),
+        contribution=open_contribution(run.folder, run.data, finalist.trainings[0], split=split),
         quantities=evidence.quantities,
         refit_gain=evidence.refit_gain,
-        chance=open_chance(run.folder, run.data),
+        chance=open_chance(run.folder, run.data, split=split),
         clusters=clusters,
         seed=run.options.seed,
     )
-    ablation = ablate(run, finalist, deadline=run.deadline)
+    ablation = ablate(run, finalist, split=split, deadline=run.deadline)
     validation = validation.assign(finalist=validation["trial_id"] == finalist.trial_id)
     return Confirmed(
         decision=decide(run.phase, finalist.trial_id, evidence, facts),
@@ -153,16 +154,20 @@ def gather_evidence(
         refit_gain=gains,
         base_refit_gain=difference(base, blind, clusters=clusters) if min(len(base), len(blind)) > 1 else None,
         over_tuned_v1=difference(of_finalist, tuned_v1.ndcg, clusters=clusters),
-        queries=int(np.isfinite(of_finalist[0]["ndcg"]).sum()),
+        queries=int(np.isfinite(of_finalist[0]["ndcg"]).sum()) if run.deciding == DECIDING_SPLIT else None,
         has_attention=VARIANTS[recipe.model.variant].share_kind == "attention",
         has_images=run.data.schema.thumbnail is not None,
         importance_regularised=loss.visual_importance > 0.0 or loss.unimodal > 0.0 or loss.attention_entropy > 0.0,
     )
 
 
-def decision_text(title: str, decision: Decision) -> str:
+def decision_text(title: str, decision: Decision, decided_on: str) -> str:
     """decision.md: the verdict, why, and every gate, for a ticket."""
-    lines = [f"# {decision.verdict}{' (fragile)' if decision.fragile else ''}", "", f"{title}. Finalist: "]
+    lines = [
+        f"# {decision.verdict}{' (fragile)' if decision.fragile else ''}",
+        "",
+        f"{title}. Decided on the {decided_on}. Finalist: ",
+    ]
     lines[-1] += f"`{decision.finalist}`." if decision.finalist else "none."
     lines += ["", *(f"- {reason}" for reason in decision.reasons), ""]
     lines += ["| gate | measured | CI95 | threshold | status | would settle it |", "|---|---|---|---|---|---|"]

@@ -1,0 +1,147 @@
+"""The phases in order: each starts from the last one's front, and one verdict ends them all.
+
+Lies in RESULTS/roadmap, with a whole run folder for each phase in it. Which phases have ended is read from their own
+run.json, so that an interrupted roadmap goes on where it was.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from fusion_models.config import Flat
+from search.chain import TEST_PHASES, Link
+from search.cluster import ray_session
+from search.folder import RunFolder, RunFolderError, environment, json_text, now, write_whole
+from search.opening import SPLIT_NAMES
+from search.options import RunOptions
+from search.phase import RESUMABLE_CHANGES, run_phase
+from search.progress import clock
+from search.roadmap_decision import PhaseVerdict, RoadmapDecision, decide_roadmap, roadmap_text, stops
+from search.summary import STYLES
+from spaces import PHASES
+
+ROADMAP = "roadmap"
+
+
+def run_roadmap(options: RunOptions, console: Console) -> RunFolder:
+    """Run the roadmap to its end, or go on with it. Raises ValueError for options or data that cannot be used."""
+    folder = RunFolder(Path(options.results).resolve() / (options.name or ROADMAP))
+    if folder.finished() and not options.fresh:
+        console.print(f"{folder.path} holds a finished roadmap; nothing was changed. --fresh starts over.")
+        return folder
+    began = time.monotonic()
+    _open(folder, options)
+    done: dict[str, tuple[PhaseVerdict, dict[str, Any]]] = {}
+    with ray_session(options):
+        for place, phase in enumerate(PHASES):
+            console.rule(f"{phase}, {place + 1} of {len(PHASES)}")
+            run = RunFolder(folder.path / phase)
+            if run.finished():
+                console.print("done before; nothing is run again")
+            else:
+                run_phase(_options(options, folder, phase), console, link=_link(folder, phase))
+            done[phase] = _read_verdict(run, phase)
+            if stops(done[phase][1]):
+                break
+    decision = decide_roadmap(tuple(PHASES), done, releasing=TEST_PHASES)
+    write_whole(folder.path / "decision.json", json_text(decision.as_json()))
+    write_whole(folder.path / "decision.md", roadmap_text(decision))
+    described = folder.read() or {}
+    folder.write(described | {"end": now(), "seconds": round(time.monotonic() - began, 1)})
+    _print(console, folder, decision, time.monotonic() - began)
+    return folder
+
+
+def _open(folder: RunFolder, options: RunOptions) -> None:
+    """Write run.json; on a resumed roadmap, check first that it is the same one."""
+    previous = folder.read()
+    if options.fresh or previous is None:
+        if options.resume:
+            raise RunFolderError(f"nothing to resume in {folder.path}: leave --resume out to start a roadmap there")
+        folder.prepare(resume=False, fresh=options.fresh)
+        previous = None
+    elif not options.resume:
+        raise RunFolderError(
+            f"{folder.path} holds an unfinished roadmap: add --resume to go on with it, or --fresh to start over "
+            "(which deletes it)"
+        )
+    asked = json.loads(json.dumps(dataclasses.asdict(options)))
+    described = {"phase": ROADMAP, "phases": list(PHASES), "options": asked, "resumed": 0} | environment()
+    if previous is not None:
+        before = previous["options"]
+        changed = [key for key in asked if key not in RESUMABLE_CHANGES and before.get(key) != asked[key]]
+        if changed:
+            said = ", ".join(f"{key} was {before.get(key)!r} and is now {asked[key]!r}" for key in changed)
+            raise RunFolderError(f"{folder.path} was started with other options ({said}): give the same, or --fresh")
+        described |= {"start": previous["start"], "resumed": previous["resumed"] + 1}
+    folder.write(described)
+
+
+def _options(options: RunOptions, folder: RunFolder, phase: str) -> RunOptions:
+    """The same for one phase: its folder in the roadmap's, its share of the time, resumed where it had begun."""
+    budget = options.budget_seconds
+    return dataclasses.replace(
+        options,
+        phase=phase,  # type: ignore[arg-type]
+        results=str(folder.path),
+        name=phase,
+        resume=RunFolder(folder.path / phase).journal.exists(),
+        fresh=False,
+        time_budget=f"{budget / len(PHASES):.0f}s" if budget is not None else None,
+    )
+
+
+def _link(folder: RunFolder, phase: str) -> Link:
+    """What `phase` takes over: every phase before it, and the front of the last."""
+    names = list(PHASES)
+    earlier = tuple(RunFolder(folder.path / name) for name in names[: names.index(phase)])
+    return Link(phase=phase, folder=folder, earlier=earlier, warm=front_recipes(earlier[-1]) if earlier else None)
+
+
+def front_recipes(run: RunFolder) -> dict[str, Flat]:
+    """Trial -> recipe of a finished run's front, best first."""
+    found = pd.read_csv(run.path / "pareto.csv", dtype={"trial_id": str})["trial_id"]
+    return {
+        f"{trial} of {run.path.name}": json.loads((run.checkpoints / trial / "recipe.json").read_text())["recipe"]
+        for trial in found
+    }
+
+
+def _read_verdict(run: RunFolder, phase: str) -> tuple[PhaseVerdict, dict[str, Any]]:
+    decision = json.loads((run.path / "decision.json").read_text())
+    described = run.read() or {}
+    return PhaseVerdict(
+        phase=phase,
+        title=PHASES[phase].title,
+        verdict=decision["verdict"],
+        fragile=decision["fragile"],
+        finalist=decision["finalist"],
+        decided_on=SPLIT_NAMES[described["roadmap"]["decides_on"]],
+        reasons=tuple(decision["reasons"]),
+    ), decision
+
+
+def _print(console: Console, folder: RunFolder, decision: RoadmapDecision, seconds: float) -> None:
+    table = Table(title="the roadmap", title_justify="left")
+    for name in ("phase", "what", "verdict", "finalist", "decided on"):
+        table.add_column(name)
+    for said in decision.phases:
+        verdict = f"[{STYLES[said.verdict]}]{said.verdict}[/]{' (fragile)' if said.fragile else ''}"
+        table.add_row(said.phase, said.title, verdict, said.finalist or "none", said.decided_on)
+    for name in decision.not_run:
+        table.add_row(name, "", "not run", "", "")
+    console.print(table)
+    console.print(f"[{STYLES[decision.verdict]}]{decision.verdict}[/]{' (fragile)' if decision.fragile else ''}")
+    for reason in decision.reasons:
+        console.print(f"  {reason}", highlight=False, markup=False)
+    console.print(f"{clock(seconds)}; files:", highlight=False)
+    for path in ("decision.md", *(f"{said.phase}/decision.md" for said in decision.phases)):
+        console.print(f"  {folder.path / path}", highlight=False, soft_wrap=True)
