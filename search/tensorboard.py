@@ -1,4 +1,4 @@
-"""TensorBoard for comparing trials: one run a trial, written while it trains.
+"""TensorBoard for comparing trials: one run a trial, written while it trains, and the search's own curves and front.
 
 Ray's own logger writes HParams only at a trial's end, drops None and odd types, and prefixes every name; here the
 HParams of a trial stand from its first epoch, with every objective as a metric column under its plain name.
@@ -7,26 +7,22 @@ HParams of a trial stand from its first epoch, with every objective as a metric 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 from torch.utils.tensorboard import SummaryWriter
 
 from fusion_models.config import Flat
-from search.front import hypervolume
+from search.board import kinds, write_end, write_experiment, write_png, write_start
+from search.front import hypervolume, pareto_front
+from search.front_picture import front_picture
 from search.job import Job, TrialRecord, below
 from search.stages import SearchStage, Stage
 from spaces import Phase
 
-METRICS = (
-    "ndcg",
-    "ndcg_gain",
-    "visual_masking_drop",
-    "attention_max_share",
-    "attention_balance",
-    "v1_correlation",
-)
+PICTURE_EVERY = 4
+"""Searched trials between two pictures of the front."""
 
 
 class TensorBoardObserver:
@@ -35,13 +31,20 @@ class TensorBoardObserver:
     def __init__(self, folder: Path, phase: Phase) -> None:
         self._folder = folder
         self._phase = phase
+        self._kinds = kinds(phase)
         self._writers: dict[str, SummaryWriter] = {}
-        self._experiment: SummaryWriter | None = None
         self._searched: list[TrialRecord] = []
+        self._experiment = SummaryWriter(str(folder))
+        write_experiment(self._experiment, phase)
+        self._experiment.flush()
+        self._artist = ThreadPoolExecutor(1, thread_name_prefix="front-picture")
+        self._drawing: Future[None] | None = None
+        self._drawn = 0
 
     def take(self, records: Sequence[TrialRecord]) -> None:
         """Count what an interrupted run had already searched, so that the hypervolume's curve goes on from there."""
         self._searched += records
+        self._drawn = len(self._searched)
 
     def on_epoch(self, stage: Stage, job: Job, result: dict[str, Any]) -> None:
         """One epoch's loss parts and objectives."""
@@ -55,77 +58,58 @@ class TensorBoardObserver:
         """The final numbers, the trial's state, and the front's hypervolume."""
         writer = self._writer(record.trial_id, record.recipe)
         _scalars(writer, below(result, "parts"), "loss", record.epochs)
-        _scalars(writer, record.numbers, "", record.epochs)
+        ended = {"epochs": float(record.epochs), "finished": float(record.finished)}
+        _scalars(writer, record.numbers | ended, "", record.epochs)
         writer.add_text("state", f"{record.state} {record.state_reason}".strip())
-        status = {"finished": api_pb2.STATUS_SUCCESS, "failed": api_pb2.STATUS_FAILURE}
-        ended = plugin_data_pb2.SessionEndInfo(status=status.get(record.state, api_pb2.STATUS_UNKNOWN))
-        data = plugin_data_pb2.HParamsPluginData(session_end_info=ended)
-        _write_hparams(writer, metadata.SESSION_END_INFO_TAG, data)
+        write_end(writer, record.state)
         writer.close()
         del self._writers[record.trial_id]
         if isinstance(stage, SearchStage):
             self._searched.append(record)
-            self._experiment_writer().add_scalar(
-                "hypervolume", hypervolume(self._phase, self._searched), len(self._searched)
-            )
-            self._experiment_writer().flush()
+            self._write_search()
 
     def close(self) -> None:
-        """Close every file."""
-        for writer in [*self._writers.values(), *([self._experiment] if self._experiment else [])]:
+        """Draw the last picture and close every file."""
+        if self._drawn < len(self._searched):
+            self._draw(wait=True)
+        self._artist.shutdown(wait=True)
+        for writer in [*self._writers.values(), self._experiment]:
             writer.close()
+
+    def _write_search(self) -> None:
+        step = len(self._searched)
+        front = pareto_front(self._phase, self._searched)
+        found = {"hypervolume": hypervolume(self._phase, self._searched), "front size": float(len(front))}
+        if front:
+            found["best gain on the front"] = max(record.numbers["ndcg_gain"] for record in front)
+        _scalars(self._experiment, found, "", step)
+        self._experiment.flush()
+        if step - self._drawn >= PICTURE_EVERY:
+            self._draw(wait=False)
+
+    def _draw(self, *, wait: bool) -> None:
+        """The front as a picture, beside the search; one that is still being drawn is not waited for."""
+        if not wait and self._drawing is not None and not self._drawing.done():
+            return
+        self._drawn = len(self._searched)
+        self._drawing = self._artist.submit(self._picture, tuple(self._searched))
+        if wait:
+            self._drawing.result()
+
+    def _picture(self, searched: Sequence[TrialRecord]) -> None:
+        try:
+            write_png(self._experiment, "front", *front_picture(self._phase, searched), len(searched))
+        except Exception as error:  # a picture is not worth a run; that it is missing is said where it would be
+            self._experiment.add_text("front", f"not drawn: {type(error).__name__}: {error}", len(searched))
+        self._experiment.flush()
 
     def _writer(self, trial_id: str, recipe: Flat) -> SummaryWriter:
         if trial_id not in self._writers:
-            writer = SummaryWriter(str(self._folder / trial_id))
-            start = plugin_data_pb2.SessionStartInfo(group_name=trial_id)
-            for key, value in recipe.items():
-                _set_value(start.hparams[key], value)
-            _write_hparams(
-                writer, metadata.SESSION_START_INFO_TAG, plugin_data_pb2.HParamsPluginData(session_start_info=start)
-            )
-            self._writers[trial_id] = writer
+            self._writers[trial_id] = SummaryWriter(str(self._folder / trial_id))
+            write_start(self._writers[trial_id], trial_id, recipe, self._kinds)
         return self._writers[trial_id]
-
-    def _experiment_writer(self) -> SummaryWriter:
-        if self._experiment is None:
-            self._experiment = SummaryWriter(str(self._folder))
-            columns = [
-                api_pb2.MetricInfo(name=api_pb2.MetricName(tag=name), display_name=name)
-                for name in dict.fromkeys([*(o.name for o in self._phase.objectives), *METRICS])
-            ]
-            keys = [_column(key, self._phase.base.flat()[key]) for key in self._phase.ranges]
-            experiment = api_pb2.Experiment(hparam_infos=keys, metric_infos=columns)
-            data = plugin_data_pb2.HParamsPluginData(experiment=experiment)
-            _write_hparams(self._experiment, metadata.EXPERIMENT_TAG, data)
-        return self._experiment
 
 
 def _scalars(writer: SummaryWriter, values: dict[str, float], prefix: str, step: int) -> None:
     for name, value in values.items():
         writer.add_scalar(f"{prefix}/{name}" if prefix else name, value, step)
-
-
-def _write_hparams(writer: SummaryWriter, tag: str, data: Any) -> None:
-    from tensorboard.compat.proto.summary_pb2 import Summary
-
-    value = Summary.Value(tag=tag, metadata=metadata.create_summary_metadata(data), tensor=metadata.NULL_TENSOR)
-    writer._get_file_writer().add_summary(Summary(value=[value]))  # type: ignore[no-untyped-call]
-
-
-def _set_value(slot: Any, value: Any) -> None:
-    if isinstance(value, bool):
-        slot.bool_value = value
-    elif isinstance(value, int | float):
-        slot.number_value = float(value)
-    else:
-        slot.string_value = str(value)
-
-
-def _column(key: str, value: Any) -> Any:
-    kind = api_pb2.DATA_TYPE_STRING
-    if isinstance(value, bool):
-        kind = api_pb2.DATA_TYPE_BOOL
-    elif isinstance(value, int | float):
-        kind = api_pb2.DATA_TYPE_FLOAT64
-    return api_pb2.HParamInfo(name=key, display_name=key, type=kind)

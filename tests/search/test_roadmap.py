@@ -1,23 +1,44 @@
-"""A whole small roadmap on real Ray, killed -9 in its second phase: it goes on, takes over what was trained, and no
-search reads the half that decides."""
+"""A whole small roadmap on real Ray, killed -9 in its second phase: it goes on, takes over what was trained before, and
+no search reads the half that decides."""
 
+import dataclasses
+import io
+import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import psutil
+import pytest
+from rich.console import Console
 
-from search.folder import RunFolder
+from fusion_models.data import open_dataset
+from fusion_models.training import start, train
+from search.artifacts import finish, read_queries
+from search.folder import RunFolder, RunFolderError
+from search.front import hypervolume
+from search.job import Job
+from search.journal import open_journal
 from search.options import RunOptions
+from search.phase import run_phase
+from search.roadmap import front_recipes, run_roadmap
+from search.stages import journal_records
+from spaces import PHASES
 
 SMALL = "planted?queries=160&candidates=8"
-PATIENCE = 300.0
+CHAIN = ("phase1", "phase2", "phase3")
+PATIENCE = 400.0
+"""Seconds until a driver that hangs is a failure."""
 
 
-def options(results):
-    return RunOptions(
+def options(results, **changes):
+    """Two trials a phase, of one epoch and one small layer; only a few trainings are left for later phases."""
+    asked = RunOptions(
         phase="roadmap",
         data=SMALL,
         trials=2,
@@ -27,35 +48,201 @@ def options(results):
         confirm_seeds=2,
         results=str(results),
     )
+    return dataclasses.replace(asked, **changes)
 
 
-def command(asked):
-    return [
-        sys.executable, "-m", "search.run", "roadmap", "--data", asked.data, "--trials", "2", "--epochs", "1",
-        "--set", asked.set[0], "--set", asked.set[1], "--scheduler", "none", "--confirm-seeds", "2",
-        "--results", asked.results,
-    ]  # fmt: skip
+def told(journal):
+    """How many trainings have ended in a journal that a run is writing."""
+    return journal.read_bytes().count(b'"outcome"') if journal.exists() else 0
 
 
 def kill_in_phase_two(asked, output):
-    """Start the roadmap as a user would and kill its driver once phase 2 has told its first own training."""
-    journal = RunFolder(RunFolder.__call__.__self__ if False else None) if False else None
-    del journal
+    """Start the roadmap as a user does, and kill its driver when phase 2 has trained something of its own."""
+    command = [sys.executable, "-m", "search.run", "roadmap", "--data", asked.data, "--trials", "2", "--epochs", "1"]
+    command += ["--set", asked.set[0], "--set", asked.set[1], "--scheduler", "none", "--confirm-seeds", "2"]
     with output.open("w") as said:
         process = subprocess.Popen(
-            command(asked), stdout=said, stderr=subprocess.STDOUT, start_new_session=True,
+            [*command, "--results", asked.results], stdout=said, stderr=subprocess.STDOUT, start_new_session=True,
             env=os.environ | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
-    path = f"{asked.results}/roadmap/phase2/study.journal"
+    journal = Path(asked.results) / "roadmap" / "phase2" / "study.journal"
+    taken = None
     deadline = time.monotonic() + PATIENCE
-    family = []
-    while not (os.path.exists(path) and open(path).read().count('"outcome"') > 4):
+    while taken is None or told(journal) <= taken:
         assert process.poll() is None, output.read_text()
         assert time.monotonic() < deadline, output.read_text()
+        if taken is None and journal.exists() and b'"planned"' in journal.read_bytes():
+            taken = told(journal) + 5  # the three baselines and two of phase 1's trials are taken over
         time.sleep(0.01)
     family = psutil.Process(process.pid).children(recursive=True)
     process.kill()
     assert process.wait(PATIENCE) == -signal.SIGKILL
+    psutil.wait_procs(family, timeout=20)
     for child in family:
         if child.is_running():
             child.kill()
+
+
+@pytest.fixture(scope="module")
+def roadmap(tmp_path_factory, shared_ray):
+    """The folder of a roadmap that was killed in phase 2 and resumed, and what it printed after."""
+    results = tmp_path_factory.mktemp("roadmap")
+    asked = options(results)
+    kill_in_phase_two(asked, results / "output.txt")
+    with pytest.raises(RunFolderError, match=r"unfinished roadmap: add --resume .* or --fresh"):
+        run_roadmap(asked, Console(file=io.StringIO()))
+    with pytest.raises(RunFolderError, match="seed was 0 and is now 5"):
+        run_roadmap(options(results, resume=True, seed=5), Console(file=io.StringIO()))
+    before = {p: p.stat().st_mtime_ns for p in (results / "roadmap" / "phase1").rglob("*") if p.is_file()}
+    console = Console(file=io.StringIO(), width=200)
+    folder = run_roadmap(options(results, resume=True), console)
+    assert {p: p.stat().st_mtime_ns for p in before} == before  # phase 1 was done, and is not touched again
+    return folder.path, console.file.getvalue()
+
+
+def records(path):
+    return journal_records(open_journal(path / "study.journal"))
+
+
+def test_it_ends_with_one_verdict_over_its_phases(roadmap):
+    path, said = roadmap
+    run = json.loads((path / "run.json").read_text())
+    assert run["end"] is not None
+    assert run["resumed"] == 1
+    decision = json.loads((path / "decision.json").read_text())
+    names = [phase["phase"] for phase in decision["phases"]]
+    assert names == list(PHASES)[: len(names)]
+    assert decision["verdict"] == "ARCHIVE" or set(CHAIN) <= set(names)
+    for phase in decision["phases"]:
+        own = json.loads((path / phase["phase"] / "decision.json").read_text())
+        assert phase["verdict"] == own["verdict"]
+    assert (path / "decision.md").read_text().startswith(f"# Roadmap: {decision['verdict']}")
+    assert f"\n{decision['verdict']}" in said
+    assert "done before; nothing is run again" in said
+
+
+def test_every_phase_says_that_it_is_part_of_the_roadmap(roadmap):
+    path, _ = roadmap
+    for place, name in enumerate(CHAIN):
+        described = json.loads((path / name / "run.json").read_text())
+        assert described["roadmap"] == {
+            "folder": "roadmap",
+            "after": list(CHAIN[:place]),
+            "searches_on": "a hashed half of validation",
+            "decides_on": "test" if name == "phase3" else "deciding",
+        }
+
+
+def test_no_training_is_done_twice_in_the_whole_roadmap(roadmap):
+    path, _ = roadmap
+    trained = {}
+    for name in CHAIN:
+        for record in records(path / name):
+            assert record.state == "finished"
+            kept = path / name / "checkpoints" / record.trial_id / "validation.npz"
+            same = (record.seed, *sorted(record.recipe.items()))
+            assert trained.setdefault(same, kept.stat().st_ino) == kept.stat().st_ino
+
+
+def test_a_phase_starts_from_the_trials_of_the_ones_before(roadmap):
+    path, _ = roadmap
+    for before, after in (("phase1", "phase2"), ("phase2", "phase3")):
+        earlier, later = ([r for r in records(path / name) if r.stage == "search"] for name in (before, after))
+        taken = {r.trial_id: r for r in later if r.state_reason.startswith("taken over from")}
+        assert len(later) == len(taken) + 2
+        assert {tuple(sorted(r.recipe.items())) for r in taken.values()} == {
+            tuple(sorted(r.recipe.items())) for r in earlier
+        }
+        if after == "phase2":
+            assert set(taken) == {"phase1-t0000", "phase1-t0001"}
+            assert taken["phase1-t0000"].state_reason == "taken over from phase1, trial t0000"
+            assert taken["phase1-t0000"].name == "base"
+        phase = PHASES[after].with_base({"model.layers": 1, "model.width": 16, "train.epochs": 1})
+        assert hypervolume(phase, later) >= hypervolume(phase, earlier)
+        board = path / after / "tensorboard"
+        assert all(list((board / trial).glob("events*")) for trial in taken)
+
+
+def test_searches_read_one_half_and_what_decides_is_read_after_the_finalist_is_fixed(roadmap):
+    path, _ = roadmap
+    data = open_dataset(SMALL).halved()
+    for name in CHAIN:
+        places = [p for p in (path / name / "checkpoints").iterdir() if p.is_dir()]
+        for place in places:
+            assert np.array_equal(read_queries(place / "validation.npz")["rows"], data.rows("validation"))
+        split = "test" if name == "phase3" else "deciding"
+        opened = list((path / name / "checkpoints").glob(f"*/{split}.npz"))
+        assert opened
+        fixed = (path / name / "finalist.json").stat().st_mtime_ns
+        searched = {r.trial_id for r in records(path / name) if r.stage in ("search", "baselines")}
+        for file in opened:
+            assert np.array_equal(read_queries(file)["rows"], data.rows(split))
+            assert file.stat().st_mtime_ns > fixed
+            assert file.parent.name not in searched
+        other = {"test": "deciding", "deciding": "test"}[split]
+        assert not list((path / name / "checkpoints").glob(f"*/{other}.npz"))
+        table = pd.read_csv(path / name / "confirmed.csv")
+        assert set(table["split"]) == {"validation", split}
+        assert (
+            f"on the {'test split' if split == 'test' else 'deciding half of validation'}"
+            in (path / name / "decision.md").read_text()
+        )
+
+
+def test_looks_are_counted_beside_the_roadmap_by_split(roadmap):
+    path, _ = roadmap
+    looks = json.loads((path.parent / "test_looks.json").read_text())
+    fingerprint = open_dataset(SMALL).fingerprint
+    assert [look["run"] for look in looks[fingerprint]] == ["roadmap/phase3"]
+    assert [look["run"] for look in looks[f"{fingerprint} (deciding)"]] == ["roadmap/phase1", "roadmap/phase2"]
+
+
+def test_whether_the_test_split_is_large_enough_is_asked_where_it_is_open(roadmap):
+    path, _ = roadmap
+    status = {}
+    for name in CHAIN:
+        gates = json.loads((path / name / "decision.json").read_text())["gates"]
+        status[name] = {gate["name"]: gate["status"] for gate in gates}["resume: queries"]
+    assert status == {"phase1": "not applicable", "phase2": "not applicable", "phase3": "fail"}
+
+
+def test_a_finished_roadmap_is_left_as_it_is(roadmap):
+    path, _ = roadmap
+    before = {p: p.stat().st_mtime_ns for p in path.rglob("*")}
+    console = Console(file=io.StringIO(), width=200)
+    run_roadmap(options(path.parent), console)
+    assert "holds a finished roadmap; nothing was changed" in console.file.getvalue()
+    assert {p: p.stat().st_mtime_ns for p in path.rglob("*")} == before
+    run_phase(options(path, phase="phase1"), console)
+    assert "holds a finished run" in console.file.getvalue()
+
+
+def test_a_front_reads_back_as_recipes(roadmap):
+    path, _ = roadmap
+    found = front_recipes(RunFolder(path / "phase2"))
+    known = {tuple(sorted(r.recipe.items())) for r in records(path / "phase2")}
+    assert found
+    assert {tuple(sorted(recipe.items())) for recipe in found.values()} <= known
+
+
+def test_what_the_deciding_half_says_changes_nothing_that_a_search_measures(tmp_path):
+    """The same training on two datasets that differ in the labels of the deciding half alone."""
+    honest = open_dataset(SMALL)
+    for table in ("items", "queries", "judgements"):
+        pd.read_parquet(Path(honest.location) / f"{table}.parquet").to_parquet(tmp_path / f"{table}.parquet")
+    judged = pd.read_parquet(tmp_path / "judgements.parquet")
+    deciding = judged["query_id"].isin(honest.query_ids[honest.halved().rows("deciding")])
+    assert 0 < deciding.sum() < len(judged)
+    judged.loc[deciding, "label"] = judged["label"].max() - judged.loc[deciding, "label"]
+    judged.to_parquet(tmp_path / "judgements.parquet")
+    numbers = []
+    for source in (f"{SMALL}#halved", f"{tmp_path}#halved"):
+        data = open_dataset(source)
+        recipe = PHASES["phase1"].base.updated({"model.layers": 1, "train.epochs": 2})
+        state = start(recipe, data, seed=0)
+        epochs = [result.evaluation.mean_ndcg for result in train(state, data)]
+        job = Job(trial_id="t0000", name="base", recipe=recipe.flat(), seed=0)
+        measured = finish(state, data, job, tmp_path / f"kept-{len(numbers)}")
+        numbers.append((epochs, measured | {"latency_p95_ms": 0.0}))
+    assert open_dataset(SMALL).fingerprint != open_dataset(str(tmp_path)).fingerprint
+    assert numbers[0] == numbers[1]
