@@ -12,7 +12,8 @@ from search.front import pareto_front
 from search.job import TrialRecord
 from spaces import Objective, Phase
 
-PANEL, MARGIN, GAP = 300, 62, 26
+PANEL, MARGIN, GAP, TOP, BELOW = 300, 62, 22, 40, 62
+"""Pixels. One panel below the other: TensorBoard shows a picture about 350 pixels wide."""
 INK, FAINT, GATE, FRONT, OTHER = "#1f2933", "#c3cad2", "#b45309", "#1d4ed8", "#9aa5b1"
 
 
@@ -22,16 +23,14 @@ def front_picture(phase: Phase, searched: Sequence[TrialRecord]) -> tuple[bytes,
     The front is filled, what it dominates hollow; a dashed line is a gate on the objective of its axis.
     """
     first, *others = phase.objectives
-    width = GAP + len(others) * (MARGIN + PANEL + GAP)
-    image = Image.new("RGB", (width, PANEL + 118), "white")
+    image = Image.new("RGB", (MARGIN + PANEL + GAP, TOP + len(others) * (PANEL + BELOW)), "white")
     draw = ImageDraw.Draw(image)
     finished = [r for r in searched if r.finished]
     front = {record.trial_id for record in pareto_front(phase, searched)}
-    title = f"{phase.name}: front of {len(front)} among {len(finished)} finished trials ({len(searched)} ended)"
-    draw.text((GAP, 12), title, fill=INK, font=_font(18))
+    title = f"{phase.name}: front of {len(front)} among {len(finished)} finished, {len(searched)} ended"
+    draw.text((12, 10), title, fill=INK, font=_font(16))
     for place, other in enumerate(others):
-        left = GAP + MARGIN + place * (MARGIN + PANEL + GAP)
-        _panel(draw, (left, 48), phase, other, first, finished, front)
+        _panel(draw, (MARGIN, TOP + place * (PANEL + BELOW)), phase, other, first, finished, front)
     out = io.BytesIO()
     image.save(out, "PNG")
     return out.getvalue(), image.size

@@ -21,3 +21,11 @@ SMALL = "planted?queries=160&candidates=8"
 def small_data(_own_cache):
     """160 planted queries with 8 candidates each."""
     return open_dataset(SMALL)
+
+
+@pytest.fixture(scope="session")
+def roadmap(tmp_path_factory):
+    """The folder of a roadmap that was killed in its second phase and resumed, and what it printed after."""
+    from roadmap_run import killed_and_resumed
+
+    return killed_and_resumed(tmp_path_factory.mktemp("roadmap"))

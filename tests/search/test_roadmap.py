@@ -1,103 +1,31 @@
 """A whole small roadmap on real Ray, killed -9 in its second phase: it goes on, takes over what was trained before, and
 no search reads the half that decides."""
 
-import dataclasses
 import io
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 from rich.console import Console
+from roadmap_run import SMALL, options
 
 from fusion_models.data import open_dataset
 from fusion_models.training import start, train
 from search.artifacts import finish, read_queries
-from search.folder import RunFolder, RunFolderError
+from search.folder import RunFolder
 from search.front import hypervolume
 from search.job import Job
 from search.journal import open_journal
-from search.options import RunOptions
 from search.phase import run_phase
 from search.roadmap import front_recipes, run_roadmap
 from search.stages import journal_records
 from spaces import PHASES
 
-SMALL = "planted?queries=160&candidates=8"
+pytestmark = pytest.mark.timeout(1800)
+"""The roadmap is made within the first test that reads it."""
 CHAIN = ("phase1", "phase2", "phase3")
-PATIENCE = 400.0
-"""Seconds until a driver that hangs is a failure."""
-
-
-def options(results, **changes):
-    """Two trials a phase, of one epoch and one small layer; only a few trainings are left for later phases."""
-    asked = RunOptions(
-        phase="roadmap",
-        data=SMALL,
-        trials=2,
-        epochs=1,
-        set=("model.layers=1", "model.width=16"),
-        scheduler="none",
-        confirm_seeds=2,
-        results=str(results),
-    )
-    return dataclasses.replace(asked, **changes)
-
-
-def told(journal):
-    """How many trainings have ended in a journal that a run is writing."""
-    return journal.read_bytes().count(b'"outcome"') if journal.exists() else 0
-
-
-def kill_in_phase_two(asked, output):
-    """Start the roadmap as a user does, and kill its driver when phase 2 has trained something of its own."""
-    command = [sys.executable, "-m", "search.run", "roadmap", "--data", asked.data, "--trials", "2", "--epochs", "1"]
-    command += ["--set", asked.set[0], "--set", asked.set[1], "--scheduler", "none", "--confirm-seeds", "2"]
-    with output.open("w") as said:
-        process = subprocess.Popen(
-            [*command, "--results", asked.results], stdout=said, stderr=subprocess.STDOUT, start_new_session=True,
-            env=os.environ | {"OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-    journal = Path(asked.results) / "roadmap" / "phase2" / "study.journal"
-    taken = None
-    deadline = time.monotonic() + PATIENCE
-    while taken is None or told(journal) <= taken:
-        assert process.poll() is None, output.read_text()
-        assert time.monotonic() < deadline, output.read_text()
-        if taken is None and journal.exists() and b'"planned"' in journal.read_bytes():
-            taken = told(journal) + 5  # the three baselines and two of phase 1's trials are taken over
-        time.sleep(0.01)
-    family = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    assert process.wait(PATIENCE) == -signal.SIGKILL
-    psutil.wait_procs(family, timeout=20)
-    for child in family:
-        if child.is_running():
-            child.kill()
-
-
-@pytest.fixture(scope="module")
-def roadmap(tmp_path_factory, shared_ray):
-    """The folder of a roadmap that was killed in phase 2 and resumed, and what it printed after."""
-    results = tmp_path_factory.mktemp("roadmap")
-    asked = options(results)
-    kill_in_phase_two(asked, results / "output.txt")
-    with pytest.raises(RunFolderError, match=r"unfinished roadmap: add --resume .* or --fresh"):
-        run_roadmap(asked, Console(file=io.StringIO()))
-    with pytest.raises(RunFolderError, match="seed was 0 and is now 5"):
-        run_roadmap(options(results, resume=True, seed=5), Console(file=io.StringIO()))
-    before = {p: p.stat().st_mtime_ns for p in (results / "roadmap" / "phase1").rglob("*") if p.is_file()}
-    console = Console(file=io.StringIO(), width=200)
-    folder = run_roadmap(options(results, resume=True), console)
-    assert {p: p.stat().st_mtime_ns for p in before} == before  # phase 1 was done, and is not touched again
-    return folder.path, console.file.getvalue()
 
 
 def records(path):
@@ -157,7 +85,7 @@ def test_a_phase_starts_from_the_trials_of_the_ones_before(roadmap):
             assert set(taken) == {"phase1-t0000", "phase1-t0001"}
             assert taken["phase1-t0000"].state_reason == "taken over from phase1, trial t0000"
             assert taken["phase1-t0000"].name == "base"
-        phase = PHASES[after].with_base({"model.layers": 1, "model.width": 16, "train.epochs": 1})
+        phase = PHASES[after].with_base(options("").changes)
         assert hypervolume(phase, later) >= hypervolume(phase, earlier)
         board = path / after / "tensorboard"
         assert all(list((board / trial).glob("events*")) for trial in taken)
