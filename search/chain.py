@@ -31,10 +31,6 @@ class Link:
         """The split on which this phase decides."""
         return DECIDING_SPLIT if self.phase in TEST_PHASES else DECIDING_HALF
 
-    def source(self, data: str) -> str:
-        """The data as this phase opens it."""
-        return data if data.endswith(HALVED) else data + HALVED
-
     def described(self) -> dict[str, Any]:
         """For run.json."""
         return {
@@ -43,3 +39,8 @@ class Link:
             "searches_on": "a hashed half of validation",
             "decides_on": self.deciding,
         }
+
+
+def halved(data: str) -> str:
+    """The data as every phase of a roadmap opens it."""
+    return data if data.endswith(HALVED) else data + HALVED

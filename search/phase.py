@@ -57,7 +57,7 @@ def run_phase(
         return folder
     phase = (phase or PHASES[options.phase]).with_base(options.changes)
     began = time.monotonic()
-    data = open_dataset(link.source(options.data) if link is not None else options.data)
+    data = open_dataset(options.data)
     previous = None if options.fresh else folder.read()
     folder.prepare(resume=options.resume, fresh=options.fresh)
     _describe(folder, options, phase, data, previous, link)

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fusion_models.config import Flat
-from search.chain import TEST_PHASES, Link
+from search.chain import TEST_PHASES, Link, halved
 from search.cluster import ray_session
 from search.folder import RunFolder, RunFolderError, environment, json_text, now, write_whole
 from search.opening import SPLIT_NAMES
@@ -91,6 +91,7 @@ def _options(options: RunOptions, folder: RunFolder, phase: str) -> RunOptions:
     return dataclasses.replace(
         options,
         phase=phase,  # type: ignore[arg-type]
+        data=halved(options.data),
         results=str(folder.path),
         name=phase,
         resume=RunFolder(folder.path / phase).journal.exists(),

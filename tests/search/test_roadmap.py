@@ -141,7 +141,7 @@ def test_a_finished_roadmap_is_left_as_it_is(roadmap):
     run_roadmap(options(path.parent), console)
     assert "holds a finished roadmap; nothing was changed" in console.file.getvalue()
     assert {p: p.stat().st_mtime_ns for p in path.rglob("*")} == before
-    run_phase(options(path, phase="phase1"), console)
+    run_phase(options(path, phase="phase1", data=f"{SMALL}#halved"), console)
     assert "holds a finished run" in console.file.getvalue()
 
 
