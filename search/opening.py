@@ -17,7 +17,7 @@ import torch
 from fusion_models.contribution import Contribution, contribution
 from fusion_models.data import RankingDataset
 from fusion_models.data.splits import DECIDING
-from fusion_models.evaluation import EVALUATION_QUERIES, evaluate
+from fusion_models.evaluation import EVALUATION_QUERIES, Scored, evaluate, score
 from fusion_models.metrics import BLANKS, chance_ndcg
 from search.artifacts import load_ranker, read_queries, write_queries
 from search.folder import RunFolder, now, write_whole
@@ -63,6 +63,14 @@ def open_contribution(
     _require_finalist(folder)
     found: Contribution = ray.get(_contribution.remote(folder.checkpoints / trial_id, data, split))
     return found
+
+
+def open_scores(
+    folder: RunFolder, data: RankingDataset, trial_id: str, *, split: str = DECIDING_SPLIT
+) -> Scored:
+    """Every list of the deciding split as one finished training scores it; raises ClosedError as `open_test_split`."""
+    _require_finalist(folder)
+    return score(load_ranker(folder.checkpoints / trial_id, data), data, split)
 
 
 def open_chance(folder: RunFolder, data: RankingDataset, *, split: str = DECIDING_SPLIT) -> float:

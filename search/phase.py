@@ -18,11 +18,13 @@ from search.context import Run
 from search.earlier import EarlierRuns
 from search.folder import RunFolder, RunFolderError, environment, now
 from search.front import pareto_front
+from search.importances import write_importances
 from search.journal import open_journal
 from search.options import RunOptions
 from search.plan import print_plan
 from search.reference import reference_rankers, reference_table, single_modality_jobs
 from search.replicates import p_on_front
+from search.reporting import write_report
 from search.stages import FixedStage, SearchStage, journal_records
 from search.summary import print_validation, print_verdict
 from search.tables import write_csv, write_tables
@@ -74,6 +76,7 @@ def run_phase(
         raise
     write_tables(folder, phase, run.records(), p_on_front(folder, phase, run.records("search"), seed=options.seed))
     folder.write((folder.read() or {}) | {"end": now(), "seconds": round(time.monotonic() - began, 1)})
+    write_report(folder)
     print_verdict(run, confirmed)
     return folder
 
@@ -101,6 +104,7 @@ def _search(run: Run, warm: Mapping[str, Flat]) -> None:
     table = reference_table(reference_rankers(run, "validation"), seed=options.seed)
     write_csv(table, run.folder, "baselines.csv")
     print_validation(run, table)
+    write_importances(run)
     _keep_front_weights(run)
 
 

@@ -17,7 +17,7 @@ from search.verdict import Confirmed
 
 SHOWN = 5
 """Front trials in the printed table; all of them are in pareto.csv."""
-FILES = ("decision.md", "confirmed.csv", "pareto.csv", "trials.csv", "baselines.csv", "tensorboard")
+FILES = ("report.html", "decision.md", "confirmed.csv", "pareto.csv", "trials.csv", "baselines.csv", "tensorboard")
 STYLES = {"GO": "bold green", "PAUSE_AND_FIX": "bold yellow", "ARCHIVE": "bold red"}
 
 

@@ -28,6 +28,7 @@ from search.confirmation import (
 from search.context import Run
 from search.decision import Decision, Evidence, decide
 from search.evidence import write_evidence
+from search.examples import write_examples
 from search.facts import read_facts
 from search.folder import json_text, write_whole
 from search.measure import Arrays, confirmed_table, difference, quantities, query_clusters
@@ -123,7 +124,12 @@ def _decide_on_test(
         clusters=clusters,
         seed=run.options.seed,
     )
+<<<<<<< HEAD
     ablation = ablate(run, finalist, split=split, deadline=run.deadline)
+=======
+    write_examples(run, finalist, of_finalist)
+    ablation = ablate(run, finalist, deadline=run.deadline)
+>>>>>>> 74b2c39 (Report a run: one HTML page, figures, --explain and --ablate)
     validation = validation.assign(finalist=validation["trial_id"] == finalist.trial_id)
     return Confirmed(
         decision=decide(run.phase, finalist.trial_id, evidence, facts),

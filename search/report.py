@@ -1,0 +1,60 @@
+"""The report of a run, made anew from its tables: `python -m search.report results/phase3`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from search.folder import RunFolder
+from search.reporting import read_run, write_report
+from search.reporting.explain import explain
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """Build report.html and figures/ of a run from its tables, or look at one of its trials."""
+
+    run: Annotated[str, tyro.conf.Positional]
+    """Folder of the run, such as results/phase3."""
+    explain: str | None = None
+    """TRIAL: say in the terminal what it was, what it measured and why it stands where it does; builds nothing."""
+    ablate: str | None = None
+    """TRIAL: train it again without each of its components (fresh seeds, validation split), then build the report."""
+
+
+def main() -> int:
+    """Build, explain or ablate; 0 when done, 2 for a mistake in what was asked."""
+    console = Console(soft_wrap=not sys.stdout.isatty())
+    try:
+        options = tyro.cli(ReportOptions, prog="python -m search.report")
+        report(options, console)
+    except ValueError as error:
+        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def report(options: ReportOptions, console: Console) -> None:
+    """Do what was asked. Raises ValueError, naming what is there, for an unknown run or trial."""
+    folder = RunFolder(Path(options.run).resolve())
+    run = read_run(folder.path)
+    if options.explain is not None:
+        explain(run, options.explain, console)
+        return
+    if options.ablate is not None:
+        from search.reopen import ablate_trial
+
+        ablate_trial(run, options.ablate, console)
+    write_report(folder)
+    console.print(f"{folder.path / 'report.html'}", highlight=False, soft_wrap=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,134 @@
+"""One trial in the terminal: what it was, what it measured, and why it stands where it does."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from search.front import costs, gates_passed
+from search.job import TrialRecord
+from search.reporting.records import RunRecord
+from search.reporting.words import LABELS, interval, label, number
+
+BLOCKS = "▁▂▃▄▅▆▇█"
+MORE = ("ndcg", "text_masking_drop", "metadata_masking_drop", "attention_balance", "latency_p95_ms", "parameters")
+
+
+def explain(run: RunRecord, trial_id: str, console: Console) -> None:
+    """Print all that the tables tell of one trial. Raises ValueError for one that is not there, naming near ones."""
+    record = run.trial(trial_id)
+    reason = f": {record.state_reason}" if record.state_reason else ""
+    console.print(
+        f"[bold]{escape(record.trial_id)}[/] {escape(record.name)}, of stage {escape(record.stage)}: {record.state}"
+        f"{escape(reason)}, {record.epochs} epochs, {number(record.seconds)} s, seed {record.seed}",
+        highlight=False,
+    )
+    _recipe(run, record, console)
+    _numbers(run, record, console)
+    for sentence in standing(run, record):
+        console.print(f"• {escape(sentence)}", highlight=False)
+    _curve(run, record, console)
+
+
+def _recipe(run: RunRecord, record: TrialRecord, console: Console) -> None:
+    base = run.phase.base.flat()
+    table = Table(title="recipe, where it differs from the base", title_justify="left")
+    for name in ("key", "base", "here"):
+        table.add_column(name)
+    for key, value in record.recipe.items():
+        if value != base.get(key):
+            table.add_row(key, escape(str(base.get(key))), escape(_short(value)))
+    if table.row_count:
+        console.print(table)
+    else:
+        console.print("its recipe is the base recipe", highlight=False)
+
+
+def _numbers(run: RunRecord, record: TrialRecord, console: Console) -> None:
+    table = Table(title="validation split", title_justify="left")
+    for name in ("quantity", "measured", "gate", "meets it"):
+        table.add_column(name, justify="right" if name == "measured" else "left")
+    gates = {gate.quantity: gate for gate in run.phase.gates if gate.steers}
+    for name in dict.fromkeys([*(o.name for o in run.phase.objectives), *gates, *MORE]):
+        value = record.numbers.get(name, math.nan)
+        gate = gates.get(name)
+        known = not math.isnan(value)
+        meets = "" if gate is None else "not measured" if not known else "yes" if gate.violation(value) <= 0 else "no"
+        threshold = "" if gate is None else f"{'≥' if gate.at_least is not None else '≤'} {gate.threshold:g}"
+        said = number(value, name)
+        if name == "ndcg_gain" and known:
+            said += (
+                f" {interval(record.numbers.get('ndcg_gain_ci_low'), record.numbers.get('ndcg_gain_ci_high'), name)}"
+            )
+        table.add_row(LABELS.get(name, name.replace("_", " ")), escape(said), threshold, meets)
+    console.print(table)
+
+
+def standing(run: RunRecord, record: TrialRecord) -> list[str]:
+    """Why the trial stands where it does, in sentences."""
+    out = []
+    if record.stage == "search":
+        out.append(_place(run, record))
+    rows = run.confirmed[run.confirmed["trial_id"] == record.trial_id] if len(run.confirmed) else run.confirmed
+    out += [
+        f"retrained with {row['seeds']} fresh seeds, {row['split']} split: gain {number(row['ndcg_gain'], 'gain')} "
+        f"{interval(row['ndcg_gain_ci_low'], row['ndcg_gain_ci_high'], 'gain')}, "
+        f"{row['gates_passed']} of {row['gates_total']} gates met by its means"
+        for row in rows.to_dict("records")
+    ]
+    if run.finalist is not None and run.finalist["trial_id"] == record.trial_id:
+        verdict = (run.decision or {}).get("verdict", "not decided yet")
+        out.append(f"the finalist, fixed on {run.finalist['chosen_on']} of {', '.join(run.finalist['of'])}: {verdict}")
+        open_gates = [g for g in (run.decision or {}).get("gates", []) if g["status"] not in ("pass", "not applicable")]
+        out += [f"{label(g['name'])}: {g['status']}" + (f" ({g['needed']})" if g["needed"] else "") for g in open_gates]
+    elif run.finalist is not None and record.trial_id in run.finalist["of"]:
+        out.append(f"on the short list; {run.finalist['trial_id']} did better on validation and became the finalist")
+    return out
+
+
+def _place(run: RunRecord, record: TrialRecord) -> str:
+    searched = [r for r in run.records if r.stage == "search" and r.finished]
+    if not record.finished:
+        return f"{record.state}, so it can stand on no front and in no short list"
+    if len(run.pareto) and record.trial_id in set(run.pareto["trial_id"]):
+        row = run.pareto[run.pareto["trial_id"] == record.trial_id].iloc[0]
+        stays = row["p_on_front"]
+        sure = f", where it stays in {stays:.0%} of query replicates" if stays == stays else ""
+        passed, total = gates_passed(run.phase, record)
+        return f"place {row['rank']} of {len(run.pareto)} on the front{sure}; meets {passed} of {total} gates"
+    points = costs(run.phase, searched)
+    mine = points[[r.trial_id for r in searched].index(record.trial_id)]
+    better = [r.trial_id for r, p in zip(searched, points, strict=True) if (p <= mine).all() and (p < mine).any()]
+    return f"not on the front: {', '.join(better) or 'another trial'} is nowhere worse and somewhere better"
+
+
+def _curve(run: RunRecord, record: TrialRecord, console: Console) -> None:
+    if run.curves.empty:
+        console.print("no curve was kept", highlight=False)
+        return
+    mine = run.curves[run.curves["trial_id"] == record.trial_id]
+    for name in ("ndcg_gain", "ndcg", "loss/total"):
+        rows = mine[mine["name"] == name].sort_values("epoch")
+        if len(rows) > 1:
+            values = rows["value"].to_list()
+            said = f"{_spark(values)}  {number(values[0])} → {number(values[-1])}"
+            console.print(
+                f"{LABELS.get(name, name)}, epoch {rows['epoch'].min()} to {rows['epoch'].max()}: {said}",
+                highlight=False,
+            )
+            if name.startswith("ndcg"):
+                continue
+
+
+def _spark(values: list[float]) -> str:
+    low, high = min(values), max(values)
+    span = high - low or 1.0
+    return "".join(BLOCKS[round((v - low) / span * (len(BLOCKS) - 1))] for v in values)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

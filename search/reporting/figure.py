@@ -1,0 +1,124 @@
+"""A figure: one Vega-Lite spec a panel, which becomes the inline chart and the PNG, and the table that it reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import altair as alt
+import pandas as pd
+import vl_convert
+
+from search.folder import RunFolder
+from search.tables import write_csv
+
+MODALITY_COLOURS = {"visual": "#0072B2", "text": "#D55E00", "metadata": "#009E73"}
+"""Okabe and Ito's palette: told apart with every common colour blindness. The same colour everywhere."""
+MODALITY_NAMES = {"visual": "image", "text": "text", "metadata": "metadata"}
+INK, MUTED, FAINT, RULE = "#1c1c1c", "#5f6368", "#b8bcc2", "#8a2be2"
+EMPHASIS = "#1f4e79"
+FONT = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
+PNG_WIDTH, PNG_SCALE = 560, 2.0
+
+CONFIG: dict[str, Any] = {
+    "font": FONT,
+    "background": "#ffffff",
+    "view": {"stroke": None},
+    "axis": {
+        "labelColor": MUTED,
+        "titleColor": INK,
+        "titleFontWeight": "normal",
+        "titleFontSize": 12,
+        "labelFontSize": 11,
+        "gridColor": "#eceef0",
+        "domainColor": FAINT,
+        "tickColor": FAINT,
+        "labelLimit": 170,
+    },
+    "legend": {
+        "labelColor": INK,
+        "titleColor": MUTED,
+        "titleFontWeight": "normal",
+        "orient": "top",
+        "labelFontSize": 11,
+    },
+    "title": {"color": INK, "fontSize": 13, "fontWeight": "bold", "anchor": "start"},
+    "header": {"labelColor": INK, "titleColor": MUTED},
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Panel:
+    """One chart."""
+
+    name: str
+    """Of its PNG and its element."""
+    title: str
+    alt: str
+    """What a reader who does not see it is told."""
+    chart: Any
+    height: int = 220
+
+    def spec(self) -> dict[str, Any]:
+        """The Vega-Lite spec, as wide as its container."""
+        found: dict[str, Any] = self.chart.to_dict(validate=False)
+        found["config"] = CONFIG
+        found["width"], found["height"] = "container", self.height
+        found["autosize"] = {"type": "fit-x", "contains": "padding"}
+        found["description"] = self.alt
+        return found
+
+    def png(self) -> bytes:
+        """The same spec as a picture for slides, with its title."""
+        spec = self.spec() | {"width": PNG_WIDTH, "title": {"text": self.title, "offset": 12}}
+        spec.pop("autosize")
+        drawn: bytes = vl_convert.vegalite_to_png(spec, vl_version=vegalite_version(), scale=PNG_SCALE)
+        return drawn
+
+
+@dataclass(frozen=True, kw_only=True)
+class Figure:
+    """One or several panels that read one table."""
+
+    name: str
+    """Element id, and the name of `figures/NAME.csv`."""
+    title: str
+    caption: str
+    table: pd.DataFrame
+    panels: Sequence[Panel] = ()
+    missing: str = ""
+    """Why there is nothing to draw, in the words of the reader."""
+    notes: Sequence[str] = field(default=())
+
+    @property
+    def source(self) -> str:
+        """The table that the figure reads, from the run folder."""
+        return f"figures/{self.name}.csv"
+
+
+def missing(name: str, title: str, why: str) -> Figure:
+    """A figure that says what is missing."""
+    return Figure(name=name, title=title, caption="", table=pd.DataFrame(), missing=why)
+
+
+def write_figure(figure: Figure, folder: RunFolder) -> None:
+    """The figure's table and the PNG of each panel, under `figures/`."""
+    place = folder.path / "figures"
+    place.mkdir(exist_ok=True)
+    if len(figure.table.columns):
+        write_csv(figure.table, RunFolder(place), f"{figure.name}.csv")
+    for panel in figure.panels:
+        staging = place / f".{panel.name}.png"
+        staging.write_bytes(panel.png())
+        staging.replace(place / f"{panel.name}.png")
+
+
+def vegalite_version() -> str:
+    """The version of Vega-Lite that Altair writes and vl-convert draws: `6.4`."""
+    return ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
+
+
+def modality_scale(modalities: Sequence[str]) -> alt.Scale:
+    """The one colour of each modality, by the name that readers see."""
+    return alt.Scale(domain=[MODALITY_NAMES[m] for m in modalities], range=[MODALITY_COLOURS[m] for m in modalities])

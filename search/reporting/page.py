@@ -1,0 +1,171 @@
+"""report.html: one file that holds everything it shows and asks nothing of any network."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Sequence
+from functools import lru_cache
+from importlib.metadata import version
+from typing import Any
+
+import jinja2
+import pandas as pd
+import vl_convert
+from filelock import FileLock
+from markupsafe import Markup
+
+from fusion_models.data.cache import cache_root
+from search.folder import RunFolder, write_whole
+from search.reporting import curves, effects, fronts, modalities, standing
+from search.reporting.figure import MODALITY_COLOURS, MODALITY_NAMES, Figure, vegalite_version, write_figure
+from search.reporting.records import RunRecord, read_run
+from search.reporting.words import LABELS, interval, label, number
+from search.tables import write_csv
+
+SECTIONS = (
+    fronts.front,
+    fronts.parallel,
+    modalities.agreement,
+    modalities.contribution,
+    modalities.attention,
+    effects.ablation,
+    modalities.rivals,
+    modalities.subdomains,
+    curves.curves,
+    fronts.volume,
+    effects.importances,
+    standing.flip,
+)
+"""The figures, in the order of the page (what would flip the verdict stands right after the gates)."""
+CONFIRMED_COLUMNS = ("ndcg_gain", "visual_masking_drop", "attention_max_share", "v1_correlation")
+FIRST_ROWS = 12
+
+
+def write_report(folder: RunFolder) -> None:
+    """Write `report.html`, `figures/*.png` and `figures/*.csv` of a run from its tables, whatever it came to.
+
+    Raises RunFolderError where the folder holds no run.
+    """
+    run = read_run(folder.path)
+    figures = [draw(run) for draw in SECTIONS]
+    for figure in figures:
+        write_figure(figure, folder)
+    if len(run.curves):
+        write_csv(run.curves, folder, "curves.csv")
+    write_whole(folder.path / "report.html", page(run, figures))
+
+
+def page(run: RunRecord, figures: Sequence[Figure]) -> str:
+    """The whole page; every text in it that came from a dataset or a user is escaped."""
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("search.reporting"),
+        autoescape=True,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"number": number, "label": label}
+    by_name = {figure.name: figure for figure in figures}
+    verdict = (run.decision or {}).get("verdict", "")
+    return environment.get_template("report.html.j2").render(
+        run=run,
+        description=run.run,
+        decision=run.decision,
+        verdict=standing.VERDICT_WORDS.get(verdict, "NO VERDICT YET"),
+        accent=standing.VERDICT_COLOURS.get(verdict, "#5f6368"),
+        sentences=standing.sentences(run),
+        gates=standing.gate_rows(run),
+        flip=by_name["flip"],
+        figures=[figure for figure in figures if figure.name != "flip"],
+        confirmed=_confirmed(run),
+        confirmed_columns=[LABELS[c] for c in CONFIRMED_COLUMNS],
+        front=_front(run),
+        states=_states(run),
+        failures=[r for r in run.records if r.state == "failed"],
+        examples=_examples(run.examples),
+        split=(run.evidence or {}).get("split", "test"),
+        other_ablations=[name for name in run.ablations if name != "ablation.csv"],
+        modality_colours={MODALITY_NAMES[m]: colour for m, colour in MODALITY_COLOURS.items()},
+        javascript=Markup(javascript()),  # our own bundle, not text of anybody
+    )
+
+
+@lru_cache(maxsize=1)
+def javascript() -> str:
+    """Vega, Vega-Lite and vega-embed as one script, safe inside a `script` element; bundled once a user and version."""
+    name = f"vega-{vegalite_version()}-{version('vl-convert-python')}.js"
+    place = cache_root() / "report"
+    place.mkdir(parents=True, exist_ok=True)
+    with FileLock(place / f"{name}.lock"):
+        if not (place / name).exists():
+            bundle = vl_convert.javascript_bundle(vl_version=vegalite_version())  # type: ignore[call-arg]  # no snippet
+            write_whole(place / name, bundle.replace("</script", "<\\/script").replace("<!--", "<\\!--"))
+        return (place / name).read_text(encoding="utf-8")
+
+
+def _confirmed(run: RunRecord) -> list[dict[str, Any]]:
+    rows = []
+    for row in run.confirmed.to_dict("records"):
+        cells = [
+            (number(row.get(c), c), interval(row.get(f"{c}_ci_low"), row.get(f"{c}_ci_high"), c))
+            for c in CONFIRMED_COLUMNS
+        ]
+        rows.append(
+            {"trial": row["trial_id"], "split": row["split"], "seeds": row["seeds"], "cells": cells} | _gates(row)
+        )
+        rows[-1]["finalist"] = bool(row["finalist"])
+    return rows
+
+
+def _front(run: RunRecord) -> list[dict[str, Any]]:
+    names = {r.trial_id: r.name for r in run.records}
+    out = []
+    for row in run.pareto.head(FIRST_ROWS).to_dict("records"):
+        cells = [(number(row.get(c), c), "") for c in CONFIRMED_COLUMNS]
+        share = row.get("p_on_front")
+        stays = f"{share:.0%}" if isinstance(share, float) and share == share else "–"
+        trial = row["trial_id"]
+        out.append({"trial": trial, "name": names.get(trial, ""), "stays": stays, "cells": cells} | _gates(row))
+    return out
+
+
+def _gates(row: dict[Any, Any]) -> dict[str, str]:
+    return {"gates": f"{int(row['gates_passed'])}/{int(row['gates_total'])}"}
+
+
+def _states(run: RunRecord) -> list[tuple[str, int, dict[str, int]]]:
+    """Stage, trainings, and how many are in each state."""
+    if run.trials.empty:
+        return []
+    return [
+        (str(stage), len(rows), {str(k): int(v) for k, v in rows["state"].value_counts().items()})
+        for stage, rows in run.trials.groupby("stage", sort=False)
+    ]
+
+
+def _examples(table: pd.DataFrame) -> list[dict[str, Any]]:
+    """Query by query: its text and gain, and both orders with titles and pictures as data URIs."""
+    out = []
+    for (kind, query_id), rows in table.groupby(["kind", "query_id"], sort=False) if len(table) else ():
+        first = rows.iloc[0]
+        orders = {
+            order: [
+                {
+                    "title": r["title"],
+                    "item": r["item_id"],
+                    "label": f"{r['label']:g}",
+                    "picture": _data_uri(r["picture"]),
+                }
+                for r in places.sort_values("place").to_dict("records")
+            ]
+            for order, places in rows.groupby("order", sort=False)
+        }
+        said = {"kind": kind, "query_id": query_id, "query": first["query"], "subdomain": first["subdomain"]}
+        out.append(said | {"gain": number(float(first["gain"]), "gain"), "orders": orders})
+    return out
+
+
+def _data_uri(picture: Any) -> str | None:
+    if not isinstance(picture, bytes):
+        return None
+    return f"data:image/jpeg;base64,{base64.b64encode(picture).decode('ascii')}"

@@ -1,0 +1,144 @@
+"""Everything that a run folder holds, read back: each table or None where the run did not come that far."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from fusion_models.config import MODALITIES, Recipe
+from search.folder import RunFolder, RunFolderError
+from search.job import TrialRecord
+from search.reporting.events import read_curves
+from spaces import PHASES, Phase
+
+PLAIN = ("trial_id", "stage", "name", "state", "state_reason", "epochs", "seed", "seconds")
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """One run folder, as its tables tell it. Nothing here opens data or the journal."""
+
+    folder: RunFolder
+    run: dict[str, Any]
+    trials: pd.DataFrame
+    """Empty where nothing has ended yet."""
+    pareto: pd.DataFrame
+    confirmed: pd.DataFrame
+    baselines: pd.DataFrame
+    importances: pd.DataFrame
+    agreement: pd.DataFrame
+    examples: pd.DataFrame
+    curves: pd.DataFrame
+    """trial_id, epoch, name, value of every scalar that was written while it trained."""
+    ablations: dict[str, pd.DataFrame] = field(default_factory=dict)
+    """File name -> table; the finalist's `ablation.csv` first."""
+    decision: dict[str, Any] | None = None
+    evidence: dict[str, Any] | None = None
+    finalist: dict[str, Any] | None = None
+
+    @property
+    def path(self) -> Path:
+        return self.folder.path
+
+    @cached_property
+    def phase(self) -> Phase:
+        """The run's phase around the base recipe that it was run with."""
+        named = PHASES.get(str(self.run.get("phase")), PHASES["phase3"])
+        base = self.run.get("base")
+        changed = {k: v for k, v in (base or {}).items() if named.base.flat().get(k, v) != v}
+        return named.with_base(changed)
+
+    @cached_property
+    def records(self) -> list[TrialRecord]:
+        """The trials table as records."""
+        rows = self.trials.to_dict("records")
+        return [_record({str(k): v for k, v in row.items()}) for row in rows]
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end."""
+        return self.run.get("end") is not None
+
+    @property
+    def modalities(self) -> tuple[str, ...]:
+        """Of the finalist, in the order of its attention shares."""
+        if self.finalist is None:
+            return MODALITIES
+        return Recipe.from_flat(self.finalist["recipe"]).model.modalities
+
+    def trial(self, trial_id: str) -> TrialRecord:
+        """One trial by its id; ValueError names near ones and how many there are."""
+        import difflib
+
+        known = {record.trial_id: record for record in self.records}
+        if trial_id in known:
+            return known[trial_id]
+        near = difflib.get_close_matches(trial_id, list(known), n=4, cutoff=0.4) or list(known)[:4]
+        said = f"it has {len(known)} trials, such as {', '.join(near)}" if known else "no trial has ended in it yet"
+        raise ValueError(f"{self.path} has no trial {trial_id!r}: {said} (all of them are in trials.csv)")
+
+
+def read_run(path: Path) -> RunRecord:
+    """Read a run folder. Raises RunFolderError, naming the runs that are there, where `path` is none."""
+    folder = RunFolder(path)
+    run = folder.read()
+    if run is None:
+        raise RunFolderError(f"{path} holds no run (no run.json): {_what_is_there(path)}")
+    trials = path / "trials.parquet"
+    ablations = sorted(path.glob("ablation*.csv"), key=lambda p: (len(p.name), p.name))
+    examples = path / "examples.parquet"
+    return RunRecord(
+        folder=folder,
+        run=run,
+        trials=pd.read_parquet(trials) if trials.exists() else pd.DataFrame(),
+        pareto=_csv(path / "pareto.csv"),
+        confirmed=_csv(path / "confirmed.csv"),
+        baselines=_csv(path / "baselines.csv"),
+        importances=_csv(path / "importances.csv"),
+        agreement=_csv(path / "agreement.csv"),
+        examples=pd.read_parquet(examples) if examples.exists() else pd.DataFrame(),
+        curves=read_curves(folder.tensorboard),
+        ablations={p.name: _csv(p) for p in ablations},
+        decision=_json(path / "decision.json"),
+        evidence=_json(path / "evidence.json"),
+        finalist=_json(path / "finalist.json"),
+    )
+
+
+def _record(row: dict[str, Any]) -> TrialRecord:
+    numbers = {
+        k: float(v)
+        for k, v in row.items()
+        if k not in PLAIN and not k.startswith("config.") and isinstance(v, int | float) and v == v
+    }
+    recipe = {k.removeprefix("config."): v for k, v in row.items() if k.startswith("config.")}
+    return TrialRecord(**{k: row[k] for k in PLAIN}, numbers=numbers, recipe=recipe)
+
+
+def _csv(path: Path) -> pd.DataFrame:
+    if not path.exists():
+        return pd.DataFrame()
+    try:
+        return pd.read_csv(path)
+    except pd.errors.EmptyDataError:
+        return pd.DataFrame()
+
+
+def _json(path: Path) -> dict[str, Any] | None:
+    if not path.exists():
+        return None
+    found: dict[str, Any] = json.loads(path.read_text())
+    return found
+
+
+def _what_is_there(path: Path) -> str:
+    for place in (path, path.parent):
+        runs = sorted(p.parent.name for p in place.glob("*/run.json")) if place.is_dir() else []
+        if runs:
+            return f"{place} holds the runs {', '.join(runs)}"
+    return f"give the folder of a run, such as results/phase3 ({path.parent} holds none)"

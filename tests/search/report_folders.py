@@ -1,0 +1,169 @@
+"""Run folders for tests of the report: made-up numbers, written by the code that writes a run's tables."""
+
+import dataclasses
+import json
+from math import nan
+
+import numpy as np
+import pandas as pd
+from torch.utils.tensorboard import SummaryWriter
+
+from fusion_models.metrics import Interval
+from search.decision import Evidence, decide
+from search.effects import Measured, effect_table
+from search.folder import RunFolder, json_text
+from search.job import TrialRecord
+from search.measure import confirmed_table
+from search.tables import write_csv, write_tables
+from spaces import PHASES
+
+PHASE = PHASES["phase3"]
+HOSTILE = "<script>window.hacked = 1</script><img src=x onerror=alert(1)>"
+FORMULA = '=HYPERLINK("http://evil")'
+MODALITIES = ("visual", "text", "metadata")
+
+
+def record(index, *, stage="search", state="finished", name="sampled", reason=""):
+    generator = np.random.default_rng(index)
+    numbers = {
+        "ndcg": 0.55 + 0.01 * index,
+        "ndcg_gain": 0.01 * index - 0.01,
+        "ndcg_gain_ci_low": 0.01 * index - 0.03,
+        "ndcg_gain_ci_high": 0.01 * index + 0.01,
+        "visual_masking_drop": float(generator.uniform(0, 0.1)),
+        "text_masking_drop": 0.1,
+        "metadata_masking_drop": 0.05,
+        "attention_visual": 0.3,
+        "attention_text": 0.4,
+        "attention_metadata": 0.3,
+        "attention_max_share": float(generator.uniform(0.35, 0.9)),
+        "attention_min_share": 0.2,
+        "attention_balance": 0.9,
+        "v1_correlation": float(generator.uniform(0.7, 0.99)),
+        "v1_kendall": 0.7,
+        "top1_stability": 0.6,
+        "latency_p95_ms": 4.0,
+        "parameters": 20_000.0,
+    }
+    recipe = PHASE.base.flat() | ({"loss.unimodal": 0.3, "model.text_tokens": 1} if index else {})
+    return TrialRecord(
+        trial_id=f"t{index:04d}" if stage == "search" else f"{stage}-{index}",
+        stage=stage,
+        name=name,
+        state=state,
+        state_reason=reason,
+        epochs=4,
+        seed=0,
+        recipe=recipe,
+        numbers=numbers if state in ("finished", "stopped") else {},
+        seconds=2.5,
+    )
+
+
+def searched(path, *, end="2026-11-24T10:00:00+00:00"):
+    """A run with a search alone: finished, stopped and failed trials with hostile names."""
+    path.mkdir(parents=True)
+    folder = RunFolder(path)
+    folder.write(
+        {"phase": "phase3", "options": {}, "base": PHASE.base.flat(), "seed": 0, "data": HOSTILE, "fingerprint": "abc"}
+        | {"counts": {"queries": 9}, "resumed": 0, "start": "2026-11-24T09:00:00+00:00", "end": end}
+        | {"commit": None, "versions": {"ray": "2.60"}, "command": ["run", HOSTILE]}
+    )
+    records = [record(0, name="base"), *(record(i) for i in range(1, 5))]
+    records += [record(5, state="stopped", reason="fell behind"), record(6, name=FORMULA)]
+    records += [record(7, state="failed", name=HOSTILE, reason=f"ValueError: {HOSTILE}")]
+    write_tables(folder, PHASE, records, {r.trial_id: 0.5 for r in records})
+    for trial in records[:2]:
+        writer = SummaryWriter(str(folder.tensorboard / trial.trial_id))
+        for epoch in range(1, 5):
+            writer.add_scalar("ndcg_gain", 0.01 * epoch, epoch)
+            writer.add_scalar("loss/total", 1.0 / epoch, epoch)
+        writer.close()
+    return folder
+
+
+def decided(path):
+    """The same run, confirmed, decided and ablated, on a dataset with pictures whose texts are hostile."""
+    folder = searched(path)
+    quantities = {
+        "ndcg": Interval(0.60, 0.58, 0.62),
+        "ndcg_gain": Interval(0.04, 0.01, 0.07),
+        "visual_masking_drop": Interval(0.06, 0.055, 0.065),
+        "attention_max_share": Interval(0.36, 0.34, 0.38),
+        "attention_min_share": Interval(0.31, 0.29, 0.33),
+        "v1_correlation": Interval(0.80, 0.78, 0.82),
+    }
+    gains = {m: Interval(0.01, -0.01, 0.03) for m in MODALITIES}
+    evidence = Evidence(
+        quantities=quantities,
+        refit_gain=gains,
+        base_refit_gain=Interval(0.02, -0.01, 0.05),
+        over_tuned_v1=Interval(0.01, -0.02, 0.04),
+        queries=600,
+    )
+    decision = decide(PHASE, "t0004", evidence, {"v1_stable": "not measured"})
+    (path / "decision.json").write_text(json_text(decision.as_json()))
+    plain = {"mean": 0.04, "ci_low": 0.01, "ci_high": 0.07}
+    shapley = {"visual": 0.1, "text": 0.14, "metadata": 0.1}
+    found = {
+        "split": "test",
+        "quantities": {k: {"mean": v.mean, "ci_low": v.low, "ci_high": v.high} for k, v in quantities.items()},
+        "refit_gain": {m: {"mean": g.mean, "ci_low": g.low, "ci_high": g.high} for m, g in gains.items()},
+        "refit_shapley": shapley,
+        "masked_shapley": shapley,
+        "attention_by_layer": [[0.3, 0.4, 0.3], [0.2, 0.5, 0.3]],
+        "fusion_gain": {"LambdaMART": {"rival": "LambdaMART"} | plain, "best pair": {"rival": "visual+text"} | plain},
+        "subdomains": [{"subdomain": HOSTILE, "queries": 60, "p": 0.01, "p_holm": 0.01} | plain],
+    }
+    (path / "evidence.json").write_text(json_text(found))
+    chosen = {"trial_id": "t0004", "recipe": record(4).recipe, "chosen_on": "validation", "of": ["t0004", "t0003"]}
+    (path / "finalist.json").write_text(json.dumps(chosen))
+    rows = [("t0004", True, "test", 3, quantities), ("t0003", False, "test", 3, quantities)]
+    write_csv(confirmed_table(PHASE, rows), folder, "confirmed.csv")
+    write_csv(ablation(), folder, "ablation.csv")
+    ranks = [str(i) for i in range(1, 11)]
+    agreement = [{"v1_rank": a, "v2_rank": b, "documents": 3, "share": 0.1} for a in ranks for b in ranks]
+    write_csv(pd.DataFrame(agreement), folder, "agreement.csv")
+    importances = {
+        "objective": ["ndcg_gain"],
+        "key": ["model.variant"],
+        "importance": [0.6],
+        "chance_p95": [0.3],
+        "trials": [9],
+    }
+    write_csv(pd.DataFrame(importances), folder, "importances.csv")
+    example = {"kind": "helped", "query_id": "q1", "query": HOSTILE, "subdomain": "all", "gain": 0.3, "order": "V1"}
+    example |= {"place": 1, "label": 2.0, "item_id": "i1", "title": HOSTILE, "picture": b"\xff\xd8jpeg"}
+    pd.DataFrame([example, example | {"order": "V2"}]).to_parquet(path / "examples.parquet", index=False)
+    return folder
+
+
+def ablation():
+    generator = np.random.default_rng(0)
+
+    def run(shift):
+        ndcg = generator.uniform(0.4, 0.7, 40)
+        return {
+            "ndcg": ndcg + shift,
+            "v1_ndcg": np.full(40, 0.5),
+            "documents": np.full(40, 9.0),
+            "masked.visual.zero": ndcg - 0.05,
+            "shares": generator.dirichlet(np.ones(3), size=(40, 2)),
+            "moments": np.stack([np.full(40, 0.8), np.ones(40), np.ones(40)], axis=1)
+            + generator.uniform(0, 0.1, (40, 3)),
+        }
+
+    intact = {s: run(0.0) for s in (10_000, 10_001)}
+    done = Measured(
+        kind="single",
+        removed=("unimodal heads",),
+        changes="loss.unimodal 0.3 → 0",
+        status="measured",
+        runs={s: run(-0.05) for s in intact},
+    )
+    seen = dataclasses.replace(
+        done, removed=("contrastive",), status="screened", runs={}, screened={"ndcg_gain": -0.01}
+    )
+    lost = dataclasses.replace(seen, removed=("V1 decorrelation",), status="not trained", screened={"ndcg_gain": nan})
+    objectives = [o.name for o in PHASE.objectives]
+    return effect_table("t0004", "test", intact, [done, seen, lost], objectives, MODALITIES)
