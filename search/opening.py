@@ -65,9 +65,7 @@ def open_contribution(
     return found
 
 
-def open_scores(
-    folder: RunFolder, data: RankingDataset, trial_id: str, *, split: str = DECIDING_SPLIT
-) -> Scored:
+def open_scores(folder: RunFolder, data: RankingDataset, trial_id: str, *, split: str = DECIDING_SPLIT) -> Scored:
     """Every list of the deciding split as one finished training scores it; raises ClosedError as `open_test_split`."""
     _require_finalist(folder)
     return score(load_ranker(folder.checkpoints / trial_id, data), data, split)

@@ -23,7 +23,7 @@ class RunOptions:
     epochs: int | None = None
     """Epochs of a training at the most (default: the base recipe's)."""
     time_budget: str | None = None
-    """No new search trial after this long, such as 90s, 30m or 2h."""
+    """About how long it may take, such as 90s, 30m or 2h: trims the search, then the ablation, never the refits."""
     seed: int = 0
     """Of the sampler and of the trainings."""
     sampler: Literal["tpe", "nsga2", "nsga3", "gp", "random"] = "tpe"

@@ -98,14 +98,19 @@ def _search(run: Run, warm: Mapping[str, Flat]) -> None:
     )
     for note in search.notes:
         run.console.print(f"earlier front: {note}", highlight=False)
-    print_plan(run, [baselines, search], concurrency(options))
-    budget = options.budget_seconds
-    run.train([baselines, search], deadline=run.began + budget if budget is not None else None)
+    later = print_plan(run, [baselines, search], concurrency(options))
+    run.train([baselines, search], deadline=_search_deadline(run, later))
     table = reference_table(reference_rankers(run, "validation"), seed=options.seed)
     write_csv(table, run.folder, "baselines.csv")
     print_validation(run, table)
     write_importances(run)
     _keep_front_weights(run)
+
+
+def _search_deadline(run: Run, later: float) -> float | None:
+    """When the search must end for the time budget to leave `later` seconds; half of the budget is its own anyhow."""
+    budget = run.options.budget_seconds
+    return None if budget is None else run.began + max(budget / 2, budget - later)
 
 
 def _describe(

@@ -43,8 +43,8 @@ def seconds_a_training(data: RankingDataset, phase: Phase) -> float:
     return min(times) * steps * EPOCH_FACTOR * config.epochs
 
 
-def print_plan(run: Run, stages: Sequence[Stage], concurrent: int) -> None:
-    """Queries, trainings a stage, and the time they should take."""
+def print_plan(run: Run, stages: Sequence[Stage], concurrent: int) -> float:
+    """Say queries, trainings a stage, and the time they should take; returns the seconds of what follows `stages`."""
     data, phase = run.data, run.phase
     said = ", ".join(f"{len(data.rows(split)):,} {split}" for split in ("train", "validation"))
     run.console.print(
@@ -58,9 +58,11 @@ def print_plan(run: Run, stages: Sequence[Stage], concurrent: int) -> None:
     trainings = float(sum(left.values()))
     if run.options.scheduler != "none":
         trainings -= (1.0 - STOPPED_EARLY) * left.get("search", 0)
-    expected = seconds_a_training(data, phase) * trainings / concurrent
+    each = seconds_a_training(data, phase) / concurrent
+    expected = each * trainings
     run.console.print(
         f"{sum(left.values())} trainings ({', '.join(f'{n} {name}' for name, n in left.items())}), "
         f"{concurrent} at once, of {phase.base.train.epochs} epochs at the most: about {clock(expected)}",
         highlight=False,
     )
+    return each * sum(count for name, count in left.items() if name not in {stage.name for stage in stages})

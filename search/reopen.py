@@ -14,7 +14,6 @@ from search.confirmation import FRESH_SEEDS, Candidate
 from search.context import Run
 from search.job import Job
 from search.journal import open_journal
-from search.opening import DECIDING_SPLIT
 from search.options import RunOptions
 from search.stages import FixedStage, journal_records
 from search.tables import write_tables
@@ -39,10 +38,12 @@ def reopen(record: RunRecord, console: Console) -> Run:
         k: tuple(v) if isinstance(v, list) else v for k, v in record.run["options"].items() if k in known
     }
     options = RunOptions(**(said | {"resume": False, "fresh": False, "time_budget": None}))
-    data = open_dataset(options.data)
+    data = open_dataset(record.run["data"])
     if data.fingerprint != record.run["fingerprint"]:
         raise ValueError(f"{options.data} holds other data than when {folder.path} was run")
-    return Run(options, console, record.phase, data, folder, open_journal(folder.journal))
+    run = Run(options, console, record.phase, data, folder, open_journal(folder.journal))
+    run.deciding = (record.run.get("roadmap") or {}).get("decides_on", run.deciding)
+    return run
 
 
 def ablate_trial(record: RunRecord, trial_id: str, console: Console) -> None:
@@ -75,7 +76,7 @@ def ablate_trial(record: RunRecord, trial_id: str, console: Console) -> None:
             raise ValueError(f"{trial_id} could not be trained again with {FEWEST_SEEDS} seeds; trials.csv says why")
         trainings = tuple(r.trial_id for r in kept)
         candidate = Candidate(trial_id=trial_id, recipe=trial.recipe, trainings=trainings)
-        table = ablate(run, candidate, split=DECIDING_SPLIT if finalist else VALIDATION)
+        table = ablate(run, candidate, split=run.deciding if finalist else VALIDATION)
     front = {}
     if len(record.pareto):
         front = {str(t): float(p) for t, p in record.pareto.set_index("trial_id")["p_on_front"].items()}

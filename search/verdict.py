@@ -124,12 +124,8 @@ def _decide_on_test(
         clusters=clusters,
         seed=run.options.seed,
     )
-<<<<<<< HEAD
-    ablation = ablate(run, finalist, split=split, deadline=run.deadline)
-=======
     write_examples(run, finalist, of_finalist)
-    ablation = ablate(run, finalist, deadline=run.deadline)
->>>>>>> 74b2c39 (Report a run: one HTML page, figures, --explain and --ablate)
+    ablation = ablate(run, finalist, split=split, deadline=run.deadline)
     validation = validation.assign(finalist=validation["trial_id"] == finalist.trial_id)
     return Confirmed(
         decision=decide(run.phase, finalist.trial_id, evidence, facts),
