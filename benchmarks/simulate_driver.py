@@ -1,13 +1,11 @@
 """The driver's own cost at scale, without training: `python benchmarks/simulate_driver.py --trials 1000 3000 10000`.
 
-Learning curves that were recorded (tests/search/recorded_curves.json, shifted a little for every trial, so that the front
-grows) arrive as results would, epoch by epoch from many workers, at the real searcher, scheduler, journal, progress line,
-TensorBoard and tables. Every size runs in a process of its own. Printed are seconds of the processor and of the wall by
+Learning curves that were recorded (tests/search/recorded_curves.json, shifted a little for every trial, so that the
+front grows) arrive as results would, epoch by epoch from many workers, at the real searcher, scheduler, journal,
+progress line, TensorBoard and tables. Every size runs in a process of its own. Printed are seconds of the processor by
 part, events a second (an event is an epoch's result, a trial's start or a trial's end), peak memory, and the size of
 what was written. What Optuna itself takes to propose a point stands in the part "ask".
 """
-
-from __future__ import annotations
 
 import argparse
 import contextlib

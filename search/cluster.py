@@ -15,6 +15,7 @@ import ray
 from ray import tune
 
 from fusion_models.training import discard
+from search.deaths import DeathWatch
 from search.job import Job, TrialRecord
 from search.moasha import MultiObjectiveAsha
 from search.options import RunOptions
@@ -107,7 +108,8 @@ def run_stages(
         stages,
         [*observers, _TrainingStateSweeper(checkpoints, stages)],
         deadline=deadline,
-        why_stopped=scheduler.reason if scheduler is not None else None,
+        why_stopped=scheduler.reason if isinstance(scheduler, MultiObjectiveAsha) else None,
+        why_died=scheduler.why_died,
     )
     config = {
         "source": source,
@@ -139,9 +141,9 @@ def run_stages(
     tuner.fit()
 
 
-def _scheduler(stages: Sequence[Stage], options: RunOptions) -> MultiObjectiveAsha | None:
+def _scheduler(stages: Sequence[Stage], options: RunOptions) -> DeathWatch:
     searches = [stage for stage in stages if isinstance(stage, SearchStage)]
-    return MultiObjectiveAsha(searches[0]) if searches and options.scheduler == "moasha" else None
+    return MultiObjectiveAsha(searches[0]) if searches and options.scheduler == "moasha" else DeathWatch()
 
 
 class _TrainingStateSweeper:

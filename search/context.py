@@ -11,6 +11,7 @@ from optuna.storages import BaseStorage
 from rich.console import Console
 
 from fusion_models.data import RankingDataset
+from search.background import InBackground
 from search.cluster import run_stages
 from search.folder import RunFolder
 from search.job import TrialRecord
@@ -53,9 +54,7 @@ class Run:
     def train(self, stages: Sequence[Stage], *, deadline: float | None = None) -> None:
         """Train what the stages still have, and write the tables."""
         self.stages += [stage for stage in stages if stage not in self.stages]
-        left = sum(stage.total for stage in stages) - sum(
-            r.state != "running" for stage in stages for r in stage.records()
-        )
+        left = sum(stage.left for stage in stages)
         if left <= 0:
             return
         board = TensorBoardObserver(self.folder.tensorboard, self.phase)
@@ -64,10 +63,10 @@ class Run:
         progress.take(searched)
         board.take(searched)
         try:
-            with progress:
+            with progress, InBackground(board) as in_background:
                 run_stages(
                     stages,
-                    [progress, board],
+                    [progress, in_background],
                     self.options,
                     source=self.data.source,
                     cache=None,

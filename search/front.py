@@ -58,9 +58,11 @@ def hypervolume(phase: Phase, records: Sequence[TrialRecord]) -> float:
 
     Objectives without a bound take 0.10 beyond 0 as their corner, so that 1 is out of reach but the scale is readable.
     """
-    finished = [r for r in records if r.finished]
-    points = costs(phase, finished)
-    points = points[np.isfinite(points).all(axis=1)]
+    points = costs(phase, [r for r in records if r.finished])
+    return _dominated_share(phase, points[np.isfinite(points).all(axis=1)])
+
+
+def _dominated_share(phase: Phase, points: Points) -> float:
     signs = np.array([-1.0 if o.direction == "maximize" else 1.0 for o in phase.objectives])
     reference = np.array([o.reference for o in phase.objectives]) * signs
     corner = np.array([o.bound if o.bound is not None else 0.10 for o in phase.objectives]) * signs
@@ -69,3 +71,47 @@ def hypervolume(phase: Phase, records: Sequence[TrialRecord]) -> float:
         return 0.0
     scale = reference - corner
     return float(moocore.hypervolume((inside - corner) / scale, ref=np.ones(len(scale))))
+
+
+class GrowingFront:
+    """The front of a search while it goes on: every finished trial is held against the front alone.
+
+    `len(front)` and `hypervolume` are those of `pareto_front` and `hypervolume` on all trials so far.
+    """
+
+    def __init__(self, phase: Phase, records: Sequence[TrialRecord] = ()) -> None:
+        self._phase = phase
+        self._points: Points = np.empty((0, len(phase.objectives)))
+        self._gains: npt.NDArray[np.float64] = np.empty(0)
+        self._hypervolume: float | None = 0.0
+        for record in records:
+            self.add(record)
+
+    def add(self, record: TrialRecord) -> None:
+        """Count a trial that has ended; one that has not finished, or lacks an objective, changes nothing."""
+        if not record.finished:
+            return
+        point = costs(self._phase, [record])[0]
+        no_worse = (self._points <= point).all(axis=1)
+        if not np.isfinite(point).all() or (no_worse & (self._points < point).any(axis=1)).any():
+            return
+        stays = ~((self._points >= point).all(axis=1) & (self._points > point).any(axis=1))
+        self._points = np.vstack([self._points[stays], point])
+        self._gains = np.append(self._gains[stays], record.numbers["ndcg_gain"])
+        if not no_worse.any():  # an equal point adds nothing
+            self._hypervolume = None
+
+    def __len__(self) -> int:
+        return len(self._points)
+
+    @property
+    def best_gain(self) -> float:
+        """The largest nDCG gain on the front, NaN while it is empty."""
+        return float(self._gains.max()) if len(self._gains) else float("nan")
+
+    @property
+    def hypervolume(self) -> float:
+        """See `hypervolume`; computed when the front has changed."""
+        if self._hypervolume is None:
+            self._hypervolume = _dominated_share(self._phase, self._points)
+        return self._hypervolume

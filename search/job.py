@@ -8,6 +8,8 @@ from typing import Any, Literal
 from fusion_models.config import Flat, Recipe
 
 State = Literal["finished", "stopped", "failed", "running"]
+OUT_OF_MEMORY = "out of memory"
+"""How the reason of a trial begins that failed for want of memory."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +43,11 @@ class TrialRecord:
     recipe: Flat
     numbers: dict[str, float] = field(default_factory=dict)
     seconds: float = float("nan")
+
+    @property
+    def out_of_memory(self) -> bool:
+        """Failed for want of memory: its own allocation, or its process killed by Ray's memory monitor."""
+        return self.state == "failed" and self.state_reason.startswith(OUT_OF_MEMORY)
 
     @property
     def finished(self) -> bool:

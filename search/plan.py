@@ -50,7 +50,7 @@ def print_plan(run: Run, stages: Sequence[Stage], concurrent: int) -> float:
     run.console.print(
         f"{data.source}: queries {said}; the rest stays closed until a finalist is fixed", highlight=False
     )
-    left = {stage.name: stage.total - sum(r.state != "running" for r in stage.records()) for stage in stages}
+    left = {stage.name: stage.left for stage in stages}
     seeds = run.options.seeds(phase)
     if seeds:
         left |= {"confirmation": SHORT_LIST * seeds, "refits": (len(proper_subsets()) + 2) * seeds}

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.status import Status
 
-from search.front import hypervolume, pareto_front
+from search.front import GrowingFront
 from search.job import Job, TrialRecord
 from search.stages import SearchStage, Stage
 from spaces import Phase
@@ -19,11 +19,10 @@ class ProgressObserver:
 
     def __init__(self, console: Console, phase: Phase, total: int) -> None:
         self._console = console
-        self._phase = phase
         self._total = total
         self._began = time.monotonic()
-        self._ended: list[TrialRecord] = []
-        self._searched: list[TrialRecord] = []
+        self._ended = 0
+        self._front = GrowingFront(phase)
         self._status: Status | None = None
 
     def __enter__(self) -> ProgressObserver:
@@ -38,7 +37,9 @@ class ProgressObserver:
 
     def take(self, records: list[TrialRecord]) -> None:
         """Count what an interrupted run had already finished."""
-        self._searched += [r for r in records if r.stage == "search"]
+        for record in records:
+            if record.stage == "search":
+                self._front.add(record)
 
     def on_epoch(self, stage: Stage, job: Job, result: dict[str, Any]) -> None:
         """Show that something moves."""
@@ -47,9 +48,9 @@ class ProgressObserver:
 
     def on_end(self, stage: Stage, record: TrialRecord, result: dict[str, Any]) -> None:
         """Count the trial, and say what it gave."""
-        self._ended.append(record)
+        self._ended += 1
         if isinstance(stage, SearchStage):
-            self._searched.append(record)
+            self._front.add(record)
         gain = record.numbers.get("ndcg_gain")
         said = f"gain {gain:+.4f}" if record.finished and gain is not None else record.state_reason
         note = f"{record.trial_id} {record.name}: {record.state}, {said}"
@@ -61,16 +62,14 @@ class ProgressObserver:
             self._console.print(self._line(note), highlight=False, soft_wrap=True)
 
     def _line(self, note: str) -> str:
-        front = pareto_front(self._phase, self._searched)
-        best = max((r.numbers["ndcg_gain"] for r in front), default=float("nan"))
         return (
-            f"{len(self._ended)}/{self._total} trainings · front {len(front)} · "
-            f"hypervolume {hypervolume(self._phase, self._searched):.3f} · best gain {best:+.4f} · "
+            f"{self._ended}/{self._total} trainings · front {len(self._front)} · "
+            f"hypervolume {self._front.hypervolume:.3f} · best gain {self._front.best_gain:+.4f} · "
             f"{self._left()} left · {note}"
         )
 
     def _left(self) -> str:
-        done = len(self._ended)
+        done = self._ended
         if done == 0:
             return "? s"
         return clock((time.monotonic() - self._began) / done * max(0, self._total - done))

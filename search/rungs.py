@@ -243,14 +243,18 @@ class _Rung:
         self.keys: Floats = np.empty(0)
         self._costs: Floats = np.empty((0, 0))
         self._violations: Floats = np.empty((0, 0))
+        self._room: tuple[Floats, Floats, Floats] | None = None
 
     def put(self, key: float, costs: Sequence[float], violations: Sequence[float]) -> None:
-        first = len(self.keys) == 0
-        self._costs = np.array([costs], dtype=np.float64) if first else np.vstack([self._costs, costs])
-        self._violations = (
-            np.array([violations], dtype=np.float64) if first else np.vstack([self._violations, violations])
-        )
-        self.keys = np.append(self.keys, key)
+        n = len(self.keys)
+        if self._room is None:
+            self._room = np.empty(8), np.empty((8, len(costs))), np.empty((8, len(violations)))
+        if n == len(self._room[0]):  # twice the room, so that n rows are copied a few times, not n times
+            keys, rows, gates = (np.concatenate([array, np.empty_like(array)]) for array in self._room)
+            self._room = keys, rows, gates
+        for array, row in zip(self._room, (key, costs, violations), strict=True):
+            array[n] = row
+        self.keys, self._costs, self._violations = (array[: n + 1] for array in self._room)
 
     def add(self, key: float, costs: Sequence[float], violations: Sequence[float], reduction_factor: int) -> bool:
         """Record a row; whether it is among the best 1 in `reduction_factor` of those recorded, itself included."""

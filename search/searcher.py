@@ -34,12 +34,14 @@ class StageSearcher(Searcher):  # type: ignore[misc]
         *,
         deadline: float | None = None,
         why_stopped: Callable[[str], str] | None = None,
+        why_died: Callable[[str], str] | None = None,
     ) -> None:
         super().__init__(metric=None, mode=None)
         self._stages = list(stages)
         self._observers = list(observers)
         self._deadline = deadline
         self._why_stopped = why_stopped or (lambda trial_id: "stopped early by the scheduler")
+        self._why_died = why_died or (lambda tune_id: "its process died")
         self._running: dict[str, tuple[Stage, Job]] = {}
         self._last: dict[str, dict[str, Any]] = {}
 
@@ -74,7 +76,8 @@ class StageSearcher(Searcher):  # type: ignore[misc]
         stage, job = self._running.pop(trial_id)
         last = result or self._last.pop(trial_id, {})
         self._last.pop(trial_id, None)
-        record = stage.tell(job, _outcome(last, error, self._why_stopped(job.trial_id)))
+        why = self._why_died(trial_id) if error else self._why_stopped(job.trial_id)
+        record = stage.tell(job, _outcome(last, error, why))
         self._notify(lambda observer: observer.on_end(stage, record, last))
 
     def _notify(self, call: Callable[[Observer], None]) -> None:
@@ -89,12 +92,12 @@ class StageSearcher(Searcher):  # type: ignore[misc]
         raise NotImplementedError("a run is resumed from its journal, never from Tune's own snapshot")
 
 
-def _outcome(last: dict[str, Any], error: bool, why_stopped: str) -> Outcome:
+def _outcome(last: dict[str, Any], error: bool, why: str) -> Outcome:
     state: State
     if error:
-        state, reason = "failed", "its process died (killed, or out of memory) as often as it was tried again"
+        state, reason = "failed", why
     else:
-        state, reason = last.get("outcome", "stopped"), last.get("reason", why_stopped)
+        state, reason = last.get("outcome", "stopped"), last.get("reason", why)
     return Outcome(
         state=state,
         reason=reason,

@@ -17,6 +17,7 @@ from optuna.trial import FrozenTrial, TrialState
 
 from fusion_models.config import Flat, Recipe
 from search.job import Job, Outcome, State, TrialRecord
+from search.journal import together
 from search.rungs import Entry
 from search.samplers import build_sampler
 from spaces import Phase, parameters, project, suggest
@@ -28,6 +29,10 @@ _STATES: dict[TrialState, State] = {
     TrialState.RUNNING: "running",
     TrialState.WAITING: "running",
 }
+REPEATS = "repeats"
+"""Attribute of a trial that was not run: the trial of the same configuration that had failed before."""
+REPEATED_PROPOSALS = 10
+"""How often in a row the sampler may propose what has failed before, until a point is drawn at random."""
 
 
 class Earlier(Protocol):
@@ -54,15 +59,21 @@ class Stage:
         self.name = name
         self.needed: tuple[str, ...] = ("ndcg",)
         self.total = 0
+        self._storage = storage
         self.study = optuna.create_study(
             storage=storage, study_name=name, directions=directions, sampler=sampler, load_if_exists=True
         )
         self._interrupted = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
-        self._asked = sum("job" in t.user_attrs for t in self.study.get_trials(deepcopy=False))
+        trials = self.study.get_trials(deepcopy=False)
+        self._asked = sum("job" in t.user_attrs and not _refused(t) for t in trials)
         self._trials: dict[str, optuna.Trial] = {}
 
     def ask(self) -> Job | None:
         """The next training, interrupted ones first; None where all `total` have been handed out."""
+        with together(self._storage):
+            return self._next()
+
+    def _next(self) -> Job | None:
         if self._interrupted:
             frozen = self._interrupted.pop(0)
             trial = optuna.Trial(self.study, frozen._trial_id)
@@ -74,6 +85,12 @@ class Stage:
         if self._asked >= self.total:
             return None
         return self._hand_out(self.study.ask())
+
+    @property
+    def left(self) -> int:
+        """Trainings that have not ended yet, begun or not."""
+        trials = self.study.get_trials(deepcopy=False)
+        return self.total - sum("job" in t.user_attrs and t.state.is_finished() and not _refused(t) for t in trials)
 
     def _hand_out(self, trial: optuna.Trial) -> Job:
         self._asked += 1
@@ -92,9 +109,10 @@ class Stage:
             reason = f"finished without a number for {', '.join(missing)}"
             outcome = dataclasses.replace(outcome, state="failed", reason=reason)
         trial = self._trials.pop(job.trial_id)
-        trial.set_user_attr("outcome", _plain(outcome))
-        self._conclude(trial, outcome)
-        return _record(self.name, self.study.trials[trial.number])
+        with together(self._storage):
+            trial.set_user_attr("outcome", _plain(outcome))
+            self._conclude(trial, outcome)
+        return _record(self.name, self._storage.get_trial(trial._trial_id))
 
     def _conclude(self, trial: optuna.Trial, outcome: Outcome) -> None:
         if outcome.state == "finished":
@@ -107,6 +125,10 @@ class Stage:
         return _records(self.study)
 
 
+def _refused(trial: FrozenTrial) -> bool:
+    return trial.state.is_finished() and REPEATS in trial.user_attrs
+
+
 def _plain(outcome: Outcome) -> dict[str, Any]:
     return {
         "numbers": {k: v for k, v in outcome.numbers.items() if math.isfinite(v)},
@@ -114,6 +136,10 @@ def _plain(outcome: Outcome) -> dict[str, Any]:
         "epochs": outcome.epochs,
         "seconds": outcome.seconds,
     }
+
+
+def _identity(recipe: Flat) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(recipe.items()))
 
 
 def journal_records(storage: BaseStorage) -> list[TrialRecord]:
@@ -198,6 +224,7 @@ class SearchStage(Stage):
         asked_before = self._asked
         self.study.sampler = build_sampler(sampler, seed=seed + asked_before, trials=trials)
         self.total = trials
+        self._failed = {_identity(r.recipe): r for r in reversed(self.records()) if r.state == "failed"}
         self.notes: list[str] = []
         """What became of warm points that do not lie in the space."""
         if earlier is not None:
@@ -267,6 +294,41 @@ class SearchStage(Stage):
         if name not in {t.user_attrs.get("name") for t in self.study.get_trials(deepcopy=False)}:
             self.study.enqueue_trial(point, user_attrs={"name": name})
 
+    def _next(self) -> Job | None:
+        """What has failed is not run again, which a sampler may propose that forgets failures (TPE does).
+
+        A proposal of the very same configuration is told as failed at once, and another one is asked for; from the
+        tenth in a row on it is drawn at random. None, as well, where even ten of those have failed before.
+        """
+        sampler = self.study.sampler
+        try:
+            for repeats in range(2 * REPEATED_PROPOSALS):
+                if repeats == REPEATED_PROPOSALS:
+                    self.study.sampler = optuna.samplers.RandomSampler(seed=self.seed + self._asked)
+                job = super()._next()
+                failed = self._failed.get(_identity(job.recipe)) if job is not None else None
+                if job is None or failed is None:
+                    return job
+                self._refuse(job, failed)
+        finally:
+            self.study.sampler = sampler
+        return None
+
+    def _refuse(self, job: Job, failed: TrialRecord) -> None:
+        trial = self._trials.pop(job.trial_id)
+        reason = f"not run: the same configuration failed before, as {failed.trial_id} ({failed.state_reason})"
+        outcome = Outcome(state="failed", reason=reason, epochs=0, numbers={}, seconds=0.0)
+        trial.set_user_attr("outcome", _plain(outcome))
+        trial.set_user_attr(REPEATS, failed.trial_id)
+        self._conclude(trial, outcome)
+        self._asked -= 1
+
+    def tell(self, job: Job, outcome: Outcome) -> TrialRecord:
+        record = super().tell(job, outcome)
+        if record.state == "failed":
+            self._failed.setdefault(_identity(record.recipe), record)
+        return record
+
     def _job(self, trial: optuna.Trial) -> Job:
         base = self.phase.base.flat()
         changes = suggest(trial, self.phase.ranges, base)
@@ -280,7 +342,7 @@ class SearchStage(Stage):
     def note_rungs(self, job: Job, entries: Sequence[Entry]) -> None:
         """Record how a running trial was judged; on return it is on disk."""
         trial = self._trials[job.trial_id]
-        before = trial.user_attrs.get("rungs", [])
+        before = self._storage.get_trial(trial._trial_id).user_attrs.get("rungs", [])
         trial.set_user_attr("rungs", before + [entry.plain() for entry in entries])
 
     def rung_entries(self) -> list[Entry]:

@@ -47,7 +47,7 @@ def print_validation(run: Run, references: pd.DataFrame) -> None:
             style="bold" if record is front[0] else None,
         )
     run.console.print(table)
-    states = pd.Series([r.state for r in searched], dtype="str").value_counts()
+    states = pd.Series(["out of memory" if r.out_of_memory else r.state for r in searched], dtype="str").value_counts()
     run.console.print(
         f"{', '.join(f'{count} {state}' for state, count in states.items())}; front of {len(front)}, "
         f"hypervolume {hypervolume(run.phase, searched):.3f}",

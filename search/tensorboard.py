@@ -6,6 +6,7 @@ HParams of a trial stand from its first epoch, with every objective as a metric 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -15,7 +16,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from fusion_models.config import Flat
 from search.board import kinds, write_end, write_experiment, write_png, write_start
-from search.front import hypervolume, pareto_front
+from search.front import GrowingFront
 from search.front_picture import front_picture
 from search.job import Job, TrialRecord, below
 from search.stages import SearchStage, Stage
@@ -34,6 +35,8 @@ class TensorBoardObserver:
         self._kinds = kinds(phase)
         self._writers: dict[str, SummaryWriter] = {}
         self._searched: list[TrialRecord] = []
+        self._front = GrowingFront(phase)
+        self._seconds = 0.0
         self._experiment = SummaryWriter(str(folder))
         write_experiment(self._experiment, phase)
         self._experiment.flush()
@@ -43,7 +46,8 @@ class TensorBoardObserver:
 
     def take(self, records: Sequence[TrialRecord]) -> None:
         """Count what an interrupted run had already searched, so that the hypervolume's curve goes on from there."""
-        self._searched += records
+        for record in records:
+            self._count(record)
         self._drawn = len(self._searched)
 
     def on_epoch(self, stage: Stage, job: Job, result: dict[str, Any]) -> None:
@@ -65,7 +69,7 @@ class TensorBoardObserver:
         writer.close()
         del self._writers[record.trial_id]
         if isinstance(stage, SearchStage):
-            self._searched.append(record)
+            self._count(record)
             self._write_search()
 
     def close(self) -> None:
@@ -76,15 +80,21 @@ class TensorBoardObserver:
         for writer in [*self._writers.values(), self._experiment]:
             writer.close()
 
+    def _count(self, record: TrialRecord) -> None:
+        self._searched.append(record)
+        self._front.add(record)
+        self._seconds += record.seconds if math.isfinite(record.seconds) else 0.0
+
     def _write_search(self) -> None:
         step = len(self._searched)
-        front = pareto_front(self._phase, self._searched)
-        found = {"hypervolume": hypervolume(self._phase, self._searched), "front size": float(len(front))}
-        if front:
-            found["best gain on the front"] = max(record.numbers["ndcg_gain"] for record in front)
+        front = self._front
+        found = {"hypervolume": front.hypervolume, "front size": float(len(front))}
+        if len(front):
+            found["best gain on the front"] = front.best_gain
         _scalars(self._experiment, found, "", step)
+        self._experiment.add_scalar("hypervolume by training seconds", front.hypervolume, round(self._seconds))
         self._experiment.flush()
-        if step - self._drawn >= PICTURE_EVERY:
+        if step - self._drawn >= max(PICTURE_EVERY, self._drawn // 4):  # rarer and rarer: each shows all trials anew
             self._draw(wait=False)
 
     def _draw(self, *, wait: bool) -> None:

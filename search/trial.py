@@ -14,9 +14,11 @@ from ray import tune
 from fusion_models.data import RankingDataset, open_dataset
 from fusion_models.training import CheckpointError, EpochResult, TrainingState, discard, load, save, start, train
 from search.artifacts import finish
-from search.job import Job
+from search.job import OUT_OF_MEMORY, Job
 
 ERROR_LENGTH = 500
+ALLOCATOR = "DefaultCPUAllocator: can't allocate memory"
+"""What torch says, as a plain RuntimeError, where the machine has no more memory to promise."""
 
 
 @functools.lru_cache(maxsize=2)
@@ -55,6 +57,7 @@ class FusionTrial(tune.Trainable):  # type: ignore[misc]
         try:
             result = self._train_epoch()
         except Exception as error:
+            self._epochs = None  # what it holds in memory goes before the next trial comes
             result = {"outcome": "failed", "reason": _reason(error), "done": True}
         self._seconds += time.perf_counter() - began
         epochs = self._state.epoch if self._state is not None else 0
@@ -94,6 +97,6 @@ class FusionTrial(tune.Trainable):  # type: ignore[misc]
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return f"out of memory: {error}"[:ERROR_LENGTH]
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or ALLOCATOR in str(error):
+        return f"{OUT_OF_MEMORY}: {error}"[:ERROR_LENGTH]
     return f"{type(error).__name__}: {error}"[:ERROR_LENGTH]
