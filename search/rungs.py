@@ -252,9 +252,9 @@ class _Rung:
         if n == len(self._room[0]):  # twice the room, so that n rows are copied a few times, not n times
             keys, rows, gates = (np.concatenate([array, np.empty_like(array)]) for array in self._room)
             self._room = keys, rows, gates
-        for array, row in zip(self._room, (key, costs, violations), strict=True):
-            array[n] = row
-        self.keys, self._costs, self._violations = (array[: n + 1] for array in self._room)
+        keys, rows, gates = self._room
+        keys[n], rows[n], gates[n] = key, costs, violations
+        self.keys, self._costs, self._violations = keys[: n + 1], rows[: n + 1], gates[: n + 1]
 
     def add(self, key: float, costs: Sequence[float], violations: Sequence[float], reduction_factor: int) -> bool:
         """Record a row; whether it is among the best 1 in `reduction_factor` of those recorded, itself included."""
