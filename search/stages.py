@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 import optuna
+from optuna.exceptions import ExperimentalWarning
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
@@ -221,6 +223,10 @@ class SearchStage(Stage):
         self.seed = seed
         super().__init__(storage, "search", directions=[o.direction for o in phase.objectives])
         self.needed = tuple(o.name for o in phase.objectives)
+        if self.study.metric_names is None:  # for whoever opens the journal, such as optuna-dashboard
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                self.study.set_metric_names(list(self.needed))
         asked_before = self._asked
         self.study.sampler = build_sampler(sampler, seed=seed + asked_before, trials=trials)
         self.total = trials

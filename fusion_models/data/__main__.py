@@ -24,7 +24,7 @@ from fusion_models.data.tables import refuse_overwriting
 class Check:
     """Check a dataset at the door and print its card with its doubts."""
 
-    path: tyro.conf.Positional[str]
+    path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
     """`clipart`, `planted`, `planted:PRESET`, or a folder (path or URI) of the three tables."""
     cache: str | None = None
     """Folder of the memory-mapped arrays; the user's cache folder unless given."""
@@ -34,9 +34,9 @@ class Check:
 class Convert:
     """Convert a flat Parquet table (one row a query-item pair with its own features) into the three tables."""
 
-    flat: tyro.conf.Positional[str]
-    """The flat table (path or URI); `fusion_models/data/convert.py` lists its columns."""
-    out: tyro.conf.Positional[str]
+    flat: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="FLAT")]
+    """The flat table (path or URI); docs/migrating-a-flat-table.md lists its columns."""
+    out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """A folder for the three tables."""
 
 
@@ -44,7 +44,7 @@ class Convert:
 class Planted:
     """Make a planted dataset, whose truth is in truth.json beside its tables."""
 
-    out: tyro.conf.Positional[Path]
+    out: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """A folder for the three tables."""
     preset: str = ""
     """`seed-case`, `no-visual`, `redundant`, `synergy`, `healthy`; without: a first dataset with all signals."""

@@ -35,6 +35,11 @@ def test_the_base_job_is_the_base_recipe_and_the_known_one_its_changes(tmp_path)
     assert stage.ask().recipe == PHASE.known_recipes()["balanced"].flat()
 
 
+def test_the_study_names_its_objectives_for_other_readers(tmp_path):
+    names = [o.name for o in PHASE.objectives]
+    assert search(tmp_path / "j").study.metric_names == search(tmp_path / "j").study.metric_names == names
+
+
 def test_no_more_than_the_total_is_asked(tmp_path):
     stage = search(tmp_path / "j", trials=3)
     assert [stage.ask() is None for _ in range(5)] == [False, False, False, True, True]
