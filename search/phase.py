@@ -100,6 +100,7 @@ def _search(run: Run, warm: Mapping[str, Flat]) -> None:
         run.console.print(f"earlier front: {note}", highlight=False)
     later = print_plan(run, [baselines, search], concurrency(options))
     run.train([baselines, search], deadline=_search_deadline(run, later))
+    _require_references(run)
     table = reference_table(reference_rankers(run, "validation"), seed=options.seed)
     write_csv(table, run.folder, "baselines.csv")
     print_validation(run, table)
@@ -152,6 +153,17 @@ def _describe(
 
 def _plain(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
+
+
+def _require_references(run: Run) -> None:
+    """Nothing can be compared where no reference ranker was trained. Raises ValueError with the reason."""
+    records = run.records("baselines")
+    if not any(record.finished for record in records):
+        reason = next((r.state_reason for r in records if r.state_reason), "the time budget ended before one had")
+        raise ValueError(
+            f"no reference ranker could be trained, so there is nothing to compare with: {reason} "
+            f"(every training and its reason: {run.folder.path / 'trials.csv'}; mend it, then --fresh)"
+        )
 
 
 def _keep_front_weights(run: Run) -> None:

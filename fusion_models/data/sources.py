@@ -31,13 +31,23 @@ def open_dataset(source: str | Path, cache: str | Path | None = None) -> Ranking
     Raises:
         DataError: the tables break the contract, or there are none.
     """
-    name = str(source)
+    name = _absolute(str(source))
     root = cache_root(cache)
     tables = locate(_location(name.removesuffix(HALVED), root))
     identity = fingerprint(tables, root)
     folder = build_once(root / "arrays" / f"{identity}-v{FORMAT}", partial(write_arrays, tables))
     data = RankingDataset(folder, source=name, location=tables.location, fingerprint=identity)
     return data.halved() if name.endswith(HALVED) else data
+
+
+def _is_planted(name: str) -> bool:
+    return name == "planted" or name.startswith(("planted:", "planted?"))
+
+
+def _absolute(name: str) -> str:
+    """A local path as any process finds it, whatever its own folder is: a worker's is not the user's."""
+    bundled = name.removesuffix(HALVED) == "clipart" or _is_planted(name.removesuffix(HALVED))
+    return name if bundled or "://" in name else str(Path(name).expanduser().absolute())
 
 
 def _location(name: str, root: Path) -> str:
@@ -48,7 +58,7 @@ def _location(name: str, root: Path) -> str:
                 "Install the package with its data, or build it with `python -m fusion_models.data.clipart_build`.",
             )
         return str(CLIPART)
-    if name == "planted" or name.startswith(("planted:", "planted?")):
+    if _is_planted(name):
         config = planted_config(name)
         dials = json.dumps([GENERATOR, dataclasses.asdict(config)], sort_keys=True)
         key = hashlib.sha256(dials.encode()).hexdigest()[:16]

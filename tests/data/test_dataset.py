@@ -225,3 +225,15 @@ def test_splits_are_assigned_where_the_table_names_none(tmp_path: Path) -> None:
     assert data.rows("train").tolist() == [n for n in range(200) if naive[n] < 0.7]
     assert data.rows("validation").tolist() == [n for n in range(200) if 0.7 <= naive[n] < 0.8]
     assert data.rows("test").tolist() == [n for n in range(200) if naive[n] >= 0.8]
+
+
+def test_a_relative_path_is_found_from_any_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for table in ("items", "queries", "judgements"):
+        source = Path(open_dataset("planted?queries=40&candidates=4").location) / f"{table}.parquet"
+        (tmp_path / "mine").mkdir(exist_ok=True)
+        (tmp_path / "mine" / source.name).write_bytes(source.read_bytes())
+    data = open_dataset("mine")
+    assert data.source == str(tmp_path / "mine")
+    monkeypatch.chdir("/")
+    assert open_dataset(data.source).fingerprint == data.fingerprint

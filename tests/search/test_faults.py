@@ -19,6 +19,7 @@ from search.folder import RunFolder
 from search.job import Job
 from search.journal import open_journal
 from search.options import RunOptions
+from search.phase import run_phase
 from search.stages import FixedStage, SearchStage
 from spaces import PHASES
 from spaces.ranges import Choice
@@ -172,3 +173,17 @@ def test_failures_reach_the_tables_and_the_progress(risky):
     front = pd.read_csv(run.folder.path / "pareto.csv")
     assert set(table.loc[front["trial_id"], "state"]) == {"finished"}
     assert "failed, DivergedError" in run.console.file.getvalue()
+
+
+def test_a_run_whose_every_reference_fails_ends_in_one_line_with_the_reason(tmp_path, shared_ray, console):
+    asked = RunOptions(
+        phase="phase1",
+        data=SMALL,
+        trials=1,
+        epochs=1,
+        set=("train.learning_rate=1e30", "model.layers=1"),
+        results=str(tmp_path),
+        confirm_seeds=0,
+    )
+    with pytest.raises(ValueError, match=r"no reference ranker could be trained.*DivergedError.*trials\.csv"):
+        run_phase(asked, console)
