@@ -13,6 +13,7 @@ from rich.console import Console
 from search.folder import RunFolder
 from search.reporting import read_run, write_report
 from search.reporting.explain import explain
+from search.roadmap_report import write_roadmap_report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +45,11 @@ def main() -> int:
 def report(options: ReportOptions, console: Console) -> None:
     """Do what was asked. Raises ValueError, naming what is there, for an unknown run or trial."""
     folder = RunFolder(Path(options.run).resolve())
+    if (folder.read() or {}).get("phase") == "roadmap":
+        if options.explain is not None or options.ablate is not None:
+            raise ValueError(f"{folder.path} is a roadmap: name one of its phases, such as {folder.path / 'phase3'}")
+        console.print(f"{write_roadmap_report(folder)}", highlight=False, soft_wrap=True)
+        return
     run = read_run(folder.path)
     if options.explain is not None:
         explain(run, options.explain, console)

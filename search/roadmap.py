@@ -25,6 +25,7 @@ from search.options import RunOptions
 from search.phase import RESUMABLE_CHANGES, run_phase
 from search.progress import clock
 from search.roadmap_decision import PhaseVerdict, RoadmapDecision, decide_roadmap, roadmap_text, stops
+from search.roadmap_report import write_roadmap_report
 from search.summary import STYLES
 from spaces import PHASES
 
@@ -56,6 +57,7 @@ def run_roadmap(options: RunOptions, console: Console) -> RunFolder:
     write_whole(folder.path / "decision.md", roadmap_text(decision))
     described = folder.read() or {}
     folder.write(described | {"end": now(), "seconds": round(time.monotonic() - began, 1)})
+    write_roadmap_report(folder)
     _print(console, folder, decision, time.monotonic() - began)
     return folder
 
@@ -144,5 +146,5 @@ def _print(console: Console, folder: RunFolder, decision: RoadmapDecision, secon
     for reason in decision.reasons:
         console.print(f"  {reason}", highlight=False, markup=False)
     console.print(f"{clock(seconds)}; files:", highlight=False)
-    for path in ("decision.md", *(f"{said.phase}/decision.md" for said in decision.phases)):
+    for path in ("decision.md", "report.html", *(f"{said.phase}/decision.md" for said in decision.phases)):
         console.print(f"  {folder.path / path}", highlight=False, soft_wrap=True)

@@ -19,6 +19,7 @@ from search.front import hypervolume
 from search.job import Job
 from search.journal import open_journal
 from search.phase import run_phase
+from search.report import ReportOptions, report
 from search.roadmap import front_recipes, run_roadmap
 from search.stages import journal_records
 from spaces import PHASES
@@ -47,6 +48,18 @@ def test_it_ends_with_one_verdict_over_its_phases(roadmap):
     assert (path / "decision.md").read_text().startswith(f"# Roadmap: {decision['verdict']}")
     assert f"\n{decision['verdict']}" in said
     assert "done before; nothing is run again" in said
+
+
+def test_its_page_shows_the_phases_in_a_row(roadmap):
+    path, _ = roadmap
+    text = (path / "report.html").read_text()
+    decision = json.loads((path / "decision.json").read_text())
+    assert f'<h1 id="verdict">{decision["verdict"]}' in text
+    places = [text.index(f'href="{phase["phase"]}/report.html"') for phase in decision["phases"]]
+    assert places == sorted(places)
+    assert "2 trials trained, 2 taken over" in text
+    with pytest.raises(ValueError, match="is a roadmap: name one of its phases"):
+        report(ReportOptions(run=str(path), explain="t0000"), Console(file=io.StringIO()))
 
 
 def test_every_phase_says_that_it_is_part_of_the_roadmap(roadmap):
