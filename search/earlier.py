@@ -25,7 +25,9 @@ class EarlierRuns:
 
     def __init__(self, runs: Sequence[RunFolder], *, into: RunFolder, source: str, fingerprint: str) -> None:
         self._into = into
-        self._found: dict[Identity, tuple[RunFolder, TrialRecord]] = {}
+        self._searched: dict[Identity, tuple[RunFolder, TrialRecord]] = {}
+        self._weighty: dict[Identity, tuple[RunFolder, TrialRecord]] = {}
+        """Those whose weights are still there, of whatever stage."""
         for run in reversed(runs):
             described = run.read() or {}
             if not run.journal.exists() or (described.get("data"), described.get("fingerprint")) != (
@@ -34,25 +36,30 @@ class EarlierRuns:
             ):
                 continue
             for record in journal_records(open_journal(run.journal)):
-                if record.finished and (run.checkpoints / record.trial_id / QUERIES).exists():
-                    self._found.setdefault(_identity(record.recipe, record.seed), (run, record))
+                place = run.checkpoints / record.trial_id
+                if not record.finished or not (place / QUERIES).exists():
+                    continue
+                identity = _identity(record.recipe, record.seed)
+                if record.stage == "search":
+                    self._searched.setdefault(identity, (run, record))
+                if (place / WEIGHTS).exists():
+                    self._weighty.setdefault(identity, (run, record))
 
     def searched(self) -> list[Job]:
         """Search trials, named `phase1-t0003` after the phase that trained them."""
         return [
             Job(trial_id=_trial_id(run, record), name=_name(run, record), recipe=record.recipe, seed=record.seed)
-            for run, record in self._found.values()
-            if record.stage == "search"
+            for run, record in self._searched.values()
         ]
 
     def outcome(self, job: Job) -> Outcome | None:
         """How the same training ended; links its weights, recipe, values per query and curves."""
-        run, record = self._found.get(_identity(job.recipe, job.seed), (None, None))
-        if run is None or record is None or job.detail != "brief":
+        identity = _identity(job.recipe, job.seed)
+        found = self._weighty.get(identity) or self._searched.get(identity)
+        if found is None or job.detail != "brief":
             return None
+        run, record = found
         source = run.checkpoints / record.trial_id
-        if record.stage != "search" and not (source / WEIGHTS).exists():
-            return None
         for name in (WEIGHTS, RECIPE, QUERIES):
             _link(source / name, self._into.checkpoints / job.trial_id / name)
         curves = run.tensorboard / record.trial_id

@@ -74,15 +74,24 @@ def test_every_phase_says_that_it_is_part_of_the_roadmap(roadmap):
         }
 
 
-def test_no_training_is_done_twice_in_the_whole_roadmap(roadmap):
+def test_no_training_of_an_earlier_phase_is_done_again(roadmap):
     path, _ = roadmap
     trained = {}
+    shared = 0
     for name in CHAIN:
+        mine = {}
         for record in records(path / name):
             assert record.state == "finished"
-            kept = path / name / "checkpoints" / record.trial_id / "validation.npz"
+            if record.stage == "ablation":  # its weights are not kept, so it may have to be trained again
+                continue
             same = (record.seed, *sorted(record.recipe.items()))
-            assert trained.setdefault(same, kept.stat().st_ino) == kept.stat().st_ino
+            kept = path / name / "checkpoints" / record.trial_id / "validation.npz"
+            if same in trained:
+                assert kept.stat().st_ino in trained[same]
+                shared += 1
+            mine.setdefault(same, set()).add(kept.stat().st_ino)
+        trained = {same: trained.get(same, set()) | mine.get(same, set()) for same in {*trained, *mine}}
+    assert shared > 10
 
 
 def test_a_phase_starts_from_the_trials_of_the_ones_before(roadmap):
