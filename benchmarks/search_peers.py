@@ -322,7 +322,7 @@ def measure(way: str, seed: int, seconds: float) -> dict[str, Any]:
         errors = Path(scratch) / "errors.txt"
         began = time.time()
         with errors.open("w") as output:
-            process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True)
+            process = subprocess.Popen(command, stdout=output, stderr=output, start_new_session=True, cwd=scratch)
         known = psutil.Process(process.pid)
         family: dict[tuple[int, float], tuple[Any, float]] = {}
         memory: list[float] = []
