@@ -38,7 +38,8 @@ def t_estimate(value: Floats, variance: Floats, df: Floats | float, alpha: float
     half = stats.t.ppf(1 - alpha / 2, df) * error
     with np.errstate(divide="ignore", invalid="ignore"):
         statistic = np.where(error > 0, np.abs(value) / error, np.where(value == 0, 0.0, np.inf))
-    return Estimate(value, value - half, value + half, 2 * stats.t.sf(statistic, df), 1 - alpha)
+    p = np.asarray(2 * stats.t.sf(statistic, df), dtype=np.float64)
+    return Estimate(value, value - half, value + half, p, 1 - alpha)
 
 
 def check_alpha(alpha: float) -> None:

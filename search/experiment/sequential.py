@@ -26,7 +26,7 @@ BURN_IN = 200
 class Moments(NamedTuple):
     """What a sequential look reads of one arm: counts, means and variances `[...]`, such as one a day."""
 
-    count: Floats
+    units: Floats
     mean: Floats
     variance: Floats
     """With N - 1 below the fraction."""
@@ -39,7 +39,7 @@ def running_moments(values: npt.ArrayLike, looks: npt.ArrayLike) -> Moments:
     """
     array, at = np.asarray(values, dtype=np.float64), np.asarray(looks, dtype=np.int64)
     if at.ndim != 1 or at.size == 0 or at.min() < 2 or at.max() > array.shape[-1]:
-        raise ValueError(f"looks must be a list of counts from 2 to {array.shape[-1]}, got {looks}")
+        raise ValueError(f"looks must be a list of counts from 2 to {array.shape[-1]}, got {at.tolist()}")
     # Centred at the first unit, so that a large mean does not cancel the sum of squares.
     first = array[..., :1]
     sums = np.cumsum(array - first, axis=-1)[..., at - 1]
@@ -67,8 +67,8 @@ def always_valid_difference(
     if tuned_for <= 0:
         raise ValueError(f"tuned_for must be above 0 units, got {tuned_for}")
     value = treatment.mean - control.mean
-    count = treatment.count + control.count
-    error = np.sqrt(treatment.variance / treatment.count + control.variance / control.count)
+    count = treatment.units + control.units
+    error = np.sqrt(treatment.variance / treatment.units + control.variance / control.units)
     spread = count * _rho_squared(alpha, tuned_for)
     half = error * np.sqrt((spread + 1) / spread * 2 * np.log(np.sqrt(spread + 1) / alpha))
     with np.errstate(divide="ignore", invalid="ignore"):
