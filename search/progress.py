@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 import time
 from typing import Any
 
 from rich.console import Console
 from rich.status import Status
+from rich.text import Text
 
 from search.front import GrowingFront
 from search.job import Job, TrialRecord
 from search.stages import SearchStage, Stage
 from spaces import Phase
+
+SCREEN = 76
+"""Columns of the live lines."""
 
 
 class ProgressObserver:
@@ -44,7 +49,7 @@ class ProgressObserver:
     def on_epoch(self, stage: Stage, job: Job, result: dict[str, Any]) -> None:
         """Show that something moves."""
         if self._status is not None:
-            self._status.update(self._line(f"{job.trial_id} epoch {result.get('epochs', 0)}"))
+            self._status.update(self._screen(f"{job.trial_id} epoch {result.get('epochs', 0)}"))
 
     def on_end(self, stage: Stage, record: TrialRecord, result: dict[str, Any]) -> None:
         """Count the trial, and say what it gave."""
@@ -55,24 +60,31 @@ class ProgressObserver:
         said = f"gain {gain:+.4f}" if record.finished and gain is not None else record.state_reason
         note = f"{record.trial_id} {record.name}: {record.state}, {said}"
         if self._status is not None:
-            self._status.update(self._line(note))
+            self._status.update(self._screen(note))
             if record.state == "failed":
-                self._console.print(f"[yellow]{note}")
+                self._console.print(note, style="yellow", markup=False)
         else:
-            self._console.print(self._line(note), highlight=False, soft_wrap=True)
+            line = f"{self._done()} · {self._so_far()} · {note}"
+            self._console.print(line, highlight=False, markup=False, soft_wrap=True)
 
-    def _line(self, note: str) -> str:
-        return (
-            f"{self._ended}/{self._total} trainings · front {len(self._front)} · "
-            f"hypervolume {self._front.hypervolume:.3f} · best gain {self._front.best_gain:+.4f} · "
-            f"{self._left()} left · {note}"
-        )
+    def _screen(self, note: str) -> Text:
+        """Two lines that fit into 80 columns; what a trial failed of is printed above them, in full."""
+        lines = (f"{self._done()} · {note}", f"  {self._so_far()}")
+        return Text("\n".join(line if len(line) < SCREEN else f"{line[: SCREEN - 1]}…" for line in lines))
+
+    def _done(self) -> str:
+        return f"{self._ended}/{self._total} trainings, {self._left()}"
+
+    def _so_far(self) -> str:
+        gain = self._front.best_gain
+        best = f"{gain:+.4f}" if math.isfinite(gain) else "–"
+        return f"front {len(self._front)} · hypervolume {self._front.hypervolume:.3f} · best gain {best}"
 
     def _left(self) -> str:
         done = self._ended
         if done == 0:
-            return "? s"
-        return clock((time.monotonic() - self._began) / done * max(0, self._total - done))
+            return "time left unknown yet"
+        return f"{clock((time.monotonic() - self._began) / done * max(0, self._total - done))} left"
 
 
 def clock(seconds: float) -> str:
