@@ -24,7 +24,7 @@ from search.options import RunOptions
 from search.plan import print_plan
 from search.reference import reference_rankers, reference_table, single_modality_jobs
 from search.replicates import p_on_front
-from search.reporting import write_report
+from search.reporting import build_report
 from search.stages import FixedStage, SearchStage, journal_records
 from search.summary import print_validation, print_verdict
 from search.tables import write_csv, write_tables
@@ -76,7 +76,7 @@ def run_phase(
         raise
     write_tables(folder, phase, run.records(), p_on_front(folder, phase, run.records("search"), seed=options.seed))
     folder.write((folder.read() or {}) | {"end": now(), "seconds": round(time.monotonic() - began, 1)})
-    write_report(folder)
+    build_report(folder, console)
     print_verdict(run, confirmed)
     return folder
 

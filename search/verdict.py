@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -63,7 +64,10 @@ def confirm_and_decide(run: Run) -> Confirmed:
     write_whole(run.folder.path / "decision.json", json_text(confirmed.decision.as_json()))
     text = decision_text(run.phase.title, confirmed.decision, SPLIT_NAMES[run.deciding])
     write_whole(run.folder.path / "decision.md", text)
-    return confirmed
+    if finalist is None:
+        return confirmed
+    ablation = ablate(run, finalist, split=run.deciding, deadline=run.deadline)  # after the verdict: it explains
+    return dataclasses.replace(confirmed, ablation=ablation)
 
 
 def _confirm(run: Run) -> tuple[list[Candidate], pd.DataFrame]:
@@ -125,7 +129,6 @@ def _decide_on_test(
         seed=run.options.seed,
     )
     write_examples(run, finalist, of_finalist)
-    ablation = ablate(run, finalist, split=split, deadline=run.deadline)
     validation = validation.assign(finalist=validation["trial_id"] == finalist.trial_id)
     return Confirmed(
         decision=decide(run.phase, finalist.trial_id, evidence, facts),
@@ -133,7 +136,6 @@ def _decide_on_test(
         finalist=finalist,
         evidence=evidence,
         baselines=tuple(baselines),
-        ablation=ablation,
     )
 
 

@@ -63,6 +63,7 @@ class Panel:
     def spec(self) -> dict[str, Any]:
         """The Vega-Lite spec, as wide as its container."""
         found: dict[str, Any] = self.chart.to_dict(validate=False)
+        _few_ticks(found)
         found["config"] = CONFIG
         found["width"], found["height"] = "container", self.height
         found["autosize"] = {"type": "fit-x", "contains": "padding"}
@@ -75,6 +76,21 @@ class Panel:
         spec.pop("autosize")
         drawn: bytes = vl_convert.vegalite_to_png(spec, vl_version=vegalite_version(), scale=PNG_SCALE)
         return drawn
+
+
+def _few_ticks(spec: Any) -> None:
+    """Quantitative x axes get few enough labels for a telephone."""
+    if isinstance(spec, list):
+        for part in spec:
+            _few_ticks(part)
+    elif isinstance(spec, dict):
+        across = spec.get("encoding", {}).get("x", {})
+        if across.get("type") == "quantitative":
+            across["axis"] = {"tickCount": 5, "labelFlush": False, "labelOverlap": "greedy"} | (
+                across.get("axis") or {}
+            )
+        for key in ("layer", "spec"):
+            _few_ticks(spec.get(key))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +111,11 @@ class Figure:
     def source(self) -> str:
         """The table that the figure reads, from the run folder."""
         return f"figures/{self.name}.csv"
+
+    @property
+    def pictures(self) -> str:
+        """Where its PNGs lie."""
+        return f"figures/{self.name}-*.png" if len(self.panels) > 1 else f"figures/{self.panels[0].name}.png"
 
 
 def missing(name: str, title: str, why: str) -> Figure:

@@ -8,6 +8,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from search.decision import RESUME_GATES
 from search.front import hypervolume
 from search.reporting.figure import EMPHASIS, FAINT, MUTED, Figure, Panel, missing
 from search.reporting.records import RunRecord
@@ -32,8 +33,8 @@ def front(run: RunRecord) -> Figure:
     panels = [_pair(run.phase, searched, confirmed, x, y) for x, y in combinations(names, 2)]
     caption = (
         "One dot a trial of the search, measured on the validation split with one seed. Diamonds with bars are recipes "
-        "retrained with fresh seeds (CI95). Dashed lines are the phase's gates; trials stopped early are shown as they "
-        "stood when they were stopped, and are never on the front."
+        "retrained with fresh seeds (CI95). Dashed lines are gates, the conditions for resuming V2 among them. Trials "
+        "stopped early are shown as they stood when they were stopped, and are never on the front."
     )
     notes = [] if len(confirmed) else ["No recipe has been confirmed with fresh seeds, so no point has an interval."]
     return Figure(name="front", title=title, caption=caption, table=table, panels=panels, notes=notes)
@@ -127,7 +128,7 @@ def _size(field: str, value: str, large: int, small: int) -> Any:
 def _gate_lines(phase: Phase, x: str, y: str) -> list[Any]:
     lines = []
     for name, channel in ((x, "x"), (y, "y")):
-        for gate in phase.gates:
+        for gate in (*phase.gates, *RESUME_GATES):
             if gate.quantity == name:
                 data = pd.DataFrame({name: [gate.threshold], "gate": [gate.name]})
                 encoding = {

@@ -19,6 +19,7 @@ from search.reporting.figure import (
     modality_scale,
 )
 from search.reporting.records import RunRecord
+from search.reporting.words import brief
 
 NOT_OPENED = (
     "The run did not come to its evidence: nothing was confirmed with fresh seeds, or it was interrupted before."
@@ -118,7 +119,9 @@ def attention(run: RunRecord) -> Figure:
         rows += [
             {"where": "worth (refit)", "modality": MODALITY_NAMES[m], "share": v / total} for m, v in worth.items()
         ]
-    table = pd.DataFrame(rows, columns=["where", "modality", "share"])
+    names = [MODALITY_NAMES[m] for m in run.modalities]
+    rows = [row | {"place": names.index(row["modality"])} for row in rows]
+    table = pd.DataFrame(rows, columns=["where", "modality", "share", "place"])
     if table.empty:
         return missing("attention", title, "This finalist has no shares by layer.")
     order = list(dict.fromkeys(table["where"]))
@@ -129,7 +132,7 @@ def attention(run: RunRecord) -> Figure:
             y=alt.Y("where:N", sort=order, title=None),
             x=alt.X("share:Q", title="share", axis=alt.Axis(format=".0%"), scale=alt.Scale(domain=[0, 1])),
             color=alt.Color("modality:N", title=None, scale=modality_scale(run.modalities)),
-            order=alt.Order("modality:N", sort="descending"),
+            order=alt.Order("place:Q"),
             tooltip=["where", "modality", alt.Tooltip("share:Q", format=".1%")],
         )
     )
@@ -210,8 +213,11 @@ def rivals(run: RunRecord) -> Figure:
     else:
         return missing("rivals", title, "The reference rankers have not been measured yet.")
     table = pd.DataFrame(rows)
+    table["ranker"] = [
+        brief(str(name)) if "(" in str(name) and "tuned" in str(name) else name for name in table["rival"]
+    ]
     base = alt.Chart(table).encode(
-        y=alt.Y("rival:N", sort=list(table["rival"]), title=None, axis=alt.Axis(labelLimit=210))
+        y=alt.Y("ranker:N", sort=list(table["ranker"]), title=None, axis=alt.Axis(labelLimit=210))
     )
     chart = alt.layer(
         alt.Chart(pd.DataFrame({"zero": [0.0]})).mark_rule(color=MUTED).encode(x="zero:Q"),

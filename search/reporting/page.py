@@ -13,11 +13,12 @@ import pandas as pd
 import vl_convert
 from filelock import FileLock
 from markupsafe import Markup
+from rich.console import Console
 
 from fusion_models.data.cache import cache_root
 from search.folder import RunFolder, write_whole
 from search.reporting import curves, effects, fronts, modalities, standing
-from search.reporting.figure import MODALITY_COLOURS, MODALITY_NAMES, Figure, vegalite_version, write_figure
+from search.reporting.figure import Figure, vegalite_version, write_figure
 from search.reporting.records import RunRecord, read_run
 from search.reporting.words import LABELS, interval, label, number
 from search.tables import write_csv
@@ -55,6 +56,16 @@ def write_report(folder: RunFolder) -> None:
     write_whole(folder.path / "report.html", page(run, figures))
 
 
+def build_report(folder: RunFolder, console: Console) -> None:
+    """`write_report` at the end of a run, whose results must not be lost where drawing them fails."""
+    try:
+        write_report(folder)
+    except Exception as error:
+        said = f"the report could not be built ({type(error).__name__}: {error}); the tables are whole"
+        console.print(said, style="yellow", highlight=False, markup=False, soft_wrap=True)
+        console.print(f"python -m search.report {folder.path} tries again", highlight=False, soft_wrap=True)
+
+
 def page(run: RunRecord, figures: Sequence[Figure]) -> str:
     """The whole page; every text in it that came from a dataset or a user is escaped."""
     environment = jinja2.Environment(
@@ -62,7 +73,6 @@ def page(run: RunRecord, figures: Sequence[Figure]) -> str:
         autoescape=True,
         trim_blocks=True,
         lstrip_blocks=True,
-        undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {"number": number, "label": label}
     by_name = {figure.name: figure for figure in figures}
@@ -85,7 +95,6 @@ def page(run: RunRecord, figures: Sequence[Figure]) -> str:
         examples=_examples(run.examples),
         split=(run.evidence or {}).get("split", "test"),
         other_ablations=[name for name in run.ablations if name != "ablation.csv"],
-        modality_colours={MODALITY_NAMES[m]: colour for m, colour in MODALITY_COLOURS.items()},
         javascript=Markup(javascript()),  # our own bundle, not text of anybody
     )
 

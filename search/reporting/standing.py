@@ -11,7 +11,7 @@ import pandas as pd
 
 from search.reporting.figure import INK, Figure, Panel, missing
 from search.reporting.records import RunRecord
-from search.reporting.words import interval, label, number
+from search.reporting.words import brief, interval, label, number
 
 STATUS_COLOURS = {
     "pass": "#0b6b3a",
@@ -178,15 +178,17 @@ def flip(run: RunRecord) -> Figure:
         if gate["value"] is None:
             continue
         sign = 1.0 if gate["direction"] == "at least" else -1.0
-        rows.append(_margin(label(gate["name"]), "gate", gate, sign, gate["status"], gate.get("needed") or ""))
+        rows.append(_margin(brief(gate["name"]), "gate", gate, sign, gate["status"], gate.get("needed") or ""))
     for rule in decision["archive_rules"]:
         if rule["measured"]:
             held = "holds: ends V2" if rule["holds"] else "does not hold"
-            rows.append(_margin(label(rule["name"]), "archive rule", rule | {"ci_low": None}, -1.0, held, ""))
+            side = 1.0 if rule.get("direction") == "above" else -1.0
+            rows.append(_margin(brief(rule["name"]), "archive rule", {"ci_low": None} | rule, side, held, ""))
     table = pd.DataFrame(rows)
     if table.empty:
         return missing("flip", title, "No gate was measured.")
     drawn = table[table["half_widths"].notna()].copy()
+    drawn = drawn.assign(near=drawn["half_widths"].abs()).sort_values(["kind", "near"], ascending=[False, True])
     drawn["shown"] = drawn["half_widths"].clip(-5, 5)
     domain = [*STATUS_COLOURS, "holds: ends V2", "does not hold"]
     base = alt.Chart(drawn).encode(
@@ -257,11 +259,13 @@ def _flips(decision: dict[str, Any]) -> list[str]:
     if blank:
         out.append(f"Not measured, and never a pass: {', '.join(blank)}.")
     for rule in decision["archive_rules"]:
-        bound, below = number(rule["ci_high"], "gain"), number(rule["threshold"])
+        side = rule.get("direction", "below")
+        bound = number(rule["ci_low" if side == "above" else "ci_high"], "gain")
+        limit = f"{side} {number(rule['threshold'])}"
         if rule["holds"]:
-            out.append(f"ARCHIVE falls where “{rule['name']}” is no longer sure: upper bound {bound}, limit {below}.")
+            out.append(f"ARCHIVE falls where “{rule['name']}” is no longer sure: its bound {bound} is {limit} now.")
         elif rule["measured"]:
-            out.append(f"ARCHIVE needs “{rule['name']}”: its upper bound, now {bound}, below {below}.")
+            out.append(f"ARCHIVE needs “{rule['name']}”: its bound, now {bound}, {limit}.")
     if decision["verdict"] == "GO":
         out.insert(0, "GO falls with any one gate: the nearest to its threshold stand first below.")
     return out

@@ -36,7 +36,14 @@ def label(name: str) -> str:
         rest = name.removeprefix("resume: ")
         return f"Resume: {rest[:1].lower() + rest[1:] if not rest.startswith('V1') else rest}"
     found = LABELS.get(name, name.replace("_", " "))
-    return found[:1].upper() + found[1:]
+    return found if found.startswith("nDCG") else found[:1].upper() + found[1:]
+
+
+def brief(name: str) -> str:
+    """A gate, rule or ranker in a chart's margin: without what stands in brackets or after a comma."""
+    if name.startswith("tuned V1 ("):
+        return f"tuned V1, {name.removeprefix('tuned V1 (').split(' with ')[0].split(' on ')[0]}"
+    return label(name).split(" (")[0].split(", or ")[0]
 
 
 def number(value: Any, name: str = "", *, signed: bool = False) -> str:
