@@ -19,6 +19,8 @@ def ablation(run: RunRecord) -> Figure:
     if not run.ablations:
         return missing("ablation", title, "No ablation was run: it follows the confirmation of a finalist.")
     name, table = next(iter(run.ablations.items()))
+    if table.empty:
+        return missing("ablation", title, "The recipe holds no component that could be taken out.")
     drawn = table[table["change"].notna()].copy()
     if drawn.empty:
         return missing("ablation", title, f"Nothing of the ablation was trained ({name} says why).")

@@ -197,7 +197,7 @@ def rivals(run: RunRecord) -> Figure:
             | {"ci_low": found["ci_low"], "ci_high": found["ci_high"]}
             for name, found in gains.items()
         ]
-        said, what = "nDCG lead of the finalist, CI95 (test split)", "rivals"
+        said, what = "nDCG lead of the finalist, CI95", "rivals"
     elif len(run.baselines):
         rows = [
             {
@@ -209,7 +209,7 @@ def rivals(run: RunRecord) -> Figure:
             for r in run.baselines.to_dict("records")
             if r["name"] != "V1"
         ]
-        said, what = "nDCG gain over V1, CI95 (validation split)", "baselines"
+        said, what = "gain over V1 (validation), CI95", "baselines"
     else:
         return missing("rivals", title, "The reference rankers have not been measured yet.")
     table = pd.DataFrame(rows)

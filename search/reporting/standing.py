@@ -207,7 +207,7 @@ def flip(run: RunRecord) -> Figure:
         band,
         alt.Chart(pd.DataFrame({"zero": [0.0]})).mark_rule(color=INK).encode(x="zero:Q"),
         base.mark_rule(strokeWidth=2).encode(
-            x=alt.X("shown:Q", title="distance beyond the threshold, in half-widths of the interval (cut at ±5)"),
+            x=alt.X("shown:Q", title="half-widths beyond the threshold (cut at ±5)"),
             x2=alt.datum(0.0),
         ),
         base.mark_point(filled=True, size=70, opacity=1).encode(

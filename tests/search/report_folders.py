@@ -72,6 +72,8 @@ def searched(path, *, end="2026-11-24T10:00:00+00:00"):
     records = [record(0, name="base"), *(record(i) for i in range(1, 5))]
     records += [record(5, state="stopped", reason="fell behind"), record(6, name=FORMULA)]
     records += [record(7, state="failed", name=HOSTILE, reason=f"ValueError: {HOSTILE}")]
+    worst = {"ndcg_gain": -0.09, "visual_masking_drop": -0.01, "attention_max_share": 0.95, "v1_correlation": 0.995}
+    records.append(dataclasses.replace(record(8), numbers=record(8).numbers | worst))
     write_tables(folder, PHASE, records, {r.trial_id: 0.5 for r in records})
     for trial in records[:2]:
         writer = SummaryWriter(str(folder.tensorboard / trial.trial_id))

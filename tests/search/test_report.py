@@ -62,12 +62,19 @@ def drawn(folder):
     return text, reader
 
 
-def test_a_decided_run_is_shown_whole_in_one_file_that_fetches_nothing(tmp_path):
-    folder = decided(tmp_path / "phase3")
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A decided run with its report written: folder, page, reader."""
+    folder = decided(tmp_path_factory.mktemp("report") / "phase3")
     write_report(folder)
     text = (folder.path / "report.html").read_text()
     reader = Reader()
     reader.feed(text)
+    return folder, text, reader
+
+
+def test_a_decided_run_is_shown_whole_in_one_file_that_fetches_nothing(whole):
+    folder, text, reader = whole
     assert set(SECTIONS) <= set(reader.ids)
     assert len(reader.ids) == len(set(reader.ids))
     assert reader.fetched == []
@@ -83,8 +90,8 @@ def test_a_decided_run_is_shown_whole_in_one_file_that_fetches_nothing(tmp_path)
         assert len(pd.read_csv(folder.path / name)), name
 
 
-def test_every_chart_is_described_and_no_wider_than_its_place(tmp_path):
-    _, reader = drawn(decided(tmp_path / "phase3"))
+def test_every_chart_is_described_and_no_wider_than_its_place(whole):
+    _, _, reader = whole
     assert len(reader.specs) > 15
     for spec in reader.specs.values():
         assert spec["width"] == "container"
@@ -92,9 +99,8 @@ def test_every_chart_is_described_and_no_wider_than_its_place(tmp_path):
         assert "http" not in json.dumps({k: v for k, v in spec.items() if k not in ("$schema", "datasets")})
 
 
-def test_hostile_text_stays_text_in_html_and_csv(tmp_path):
-    folder = decided(tmp_path / "phase3")
-    text, reader = drawn(folder)
+def test_hostile_text_stays_text_in_html_and_csv(whole):
+    folder, text, reader = whole
     assert HOSTILE not in text
     assert "<script>window.hacked" not in text
     assert "&lt;script&gt;window.hacked" in text  # it is shown, so that it can be seen
@@ -131,7 +137,7 @@ def test_an_unknown_run_or_trial_is_an_error_that_names_what_is_there(tmp_path, 
     searched(tmp_path / "phase3")
     with pytest.raises(RunFolderError, match=r"holds the runs phase3"):
         report(ReportOptions(run=str(tmp_path / "phase1")), console)
-    with pytest.raises(ValueError, match=r"no trial 't000': it has 8 trials, such as t000\d, .*trials\.csv"):
+    with pytest.raises(ValueError, match=r"no trial 't000': it has 9 trials, such as t000\d, .*trials\.csv"):
         report(ReportOptions(run=str(tmp_path / "phase3"), explain="t000"), console)
 
 
@@ -141,8 +147,8 @@ def explained(folder, trial_id):
     return console.file.getvalue()
 
 
-def test_explain_says_what_a_trial_was_and_why_it_stands_where_it_does(tmp_path):
-    folder = decided(tmp_path / "phase3")
+def test_explain_says_what_a_trial_was_and_why_it_stands_where_it_does(whole):
+    folder, _, _ = whole
     finalist = explained(folder, "t0004")
     for said in ("loss.unimodal", "the finalist, fixed on validation", "retrained with 3 fresh seeds", "PAUSE_AND_FIX"):
         assert said in finalist
