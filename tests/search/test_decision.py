@@ -133,3 +133,10 @@ def test_attention_on_an_empty_modality_is_not_earned():
     assert decide(PHASES["phase1"], "t", healthy(refit_gain=gains)).verdict == "GO"
     unmeasured = decide(PHASES["phase3"], "t", healthy(refit_gain={"visual": around(0.03)}))
     assert (status(unmeasured, name), unmeasured.verdict) == ("not measured", "PAUSE_AND_FIX")
+
+
+def test_the_size_of_the_test_split_is_not_asked_where_another_split_decides():
+    found = decide(PHASES["phase1"], "t", healthy(queries=None))
+    assert status(found, "resume: queries") == "not applicable"
+    assert found.verdict == "GO"
+    assert status(decide(PHASES["phase1"], "t", healthy(queries=40)), "resume: queries") == "fail"

@@ -1,13 +1,20 @@
 """The test split opens in one module, after a finalist is fixed."""
 
 import ast
+import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import search
+from fusion_models.data import open_dataset
+from fusion_models.training import start, train
+from search.artifacts import finish, read_queries
 from search.folder import RunFolder
-from search.opening import ClosedError, count_look, open_test_split
+from search.job import Job
+from search.opening import DECIDING_HALF, ClosedError, count_look, open_chance, open_test_split
+from spaces import PHASES
 
 ALLOWED = {"opening.py"}
 
@@ -27,6 +34,40 @@ def test_no_other_module_of_search_names_a_deciding_split():
 def test_closed_without_a_finalist(tmp_path):
     with pytest.raises(ClosedError, match=r"no finalist\.json"):
         open_test_split(RunFolder(tmp_path), None, ["confirm-t0001-s0"])
+
+
+def test_the_half_that_decides_is_opened_after_a_finalist_and_holds_none_of_the_search_s_queries(tmp_path, shared_ray):
+    data = open_dataset("planted?queries=160&candidates=8#halved")
+    recipe = PHASES["phase1"].base.updated({"model.layers": 1, "model.width": 16, "train.epochs": 1})
+    job = Job(trial_id="confirm-t0001-s0", name="t0001", recipe=recipe.flat(), seed=0)
+    state = start(recipe, data, seed=0)
+    for _ in train(state, data):
+        pass
+    folder = RunFolder(tmp_path)
+    place = folder.checkpoints / job.trial_id
+    finish(state, data, job, place)
+    with pytest.raises(ClosedError, match=r"no finalist\.json"):
+        open_test_split(folder, data, [job.trial_id], split=DECIDING_HALF)
+    assert not (place / "deciding.npz").exists()
+    (tmp_path / "finalist.json").write_text("{}")
+    found = open_test_split(folder, data, [job.trial_id], split=DECIDING_HALF)[job.trial_id]
+    assert np.array_equal(found["rows"], data.rows("deciding"))
+    assert set(found["rows"]).isdisjoint(read_queries(place / "validation.npz")["rows"])
+    assert {path.name for path in place.glob("*.npz")} == {"validation.npz", "deciding.npz"}
+    assert 0.0 < open_chance(folder, data, split=DECIDING_HALF) < 1.0
+
+
+def test_looks_of_a_roadmap_s_phase_lie_beside_the_roadmap_by_split(tmp_path):
+    phase = RunFolder(tmp_path / "roadmap" / "phase1")
+    phase.path.mkdir(parents=True)
+    phase.write({"start": "2026-01-01T00:00:00+00:00", "roadmap": {"folder": "roadmap"}})
+    assert count_look(phase, "abc", split=DECIDING_HALF) == 1
+    assert count_look(phase, "abc") == 1
+    looks = json.loads((tmp_path / "test_looks.json").read_text())
+    assert {key: [look["run"] for look in found] for key, found in looks.items()} == {
+        "abc (deciding)": ["roadmap/phase1"],
+        "abc": ["roadmap/phase1"],
+    }
 
 
 def test_looks_are_counted_a_run_and_survive_a_fresh_start(tmp_path):

@@ -91,7 +91,7 @@ def test_no_training_of_an_earlier_phase_is_done_again(roadmap):
                 shared += 1
             mine.setdefault(same, set()).add(kept.stat().st_ino)
         trained = {same: trained.get(same, set()) | mine.get(same, set()) for same in {*trained, *mine}}
-    assert shared > 10
+    assert shared >= 12  # three baselines twice, two trials of phase 1, four of phases 1 and 2
 
 
 def test_a_phase_starts_from_the_trials_of_the_ones_before(roadmap):
@@ -113,47 +113,15 @@ def test_a_phase_starts_from_the_trials_of_the_ones_before(roadmap):
         assert all(list((board / trial).glob("events*")) for trial in taken)
 
 
-def test_searches_read_one_half_and_what_decides_is_read_after_the_finalist_is_fixed(roadmap):
+def test_every_search_reads_one_half_and_nothing_opens_a_split_without_a_finalist(roadmap):
     path, _ = roadmap
     data = open_dataset(SMALL).halved()
     for name in CHAIN:
-        places = [p for p in (path / name / "checkpoints").iterdir() if p.is_dir()]
-        for place in places:
-            assert np.array_equal(read_queries(place / "validation.npz")["rows"], data.rows("validation"))
-        split = "test" if name == "phase3" else "deciding"
-        opened = list((path / name / "checkpoints").glob(f"*/{split}.npz"))
-        assert opened
-        fixed = (path / name / "finalist.json").stat().st_mtime_ns
-        searched = {r.trial_id for r in records(path / name) if r.stage in ("search", "baselines")}
-        for file in opened:
-            assert np.array_equal(read_queries(file)["rows"], data.rows(split))
-            assert file.stat().st_mtime_ns > fixed
-            assert file.parent.name not in searched
-        other = {"test": "deciding", "deciding": "test"}[split]
-        assert not list((path / name / "checkpoints").glob(f"*/{other}.npz"))
-        table = pd.read_csv(path / name / "confirmed.csv")
-        assert set(table["split"]) == {"validation", split}
-        assert (
-            f"on the {'test split' if split == 'test' else 'deciding half of validation'}"
-            in (path / name / "decision.md").read_text()
-        )
-
-
-def test_looks_are_counted_beside_the_roadmap_by_split(roadmap):
-    path, _ = roadmap
-    looks = json.loads((path.parent / "test_looks.json").read_text())
-    fingerprint = open_dataset(SMALL).fingerprint
-    assert [look["run"] for look in looks[fingerprint]] == ["roadmap/phase3"]
-    assert [look["run"] for look in looks[f"{fingerprint} (deciding)"]] == ["roadmap/phase1", "roadmap/phase2"]
-
-
-def test_whether_the_test_split_is_large_enough_is_asked_where_it_is_open(roadmap):
-    path, _ = roadmap
-    status = {}
-    for name in CHAIN:
-        gates = json.loads((path / name / "decision.json").read_text())["gates"]
-        status[name] = {gate["name"]: gate["status"] for gate in gates}["resume: queries"]
-    assert status == {"phase1": "not applicable", "phase2": "not applicable", "phase3": "fail"}
+        kept = list((path / name / "checkpoints").glob("*/*.npz"))
+        assert {file.name for file in kept} == {"validation.npz"}
+        for file in kept:
+            assert np.array_equal(read_queries(file)["rows"], data.rows("validation"))
+    assert not (path.parent / "test_looks.json").exists()
 
 
 def test_a_finished_roadmap_is_left_as_it_is(roadmap):
