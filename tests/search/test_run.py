@@ -66,7 +66,9 @@ def test_every_promised_file_is_there_and_nothing_of_the_works(folder):
     promised = [re.findall(r"`([^`]+)`", line.split("|")[1]) for line in README.read_text().splitlines() if "|" in line]
     files = {name for names in promised for name in names if name.endswith((".json", ".csv", ".parquet", ".journal"))}
     always = {
-        name for name in files if not name.startswith(("confirmed", "finalist", "decision", "evidence", "ablation"))
+        name
+        for name in files
+        if not name.startswith(("confirmed", "finalist", "decision", "evidence", "ablation", "agreement", "examples"))
     }
     assert {"run.json", "study.journal", "trials.parquet", "trials.csv", "pareto.csv", "baselines.csv"} <= always
     assert not [name for name in always if not (folder / name).is_file()]
