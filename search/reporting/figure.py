@@ -86,7 +86,7 @@ def _few_ticks(spec: Any) -> None:
     elif isinstance(spec, dict):
         across = spec.get("encoding", {}).get("x", {})
         if across.get("type") == "quantitative":
-            across["axis"] = {"tickCount": 5, "labelFlush": False, "labelOverlap": "greedy"} | (
+            across["axis"] = {"tickCount": 5, "labelFlush": False, "labelOverlap": "greedy", "labelSeparation": 8} | (
                 across.get("axis") or {}
             )
         for key in ("layer", "spec"):

@@ -122,7 +122,7 @@ def sentences(run: RunRecord) -> list[str]:
     if decision is None:
         return [
             "This run has not come to a decision: it is still going on, was interrupted, or a stage of it failed.",
-            "What had finished is below; <python -m search.run … --resume> goes on from there.",
+            "What had finished is below; the same command with --resume goes on from there.",
         ]
     if evidence is None or decision["finalist"] is None:
         first = "No recipe was retrained with fresh seeds, so nothing here may decide."
@@ -169,7 +169,9 @@ def flip(run: RunRecord) -> Figure:
     """Each gate's and archive rule's distance to its threshold, in half-widths of its interval."""
     title = "What would flip the verdict"
     decision = run.decision
-    if decision is None or decision["finalist"] is None:
+    if decision is None:
+        return missing("flip", title, "The run has not come to a decision yet.")
+    if decision["finalist"] is None:
         return missing(
             "flip", title, "Nothing was measured with fresh seeds, so no gate has a distance to its threshold."
         )
