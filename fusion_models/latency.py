@@ -1,18 +1,98 @@
-"""How long a query waits for its order: open-loop timing of the real scoring path."""
+"""How long a query waits for its order: open-loop timing of the real scoring path, features in and order out."""
 
 from __future__ import annotations
 
+import gc
 import time
+from collections.abc import Callable, Sequence
 
 import numpy as np
+import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from fusion_models.data import RankingDataset
+from fusion_models.data.batch import Batch
+from fusion_models.export import Scorer, eager_scorer
 from fusion_models.metrics import Latency, open_loop_milliseconds, summarise_latency
 from fusion_models.models import FusionRanker
 
+Request = npt.NDArray[np.int64]
+"""Rows of the queries that are asked together, `[B]`."""
+Answer = Callable[[Request], object]
 
-@torch.no_grad()
+MOST_LATE = 5.0
+"""Seconds behind its schedule after which a run is cut: the server cannot hold the rate, and waits only grow."""
+
+
+def answerer(scorer: Scorer, data: RankingDataset, candidates: int | None = None, device: str = "cpu") -> Answer:
+    """The whole path: look the candidates' features up, score them, sort them, hand the order over.
+
+    `candidates`: every list is cut, or repeated, to this length; None: as it was judged.
+    """
+
+    def answer(rows: Request) -> object:
+        batch = data.gather(rows, device=device)
+        if candidates is not None:
+            batch = resized(batch, candidates)
+        order = scorer(batch).masked_fill(~batch.valid, -torch.inf).argsort(dim=1, descending=True)
+        return order.tolist()
+
+    return answer
+
+
+def resized(batch: Batch, candidates: int) -> Batch:
+    """Every list cut or repeated to `candidates` documents; real ones first, padding is repeated only with its list."""
+    place = torch.arange(candidates, device=batch.v1.device) % batch.v1.shape[1]
+
+    def take(x: Tensor) -> Tensor:
+        return x.index_select(1, place)
+
+    features = {m: take(x) for m, x in batch.features.items()}
+    context, labels, v1, valid, item = (take(x) for x in (*batch[1:5], batch.item))
+    return Batch(features, context, labels, v1, valid, batch.query, item)
+
+
+def open_loop(answer: Answer, requests: Sequence[Request], arrivals: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    """Milliseconds from each request's scheduled arrival (seconds from the start) to its answer, `[N]`.
+
+    A request that waits behind a slow one pays for the wait, since its clock runs from its schedule. Where the server
+    falls `MOST_LATE` behind, the rest is not asked: what has been answered comes back.
+    """
+    due = np.asarray(arrivals, dtype=np.float64)
+    done = []
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        start = time.perf_counter()
+        for moment, rows in zip(due, requests, strict=True):
+            time.sleep(max(0.0, start + moment - time.perf_counter()))
+            answer(rows)
+            done.append(time.perf_counter() - start)
+            if done[-1] - moment > MOST_LATE:
+                break
+    finally:
+        if collecting:
+            gc.enable()
+    return open_loop_milliseconds(due[: len(done)], done)
+
+
+def warm_seconds(answer: Answer, requests: Sequence[Request]) -> float:
+    """Mean seconds of an answer, asked one after another: warms up, and tells a rate that can be held."""
+    times = []
+    for rows in requests:
+        began = time.perf_counter()
+        answer(rows)
+        times.append(time.perf_counter() - began)
+    return float(np.mean(times))
+
+
+def single_requests(data: RankingDataset, split: str, count: int, batch: int = 1) -> list[Request]:
+    """`count` requests of `batch` queries each, round and round through a split."""
+    rows = np.resize(data.rows(split), count * batch)
+    return list(rows.reshape(count, batch))
+
+
 def scoring_latency(
     model: FusionRanker,
     data: RankingDataset,
@@ -25,29 +105,9 @@ def scoring_latency(
 ) -> Latency:
     """Score `queries` of a split one by one, features in and order out, at evenly scheduled arrivals.
 
-    The arrival rate keeps the ranker busy for `utilisation` of the time. A query that waits behind a slow one pays for
-    the wait, since its clock runs from its scheduled arrival (open loop). Threads are the process's own.
+    The arrival rate keeps the ranker busy for `utilisation` of the time. Threads are the process's own.
     """
-    model.eval()
-    rows = data.rows(split)
-    rows = np.resize(rows, warm_up + queries)
-
-    def answer(row: int) -> None:
-        batch = data.gather(np.array([row]), device=device)
-        order = model(batch).scores.argsort(dim=1, descending=True)
-        order.cpu()
-
-    warm = []
-    for row in rows[:warm_up]:
-        began = time.perf_counter()
-        answer(row)
-        warm.append(time.perf_counter() - began)
-    interval = float(np.median(warm)) / utilisation
-    start = time.perf_counter()
-    arrivals = start + interval * np.arange(queries)
-    completions = []
-    for arrival, row in zip(arrivals, rows[warm_up:], strict=True):
-        time.sleep(max(0.0, arrival - time.perf_counter()))
-        answer(row)
-        completions.append(time.perf_counter())
-    return summarise_latency(open_loop_milliseconds(arrivals, completions))
+    requests = single_requests(data, split, warm_up + queries)
+    answer = answerer(eager_scorer(model), data, device=str(device))
+    interval = warm_seconds(answer, requests[:warm_up]) / utilisation
+    return summarise_latency(open_loop(answer, requests[warm_up:], interval * np.arange(queries)))

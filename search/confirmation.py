@@ -17,7 +17,7 @@ import pandas as pd
 
 from fusion_models.config import MODALITIES, Flat, Recipe
 from search.decision import RESUME_GATES
-from search.folder import RunFolder, write_whole
+from search.folder import RunFolder, now, write_whole
 from search.front import costs, gates_passed, pareto_front
 from search.job import Job, TrialRecord
 from spaces import Phase
@@ -117,6 +117,7 @@ def fix_finalist(folder: RunFolder, phase: Phase, table: pd.DataFrame, found: Se
         "trial_id": best.trial_id,
         "recipe": best.recipe,
         "chosen_on": "validation",
+        "fixed": now(),
         "of": [c.trial_id for c in found],
     }
     write_whole(path, json.dumps(said, indent=1) + "\n")

@@ -78,6 +78,9 @@ class ArchiveRule:
     threshold: float
     holds: bool
     measured: bool
+    ci_low: float = nan
+    direction: Literal["below", "above"] = "below"
+    """On which side of the threshold the whole interval must lie for the rule to hold."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,9 +102,18 @@ class Decision:
 
 
 def decide(
-    phase: Phase, finalist: str | None, evidence: Evidence | None, facts: Mapping[str, str] | None = None
+    phase: Phase,
+    finalist: str | None,
+    evidence: Evidence | None,
+    facts: Mapping[str, str] | None = None,
+    *,
+    more_gates: Sequence[Reading] = (),
+    more_rules: Sequence[ArchiveRule] = (),
 ) -> Decision:
-    """The verdict of `phase` on one finalist; without a finalist, or without confirmation, every gate is unmeasured."""
+    """The verdict of `phase` on one finalist; without a finalist, or without confirmation, every gate is unmeasured.
+
+    `more_gates` and `more_rules` are read elsewhere and count like the phase's own (see `search/release.py`).
+    """
     if finalist is None or evidence is None:
         blank = [_reading(gate, None) for gate in (*phase.gates, *RESUME_GATES)]
         reason = "nothing was confirmed with fresh seeds, so no gate has been measured"
@@ -109,14 +121,19 @@ def decide(
             verdict="PAUSE_AND_FIX",
             fragile=False,
             finalist=finalist,
-            gates=tuple(blank),
+            gates=(*blank, *more_gates),
             archive_rules=(),
             reasons=(reason,),
             facts=facts or {},
         )
     wanted = (*phase.gates, *RESUME_GATES)
-    gates = (*(read_gate(gate, evidence) for gate in wanted), _importance(evidence), *_earned(phase, evidence))
-    rules = archive_rules(phase, evidence)
+    gates = (
+        *(read_gate(gate, evidence) for gate in wanted),
+        _importance(evidence),
+        *_earned(phase, evidence),
+        *more_gates,
+    )
+    rules = (*archive_rules(phase, evidence), *more_rules)
     fragile = is_fragile(evidence)
     archived = [rule for rule in rules if rule.holds]
     passed = all(gate.status in ("pass", "not applicable") for gate in gates)
@@ -223,7 +240,14 @@ def _rule(name: str, interval: Interval | None, threshold: float) -> ArchiveRule
         threshold=threshold,
         holds=interval is not None and interval.high < threshold,
         measured=interval is not None,
+        ci_low=interval.low if interval else nan,
     )
+
+
+def _bound(rule: ArchiveRule) -> str:
+    if rule.direction == "above":
+        return f"at least {rule.ci_low:.4g}, above {rule.threshold:g}"
+    return f"at most {rule.ci_high:+.4f}, below {rule.threshold}"
 
 
 def is_fragile(evidence: Evidence) -> bool:
@@ -236,7 +260,7 @@ def is_fragile(evidence: Evidence) -> bool:
 
 
 def _reasons(gates: Sequence[Reading], archived: Sequence[ArchiveRule], fragile: bool, evidence: Evidence) -> list[str]:
-    said = [f"{rule.name}: at most {rule.ci_high:+.4f}, below {rule.threshold}" for rule in archived]
+    said = [f"{rule.name}: {_bound(rule)}" for rule in archived]
     if fragile:
         gain = evidence.refit_gain.get("visual")
         found = f"[{gain.low:+.4f}, {gain.high:+.4f}]" if gain else "not measured"

@@ -18,6 +18,7 @@ from fusion_models.contribution import Contribution, contribution
 from fusion_models.data import RankingDataset
 from fusion_models.data.splits import DECIDING
 from fusion_models.evaluation import EVALUATION_QUERIES, Scored, evaluate, score
+from fusion_models.integrity import Check, isolation_checks, separability_checks
 from fusion_models.metrics import BLANKS, chance_ndcg
 from search.artifacts import load_ranker, read_queries, write_queries
 from search.folder import RunFolder, now, write_whole
@@ -100,17 +101,41 @@ def _measure(place: Path, data: RankingDataset, split: str, full: bool) -> None:
     (place / f".{split}.npz").replace(place / f"{split}.npz")
 
 
+def open_inputs(folder: RunFolder, data: RankingDataset, *, seed: int) -> list[Check]:
+    """How far the test split's queries, items and features are those of training; its labels stay unread.
+
+    So this is no look at the test split that is counted. Raises ClosedError as `open_test_split`.
+    """
+    _require_finalist(folder)
+    generator = np.random.default_rng(seed)
+    return [*isolation_checks(data, DECIDING_SPLIT), *separability_checks(data, DECIDING_SPLIT, generator)]
+
+
+def opened_before(folder: RunFolder, fingerprint: str) -> list[dict[str, str]]:
+    """Every look at the test split of this data that was counted beside `folder`: `run`, `start`, `looked`."""
+    return _read(_home(folder) / LOOKS).get(fingerprint, [])
+
+
+def look_of(folder: RunFolder) -> dict[str, str]:
+    """How a look of this run is told from those of others."""
+    name = folder.path.relative_to(_home(folder)).as_posix()
+    return {"run": name, "start": str((folder.read() or {}).get("start"))}
+
+
+def _home(folder: RunFolder) -> Path:
+    """Where looks are counted: beside the run folders; for a phase of a roadmap, beside the roadmap's."""
+    return folder.path.parent.parent if (folder.read() or {}).get("roadmap") else folder.path.parent
+
+
 def count_look(folder: RunFolder, fingerprint: str, *, split: str = DECIDING_SPLIT) -> int:
     """Note that this run has looked at the deciding split of this data; returns how many runs have, this one included.
 
     The count is kept beside the run folders (for a phase of a roadmap: beside the roadmap's), so that starting afresh
     does not forget it.
     """
-    described = folder.read() or {}
-    home = folder.path.parent.parent if described.get("roadmap") else folder.path.parent
-    path = home / LOOKS
+    path = _home(folder) / LOOKS
     looks: dict[str, list[dict[str, str]]] = _read(path)
-    mine = {"run": folder.path.relative_to(home).as_posix(), "start": str(described.get("start"))}
+    mine = look_of(folder)
     known = looks.setdefault(fingerprint if split == DECIDING_SPLIT else f"{fingerprint} ({split})", [])
     if not any({key: look[key] for key in mine} == mine for look in known):
         known.append(mine | {"looked": now()})

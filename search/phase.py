@@ -62,7 +62,7 @@ def run_phase(
     data = open_dataset(options.data)
     previous = None if options.fresh else folder.read()
     folder.prepare(resume=options.resume, fresh=options.fresh)
-    _describe(folder, options, phase, data, previous, link)
+    describe(folder, options, phase, data, previous, link)
     run = Run(options, console, phase, data, folder, open_journal(folder.journal), began)
     if link is not None:
         run.deciding = link.deciding
@@ -114,13 +114,13 @@ def _search_deadline(run: Run, later: float) -> float | None:
     return None if budget is None else run.began + max(budget / 2, budget - later)
 
 
-def _describe(
+def describe(
     folder: RunFolder,
     options: RunOptions,
     phase: Phase,
     data: RankingDataset,
     previous: dict[str, object] | None,
-    link: Link | None,
+    link: Link | None = None,
 ) -> None:
     """Write run.json; on a resumed run, check first that it is the same run."""
     asked = dataclasses.asdict(options)

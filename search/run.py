@@ -9,7 +9,9 @@ from rich.console import Console
 
 from search.options import RunOptions
 from search.phase import run_phase
+from search.production import run_production
 from search.roadmap import ROADMAP, run_roadmap
+from spaces import PHASE4
 
 
 def main() -> int:
@@ -21,7 +23,8 @@ def main() -> int:
             prog="python -m search.run",
             config=(tyro.conf.PositionalRequiredArgs, tyro.conf.UseAppendAction, tyro.conf.FlagCreatePairsOff),
         )
-        (run_roadmap if options.phase == ROADMAP else run_phase)(options, console)
+        runners = {ROADMAP: run_roadmap, PHASE4.name: run_production}
+        runners.get(options.phase, run_phase)(options, console)
     except ValueError as error:
         Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
         return 2

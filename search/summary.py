@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import pandas as pd
 from rich.table import Table
 
 from search.context import Run
+from search.decision import Decision
 from search.front import gates_passed, hypervolume, pareto_front
 from search.opening import SPLIT_NAMES
 from search.progress import clock
@@ -63,7 +65,12 @@ def print_verdict(run: Run, confirmed: Confirmed) -> None:
         ndcg = confirmed.evidence.quantities["ndcg"]
         said = ", ".join(f"{b.name} {np.nanmean(b.ndcg):.4f}" for b in confirmed.baselines)
         run.console.print(f"{where}: finalist {decision.finalist} {ndcg.mean:.4f}; {said}", highlight=False)
-    table = Table(title=f"gates ({where}, fresh seeds)", title_justify="left")
+    print_decision(run, decision, FILES)
+
+
+def print_decision(run: Run, decision: Decision, files: Sequence[str]) -> None:
+    """Every gate, the verdict and why, and the paths of the files."""
+    table = Table(title=f"gates ({SPLIT_NAMES[run.deciding]}, fresh seeds)", title_justify="left")
     for name in ("gate", "measured", "CI95", "threshold", "status"):
         table.add_column(name, justify="right" if name in ("measured", "CI95") else "left")
     for gate in decision.gates:
@@ -81,7 +88,7 @@ def print_verdict(run: Run, confirmed: Confirmed) -> None:
     for reason in decision.reasons:
         run.console.print(f"  {reason}", highlight=False, markup=False)
     run.console.print(f"{clock(time.monotonic() - run.began)}; files:", highlight=False)
-    for name in FILES:
+    for name in files:
         run.console.print(f"  {run.folder.path / name}", highlight=False, soft_wrap=True)
 
 

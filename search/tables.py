@@ -77,12 +77,14 @@ def pareto_table(
 def write_tables(
     folder: RunFolder, phase: Phase, records: Sequence[TrialRecord], stays: Mapping[str, float] | None = None
 ) -> None:
-    """Write the three tables, each whole or not at all."""
+    """Write the three tables, each whole or not at all; no front where a phase searches nothing."""
     trials = trials_table(records)
     staging = folder.path / ".trials.parquet.part"
     trials.to_parquet(staging, index=False)
     staging.replace(folder.path / "trials.parquet")
     write_csv(trials, folder, "trials.csv")
+    if not phase.trials:
+        return
     searched = [record for record in records if record.stage == "search"]
     write_csv(pareto_table(phase, searched, stays), folder, "pareto.csv")
 

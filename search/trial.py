@@ -12,6 +12,8 @@ import torch
 from ray import tune
 
 from fusion_models.data import RankingDataset, open_dataset
+from fusion_models.data.relabelled import relabelled
+from fusion_models.data.sources import HALVED
 from fusion_models.training import CheckpointError, EpochResult, TrainingState, discard, load, save, start, train
 from search.artifacts import finish
 from search.job import OUT_OF_MEMORY, Job
@@ -25,6 +27,14 @@ ALLOCATOR = "DefaultCPUAllocator: can't allocate memory"
 def _dataset(source: str, cache: str | None) -> RankingDataset:
     """Opened once a process: an actor trains many trials on it."""
     return open_dataset(source, cache=cache)
+
+
+def job_dataset(source: str, cache: str | None, job: Job) -> RankingDataset:
+    """What a job is trained on. Where its labels are not the given ones, half of validation is held back from it."""
+    if job.labels == "given":
+        return _dataset(source, cache)
+    halved = source if source.endswith(HALVED) else f"{source}{HALVED}"
+    return relabelled(_dataset(halved, cache), job.labels, job.seed)
 
 
 class FusionTrial(tune.Trainable):  # type: ignore[misc]
@@ -47,6 +57,7 @@ class FusionTrial(tune.Trainable):  # type: ignore[misc]
         self._folder = Path(config["checkpoints"]) / self._job.trial_id
         self._source = (config["source"], config["cache"])
         self._device = torch.device("cuda" if config["gpus"] > 0 else "cpu")
+        self._data: RankingDataset | None = None
         self._state: TrainingState | None = None
         self._epochs: Iterator[EpochResult] | None = None
         self._numbers: dict[str, float] = {}
@@ -64,7 +75,9 @@ class FusionTrial(tune.Trainable):  # type: ignore[misc]
         return result | {"numbers": self._numbers, "epochs": epochs, "seconds": self._seconds}
 
     def _train_epoch(self) -> dict[str, Any]:
-        data = _dataset(*self._source)
+        if self._data is None:
+            self._data = job_dataset(*self._source, self._job)
+        data = self._data
         if self._state is None or self._epochs is None:
             self._state = self._open(data)
             self._epochs = train(self._state, data)

@@ -144,10 +144,10 @@ def gather_evidence(
     finalist: Candidate,
     of_finalist: Sequence[Arrays],
     refits: Mapping[str, Sequence[Arrays]],
-    tuned_v1: Baseline,
+    tuned_v1: Baseline | Interval,
     clusters: npt.NDArray[np.int64] | None,
 ) -> Evidence:
-    """Everything that the decision may read, on the deciding split."""
+    """Everything that the decision may read, on the deciding split; `tuned_v1`: the ranker, or V2's lead over it."""
     recipe = Recipe.from_flat(finalist.recipe)
     without = {m: refits.get(f"refit {subset_name([o for o in MODALITIES if o != m])}", []) for m in MODALITIES}
     gains = {m: difference(of_finalist, runs, clusters=clusters) for m, runs in without.items() if len(runs) > 1}
@@ -157,7 +157,9 @@ def gather_evidence(
         quantities=_quantities(finalist, of_finalist, clusters),
         refit_gain=gains,
         base_refit_gain=difference(base, blind, clusters=clusters) if min(len(base), len(blind)) > 1 else None,
-        over_tuned_v1=difference(of_finalist, tuned_v1.ndcg, clusters=clusters),
+        over_tuned_v1=tuned_v1
+        if isinstance(tuned_v1, Interval)
+        else difference(of_finalist, tuned_v1.ndcg, clusters=clusters),
         queries=int(np.isfinite(of_finalist[0]["ndcg"]).sum()) if run.deciding == DECIDING_SPLIT else None,
         has_attention=VARIANTS[recipe.model.variant].share_kind == "attention",
         has_images=run.data.schema.thumbnail is not None,
@@ -183,10 +185,12 @@ def decision_text(title: str, decision: Decision, decided_on: str) -> str:
             f"{gate.needed or '–'} |"
         )
     if decision.archive_rules:
-        lines += ["", "| archive rule | measured | upper bound | holds below | holds |", "|---|---|---|---|---|"]
+        lines += ["", "| archive rule | measured | CI95 | holds | says so |", "|---|---|---|---|---|"]
         for rule in decision.archive_rules:
             said = "yes" if rule.holds else "no" if rule.measured else "not measured"
-            lines.append(f"| {rule.name} | {rule.value:+.4f} | {rule.ci_high:+.4f} | {rule.threshold:g} | {said} |")
+            where = f"{rule.direction} {rule.threshold:g}"
+            interval = f"[{rule.ci_low:+.4f}, {rule.ci_high:+.4f}]"
+            lines.append(f"| {rule.name} | {rule.value:+.4f} | {interval} | {where} | {said} |")
     if decision.facts:
         lines += ["", "Business facts (counted by the release decision of phase 4 alone):", ""]
         lines += [f"- {name.replace('_', ' ')}: {status}" for name, status in decision.facts.items()]

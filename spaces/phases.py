@@ -161,4 +161,23 @@ PHASE3 = Phase(
     },
 )
 
+PHASE4 = Phase(
+    name="phase4",
+    title="Production validation",
+    base=BASE,
+    known={},
+    ranges=PHASE3.ranges,
+    objectives=OBJECTIVES,
+    gates=(
+        Gate(name="integrity checks that do not pass", quantity="integrity_open", at_most=0.0, steers=False),
+        Gate(name="ndcg_gain", quantity="ndcg_gain", at_least=0.015, steers=False),
+        Gate(name="latency_p95_ms", quantity="latency_p95_ms", at_most=100.0, steers=False),
+        Gate(name="components whose ablation is missing", quantity="ablation_open", at_most=0.0, steers=False),
+    ),
+    ablatable=PHASE3.ablatable,
+    trials=0,
+)
+"""It searches nothing: it reads phase 3's finalist, and its GO means release."""
+
 PHASES: dict[str, Phase] = {"phase1": PHASE1, "phase2": PHASE2, "phase3": PHASE3}
+"""The phases that search."""

@@ -175,6 +175,12 @@ class RankingDataset:
             )
         return self._thumbnail_t[torch.as_tensor(item_rows, dtype=torch.int64)]
 
+    @property
+    def query_features(self) -> npt.NDArray[np.float32] | None:
+        """`[queries, D]`, or None where the table has none."""
+        found: npt.NDArray[np.float32] | None = self._query_features
+        return found
+
     @cached_property
     def query_ids(self) -> npt.NDArray[np.object_]:
         """`[queries]` text."""

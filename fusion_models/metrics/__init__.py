@@ -33,6 +33,7 @@ from fusion_models.metrics.integrity import (
 from fusion_models.metrics.interaction import additive_projection, interaction_gain
 from fusion_models.metrics.latency import (
     Latency,
+    block_quantile_interval,
     open_loop_milliseconds,
     poisson_arrivals,
     quantile_interval,
@@ -75,6 +76,7 @@ __all__ = [
     "average_ranks",
     "balance",
     "blank",
+    "block_quantile_interval",
     "centred_correlation",
     "centred_moments",
     "chance_ndcg",

@@ -1,0 +1,285 @@
+"""Phase 4, production validation: whether phase 3's finalist may be released, and how.
+
+Integrity checks, complete ablation, export and latency, then the roadmap's conditions and a plan for the rollout.
+Phase 3's measurements on the test split are read back, not made again.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import shutil
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from fusion_models.config import Recipe
+from fusion_models.data import RankingDataset, open_dataset
+from fusion_models.integrity import Check
+from fusion_models.metrics import Interval
+from search.ablation import ablate, ablation_complete
+from search.cluster import ray_session
+from search.confirmation import Candidate
+from search.context import Run
+from search.decision import Decision, Evidence
+from search.earlier import EarlierRuns
+from search.facts import read_facts
+from search.folder import RunFolder, RunFolderError, json_text, now, write_whole
+from search.integrity import check_integrity
+from search.job import Job
+from search.journal import open_journal
+from search.ladder import Ladder, measure_ladder
+from search.measure import query_clusters
+from search.opening import DECIDING_SPLIT, SPLIT_NAMES, count_look, open_test_split
+from search.options import RunOptions
+from search.phase import describe, run_phase
+from search.reference import TUNED_V1
+from search.release import Validated, decide_release
+from search.stages import FixedStage, journal_records
+from search.summary import print_decision
+from search.tables import write_tables
+from search.verdict import decision_text, gather_evidence
+from spaces import PHASE4, Phase
+
+SOURCE = "phase3"
+SHOWN = ["ranker", "runtime", "p50_ms", "p95_ms", "p95_ms_ci_low", "p95_ms_ci_high", "p99_ms", "ndcg_cost", "status"]
+ABLATION = "ablation.csv"
+FILES = ("decision.md", "integrity.csv", "latency.csv", ABLATION, "export", "trials.csv")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """Phase 3's outcome, as phase 4 takes it over."""
+
+    folder: RunFolder
+    finalist: Candidate | None
+    verdict: str
+    jobs: tuple[Job, ...] = ()
+    """The finalist's confirmation trainings."""
+
+
+def run_production(
+    options: RunOptions,
+    console: Console,
+    *,
+    source: RunFolder | None = None,
+    phase: Phase = PHASE4,
+    compiled: bool = True,
+) -> RunFolder:
+    """Validate the finalist of `source`, or of RESULTS/phase3, which is run first where it is not finished.
+
+    `compiled`: whether torch.compile, which takes a minute, is a rung of the latency ladder.
+
+    Raises ValueError for options or data that cannot be used, RunFolderError for folders that do not fit.
+    """
+    folder = RunFolder(Path(options.results).resolve() / (options.name or phase.name))
+    if folder.finished() and not options.fresh:
+        console.print(f"{folder.path} holds a finished run; nothing was changed. --fresh starts over.")
+        return folder
+    began = time.monotonic()
+    previous = None if options.fresh else folder.read()
+    known = source or RunFolder(folder.path.parent / SOURCE)
+    # where only phase 3 was begun, resuming means to finish that
+    begun = folder.journal.exists() or not known.journal.exists()
+    folder.prepare(resume=options.resume and begun, fresh=options.fresh)
+    storage = open_journal(folder.journal)
+    source = source or _finished_phase3(options, console)
+    data = open_dataset(options.data)
+    chosen = _chosen(source, data)
+    phase = dataclasses.replace(phase, base=Recipe.from_flat((source.read() or {})["base"]))
+    describe(folder, options, phase, data, previous if begun else None)
+    run = Run(options, console, phase, data, folder, storage, began)
+    console.print(f"{data.source}: validating {_said(chosen)} of {source.path}", highlight=False)
+    try:
+        decision = _validate(run, chosen, compiled)
+    except BaseException:  # Ctrl-C too, wherever it comes: what has finished is in the tables
+        write_tables(folder, phase, journal_records(storage))
+        raise
+    write_tables(folder, phase, run.records())
+    folder.write((folder.read() or {}) | {"end": now(), "seconds": round(time.monotonic() - began, 1)})
+    print_decision(run, decision, FILES)
+    return folder
+
+
+def _validate(run: Run, chosen: Chosen, compiled: bool) -> Decision:
+    evidence = missing = ladder = None
+    checks: list[Check] = []
+    if chosen.finalist is not None:
+        _adopt(run.folder, chosen)
+        earlier = EarlierRuns(
+            [chosen.folder], into=run.folder, source=run.data.source, fingerprint=run.data.fingerprint
+        )
+        with ray_session(run.options):
+            run.train([FixedStage(run.storage, "confirm", chosen.jobs, earlier=earlier)])
+            evidence = _evidence(run, chosen)
+            checks = check_integrity(run, chosen.finalist, chosen.folder)
+            missing = _missing_ablations(_ablation(run, chosen))
+        # once Ray's workers are gone
+        ladder = measure_ladder(run, chosen.finalist.trainings[0], chosen.folder, compiled=compiled)
+    found = Validated(
+        earlier_verdict=chosen.verdict,
+        integrity=checks,
+        latency=ladder.released if ladder is not None else None,
+        fastest=ladder.fastest if ladder is not None else None,
+        ablation_missing=missing,
+    )
+    facts = read_facts(run.options.facts).statuses()
+    name = chosen.finalist.trial_id if chosen.finalist is not None else None
+    decision = decide_release(run.phase, name, evidence, found, facts)
+    _write(run, decision, checks, ladder)
+    return decision
+
+
+def _write(run: Run, decision: Decision, checks: list[Check], ladder: Ladder | None) -> None:
+    """decision.json and decision.md: the verdict with every table that it rests on."""
+    plain: dict[str, Any] = decision.as_json() | {"integrity": [vars(c) for c in checks]}
+    write_whole(run.folder.path / "decision.json", json_text(plain))
+    text = decision_text(run.phase.title, decision, SPLIT_NAMES[run.deciding])
+    text += "\n## Integrity\n\n" + _integrity_text(checks)
+    if ladder is not None:
+        judged = ladder.table[ladder.table["candidates"] == "as judged"]
+        text += f"\n## Latency of one query with its judged candidates, milliseconds\n\n{table_text(judged[SHOWN])}"
+    write_whole(run.folder.path / "decision.md", text)
+
+
+def _integrity_text(checks: list[Check]) -> str:
+    lines = ["| check | measured | interval | wanted | status | |", "|---|---|---|---|---|---|"]
+    lines += [
+        f"| {c.name} | {c.value:.4f} | [{c.ci_low:.4f}, {c.ci_high:.4f}] | {c.direction} {c.threshold:g} "
+        f"| {c.status} | {c.detail} |"
+        for c in checks
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _finished_phase3(options: RunOptions, console: Console) -> RunFolder:
+    """RESULTS/phase3, run to its end first where it is not there or was interrupted (with --resume)."""
+    source = RunFolder(Path(options.results).resolve() / SOURCE)
+    if source.finished():
+        return source
+    begun = source.journal.exists()
+    if begun and not options.resume:
+        raise RunFolderError(
+            f"{source.path} holds an unfinished run, and phase 4 validates its finalist: add --resume to finish it"
+        )
+    console.print(f"{source.path} holds no finished phase 3: it is run first, then phase 4 goes on from it.")
+    earlier = dataclasses.replace(options, phase="phase3", name=None, fresh=False, resume=begun)
+    return run_phase(earlier, console)
+
+
+def _chosen(source: RunFolder, data: RankingDataset) -> Chosen:
+    """What `source` chose and decided. Raises RunFolderError where it was another phase's, or on other data."""
+    described = source.read() or {}
+    if described.get("phase") != SOURCE:
+        raise RunFolderError(f"{source.path} holds a run of {described.get('phase')!r}: phase 4 goes on from {SOURCE}")
+    if described.get("fingerprint") != data.fingerprint:
+        raise RunFolderError(
+            f"{source.path} was run on {described.get('data')}, and --data {data.source} is other data: give "
+            f"--data {described.get('data')}, or another --results"
+        )
+    verdict = json.loads((source.path / "decision.json").read_text())["verdict"]
+    path = source.path / "finalist.json"
+    if not path.exists():
+        return Chosen(folder=source, finalist=None, verdict=verdict)
+    said = json.loads(path.read_text())
+    confirmed = [
+        Job(trial_id=r.trial_id, name=r.name, recipe=r.recipe, seed=r.seed)
+        for r in journal_records(open_journal(source.journal))
+        if r.stage == "confirm" and r.name == said["trial_id"] and r.finished
+    ]
+    trainings = tuple(job.trial_id for job in confirmed)
+    finalist = Candidate(trial_id=said["trial_id"], recipe=said["recipe"], trainings=trainings)
+    return Chosen(folder=source, finalist=finalist, verdict=verdict, jobs=tuple(confirmed))
+
+
+def _adopt(folder: RunFolder, chosen: Chosen) -> None:
+    """Make the run folder whole by itself: the finalist, its trainings and what they measured, linked or copied."""
+    assert chosen.finalist is not None
+    wanted = [chosen.folder.path / "finalist.json"]
+    wanted += [p for t in chosen.finalist.trainings for p in (chosen.folder.checkpoints / t).iterdir() if p.is_file()]
+    for path in wanted:
+        target = folder.path / path.relative_to(chosen.folder.path)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if target.exists():
+            continue
+        try:
+            os.link(path, target)
+        except OSError:  # another file system
+            shutil.copy2(path, target)
+
+
+def _evidence(run: Run, chosen: Chosen) -> Evidence:
+    """Phase 3's evidence, put together again from the values per query that it kept: no new look at the test split."""
+    finalist = chosen.finalist
+    assert finalist is not None
+    names: dict[str, list[str]] = {}
+    for record in journal_records(open_journal(chosen.folder.journal)):
+        if record.stage == "refits" and record.finished:
+            names.setdefault(record.name, []).append(record.trial_id)
+    wanted = [*finalist.trainings, *(t for ids in names.values() for t in ids)]
+    missing = [t for t in wanted if not (chosen.folder.checkpoints / t / f"{DECIDING_SPLIT}.npz").exists()]
+    if missing:
+        raise RunFolderError(
+            f"{chosen.folder.path} lacks the test values of {', '.join(missing[:3])}: run phase 3 again with --fresh"
+        )
+    measured = open_test_split(chosen.folder, run.data, wanted)
+    return gather_evidence(
+        run,
+        finalist,
+        [measured[t] for t in finalist.trainings],
+        {name: [measured[t] for t in ids] for name, ids in names.items()},
+        _over_tuned_v1(chosen.folder),
+        query_clusters(run.data, DECIDING_SPLIT),
+    )
+
+
+def _ablation(run: Run, chosen: Chosen) -> pd.DataFrame:
+    """Every component of the finalist taken out: phase 3's table where it measured all of them, else anew.
+
+    Phase 3 measures the largest few and screens the others. Its measurements are then of no use to a comparison in
+    one table, so all are trained here, and measured on the test split: a look that is counted.
+    """
+    assert chosen.finalist is not None
+    earlier = chosen.folder.path / ABLATION
+    if earlier.exists():
+        table = pd.read_csv(earlier)
+        mine = len(table) and "status" in table and not set(table["status"]) - {"measured"}
+        if mine and ablation_complete(table):
+            shutil.copy2(earlier, run.folder.path / ABLATION)
+            return table
+    count_look(run.folder, run.data.fingerprint)
+    return ablate(run, chosen.finalist, largest=len(run.phase.ablatable), deadline=run.deadline)
+
+
+def _missing_ablations(table: pd.DataFrame) -> list[str]:
+    """Components whose removal was not measured with every seed."""
+    if "status" not in table:
+        return []
+    return [str(name) for name in table.loc[table["status"] != "measured", "removed"].drop_duplicates()]
+
+
+def _over_tuned_v1(source: RunFolder) -> Interval:
+    """V2's lead over the better tuned V1, as phase 3 measured it."""
+    gains = json.loads((source.path / "evidence.json").read_text())["fusion_gain"]
+    least = min((g for name, g in gains.items() if name.startswith(TUNED_V1)), key=lambda g: float(g["mean"]))
+    return Interval(least["mean"], least["ci_low"], least["ci_high"])
+
+
+def _said(chosen: Chosen) -> str:
+    return f"finalist {chosen.finalist.trial_id}" if chosen.finalist is not None else "no finalist"
+
+
+def table_text(table: pd.DataFrame) -> str:
+    """A small table for decision.md."""
+    lines = ["| " + " | ".join(map(str, table.columns)) + " |", "|" + "---|" * len(table.columns)]
+    lines += ["| " + " | ".join(_cell(v) for v in row) + " |" for row in table.itertuples(index=False)]
+    return "\n".join(lines) + "\n"
+
+
+def _cell(value: object) -> str:
+    return ("–" if value != value else f"{value:.4g}") if isinstance(value, float) else str(value)
