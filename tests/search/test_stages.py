@@ -127,6 +127,18 @@ def test_a_fixed_stage_hands_out_each_job_once_over_interruptions(tmp_path):
     assert [again.ask() for _ in range(4)] == [jobs[1], jobs[2], jobs[3], None]
 
 
+def test_a_fixed_stage_that_grows_hands_out_what_is_new_and_keeps_what_it_had(tmp_path):
+    jobs = [Job(trial_id=f"ablate-{i}", name=str(i), recipe=PHASE.base.flat(), seed=i) for i in range(4)]
+    stage = FixedStage(open_journal(tmp_path / "j"), "ablation", jobs[:2])
+    assert [stage.ask() for _ in range(3)] == [*jobs[:2], None]
+    stage.extend(jobs[1:3])
+    assert (stage.total, stage.ask(), stage.ask()) == (3, jobs[2], None)
+    again = FixedStage(open_journal(tmp_path / "j"), "ablation", [jobs[3]])  # another trial's, in the same stage
+    assert again.total == 4
+    assert {again.ask().trial_id for _ in range(4)} == {job.trial_id for job in jobs}
+    assert again.ask() is None
+
+
 def test_two_stages_share_one_journal(tmp_path):
     storage = open_journal(tmp_path / "j")
     FixedStage(storage, "baselines", []).ask()
