@@ -167,15 +167,17 @@ def ours_without_moasha(seed: int, folder: Path) -> None:
     ours(seed, folder, scheduler="none")
 
 
+def optuna_space(trial: Any) -> dict[str, Any]:
+    """The space, defined by run; at the top of the module, since Tune pickles it into its snapshot."""
+    recipe_of(trial)
+    return {}
+
+
 def tune_with_optuna(seed: int, folder: Path) -> None:
     """A function trainable that reports, and `OptunaSearch` over the same space, defined by run."""
     from ray import tune
     from ray.tune.search import ConcurrencyLimiter
     from ray.tune.search.optuna import OptunaSearch
-
-    def space(trial: Any) -> dict[str, Any]:
-        recipe_of(trial)
-        return {}
 
     def trainable(config: dict[str, Any]) -> None:
         name = tune.get_context().get_trial_id()
@@ -187,7 +189,7 @@ def tune_with_optuna(seed: int, folder: Path) -> None:
     names = [o.name for o in phase().objectives]
     modes = ["max" if o.direction == "maximize" else "min" for o in phase().objectives]
     search = OptunaSearch(
-        space=space,
+        space=optuna_space,
         metric=names,
         mode=modes,
         points_to_evaluate=[base_point()],
