@@ -340,7 +340,8 @@ def measure(way: str, seed: int, seconds: float) -> dict[str, Any]:
         spent = time.time() - began
         early = process.poll()
         with contextlib.suppress(psutil.Error):
-            family |= {(p.pid, p.create_time()): (p, 0.0) for p in known.children(recursive=True) if p.is_running()}
+            for one in known.children(recursive=True):
+                family.setdefault((one.pid, one.create_time()), (one, 0.0))
         processor = sum(seen for _, seen in family.values())
         for one, _ in [(known, 0.0), *family.values()]:
             with contextlib.suppress(psutil.Error):
