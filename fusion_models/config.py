@@ -156,6 +156,12 @@ class TrainConfig:
     patience: int = 4
     """Epochs without a better validation nDCG before the training ends by itself."""
     batch_queries: int = 32
+    """Of one step, over all workers together: the batch does not change with their number."""
+    slice_queries: int = 0
+    """Queries that pass through a worker's ranker at once, where memory is short; 0: its whole share of the batch.
+
+    The same gradient for one more forward pass.
+    """
     learning_rate: float = 3e-3
     visual_learning_rate_scale: float = 1.0
     weight_decay: float = 1e-3
@@ -174,6 +180,7 @@ class TrainConfig:
             _require(getattr(self, name) >= 1, f"train.{name} must be >= 1, got {getattr(self, name)}")
         for name in ("learning_rate", "visual_learning_rate_scale", "gradient_clip"):
             _require(getattr(self, name) > 0.0, f"train.{name} must be > 0, got {getattr(self, name)}")
+        _require(self.slice_queries >= 0, f"train.slice_queries must be >= 0, got {self.slice_queries}")
         _require(self.weight_decay >= 0.0, f"train.weight_decay must be >= 0, got {self.weight_decay}")
         _require(0.0 <= self.warmup < 1.0, f"train.warmup must be in [0, 1), got {self.warmup}")
         _require(

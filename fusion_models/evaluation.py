@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +15,7 @@ from torch import Tensor
 from fusion_models.config import MODALITIES
 from fusion_models.data import RankingDataset
 from fusion_models.data.batch import Batch
+from fusion_models.distribution import ALONE, Distribution
 from fusion_models.metrics import (
     BLANKS,
     Blank,
@@ -134,38 +136,46 @@ def evaluate(
     pictures: bool = False,
     device: torch.device | str = "cpu",
     seed: int = 0,
+    distribution: Distribution = ALONE,
 ) -> Evaluation:
     """Score `split` plainly and again for each blanked modality and kind of blank.
 
     A shuffle is the mean of 20 draws, from `seed`. `ranks` adds the rank statistics of V1 agreement, which cost a sort
-    or a square a list; `pictures` the SSIM of decoded thumbnails, where the ranker decodes them.
+    or a square a list; `pictures` the SSIM of decoded thumbnails, where the ranker decodes them. Every process of
+    `distribution` calls this with the same ranker, scores its share of the batches, and gets the whole Evaluation.
     """
     model.eval()
-    lists = _Lists()
-    shares: list[Tensor] = []
-    value_shares: list[Tensor] = []
-    similarity: list[Tensor] = []
-    for batch in data.batches(split, EVALUATION_QUERIES, device=device):
+    mine = []
+    for _, batch in _batches(data, split, device, distribution):
         with torch.no_grad():
             out = model(batch)
-        lists.append(batch, out.scores)
-        shares.append(query_shares(_shares(model, batch, out), batch.valid).cpu())
-        if out.value_shares is not None:
-            value_shares.append(query_shares(out.value_shares, batch.valid).cpu())
-        if pictures and model.thumbnail is not None:
-            similarity.append(_query_ssim(model, data, batch, out.fused))
-    order = lists.order()
-    scored = lists.scored()
+        weighted = None if out.value_shares is None else query_shares(out.value_shares, batch.valid).cpu()
+        mine.append(
+            _Measured(
+                lists=_lists(batch, out.scores),
+                shares=query_shares(_shares(model, batch, out), batch.valid).cpu(),
+                value_shares=weighted,
+                ssim=_query_ssim(model, data, batch, out.fused) if pictures and model.thumbnail is not None else None,
+            )
+        )
+    measured = distribution.join(mine)
+    lists = [part.lists for part in measured]
+    order = torch.cat([queries for queries, *_ in lists]).argsort()
+    scored = _scored(lists)
     agreed = v1_agreement(scored, ranks=ranks)
+    value_shares = [part.value_shares for part in measured if part.value_shares is not None]
+    similarity = [part.ssim for part in measured if part.ssim is not None]
     return Evaluation(
         split=split,
         rows=scored.rows,
         documents=scored.valid.sum(dim=1).double().numpy(),
         ndcg=scored.ndcg(),
         v1_ndcg=scored.v1_ndcg(),
-        masked=masked_ndcg(model, data, split, blanks=blanks, kinds=kinds, device=device, seed=seed),
+        masked=masked_ndcg(
+            model, data, split, blanks=blanks, kinds=kinds, device=device, seed=seed, distribution=distribution
+        ),
         modalities=model.modalities,
-        shares=torch.cat(shares)[order].numpy(),
+        shares=torch.cat([part.shares for part in measured])[order].numpy(),
         value_shares=torch.cat(value_shares)[order].numpy() if value_shares else None,
         share_kind=model.share_kind,
         moments=centred_moments(scored.scores, scored.v1, scored.valid).numpy(),
@@ -183,31 +193,40 @@ def masked_ndcg(
     kinds: Sequence[Blank] = ("zero",),
     device: torch.device | str = "cpu",
     seed: int = 0,
+    distribution: Distribution = ALONE,
 ) -> dict[tuple[str, str], Values]:
     """(modality, blank) -> nDCG@10 of each query, rows ascending, with that modality blanked; see `evaluate`."""
     model.eval()
     wanted = [(modality, kind) for modality in blanks if modality in model.modalities for kind in kinds]
     if not wanted:
         return {}
-    generator = torch.Generator(device).manual_seed(seed)
-    rows: list[Tensor] = []
-    found: dict[tuple[str, str], list[Tensor]] = {key: [] for key in wanted}
-    for batch in data.batches(split, EVALUATION_QUERIES, device=device):
-        rows.append(batch.query.cpu())
-        for modality, kind in wanted:
-            found[modality, kind].append(_masked_ndcg(model, batch, modality, kind, generator))
-    order = torch.cat(rows).argsort()
-    return {key: torch.cat(parts)[order].numpy() for key, parts in found.items()}
+    mine: list[tuple[Tensor, dict[tuple[str, str], Tensor]]] = []
+    for index, batch in _batches(data, split, device, distribution):
+        generator = torch.Generator(device).manual_seed(seed + index)  # a batch's draws, whichever process makes them
+        masked: dict[tuple[str, str], Tensor] = {
+            (m, kind): _masked_ndcg(model, batch, m, kind, generator) for m, kind in wanted
+        }
+        mine.append((batch.query.cpu(), masked))
+    found = distribution.join(mine)
+    order = torch.cat([queries for queries, _ in found]).argsort()
+    return {key: torch.cat([masked[key] for _, masked in found])[order].numpy() for key in wanted}
+
+
+def _batches(
+    data: RankingDataset, split: str, device: torch.device | str, distribution: Distribution
+) -> Iterator[tuple[int, Batch]]:
+    """This process's share of a split's batches, each with its place among all."""
+    for index, rows in enumerate(data.row_batches(split, EVALUATION_QUERIES)):
+        if index % distribution.size == distribution.rank:
+            yield index, data.gather(rows, device)
 
 
 @torch.no_grad()
 def score(model: FusionRanker, data: RankingDataset, split: str, *, device: torch.device | str = "cpu") -> Scored:
     """Every list of `split` with the model's scores."""
     model.eval()
-    lists = _Lists()
-    for batch in data.batches(split, EVALUATION_QUERIES, device=device):
-        lists.append(batch, model(batch).scores)
-    return lists.scored()
+    batches = data.batches(split, EVALUATION_QUERIES, device=device)
+    return _scored([_lists(batch, model(batch).scores) for batch in batches])
 
 
 def v1_agreement(scored: Scored, *, ranks: bool) -> dict[str, float]:
@@ -260,26 +279,30 @@ def _shares(model: FusionRanker, batch: Batch, out: RankerOutput) -> Tensor:
     return shares.reshape(*batch.labels.shape, 1, -1)
 
 
-class _Lists:
-    """Scored batches of one pass over a split, put together at its end."""
+Lists = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
-    def __init__(self) -> None:
-        self._queries: list[Tensor] = []
-        self._columns: list[tuple[Tensor, ...]] = []
 
-    def append(self, batch: Batch, scores: Tensor) -> None:
-        self._queries.append(batch.query.cpu())
-        self._columns.append(tuple(x.cpu() for x in (scores.float(), batch.labels, batch.v1, batch.valid)))
+class _Measured(NamedTuple):
+    """One batch of `evaluate`, on the CPU."""
 
-    def order(self) -> Tensor:
-        """Where each query, rows ascending, stands in the order of the batches."""
-        return torch.cat(self._queries).argsort()
+    lists: Lists
+    shares: Tensor
+    value_shares: Tensor | None
+    ssim: Tensor | None
 
-    def scored(self) -> Scored:
-        order = self.order()
-        longest = max(columns[0].shape[1] for columns in self._columns)
-        scores, labels, v1, valid = (
-            torch.cat([torch.nn.functional.pad(part, (0, longest - part.shape[1])) for part in parts])[order]
-            for parts in zip(*self._columns, strict=True)
-        )
-        return Scored(rows=torch.cat(self._queries)[order].numpy(), scores=scores, labels=labels, v1=v1, valid=valid)
+
+def _lists(batch: Batch, scores: Tensor) -> Lists:
+    """Query rows `[B]`, then scores, labels, V1's scores and valid places `[B, L]` of a scored batch."""
+    return batch.query.cpu(), scores.float().cpu(), batch.labels.cpu(), batch.v1.cpu(), batch.valid.cpu()
+
+
+def _scored(parts: Sequence[Lists]) -> Scored:
+    """Scored batches of one pass over a split, put together: rows ascending, padded to the longest list."""
+    longest = max(scores.shape[1] for _, scores, *_ in parts)
+    queries = torch.cat([part[0] for part in parts])
+    order = queries.argsort()
+    scores, labels, v1, valid = (
+        torch.cat([torch.nn.functional.pad(part[i], (0, longest - part[i].shape[1])) for part in parts])[order]
+        for i in (1, 2, 3, 4)
+    )
+    return Scored(rows=queries[order].numpy(), scores=scores, labels=labels, v1=v1, valid=valid)

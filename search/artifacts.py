@@ -12,6 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from fusion_models.config import Recipe
 from fusion_models.data import RankingDataset
+from fusion_models.distribution import ALONE, Distribution
 from fusion_models.evaluation import Evaluation, evaluate
 from fusion_models.latency import scoring_latency
 from fusion_models.metrics import BLANKS, paired_bootstrap, sign_flip_p
@@ -26,9 +27,28 @@ QUERIES = "validation.npz"
 
 def finish(state: TrainingState, data: RankingDataset, job: Job, folder: Path) -> dict[str, float]:
     """Measure the best epoch's weights on the validation split in full and write them; returns the numbers."""
+    return write_finished(measure(state, data, job), state, data, job, folder)
+
+
+def measure(state: TrainingState, data: RankingDataset, job: Job, *, distribution: Distribution = ALONE) -> Evaluation:
+    """The best epoch's weights on the validation split in full; every process of `distribution` gets the whole."""
     state.model.load_state_dict(state.best_weights)
-    kinds = BLANKS if job.detail == "full" else ("zero",)
-    evaluation = evaluate(state.model, data, "validation", kinds=kinds, ranks=True, pictures=True, device=state.device)
+    return evaluate(
+        state.model,
+        data,
+        "validation",
+        kinds=BLANKS if job.detail == "full" else ("zero",),
+        ranks=True,
+        pictures=True,
+        device=state.device,
+        distribution=distribution,
+    )
+
+
+def write_finished(
+    evaluation: Evaluation, state: TrainingState, data: RankingDataset, job: Job, folder: Path
+) -> dict[str, float]:
+    """Write a measured ranker, its recipe and its values per query; returns the numbers, intervals included."""
     numbers = evaluation.numbers() | {"best_epoch": float(state.best_epoch)}
     numbers["parameters"] = float(sum(p.numel() for p in state.model.parameters()))
     numbers["queries"] = float(np.isfinite(evaluation.ndcg).sum())

@@ -16,6 +16,8 @@ from ray import tune
 
 from fusion_models.training import discard
 from search.deaths import DeathWatch
+from search.grouped_trial import GroupedTrial
+from search.groups import WORKER_DEATHS, GroupPool, Shape, close_groups, group_pool
 from search.job import Job, TrialRecord
 from search.moasha import MultiObjectiveAsha
 from search.options import RunOptions
@@ -23,8 +25,8 @@ from search.searcher import Observer, StageSearcher
 from search.stages import SearchStage, Stage
 from search.trial import FusionTrial
 
-WORKER_DEATHS = 2
-"""How often a trial whose process died is tried again; a training that fails by itself never is."""
+EPOCH_LIMIT = 600.0
+"""Seconds for an epoch where the caller names no limit."""
 
 _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
@@ -42,7 +44,10 @@ _QUIET = {
 def ray_session(options: RunOptions) -> Iterator[None]:
     """Ray while the block runs: joined where it already runs in this process, else started and stopped."""
     if ray.is_initialized():
-        yield
+        try:
+            yield
+        finally:
+            close_groups()
         return
     for key, value in _QUIET.items():
         os.environ.setdefault(key, value)
@@ -63,6 +68,7 @@ def ray_session(options: RunOptions) -> Iterator[None]:
     try:
         yield
     finally:
+        close_groups()
         ray.shutdown()
 
 
@@ -73,6 +79,9 @@ def _cpus() -> int:
 def concurrency(options: RunOptions) -> int:
     """How many trainings run at once on what Ray has now.
 
+    Workers alone need processors or GPUs: Ray's and Tune's own helpers ask for none, so they cannot starve them, and a
+    training of several workers gets all of its places or none.
+
     Raises ValueError where one training asks for more than this machine has; a cluster may still grow.
     """
     resources = ray.cluster_resources()
@@ -80,11 +89,22 @@ def concurrency(options: RunOptions) -> int:
         if options.address is None and wanted > resources.get(name, 0):
             flag = f"--{name.lower()}s-per-worker {wanted}"
             raise ValueError(f"{flag} asks for more than the {resources.get(name, 0):g} {name}s that Ray finds here")
-    room = int(resources.get("CPU", 1) // options.cpus_per_worker)
-    if options.gpus_per_worker > 0:
-        room = min(room, int(resources.get("GPU", 0) / options.gpus_per_worker))
-    room = max(1, room)
+    workers = sum(_workers_on(node["Resources"], options) for node in ray.nodes() if node["Alive"])
+    if options.address is None and workers < options.workers_per_trial:
+        raise ValueError(
+            f"--workers-per-trial {options.workers_per_trial} asks for more workers than the {workers} that Ray has "
+            f"room for here, at {options.cpus_per_worker} CPUs and {options.gpus_per_worker:g} GPUs each"
+        )
+    room = max(1, workers // options.workers_per_trial)
     return min(room, options.max_concurrent or room)
+
+
+def _workers_on(node: dict[str, float], options: RunOptions) -> int:
+    """How many workers a node has room for."""
+    room = int(node.get("CPU", 0) // options.cpus_per_worker)
+    if options.gpus_per_worker > 0:
+        room = min(room, int(node.get("GPU", 0) / options.gpus_per_worker + 1e-9))
+    return room
 
 
 def run_stages(
@@ -97,6 +117,7 @@ def run_stages(
     checkpoints: Path,
     tune_folder: Path,
     deadline: float | None = None,
+    epoch_limit: float = EPOCH_LIMIT,
 ) -> None:
     """Train every job that the stages still have; returns when all have ended. Ray must be running.
 
@@ -104,9 +125,11 @@ def run_stages(
     it, is for the trials that a search samples; every other job runs to its end.
     """
     scheduler = _scheduler(stages, options)
+    concurrent = concurrency(options)
+    pool = _groups(options, concurrent)
     searcher = StageSearcher(
         stages,
-        [*observers, _TrainingStateSweeper(checkpoints, stages)],
+        [*observers, _TrainingStateSweeper(checkpoints, stages), *([_GroupReleaser(pool)] if pool else [])],
         deadline=deadline,
         why_stopped=scheduler.reason if isinstance(scheduler, MultiObjectiveAsha) else None,
         why_died=scheduler.why_died,
@@ -117,16 +140,20 @@ def run_stages(
         "checkpoints": str(checkpoints.resolve()),
         "cpus": options.cpus_per_worker,
         "gpus": options.gpus_per_worker,
+        "epoch_limit": epoch_limit,
     }
     resources = {"cpu": options.cpus_per_worker, "gpu": options.gpus_per_worker}
+    trainable = tune.with_resources(FusionTrial, resources)
+    if pool is not None:
+        trainable, config["board"] = tune.with_resources(GroupedTrial, {"cpu": 0}), pool.name
     tuner = tune.Tuner(
-        tune.with_resources(FusionTrial, resources),
+        trainable,
         param_space=config,
         tune_config=tune.TuneConfig(
             search_alg=searcher,
             scheduler=scheduler,
             num_samples=-1,
-            max_concurrent_trials=concurrency(options),
+            max_concurrent_trials=concurrent,
             reuse_actors=True,
             trial_dirname_creator=lambda trial: str(trial.trial_id),
         ),
@@ -144,6 +171,26 @@ def run_stages(
 def _scheduler(stages: Sequence[Stage], options: RunOptions) -> DeathWatch:
     searches = [stage for stage in stages if isinstance(stage, SearchStage)]
     return MultiObjectiveAsha(searches[0]) if searches and options.scheduler == "moasha" else DeathWatch()
+
+
+def _groups(options: RunOptions, concurrent: int) -> GroupPool | None:
+    if options.workers_per_trial == 1:
+        return None
+    shape = Shape(workers=options.workers_per_trial, cpus=options.cpus_per_worker, gpus=options.gpus_per_worker)
+    return group_pool(shape, concurrent)
+
+
+class _GroupReleaser:
+    """Once a trial has ended, however it did, its worker group is free for the next."""
+
+    def __init__(self, pool: GroupPool) -> None:
+        self._pool = pool
+
+    def on_epoch(self, stage: Stage, job: Job, result: dict[str, Any]) -> None:
+        """The group stays the trial's own."""
+
+    def on_end(self, stage: Stage, record: TrialRecord, result: dict[str, Any]) -> None:
+        self._pool.release(record.trial_id)
 
 
 class _TrainingStateSweeper:

@@ -15,6 +15,7 @@ from search.background import InBackground
 from search.cluster import run_stages
 from search.folder import RunFolder
 from search.job import TrialRecord
+from search.limits import epoch_limit
 from search.opening import DECIDING_SPLIT
 from search.options import RunOptions
 from search.progress import ProgressObserver
@@ -73,6 +74,7 @@ class Run:
                     checkpoints=self.folder.checkpoints,
                     tune_folder=self.folder.tune,
                     deadline=deadline,
+                    epoch_limit=epoch_limit(self.options, self.data, self.phase),
                 )
         finally:
             board.close()

@@ -24,10 +24,10 @@ from search.confirmation import FRESH_SEEDS, Candidate
 from search.context import Run
 from search.folder import RunFolder
 from search.job import Job
+from search.job_training import job_dataset
 from search.opening import LOOKS, look_of, open_inputs, opened_before
 from search.stages import FixedStage
 from search.tables import write_csv
-from search.trial import job_dataset
 
 STAGE = "integrity"
 BROKEN = {

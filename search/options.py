@@ -32,12 +32,16 @@ class RunOptions:
     """moasha stops trials that fall behind (multi-objective successive halving); none trains every trial to its end."""
     confirm_seeds: int | None = None
     """Fresh seeds for each recipe of the short list (default: 3); 0 skips confirmation, and no gate is measured."""
+    workers_per_trial: int = 1
+    """Processes that train one ranker together (DDP): each takes its share of every batch, the result is the same."""
     cpus_per_worker: int = 1
-    """Processors a training uses; as many trainings run at once as the machine or cluster has room for."""
+    """Processors a worker uses; as many trainings run at once as the machine or cluster has room for."""
     gpus_per_worker: float = 0.0
-    """GPUs (or a share of one) a training uses."""
+    """GPUs (or a share of one) a worker uses."""
     max_concurrent: int | None = None
     """Trainings at once at the most."""
+    epoch_limit: str | None = None
+    """An epoch that takes longer, such as 30m, is hung, and its workers are replaced (default: 50 times the plan's)."""
     address: str | None = None
     """auto, or ray://HOST:PORT: the Ray cluster to run on (default: this machine)."""
     results: str = "results"
@@ -54,7 +58,7 @@ class RunOptions:
     """KEY=VALUE: fix a key of the base recipe, such as model.width=64; a fixed key is not searched."""
 
     def __post_init__(self) -> None:
-        for name in ("trials", "epochs", "cpus_per_worker", "max_concurrent"):
+        for name in ("trials", "epochs", "workers_per_trial", "cpus_per_worker", "max_concurrent"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
@@ -62,19 +66,19 @@ class RunOptions:
             raise ValueError(f"--confirm-seeds must be 0 (no confirmation) or at least 2, got {self.confirm_seeds}")
         if self.resume and self.fresh:
             raise ValueError("--resume goes on with a run and --fresh deletes it: give one of them")
-        self.budget_seconds  # noqa: B018  (reads it, so that a bad one fails now)
+        self.budget_seconds, self.epoch_limit_seconds  # noqa: B018  (read, so that a bad one fails now)
         self.changes  # noqa: B018
         read_facts(self.facts)
 
     @property
     def budget_seconds(self) -> float | None:
         """`time_budget` in seconds."""
-        if self.time_budget is None:
-            return None
-        found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", self.time_budget.strip())
-        if found is None:
-            raise ValueError(f"--time-budget must look like 90s, 30m or 2h, got {self.time_budget!r}")
-        return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+        return _seconds("--time-budget", self.time_budget)
+
+    @property
+    def epoch_limit_seconds(self) -> float | None:
+        """`epoch_limit` in seconds."""
+        return _seconds("--epoch-limit", self.epoch_limit)
 
     def seeds(self, phase: Phase) -> int:
         """Confirmation seeds: the option, or the phase's own number."""
@@ -90,3 +94,12 @@ class RunOptions:
                 raise ValueError(f"--set takes KEY=VALUE, such as model.width=64; got {entry!r}")
             out[key.strip()] = value.strip()
         return out
+
+
+def _seconds(flag: str, text: str | None) -> float | None:
+    if text is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", text.strip())
+    if found is None:
+        raise ValueError(f"{flag} must look like 90s, 30m or 2h, got {text!r}")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]

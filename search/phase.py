@@ -37,7 +37,9 @@ RESUMABLE_CHANGES = (
     "max_concurrent",
     "address",
     "resume",
+    "workers_per_trial",
     "cpus_per_worker",
+    "epoch_limit",
     "results",
     "facts",
 )

@@ -106,11 +106,12 @@ class RankingDataset:
                 )
         return halved
 
-    def gather(self, rows: npt.ArrayLike, device: torch.device | str = "cpu") -> Batch:
-        """The batch of some query rows, padded to the longest list among them."""
+    def gather(self, rows: npt.ArrayLike, device: torch.device | str = "cpu", *, length: int | None = None) -> Batch:
+        """The batch of some query rows, padded to the longest list among them, or to `length`."""
         query = torch.as_tensor(np.asarray(rows, dtype=np.int64))
         first, count = self._offset_t[query], self._offset_t[query + 1] - self._offset_t[query]
-        length = int(count.max()) if len(query) else 0
+        if length is None:
+            length = int(count.max()) if len(query) else 0
         if length == 0:
             raise ValueError("a batch needs at least one query with a candidate")
         step = torch.arange(length)
@@ -148,7 +149,14 @@ class RankingDataset:
         generator: torch.Generator | None = None,
         device: torch.device | str = "cpu",
     ) -> Iterator[Batch]:
-        """Every query of a split (or of the rows given) once.
+        """Every query of a split (or of the rows given) once; see `row_batches`."""
+        for rows in self.row_batches(split_or_rows, batch_queries, generator=generator):
+            yield self.gather(rows, device)
+
+    def row_batches(
+        self, split_or_rows: str | npt.ArrayLike, batch_queries: int, *, generator: torch.Generator | None = None
+    ) -> Iterator[Rows]:
+        """The query rows of each batch.
 
         With a generator: an epoch in an order that it decides. Without: sorted by list length, so that evaluation
         pads little.
@@ -162,7 +170,7 @@ class RankingDataset:
         else:
             rows = rows[np.argsort(self.candidates[rows], kind="stable")]
         for start in range(0, len(rows), batch_queries):
-            yield self.gather(rows[start : start + batch_queries], device)
+            yield rows[start : start + batch_queries]
 
     def thumbnails(self, item_rows: npt.ArrayLike | Tensor) -> Tensor:
         """`[n, 3, S, S]` uint8 RGB of some items. Raises DataError for a dataset without images."""

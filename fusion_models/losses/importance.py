@@ -12,21 +12,22 @@ import torch
 from torch import Tensor
 
 from fusion_models.data.batch import Batch
+from fusion_models.distribution import WHOLE, Share
 from fusion_models.models.output import RankerOutput
 
 LITERAL_CEILING = 3.0
 """Where the roadmap's unbounded image term stops paying: mean |v| of a standard normal is 0.8."""
 
 
-def mean_over_documents(values: Tensor, valid: Tensor) -> Tensor:
-    """Mean of `values` `[B, L]` over real documents."""
-    return torch.where(valid, values, 0.0).sum() / valid.sum().clamp(min=1)
+def mean_over_documents(values: Tensor, valid: Tensor, share: Share = WHOLE) -> Tensor:
+    """Mean of `values` `[B, L]` over real documents, everybody's included."""
+    return share.mean(torch.where(valid, values, 0.0).sum(), valid.sum())
 
 
-def shuffled_within_lists(x: Tensor, valid: Tensor, generator: torch.Generator) -> Tensor:
+def shuffled_within_lists(x: Tensor, valid: Tensor, generator: torch.Generator, share: Share = WHOLE) -> Tensor:
     """`x` `[B, L, D]` with the rows of each list's real documents in random order; padded rows stay where they are."""
     places = torch.arange(valid.shape[-1], device=valid.device).expand_as(valid)
-    chance = torch.rand(valid.shape, generator=generator).to(valid.device)
+    chance = share.own(torch.rand(share.queries(len(valid)), valid.shape[-1], generator=generator)).to(valid.device)
     drawn = chance.masked_fill(~valid, 2.0).argsort(dim=-1)
     slots = torch.where(valid, places, places + valid.shape[-1]).argsort(dim=-1)
     filled = torch.arange(valid.shape[-1], device=valid.device) < valid.sum(dim=-1, keepdim=True)
@@ -42,13 +43,14 @@ def reliance(
     *,
     margin: float,
     generator: torch.Generator,
+    share: Share = WHOLE,
 ) -> Tensor:
     """max(0, margin - (ranking loss with the images shuffled within each list - `loss`)).
 
     The shuffled pass has no gradient, so the term can only be met by ranking better with the right image, never by
     breaking on a wrong one.
     """
-    shuffled = shuffled_within_lists(batch.features["visual"], batch.valid, generator)
+    shuffled = shuffled_within_lists(batch.features["visual"], batch.valid, generator, share)
     with torch.no_grad():
         scores = forward(batch._replace(features={**batch.features, "visual": shuffled})).scores
         worse = ranking(scores, batch.labels, batch.valid)
@@ -73,21 +75,24 @@ def masking_gap(
     return torch.relu(margin - (ranking(scores, batch.labels, batch.valid) - loss))
 
 
-def literal_visual_importance(projected: Tensor, valid: Tensor) -> Tensor:
+def literal_visual_importance(projected: Tensor, valid: Tensor, share: Share = WHOLE) -> Tensor:
     """The roadmap's -mean |v_proj| over documents and channels, clipped; `projected` `[B, L, M, D]`, image first.
 
     A bias satisfies it: kept so that the ablation can show what it does.
     """
-    magnitude = mean_over_documents(projected[:, :, 0].float().abs().mean(dim=-1), valid)
+    magnitude = mean_over_documents(projected[:, :, 0].float().abs().mean(dim=-1), valid, share)
     return -magnitude.clamp(max=LITERAL_CEILING)
 
 
-def variance(projected: Tensor, valid: Tensor) -> Tensor:
-    """Mean over modalities and channels of max(0, 1 - std over real documents) (Bardes et al. 2022, VICReg)."""
+def variance(projected: Tensor, valid: Tensor, share: Share = WHOLE) -> Tensor:
+    """Mean over modalities and channels of max(0, 1 - std over real documents) (Bardes et al. 2022, VICReg).
+
+    The centre needs no gradient: a sum of squares does not change with it to first order.
+    """
     weights = valid[..., None, None].float()
-    count = weights.sum().clamp(min=2.0)
-    centre = (projected.float() * weights).sum(dim=(0, 1)) / count
-    spread = ((projected.float() - centre).square() * weights).sum(dim=(0, 1)) / (count - 1.0)
+    count = share.sum(weights.sum()).clamp(min=2.0)
+    centre = share.sum((projected.detach().float() * weights).sum(dim=(0, 1))) / count
+    spread = share.sum(((projected.float() - centre).square() * weights).sum(dim=(0, 1))) / (count - 1.0)
     return torch.relu(1.0 - torch.sqrt(spread + 1e-4)).mean()
 
 
@@ -97,14 +102,14 @@ def share_entropy(shares: Tensor) -> Tensor:
     return -(shares * shares.log()).sum(dim=-1) / math.log(shares.shape[-1])
 
 
-def attention_entropy(shares: Tensor, valid: Tensor, *, target: float) -> Tensor:
+def attention_entropy(shares: Tensor, valid: Tensor, *, target: float, share: Share = WHOLE) -> Tensor:
     """max(0, target - H / ln M) of every document and layer, averaged; `shares` `[B, L, K, M]`."""
-    return mean_over_documents(torch.relu(target - share_entropy(shares)).mean(dim=-1), valid)
+    return mean_over_documents(torch.relu(target - share_entropy(shares)).mean(dim=-1), valid, share)
 
 
-def literal_attention_entropy(shares: Tensor, valid: Tensor) -> Tensor:
+def literal_attention_entropy(shares: Tensor, valid: Tensor, share: Share = WHOLE) -> Tensor:
     """The roadmap's -H, in nats, of every document and layer, averaged; `shares` `[B, L, K, M]`."""
-    return -mean_over_documents(share_entropy(shares).mean(dim=-1), valid) * math.log(shares.shape[-1])
+    return -mean_over_documents(share_entropy(shares).mean(dim=-1), valid, share) * math.log(shares.shape[-1])
 
 
 def unimodal(scores: Tensor, batch: Batch, ranking: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:

@@ -11,7 +11,10 @@ from dataclasses import dataclass
 import torch
 
 from fusion_models.data import RankingDataset
+from fusion_models.data.batch import Batch
+from fusion_models.distribution import ALONE, Distribution, Share, share_of
 from fusion_models.evaluation import Evaluation, evaluate, masked_ndcg
+from fusion_models.training.accumulation import Slices
 from fusion_models.training.state import TrainingState
 from fusion_models.training.step import DivergedError, Forward, train_step
 
@@ -33,22 +36,29 @@ class EpochResult:
     seconds: float
 
 
-def train(state: TrainingState, data: RankingDataset, *, forward: Forward | None = None) -> Iterator[EpochResult]:
+def train(state: TrainingState, data: RankingDataset, *, distribution: Distribution = ALONE) -> Iterator[EpochResult]:
     """Train until the recipe's last epoch or its patience runs out; `state` is current between two `next()`s.
 
-    Raises DivergedError, with epoch, step and loss part, as soon as a loss is not finite.
+    Every process of `distribution` calls it with an equal state and gets equal results: each takes its share of every
+    batch and of the evaluation. Numbers are those of one process but for rounding, and but for the masks of dropout
+    layers, which every process draws for itself.
+
+    Raises DivergedError, with epoch, step, loss part and rank, as soon as a loss is not finite.
     """
+    forward = distribution.wrap(_sliced(state))
     while not state.finished:
         started = time.perf_counter()
         with torch.random.fork_rng(devices=[state.device] if state.device.type == "cuda" else []):
-            torch.set_rng_state(state.random_state)
-            parts = _train_epoch(state, data, forward)
-            state.random_state = torch.get_rng_state()
-        evaluation = evaluate(state.model, data, "validation", blanks=(), device=state.device)
+            parts = _train_epoch(state, data, forward, distribution)
+        evaluation = evaluate(
+            state.model, data, "validation", blanks=(), device=state.device, distribution=distribution
+        )
         state.epoch += 1
         improved = evaluation.mean_ndcg > state.best_ndcg
         if improved:
-            masked = masked_ndcg(state.model, data, "validation", blanks=("visual",), device=state.device)
+            masked = masked_ndcg(
+                state.model, data, "validation", blanks=("visual",), device=state.device, distribution=distribution
+            )
             evaluation = dataclasses.replace(evaluation, masked=masked)
             state.best_epoch, state.best_ndcg = state.epoch, evaluation.mean_ndcg
             state.best_numbers = evaluation.numbers()
@@ -63,30 +73,70 @@ def train(state: TrainingState, data: RankingDataset, *, forward: Forward | None
         )
 
 
-def _train_epoch(state: TrainingState, data: RankingDataset, forward: Forward | None) -> dict[str, float]:
+def _sliced(state: TrainingState) -> torch.nn.Module:
+    queries = state.recipe.train.slice_queries
+    return Slices(state.model, queries) if queries > 0 else state.model
+
+
+def _train_epoch(
+    state: TrainingState, data: RankingDataset, forward: Forward, distribution: Distribution
+) -> dict[str, float]:
     train_config = state.recipe.train
     steps = math.ceil(len(data.rows("train")) / train_config.batch_queries)
     state.model.train()
     sums: dict[str, torch.Tensor] = {}
-    batches = data.batches("train", train_config.batch_queries, generator=state.generator, device=state.device)
-    for step, batch in enumerate(batches):
-        progress = (state.epoch * steps + step + 1) / (train_config.epochs * steps)
+    following = _seed_dropout(state, distribution)
+    for step, (batch, share) in enumerate(_shares(state, data, distribution)):
         parts = train_step(
             state.model,
             state.optimiser,
             batch,
             state.recipe,
-            progress=progress,
+            progress=(state.epoch * steps + step + 1) / (train_config.epochs * steps),
             generator=state.generator,
             forward=forward,
             thumbnails=data.thumbnails if data.schema.thumbnail is not None else None,
+            share=share,
         )
         if not torch.isfinite(parts["total"]):
-            broken = [name for name, part in parts.items() if name != "total" and not torch.isfinite(part)]
-            raise DivergedError(
-                f"the loss is not finite at epoch {state.epoch + 1}, step {step + 1} of {steps} "
-                f"(in {', '.join(broken) or 'the weighted sum'}): a lower train.learning_rate or loss weight may help"
-            )
+            where = f"epoch {state.epoch + 1}, step {step + 1} of {steps}"
+            raise DivergedError(_why_diverged(parts, where, distribution))
         for name, part in parts.items():
             sums[name] = sums.get(name, torch.zeros_like(part)) + part
+    state.random_state = torch.get_rng_state() if following is None else following
     return {name: float(value) / steps for name, value in sums.items()}
+
+
+def _seed_dropout(state: TrainingState, distribution: Distribution) -> torch.Tensor | None:
+    """Set torch's own generators for an epoch; the state that the next epoch starts from, where it is known already.
+
+    One process on a CPU goes on in its stream. Several draw each from their own, and all from the state they share.
+    """
+    torch.set_rng_state(state.random_state)
+    if distribution.size == 1 and state.device.type == "cpu":
+        return None
+    seed = int(torch.randint(2**62, ()))
+    following = torch.get_rng_state()
+    torch.manual_seed(seed + distribution.rank)
+    return following
+
+
+def _shares(state: TrainingState, data: RankingDataset, distribution: Distribution) -> Iterator[tuple[Batch, Share]]:
+    """This process's part of every batch of an epoch, padded as the whole batch is."""
+    for rows in data.row_batches("train", state.recipe.train.batch_queries, generator=state.generator):
+        counts = torch.from_numpy(data.candidates[rows])
+        share = share_of(distribution, counts)
+        batch = data.gather(share.own(torch.from_numpy(rows)).numpy(), state.device, length=int(counts.max()))
+        if share.counts is not None and share.first == share.stop:
+            batch = batch._replace(valid=torch.zeros_like(batch.valid))
+        yield batch, share
+
+
+def _why_diverged(parts: dict[str, torch.Tensor], where: str, distribution: Distribution) -> str:
+    broken = [name for name, part in parts.items() if name != "total" and not torch.isfinite(part)]
+    ranks = distribution.broken()
+    whose = f" of rank {', '.join(map(str, ranks))}" if ranks else ""
+    hint = "a lower train.learning_rate or loss weight may help"
+    if 0 < len(ranks) < distribution.size:
+        hint = f"the other {distribution.size - len(ranks)} were finite: look at that worker's data, memory and device"
+    return f"the loss{whose} is not finite at {where} (in {', '.join(broken) or 'the weighted sum'}): {hint}"

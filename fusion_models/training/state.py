@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,9 @@ from torch import Tensor
 from fusion_models.config import Recipe
 from fusion_models.data import RankingDataset
 from fusion_models.models import FusionRanker, build_ranker
+
+TENSORS = "state.safetensors"
+PROGRESS = "progress.json"
 
 
 class CheckpointError(ValueError):
@@ -89,18 +93,22 @@ def _optimiser(model: FusionRanker, recipe: Recipe) -> torch.optim.Optimizer:
     )
 
 
-def save(state: TrainingState, folder: Path) -> None:
-    """Write `state` to `folder`, whole or not at all: a reader never sees half a checkpoint."""
-    staging = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(staging, ignore_errors=True)
-    staging.mkdir(parents=True)
+@dataclass(frozen=True, kw_only=True)
+class Contents:
+    """What makes a training's state, beside its recipe: on the CPU, ready for a disk or for another process."""
+
+    tensors: dict[str, Tensor]
+    progress: dict[str, Any]
+
+
+def contents(state: TrainingState) -> Contents:
+    """Everything of `state` that a fresh training of the same recipe and seed does not have."""
     tensors: dict[str, Tensor] = {f"model.{k}": v for k, v in state.model.state_dict().items()}
     tensors |= {f"best.{k}": v for k, v in state.best_weights.items()}
     optimiser = state.optimiser.state_dict()
     for index, slots in optimiser["state"].items():
         tensors |= {f"optimiser.{index}.{name}": value for name, value in slots.items()}
     tensors |= {"random.order": state.generator.get_state(), "random.torch": state.random_state}
-    save_file({k: v.detach().clone().contiguous() for k, v in tensors.items()}, staging / "state.safetensors")
     progress = {
         "recipe": state.recipe.flat(),
         "seed": state.seed,
@@ -110,14 +118,61 @@ def save(state: TrainingState, folder: Path) -> None:
         "best_numbers": state.best_numbers,
         "groups": optimiser["param_groups"],
     }
-    (staging / "progress.json").write_text(json.dumps(progress))
-    _sync(staging)
-    previous = folder.with_name(f".{folder.name}.previous")
+    return Contents(tensors={k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}, progress=progress)
+
+
+def restore(state: TrainingState, found: Contents) -> None:
+    """Put `found` into a fresh `state` of the same recipe and seed."""
+    tensors, progress = found.tensors, found.progress
+    state.model.load_state_dict(_below(tensors, "model."))
+    slots: dict[int, dict[str, Tensor]] = {}
+    for key, value in _below(tensors, "optimiser.").items():
+        index, name = key.split(".", 1)
+        slots.setdefault(int(index), {})[name] = value
+    state.optimiser.load_state_dict({"state": slots, "param_groups": progress["groups"]})
+    state.generator.set_state(tensors["random.order"])
+    state.random_state = tensors["random.torch"]
+    state.best_weights = {k: v.to(state.device) for k, v in _below(tensors, "best.").items()}
+    state.epoch, state.best_epoch, state.best_ndcg = progress["epoch"], progress["best_epoch"], progress["best_ndcg"]
+    state.best_numbers = progress["best_numbers"]
+
+
+def save(state: TrainingState, folder: Path) -> None:
+    """Write `state` to `folder`, whole or not at all: a reader never sees half a checkpoint.
+
+    The checkpoint before it stays beside it, for the day that this one cannot be read. Raises OSError where it cannot
+    be written; both earlier ones are then as they were.
+    """
+    staging = folder.with_name(f".{folder.name}.{os.getpid()}")
+    shutil.rmtree(staging, ignore_errors=True)
+    try:
+        staging.mkdir(parents=True)
+        found = contents(state)
+        save_file(found.tensors, staging / TENSORS)
+        progress = found.progress | {"crc32": _checksum(staging / TENSORS)}
+        (staging / PROGRESS).write_text(json.dumps(progress))
+        _sync(staging)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(staging, ignore_errors=True)
+        raise error if isinstance(error, OSError) else OSError(str(error)) from error
+    previous = _previous(folder)
     shutil.rmtree(previous, ignore_errors=True)
     if folder.exists():
         folder.rename(previous)
     staging.rename(folder)
-    shutil.rmtree(previous, ignore_errors=True)
+
+
+def _previous(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.previous")
+
+
+def _checksum(path: Path) -> int:
+    """CRC-32 of a file: safetensors itself does not notice a flipped bit."""
+    found = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            found = zlib.crc32(block, found)
+    return found
 
 
 def _sync(folder: Path) -> None:
@@ -136,34 +191,37 @@ def discard(folder: Path) -> None:
 def load(
     folder: Path, recipe: Recipe, data: RankingDataset, *, seed: int, device: torch.device | str = "cpu"
 ) -> TrainingState:
-    """The training saved in `folder`, to go on as if it had never stopped.
+    """The training saved in `folder`, to go on as if it had never stopped; by fewer or more processes, if need be.
 
-    Raises CheckpointError if there is none, or if its files are damaged or belong to another recipe or seed.
+    Where the last checkpoint cannot be read, the one before it. Raises CheckpointError if there is none, or if all of
+    them are damaged or belong to another recipe or seed.
     """
-    if not folder.exists():
-        folder = folder.with_name(f".{folder.name}.previous")  # a writer was killed between its two renames
-    if not folder.exists():
-        raise CheckpointError(f"no checkpoint in {folder.parent}")
-    state = start(recipe, data, seed=seed, device=device)
+    errors = []
+    for candidate in (folder, _previous(folder)):
+        if candidate.exists():
+            try:
+                found = _read(candidate, recipe, seed)
+                state = start(recipe, data, seed=seed, device=device)
+                restore(state, found)
+            except CheckpointError as error:
+                errors.append(error)
+            else:
+                return state
+    raise errors[0] if errors else CheckpointError(f"no checkpoint in {folder.parent}")
+
+
+def _read(folder: Path, recipe: Recipe, seed: int) -> Contents:
     try:
-        progress: dict[str, Any] = json.loads((folder / "progress.json").read_text())
-        tensors = load_file(folder / "state.safetensors", device=str(state.device))
-    except (OSError, ValueError, SafetensorError) as error:
+        progress: dict[str, Any] = json.loads((folder / PROGRESS).read_text())
+        known = progress["crc32"], progress["recipe"], progress["seed"]
+        if _checksum(folder / TENSORS) != known[0]:
+            raise OSError(f"{TENSORS} is not what was written")
+        tensors = load_file(folder / TENSORS)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(f"checkpoint {folder} cannot be read ({error}): delete it to start afresh") from error
-    if (progress["recipe"], progress["seed"]) != (recipe.flat(), seed):
+    if known[1:] != (recipe.flat(), seed):
         raise CheckpointError(f"checkpoint {folder} belongs to another recipe or seed: delete it to start afresh")
-    state.model.load_state_dict(_below(tensors, "model."))
-    slots: dict[int, dict[str, Tensor]] = {}
-    for key, value in _below(tensors, "optimiser.").items():
-        index, name = key.split(".", 1)
-        slots.setdefault(int(index), {})[name] = value
-    state.optimiser.load_state_dict({"state": slots, "param_groups": progress["groups"]})
-    state.generator.set_state(tensors["random.order"].cpu())
-    state.random_state = tensors["random.torch"].cpu()
-    state.best_weights = _below(tensors, "best.")
-    state.epoch, state.best_epoch, state.best_ndcg = progress["epoch"], progress["best_epoch"], progress["best_ndcg"]
-    state.best_numbers = progress["best_numbers"]
-    return state
+    return Contents(tensors=tensors, progress=progress)
 
 
 def _below(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from fusion_models.config import Recipe
 from fusion_models.data.batch import Batch
+from fusion_models.distribution import WHOLE, Share
 from fusion_models.losses import THUMBNAIL_DOCUMENTS, modulate_gradients, sample_documents, total_loss
 from fusion_models.models import FusionRanker, RankerOutput
 
@@ -47,24 +48,28 @@ def train_step(
     generator: torch.Generator,
     forward: Forward | None = None,
     thumbnails: Thumbnails | None = None,
+    share: Share = WHOLE,
 ) -> dict[str, Tensor]:
     """Train on one batch; the loss parts come back detached, so that the caller decides when to wait for them.
 
     `progress` in (0, 1] is the share of all steps done with this one. `forward` is the model wrapped for several
-    devices, where there are several. `thumbnails` looks up the pictures of items, where the dataset has them.
+    workers, or to save memory. `thumbnails` looks up the pictures of items, where the dataset has them. `share` says
+    which part of the workers' common batch `batch` is; what is drawn at random is drawn for all of it.
     """
     forward = forward or model
     train = recipe.train
     keep = None
     if train.modality_dropout > 0.0:
-        keep = kept_modalities(len(batch.query), len(model.modalities), train.modality_dropout, generator)
-        keep = keep.to(batch.labels.device)
+        queries = share.queries(len(batch.query))
+        keep = kept_modalities(queries, len(model.modalities), train.modality_dropout, generator)
+        keep = share.own(keep).to(batch.labels.device)
     reversal = 2.0 / (1.0 + math.exp(-10.0 * progress)) - 1.0  # Ganin et al. 2016, section 5.2.2
     for group in optimiser.param_groups:
         group["lr"] = train.learning_rate * group["scale"] * learning_rate_at(progress, train.warmup)
     decoded = pictures = None
     if model.thumbnail is not None and thumbnails is not None:
-        decoded = sample_documents(batch.valid, THUMBNAIL_DOCUMENTS, generator)
+        drawn = sample_documents(share.valid(batch.valid), THUMBNAIL_DOCUMENTS, generator)
+        decoded = share.inside(drawn, batch.valid.shape[1])
         pictures = thumbnails(batch.item.flatten()[decoded].cpu())
 
     def run(inputs: Batch, decode: Tensor | None = None) -> RankerOutput:
@@ -72,11 +77,13 @@ def train_step(
             return forward(inputs, keep=keep, reversal=reversal, decode=decode)
 
     out = run(batch, decoded)
-    total, parts = total_loss(run, batch, recipe.loss, out, generator=generator, decoded=decoded, thumbnails=pictures)
+    total, parts = total_loss(
+        run, batch, recipe.loss, out, generator=generator, decoded=decoded, thumbnails=pictures, share=share
+    )
     optimiser.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]
     if train.gradient_modulation > 0.0:
-        modulate_gradients(model, out, batch, strength=train.gradient_modulation)
+        modulate_gradients(model, out, batch, strength=train.gradient_modulation, share=share)
     torch.nn.utils.clip_grad_norm_(model.parameters(), train.gradient_clip)
     optimiser.step()
     return {name: part.detach() for name, part in parts.items()}

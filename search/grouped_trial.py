@@ -1,0 +1,81 @@
+"""One trial of several workers: a Tune Trainable that has a worker group step the job, and needs nothing itself."""
+
+from __future__ import annotations
+
+import time
+import uuid
+from typing import Any
+
+import ray
+from ray import tune
+
+
+class GroupedTrial(tune.Trainable):  # type: ignore[misc]
+    """The client of a worker group; see `search.groups`. Reused for the next job, as `FusionTrial` is.
+
+    Workers that die or hang are replaced, and the job goes on from its checkpoint; a job that loses its workers too
+    often, or fails by itself, ends as failed and says why.
+    """
+
+    def setup(self, config: dict[str, Any]) -> None:
+        self._begin(config)
+
+    def reset_config(self, new_config: dict[str, Any]) -> bool:
+        self._begin(new_config)
+        return True
+
+    def _begin(self, config: dict[str, Any]) -> None:
+        self._config = {name: config[name] for name in ("job", "source", "cache", "checkpoints", "gpus")}
+        self._board = ray.get_actor(config["board"])
+        self._limit: float = config["epoch_limit"]
+        self._key = uuid.uuid4().hex
+        self._group: int | None = None
+        self._last: dict[str, Any] = {"numbers": {}, "epochs": 0, "seconds": 0.0}
+        self._began = time.monotonic()
+
+    def step(self) -> dict[str, Any]:
+        while self._group is None:
+            self._group = ray.get(self._board.lease.remote(self._config["job"]["trial_id"]))
+        command = {"key": self._key, "config": self._config}
+        number = ray.get(self._board.give.remote(self._group, command))
+        while True:
+            found = ray.get(self._board.outcome.remote(self._group, number))
+            if "lost" in found:
+                return self._failed(_lost(found["lost"]))
+            if "results" in found:
+                return self._result(found["results"], found["poisoned"])
+            if found["seconds"] is not None and found["seconds"] > self._limit:
+                self._kill(f"an epoch took longer than {self._limit:.0f} s, and the workers were killed")
+
+    def _result(self, results: dict[int, dict[str, Any]], poisoned: bool) -> dict[str, Any]:
+        if poisoned:
+            self._kill("")
+        failed = {rank: result for rank, result in sorted(results.items()) if result.get("outcome") == "failed"}
+        if failed:
+            rank, first = next(iter(failed.items()))
+            self._last |= {k: first[k] for k in ("numbers", "epochs") if k in first}
+            everybody = len({result["reason"] for result in failed.values()}) == 1 and not poisoned
+            return self._failed(first["reason"] if everybody else f"rank {rank}: {first['reason']}")
+        self._last = results[0]
+        return results[0]
+
+    def _failed(self, reason: str) -> dict[str, Any]:
+        known = {name: self._last[name] for name in ("numbers", "epochs")}
+        seconds = time.monotonic() - self._began
+        return known | {"seconds": seconds, "outcome": "failed", "reason": reason, "done": True}
+
+    def _kill(self, why: str) -> None:
+        """End the group's workers, stopped ones too; Ray Train starts new ones."""
+        assert self._group is not None
+        for worker in ray.get(self._board.condemned.remote(self._group, why)):
+            ray.kill(worker)
+
+    def save_checkpoint(self, checkpoint_dir: str) -> None:
+        """Nothing for Ray to keep: see `FusionTrial`."""
+
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """See `save_checkpoint`."""
+
+
+def _lost(deaths: list[str]) -> str:
+    return f"its workers were lost {len(deaths)} times, the last time since {deaths[-1]}"

@@ -1,0 +1,148 @@
+"""Worker groups that stay up: one `TorchTrainer.fit()` each, whose workers take job after job from the switchboard.
+
+A fit of its own for every trial costs ten to twenty seconds of starting processes and of polling
+(`benchmarks/ddp_start.py`). Here Ray Train starts each group once, and starts its workers anew when one dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import tempfile
+import threading
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+import ray.train
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from search.switchboard import Switchboard
+
+TRAIN_SETTINGS = {
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.1",
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
+    "RAY_TRAIN_METRICS_ENABLED": "0",
+    "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",
+    "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
+    "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
+    "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "2",
+}
+"""Ray Train's own knobs: notice a dead worker at once, and do without what a search does not read."""
+CLOSING_SECONDS = 10.0
+WORKER_DEATHS = 2
+"""How often a job whose workers died, or hung, is tried again; a training that fails by itself never is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Shape:
+    """What one worker group is made of."""
+
+    workers: int
+    cpus: int
+    gpus: float
+
+    def scaling(self) -> ray.train.ScalingConfig:
+        """On as few nodes as it fits; a share of a GPU is a share."""
+        resources = {"CPU": float(self.cpus)} | ({"GPU": self.gpus} if self.gpus > 0 else {})
+        return ray.train.ScalingConfig(
+            num_workers=self.workers,
+            use_gpu=self.gpus > 0,
+            resources_per_worker=resources,
+            placement_strategy="PACK",
+        )
+
+
+class GroupPool:
+    """Groups of one shape, owned by the driver, and the switchboard that joins them with its trials."""
+
+    def __init__(self, shape: Shape, groups: int) -> None:
+        for key, value in TRAIN_SETTINGS.items():
+            os.environ.setdefault(key, value)
+        self.shape, self.size = shape, groups
+        self.name = f"switchboard-{uuid.uuid4().hex}"
+        board = ray.remote(num_cpus=0, max_concurrency=1000)(Switchboard)
+        self.board = board.options(name=self.name).remote(groups, shape.workers, WORKER_DEATHS)
+        self._storage = tempfile.TemporaryDirectory(prefix="fusion-search-train-")
+        self._threads = [threading.Thread(target=self._fit, args=(i,), daemon=True) for i in range(groups)]
+        for thread in self._threads:
+            thread.start()
+
+    def _fit(self, index: int) -> None:
+        backend = "cpu:gloo,cuda:nccl" if self.shape.gpus > 0 else "gloo"
+        trainer = TorchTrainer(
+            serve,
+            train_loop_config={"board": self.board, "index": index, "cpus": self.shape.cpus},
+            torch_config=TorchConfig(backend=backend),
+            scaling_config=self.shape.scaling(),
+            run_config=ray.train.RunConfig(
+                name=f"group-{index}",
+                storage_path=self._storage.name,
+                failure_config=ray.train.FailureConfig(max_failures=-1),
+            ),
+        )
+        with contextlib.suppress(Exception):  # it ends when the run does; what a trial must know, the switchboard tells
+            trainer.fit()
+
+    def release(self, trial: str) -> None:
+        """A trial has ended, however it did."""
+        self.board.release.remote(trial)
+
+    def close(self) -> None:
+        """End every group; what is still at a job is not waited for."""
+        with contextlib.suppress(ray.exceptions.RayError):
+            ray.get([self.board.give.remote(i, {"stop": True}) for i in range(self.size)], timeout=CLOSING_SECONDS)
+            for thread in self._threads:
+                thread.join(CLOSING_SECONDS)
+            ray.kill(self.board)
+        self._storage.cleanup()
+
+
+_open: list[GroupPool] = []
+
+
+def group_pool(shape: Shape, groups: int) -> GroupPool:
+    """The open pool where it has this shape and is large enough; else a new one in its place."""
+    if _open and (_open[0].shape != shape or _open[0].size < groups):
+        close_groups()
+    if not _open:
+        _open.append(GroupPool(shape, groups))
+    return _open[0]
+
+
+def close_groups() -> None:
+    """Give the groups' resources back."""
+    while _open:
+        _open.pop().close()
+
+
+def serve(config: dict[str, Any]) -> None:
+    """What every worker of a group runs: step job after job, all ranks at once, until told to stop."""
+    import torch
+
+    from fusion_models.distribution import TorchDistribution
+    from search.job_training import JobTraining
+
+    torch.set_num_threads(max(1, int(config["cpus"])))
+    distribution, board, index = TorchDistribution(), config["board"], config["index"]
+    incarnation = distribution.first(uuid.uuid4().hex)
+    handle = ray.get_runtime_context().current_actor
+    rank = distribution.rank
+    number = ray.get(board.register.remote(index, incarnation, rank, os.getpid(), handle))
+    training, key = None, None
+    while True:
+        number, command = ray.get(board.command.remote(index, incarnation, number))
+        if command is None:
+            continue
+        if command.get("stop"):
+            return
+        if command["key"] != key:
+            training, key = JobTraining(command["config"], distribution), command["key"]
+        assert training is not None
+        result = training.step()
+        ray.get(board.deliver.remote(index, incarnation, rank, number, result if rank == 0 else _brief(result)))
+
+
+def _brief(result: dict[str, Any]) -> dict[str, Any]:
+    return {key: result[key] for key in ("outcome", "reason") if key in result}

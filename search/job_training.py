@@ -1,0 +1,153 @@
+"""One job trained step by step, by one process or by several: what a Tune actor and a Train worker have in common."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from fusion_models.data import RankingDataset, open_dataset
+from fusion_models.data.relabelled import relabelled
+from fusion_models.data.sources import HALVED
+from fusion_models.distribution import ALONE, Distribution
+from fusion_models.training import (
+    CheckpointError,
+    EpochResult,
+    TrainingState,
+    contents,
+    discard,
+    load,
+    restore,
+    save,
+    start,
+    train,
+)
+from search.artifacts import measure, write_finished
+from search.job import OUT_OF_MEMORY, Job
+
+ERROR_LENGTH = 500
+ALLOCATOR = "DefaultCPUAllocator: can't allocate memory"
+"""What torch says, as a plain RuntimeError, where the machine has no more memory to promise."""
+
+
+class JobFailedError(RuntimeError):
+    """What rank 0 could not do alone, told to the others; its text is the whole reason."""
+
+
+@functools.lru_cache(maxsize=2)
+def _dataset(source: str, cache: str | None) -> RankingDataset:
+    """Opened once a process: it trains many jobs on it."""
+    return open_dataset(source, cache=cache)
+
+
+def job_dataset(source: str, cache: str | None, job: Job) -> RankingDataset:
+    """What a job is trained on. Where its labels are not the given ones, half of validation is held back from it."""
+    if job.labels == "given":
+        return _dataset(source, cache)
+    halved = source if source.endswith(HALVED) else f"{source}{HALVED}"
+    return relabelled(_dataset(halved, cache), job.labels, job.seed)
+
+
+class JobTraining:
+    """A job in the making. Every process of `distribution` has one and steps it at the same time.
+
+    A training that fails by itself says so in its last result (`outcome`, `reason`) and raises nothing.
+    """
+
+    def __init__(self, config: dict[str, Any], distribution: Distribution = ALONE) -> None:
+        """`config`: `job`, `source`, `cache`, `checkpoints`, `gpus`; plain values."""
+        self.job = Job(**config["job"])
+        self._folder = Path(config["checkpoints"]) / self.job.trial_id
+        self._source = (config["source"], config["cache"])
+        self._device = _device(config["gpus"])
+        self._distribution = distribution
+        self._data: RankingDataset | None = None
+        self._state: TrainingState | None = None
+        self._epochs: Iterator[EpochResult] | None = None
+        self._numbers: dict[str, float] = {}
+        self._unsaved = ""
+        self._seconds = 0.0
+
+    def step(self) -> dict[str, Any]:
+        """Train one epoch, with its checkpoint; after the last one, measure and write the ranker."""
+        began = time.perf_counter()
+        try:
+            result = self._train_epoch()
+        except Exception as error:
+            self._epochs = None  # what it holds in memory goes before the next trial comes
+            result = {"outcome": "failed", "reason": _reason(error), "done": True}
+        self._seconds += time.perf_counter() - began
+        epochs = self._state.epoch if self._state is not None else 0
+        return result | {"numbers": self._numbers, "epochs": epochs, "seconds": self._seconds}
+
+    def _train_epoch(self) -> dict[str, Any]:
+        if self._data is None:
+            self._data = job_dataset(*self._source, self.job)
+        data = self._data
+        if self._state is None or self._epochs is None:
+            self._state = self._open(data)
+            self._epochs = train(self._state, data, distribution=self._distribution)
+        epoch = next(self._epochs, None)
+        if epoch is None:  # its checkpoint was written after the last epoch, and then the process died
+            return self._finish(self._state, data)
+        self._numbers = self._state.best_numbers
+        result: dict[str, Any] = {"parts": epoch.parts, "epoch_ndcg": epoch.evaluation.mean_ndcg}
+        if epoch.finished:
+            return result | self._finish(self._state, data)
+        if self._distribution.rank == 0:
+            self._save(self._state)
+        return result
+
+    def _finish(self, state: TrainingState, data: RankingDataset) -> dict[str, Any]:
+        evaluation = measure(state, data, self.job, distribution=self._distribution)
+        numbers, failure = {}, ""
+        if self._distribution.rank == 0:
+            try:
+                numbers = write_finished(evaluation, state, data, self.job, self._folder)
+            except Exception as error:
+                failure = _reason(error)
+        numbers, failure = self._distribution.first((numbers, failure))
+        if failure:
+            raise JobFailedError(failure)
+        self._numbers = numbers
+        return {"outcome": "finished", "reason": self._unsaved, "done": True}
+
+    def _save(self, state: TrainingState) -> None:
+        """A disk that is full costs the checkpoint, not the training; the one before stays whole."""
+        try:
+            save(state, self._folder / "training")
+        except OSError as error:
+            self._unsaved = f"no checkpoint after epoch {state.epoch}: {error}"[:ERROR_LENGTH]
+
+    def _open(self, data: RankingDataset) -> TrainingState:
+        """From the checkpoint, which rank 0 alone reads, or afresh."""
+        recipe, found = self.job.to_recipe(), None
+        if self._distribution.rank == 0:
+            try:
+                found = load(self._folder / "training", recipe, data, seed=self.job.seed, device=self._device)
+            except CheckpointError:
+                discard(self._folder / "training")
+        if self._distribution.size == 1:
+            return found or start(recipe, data, seed=self.job.seed, device=self._device)
+        state = found or start(recipe, data, seed=self.job.seed, device=self._device)
+        read = self._distribution.first(contents(found) if found is not None else None)
+        if read is not None and found is None:
+            restore(state, read)
+        return state
+
+
+def _device(gpus: float) -> torch.device:
+    """The GPU that this process works on, where it was given one."""
+    return torch.device("cuda", torch.cuda.current_device()) if gpus > 0 else torch.device("cpu")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, JobFailedError):
+        return str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or ALLOCATOR in str(error):
+        return f"{OUT_OF_MEMORY}: {error}"[:ERROR_LENGTH]
+    return f"{type(error).__name__}: {error}"[:ERROR_LENGTH]

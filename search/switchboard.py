@@ -1,0 +1,164 @@
+"""Where trials and worker groups meet: trials leave jobs, groups take them, step them and leave results.
+
+One Ray actor a run, without resources of its own. It waits on events only, so a call costs what a message costs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+GRACE_SECONDS = 5.0
+"""How long the other ranks may take to report after one has failed; then they hang in a sum that it has left."""
+POLL_SECONDS = 1.0
+"""How long a call waits for news before it comes back without."""
+
+Command = dict[str, Any]
+Result = dict[str, Any]
+
+
+@dataclass
+class Group:
+    """What is known of one worker group."""
+
+    workers: int
+    incarnation: str = ""
+    """Of the present workers: Train starts all of them anew when one has died."""
+    handles: dict[int, Any] = field(default_factory=dict)
+    pids: dict[int, int] = field(default_factory=dict)
+    trial: str | None = None
+    """Whose it is; None: idle."""
+    number: int = 0
+    """Of the command given last."""
+    command: Command | None = None
+    taken: float | None = None
+    """When the present workers began the command (`time.monotonic()`)."""
+    results: dict[int, Result] = field(default_factory=dict)
+    failed: float | None = None
+    """When the first rank reported a failure."""
+    deaths: list[str] = field(default_factory=list)
+    """Of workers that were at the present job."""
+    given: float = 0.0
+    """When the last command was left, or when the present workers came up to find it."""
+
+
+class Switchboard:
+    """See the module. `deaths` is how often a job whose workers died is tried again."""
+
+    def __init__(self, groups: int, workers: int, deaths: int) -> None:
+        self._groups = [Group(workers=workers) for _ in range(groups)]
+        self._deaths = deaths
+        self._news = asyncio.Condition()
+
+    async def lease(self, trial: str) -> int | None:
+        """An idle group for `trial`, its own one if it has one already; None where there was none for a while."""
+        await self._wait(lambda: any(g.trial in (trial, None) for g in self._groups))
+        for mine in (trial, None):
+            for index, group in enumerate(self._groups):
+                if group.trial == mine:
+                    group.trial, group.deaths = trial, group.deaths if mine else []
+                    return index
+        return None
+
+    async def release(self, trial: str) -> None:
+        """`trial` has ended: its group is idle, once what it was still at has been done."""
+        for group in self._groups:
+            if group.trial == trial:
+                group.trial = None
+        await self._tell()
+
+    async def give(self, index: int, command: Command) -> int:
+        """Leave a command for a group; its number."""
+        group = self._groups[index]
+        group.number += 1
+        group.command, group.taken, group.results, group.failed = command, None, {}, None
+        group.given = time.monotonic()
+        await self._tell()
+        return group.number
+
+    async def outcome(self, index: int, number: int) -> Result:
+        """What the group made of a command.
+
+        `results` by rank where it is done; `lost`, why, where its workers were lost too often; else `seconds` for which
+        the workers have had it (None: there are none now).
+        `poisoned`: its workers do not stand at the same place any more and must be replaced.
+        """
+        group = self._groups[index]
+        await self._wait(lambda: self._done(group) or group.number != number)
+        if len(group.deaths) > self._deaths:
+            return {"lost": list(group.deaths)}
+        if not self._done(group):
+            up = len(group.handles) == group.workers
+            return {"seconds": time.monotonic() - (group.taken or group.given) if up else None}
+        bad = [rank for rank, result in group.results.items() if result.get("outcome") == "failed"]
+        poisoned = len(group.results) < group.workers or 0 < len(bad) < group.workers
+        return {"results": dict(group.results), "poisoned": poisoned}
+
+    async def condemned(self, index: int, why: str) -> list[Any]:
+        """The group's workers are about to be killed: their handles. With a reason, the present job has lost them."""
+        group = self._groups[index]
+        if why:
+            group.deaths.append(why)
+            group.results, group.failed = {}, None
+        handles = list(group.handles.values())
+        group.incarnation, group.taken, group.handles, group.pids = "", None, {}, {}
+        return handles
+
+    async def register(self, index: int, incarnation: str, rank: int, pid: int, handle: Any) -> int:
+        """A worker is up; the number of the last command that it need not care about.
+
+        The first worker of a new incarnation says that the one before is gone; what that was at begins again.
+        """
+        group = self._groups[index]
+        if group.incarnation != incarnation:
+            lost = group.incarnation and group.command is not None and not self._done(group)
+            if lost and group.taken is not None:
+                group.deaths.append("a worker's process died (killed, out of memory, or with its node)")
+            group.incarnation, group.taken, group.given = incarnation, None, time.monotonic()
+            group.handles, group.pids = {}, {}
+            group.results, group.failed = (group.results, group.failed) if not lost else ({}, None)
+        group.handles[rank], group.pids[rank] = handle, pid
+        await self._tell()
+        outstanding = group.command is not None and not self._done(group) and len(group.deaths) <= self._deaths
+        return group.number - 1 if outstanding else group.number
+
+    async def command(self, index: int, incarnation: str, after: int) -> tuple[int, Command | None]:
+        """The command after number `after`, or (after, None) where there was none for a while."""
+        group = self._groups[index]
+        await self._wait(lambda: group.number > after and group.incarnation == incarnation)
+        if group.number == after or group.incarnation != incarnation:  # workers of the past wait for their end
+            return after, None
+        group.taken = group.taken or time.monotonic()
+        return group.number, group.command
+
+    async def deliver(self, index: int, incarnation: str, rank: int, number: int, result: Result) -> None:
+        """A rank's result of a command; one of an earlier incarnation or command is of no interest."""
+        group = self._groups[index]
+        if (group.incarnation, group.number) == (incarnation, number):
+            group.results[rank] = result
+            if result.get("outcome") == "failed":
+                group.failed = group.failed or time.monotonic()
+            await self._tell()
+
+    async def pids(self) -> list[dict[int, int]]:
+        """Process ids of each group's workers by rank, for whoever looks on."""
+        return [dict(group.pids) for group in self._groups]
+
+    def _done(self, group: Group) -> bool:
+        if len(group.deaths) > self._deaths:
+            return True
+        late = group.failed is not None and time.monotonic() - group.failed > GRACE_SECONDS
+        return len(group.results) == group.workers or late
+
+    async def _tell(self) -> None:
+        async with self._news:
+            self._news.notify_all()
+
+    async def _wait(self, until: Any) -> None:
+        async with self._news:
+            try:
+                await asyncio.wait_for(self._news.wait_for(until), POLL_SECONDS)
+            except TimeoutError:
+                return

@@ -1,0 +1,83 @@
+"""A training in several real processes, for tests: each rank runs `train` over gloo and writes what it saw."""
+
+import json
+import os
+import pickle
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import torch
+import torch.distributed
+import torch.multiprocessing
+
+import fusion_models.training.loop as loop
+from fusion_models.config import Recipe
+from fusion_models.data import open_dataset
+from fusion_models.distribution import ALONE, TorchDistribution
+from fusion_models.training import DivergedError, start, train
+
+CLIPART = Path(loop.__file__).parents[1] / "data" / "clipart"
+QUERIES = {"train": 37, "validation": 90}
+
+
+def cut_clipart(folder):
+    """A dataset with pictures and lists of 3 to 12 candidates, some without a relevant one."""
+    folder.mkdir()
+    queries = pq.read_table(CLIPART / "queries.parquet").to_pandas()
+    kept = [queries[queries["split"] == split].head(count) for split, count in (QUERIES | {"test": 2}).items()]
+    judged = pq.read_table(CLIPART / "judgements.parquet").to_pandas()
+    names = {query for part in kept for query in part["query_id"]}
+    judged = judged[judged["query_id"].isin(names)].sample(frac=1.0, random_state=0)
+    place = judged.groupby("query_id").cumcount()
+    length = judged["query_id"].map({query: 3 + 5 * i % 10 for i, query in enumerate(sorted(names))})
+    judged = judged[place < length]
+    items = pq.read_table(CLIPART / "items.parquet").to_pandas()
+    tables = {
+        "queries": queries[queries["query_id"].isin(names)],
+        "judgements": judged,
+        "items": items[items["item_id"].isin(judged["item_id"])],
+    }
+    for name, table in tables.items():
+        table.to_parquet(folder / f"{name}.parquet", index=False)
+    return str(folder)
+
+
+def trained(source, changes, *, distribution=ALONE, seed=0):
+    """Every step's loss parts and every epoch's evaluation of one training."""
+    steps, epochs = [], []
+    real = loop.train_step
+
+    def recorded(*arguments, **keywords):
+        parts = real(*arguments, **keywords)
+        steps.append({name: float(value) for name, value in parts.items()})
+        return parts
+
+    data = open_dataset(source)
+    state = start(Recipe().updated(changes), data, seed=seed)
+    loop.train_step = recorded
+    try:
+        results = train(state, data, distribution=distribution)
+        epochs.extend((result.evaluation.numbers(), result.evaluation.ndcg) for result in results)
+    except DivergedError as error:
+        epochs.append(str(error))
+    finally:
+        loop.train_step = real
+    return {"steps": steps, "epochs": epochs, "random": state.random_state, "order": state.generator.get_state()}
+
+
+def _rank(rank, size, folder):
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "RANK": str(rank), "WORLD_SIZE": str(size)}
+    torch.set_num_threads(1)
+    store = torch.distributed.FileStore(str(folder / "store"), size)
+    torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=size)
+    for name, (source, changes) in json.loads((folder / "trainings.json").read_text()).items():
+        found = trained(source, changes, distribution=TorchDistribution())
+        (folder / f"{name}.{rank}").write_bytes(pickle.dumps(found))
+    torch.distributed.destroy_process_group()
+
+
+def train_in_ranks(folder, trainings, size=2):
+    """Name -> (source, recipe changes), each trained by `size` processes: name -> what each rank saw."""
+    (folder / "trainings.json").write_text(json.dumps(trainings))
+    torch.multiprocessing.spawn(_rank, (size, folder), nprocs=size)
+    return {name: [pickle.loads((folder / f"{name}.{r}").read_bytes()) for r in range(size)] for name in trainings}
