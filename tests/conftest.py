@@ -1,5 +1,10 @@
 """Small real datasets that many tests share."""
 
+import os
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
 import pytest
 
 from fusion_models.data import open_dataset
@@ -29,3 +34,37 @@ def roadmap(tmp_path_factory):
     from roadmap_run import killed_and_resumed
 
     return killed_and_resumed(tmp_path_factory.mktemp("roadmap"))
+
+
+@dataclass
+class FullDisk:
+    """A small file system of its own, to be filled."""
+
+    path: Path
+
+    def fill(self):
+        """Write until there is no space left."""
+        with (self.path / "filler").open("wb", buffering=0) as file:
+            try:
+                while True:
+                    file.write(bytes(4096))
+            except OSError:
+                pass
+
+    def empty(self):
+        """Give the space back."""
+        (self.path / "filler").unlink()
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A tmpfs of 4 MiB. Only root may mount one: skipped, and said so, elsewhere."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    if os.geteuid() != 0:
+        pytest.skip("NOT TESTED: a full disk needs root, to mount a tmpfs")
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", path], capture_output=True, text=True)
+    if mounted.returncode != 0:
+        pytest.skip(f"NOT TESTED: a full disk needs a tmpfs: {mounted.stderr.strip()}")
+    yield FullDisk(path)
+    subprocess.run(["umount", "-l", path], check=True)

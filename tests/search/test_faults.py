@@ -3,7 +3,10 @@
 import dataclasses
 import io
 import os
+import select
 import signal
+import threading
+import time
 
 import pandas as pd
 import psutil
@@ -11,12 +14,13 @@ import pytest
 from optuna.trial import TrialState
 from rich.console import Console
 
-from fusion_models.training import start, train
+from fusion_models.training import load, start, train
 from search.artifacts import RECIPE, WEIGHTS
 from search.cluster import WORKER_DEATHS, run_stages
 from search.context import Run
 from search.folder import RunFolder
 from search.job import Job
+from search.job_training import JobTraining
 from search.journal import open_journal
 from search.options import RunOptions
 from search.phase import run_phase
@@ -187,3 +191,64 @@ def test_a_run_whose_every_reference_fails_ends_in_one_line_with_the_reason(tmp_
     )
     with pytest.raises(ValueError, match=r"no reference ranker could be trained.*DivergedError.*trials\.csv"):
         run_phase(asked, console)
+
+
+def test_a_training_that_hangs_is_killed_and_goes_on(tmp_path, small_data, shared_ray):
+    folder = tmp_path / "checkpoints" / "hung" / "training"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "progress.json")  # whoever reads this checkpoint waits for a writer that never comes
+    pipe = threading.Thread(target=_block_one_reader, args=(folder,), daemon=True)
+    pipe.start()
+    stage = FixedStage(open_journal(tmp_path / "study.journal"), "baselines", [job("hung")])
+    run_stages(
+        [stage], [], options(tmp_path), source=small_data.source, cache=None, checkpoints=tmp_path / "checkpoints",
+        tune_folder=tmp_path / "tune", epoch_limit=20.0,
+    )  # fmt: skip
+    pipe.join(60)
+    assert not pipe.is_alive()  # there was a reader, and it has gone
+    (record,) = stage.records()
+    assert (record.state, record.epochs) == ("finished", 4)
+
+
+def _block_one_reader(folder):
+    """Keep the first reader of the pipe waiting until it dies; whoever comes next finds no checkpoint."""
+    path = folder / "progress.json"
+    while True:
+        try:
+            writer = os.open(path, os.O_WRONLY | os.O_NONBLOCK)  # fails while nobody reads
+            break
+        except OSError:
+            time.sleep(0.05)
+    path.unlink()
+    reader = select.poll()
+    reader.register(writer, 0)
+    while not reader.poll(1000):  # an error: nobody reads any more
+        pass
+    os.close(writer)
+
+
+def test_a_full_disk_fails_the_trial_with_the_reason_and_not_the_run(full_disk, tmp_path, small_data, shared_ray):
+    full_disk.fill()
+    stage = FixedStage(open_journal(tmp_path / "study.journal"), "baselines", [job("full"), job("too")])
+    run_stages(
+        [stage], [], options(tmp_path), source=small_data.source, cache=None,
+        checkpoints=full_disk.path, tune_folder=tmp_path / "tune",
+    )  # fmt: skip
+    for record in stage.records():
+        assert (record.state, record.epochs) == ("failed", 4)
+        assert "No space left on device" in record.state_reason
+
+
+def test_a_training_outlives_a_disk_that_is_full_for_a_while(full_disk, small_data):
+    config = {"job": vars(job("while")), "source": small_data.source, "cache": None, "gpus": 0.0}
+    training = JobTraining(config | {"checkpoints": str(full_disk.path)})
+    training.step()
+    full_disk.fill()
+    training.step()
+    recipe = job("while").to_recipe()
+    assert load(full_disk.path / "while" / "training", recipe, small_data, seed=3).epoch == 1
+    full_disk.empty()
+    results = [training.step(), training.step()]
+    assert results[-1]["outcome"] == "finished"
+    assert "no checkpoint after epoch 2: " in results[-1]["reason"]
+    assert "No space left on device" in results[-1]["reason"]

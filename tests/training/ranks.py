@@ -14,7 +14,7 @@ import fusion_models.training.loop as loop
 from fusion_models.config import Recipe
 from fusion_models.data import open_dataset
 from fusion_models.distribution import ALONE, TorchDistribution
-from fusion_models.training import DivergedError, start, train
+from fusion_models.training import DivergedError, load, save, start, train
 
 CLIPART = Path(loop.__file__).parents[1] / "data" / "clipart"
 QUERIES = {"train": 37, "validation": 90}
@@ -42,8 +42,11 @@ def cut_clipart(folder):
     return str(folder)
 
 
-def trained(source, changes, *, distribution=ALONE, seed=0):
-    """Every step's loss parts and every epoch's evaluation of one training."""
+def trained(source, changes, *, distribution=ALONE, seed=0, folder=None, stop=None):
+    """Every step's loss parts and every epoch's evaluation of one training.
+
+    With a `folder`: from its checkpoint if there is one, and saved there after epoch `stop`, which ends it.
+    """
     steps, epochs = [], []
     real = loop.train_step
 
@@ -54,10 +57,16 @@ def trained(source, changes, *, distribution=ALONE, seed=0):
 
     data = open_dataset(source)
     state = start(Recipe().updated(changes), data, seed=seed)
+    if folder is not None and Path(folder).exists():
+        state = load(Path(folder), Recipe().updated(changes), data, seed=seed)
     loop.train_step = recorded
     try:
-        results = train(state, data, distribution=distribution)
-        epochs.extend((result.evaluation.numbers(), result.evaluation.ndcg) for result in results)
+        for result in train(state, data, distribution=distribution):
+            epochs.append((result.evaluation.numbers(), result.evaluation.ndcg))
+            if result.epoch == stop:
+                break
+        if stop is not None and distribution.rank == 0:
+            save(state, Path(folder))
     except DivergedError as error:
         epochs.append(str(error))
     finally:
@@ -70,14 +79,14 @@ def _rank(rank, size, folder):
     torch.set_num_threads(1)
     store = torch.distributed.FileStore(str(folder / "store"), size)
     torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=size)
-    for name, (source, changes) in json.loads((folder / "trainings.json").read_text()).items():
-        found = trained(source, changes, distribution=TorchDistribution())
+    for name, (source, changes, more) in json.loads((folder / "trainings.json").read_text()).items():
+        found = trained(source, changes, distribution=TorchDistribution(), **more)
         (folder / f"{name}.{rank}").write_bytes(pickle.dumps(found))
     torch.distributed.destroy_process_group()
 
 
 def train_in_ranks(folder, trainings, size=2):
-    """Name -> (source, recipe changes), each trained by `size` processes: name -> what each rank saw."""
+    """Trainings by name: (source, recipe changes, keywords of `trained`). By name: what each of `size` ranks saw."""
     (folder / "trainings.json").write_text(json.dumps(trainings))
     torch.multiprocessing.spawn(_rank, (size, folder), nprocs=size)
     return {name: [pickle.loads((folder / f"{name}.{r}").read_bytes()) for r in range(size)] for name in trainings}

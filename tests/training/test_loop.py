@@ -77,11 +77,11 @@ def test_a_checkpoint_of_another_recipe_is_refused(small_data, tmp_path):
         load(tmp_path / "checkpoint", RECIPE, small_data, seed=1)
 
 
-def test_saving_twice_leaves_one_whole_checkpoint(small_data, tmp_path):
+def test_saving_leaves_the_last_checkpoint_and_the_one_before(small_data, tmp_path):
     state = start(RECIPE, small_data, seed=0)
     for _ in train(state, small_data):
         save(state, tmp_path / "checkpoint")
-    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == [".checkpoint.previous", "checkpoint"]
     assert load(tmp_path / "checkpoint", RECIPE, small_data, seed=0).epoch == state.epoch
 
 
