@@ -11,6 +11,8 @@ from search.options import RunOptions
 FLAGS = {
     *("phase", "data", "trials", "epochs", "time_budget", "seed", "sampler", "scheduler", "confirm_seeds"),
     *(
+        "workers_per_trial",
+        "epoch_limit",
         "cpus_per_worker",
         "gpus_per_worker",
         "max_concurrent",
@@ -43,6 +45,8 @@ def test_every_flag_has_help():
     [
         ({"trials": 0}, "--trials must be at least 1"),
         ({"time_budget": "soon"}, "--time-budget must look like"),
+        ({"workers_per_trial": 0}, "--workers-per-trial must be at least 1"),
+        ({"epoch_limit": "long"}, "--epoch-limit must look like"),
         ({"resume": True, "fresh": True}, "give one of them"),
         ({"set": ("model.width",)}, "--set takes KEY=VALUE"),
     ],
