@@ -17,7 +17,7 @@ from ray import tune
 from fusion_models.training import discard
 from search.deaths import DeathWatch
 from search.grouped_trial import GroupedTrial
-from search.groups import WORKER_DEATHS, GroupPool, Shape, close_groups, group_pool
+from search.groups import TRAIN_SETTINGS, WORKER_DEATHS, GroupPool, Shape, close_groups, group_pool
 from search.job import Job, TrialRecord
 from search.moasha import MultiObjectiveAsha
 from search.options import RunOptions
@@ -25,6 +25,8 @@ from search.searcher import Observer, StageSearcher
 from search.stages import SearchStage, Stage
 from search.trial import FusionTrial
 
+CLIENT = tune.PlacementGroupFactory([{"memory": 1024**2}])
+"""What the client of a worker group asks for: no processor, and Tune wants it to ask for something."""
 EPOCH_LIMIT = 600.0
 """Seconds for an epoch where the caller names no limit."""
 
@@ -49,7 +51,7 @@ def ray_session(options: RunOptions) -> Iterator[None]:
         finally:
             close_groups()
         return
-    for key, value in _QUIET.items():
+    for key, value in (_QUIET | TRAIN_SETTINGS).items():
         os.environ.setdefault(key, value)
     warnings.filterwarnings("ignore", module=r"ray(\..*)?")
     arguments: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
@@ -145,7 +147,7 @@ def run_stages(
     resources = {"cpu": options.cpus_per_worker, "gpu": options.gpus_per_worker}
     trainable = tune.with_resources(FusionTrial, resources)
     if pool is not None:
-        trainable, config["board"] = tune.with_resources(GroupedTrial, {"cpu": 0}), pool.name
+        trainable, config["board"] = tune.with_resources(GroupedTrial, CLIENT), pool.name
     tuner = tune.Tuner(
         trainable,
         param_space=config,

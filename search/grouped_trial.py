@@ -9,6 +9,8 @@ from typing import Any
 import ray
 from ray import tune
 
+ANSWER_SECONDS = 10.0
+
 
 class GroupedTrial(tune.Trainable):  # type: ignore[misc]
     """The client of a worker group; see `search.groups`. Reused for the next job, as `FusionTrial` is.
@@ -42,7 +44,7 @@ class GroupedTrial(tune.Trainable):  # type: ignore[misc]
             found = ray.get(self._board.outcome.remote(self._group, number))
             if "lost" in found:
                 return self._failed(_lost(found["lost"]))
-            if "results" in found:
+            if "results" in found and not self._somebody_died(found["results"]):
                 return self._result(found["results"], found["poisoned"])
             if found["seconds"] is not None and found["seconds"] > self._limit:
                 self._kill(f"an epoch took longer than {self._limit:.0f} s, and the workers were killed")
@@ -58,6 +60,21 @@ class GroupedTrial(tune.Trainable):  # type: ignore[misc]
             return self._failed(first["reason"] if everybody else f"rank {rank}: {first['reason']}")
         self._last = results[0]
         return results[0]
+
+    def _somebody_died(self, results: dict[int, dict[str, Any]]) -> bool:
+        """Whether a rank that says nothing is gone: then what the others say, who lost it in a sum, is no reason."""
+        assert self._group is not None
+        workers = ray.get(self._board.workers.remote(self._group))
+        for rank, worker in workers.items():
+            if rank not in results:
+                try:
+                    ray.get(worker.__ray_ready__.remote(), timeout=ANSWER_SECONDS)
+                except ray.exceptions.RayActorError:
+                    self._kill("a worker's process died (killed, out of memory, or with its node)")
+                    return True
+                except ray.exceptions.GetTimeoutError:
+                    continue
+        return False
 
     def _failed(self, reason: str) -> dict[str, Any]:
         known = {name: self._last[name] for name in ("numbers", "epochs")}

@@ -28,8 +28,10 @@ TRAIN_SETTINGS = {
     "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
     "RAY_TRAIN_ENABLE_PRINT_PATCH": "0",
     "TORCH_PROCESS_GROUP_SHUTDOWN_TIMEOUT_S": "2",
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
 }
-"""Ray Train's own knobs: notice a dead worker at once, and do without what a search does not read."""
+"""Ray Train's own knobs: notice a dead worker at once, do without what a search does not read, and leave the working
+directory, to which a dataset's path may be relative, alone. Set before Ray starts, as its own processes read some."""
 CLOSING_SECONDS = 10.0
 WORKER_DEATHS = 2
 """How often a job whose workers died, or hung, is tried again; a training that fails by itself never is."""

@@ -102,6 +102,8 @@ class Switchboard:
         if why:
             group.deaths.append(why)
             group.results, group.failed = {}, None
+        else:
+            group.command = None  # whoever comes up need not do it again
         handles = list(group.handles.values())
         group.incarnation, group.taken, group.handles, group.pids = "", None, {}, {}
         return handles
@@ -113,8 +115,8 @@ class Switchboard:
         """
         group = self._groups[index]
         if group.incarnation != incarnation:
-            lost = group.incarnation and group.command is not None and not self._done(group)
-            if lost and group.taken is not None:
+            lost = group.command is not None and len(group.results) < group.workers
+            if lost and group.incarnation and group.taken is not None and len(group.deaths) <= self._deaths:
                 group.deaths.append("a worker's process died (killed, out of memory, or with its node)")
             group.incarnation, group.taken, group.given = incarnation, None, time.monotonic()
             group.handles, group.pids = {}, {}
@@ -141,6 +143,10 @@ class Switchboard:
             if result.get("outcome") == "failed":
                 group.failed = group.failed or time.monotonic()
             await self._tell()
+
+    async def workers(self, index: int) -> dict[int, Any]:
+        """Handles of the present workers by rank."""
+        return dict(self._groups[index].handles)
 
     async def pids(self) -> list[dict[int, int]]:
         """Process ids of each group's workers by rank, for whoever looks on."""
