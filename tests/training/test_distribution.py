@@ -32,11 +32,12 @@ LITERAL = EVERYTHING | {
     "loss.adversarial_form": "literal",
     "loss.orthogonality": 0.0,
     "loss.reconstruction_form": "cosine",
-    "train.epochs": 2,
+    "train.epochs": 1,
 }
-MASKING = EVERYTHING | {"loss.ranking": "neural_ndcg", "loss.visual_importance_form": "masking", "train.epochs": 2}
-SLICED = EVERYTHING | {"train.slice_queries": 2, "train.epochs": 2}
-DROPOUT = EVERYTHING | {"model.dropout": 0.3, "train.epochs": 2}
+MASKING = EVERYTHING | {"loss.ranking": "neural_ndcg", "loss.visual_importance_form": "masking", "train.epochs": 1}
+SHORT = EVERYTHING | {"train.epochs": 2}
+SLICED = EVERYTHING | {"train.slice_queries": 2, "train.epochs": 1}
+DROPOUT = EVERYTHING | {"model.dropout": 0.3, "train.epochs": 1}
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +47,10 @@ def source(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def one(source, tmp_path_factory):
-    """What one process sees of the whole recipe; a checkpoint after its third epoch."""
+    """What one process sees of a short training, and its checkpoint after the first epoch."""
     folder = tmp_path_factory.mktemp("one") / "training"
-    ranks.trained(source, EVERYTHING, folder=folder, stop=3)
-    return ranks.trained(source, EVERYTHING), folder
+    ranks.trained(source, SHORT, folder=folder, stop=1)
+    return ranks.trained(source, SHORT), folder
 
 
 @pytest.fixture(scope="module")
@@ -84,16 +85,22 @@ def two(source, one, broken, tmp_path_factory):
         "masking": (source, MASKING, {}),
         "sliced": (source, SLICED, {}),
         "dropout": (source, DROPOUT, {}),
-        "resumed": (source, EVERYTHING, {"folder": str(one[1])}),
-        "interrupted": (source, EVERYTHING, {"folder": str(folder / "training"), "stop": 3}),
+        "resumed": (source, SHORT, {"folder": str(one[1])}),
+        "interrupted": (source, SHORT, {"folder": str(folder / "training"), "stop": 1}),
         "broken": (broken, EVERYTHING | {"train.modality_dropout": 0.0}, {}),
     }
     return ranks.train_in_ranks(folder, trainings), folder
 
 
+@pytest.fixture(scope="module")
+def whole(source):
+    """What one process sees of the whole recipe."""
+    return ranks.trained(source, EVERYTHING)
+
+
 @pytest.mark.parametrize("rank", [0, 1])
-def test_two_processes_train_as_one(two, one, rank):
-    mine, whole = two[0]["everything"][rank], one[0]
+def test_two_processes_train_as_one(two, whole, rank):
+    mine = two[0]["everything"][rank]
     assert len(whole["steps"]) == 56
     assert set(whole["steps"][0]) == {*LOSS_TERMS, "ranking", "total"}
     for found, expected in zip(mine["steps"], whole["steps"], strict=True):
@@ -104,7 +111,7 @@ def test_two_processes_train_as_one(two, one, rank):
 
 
 @pytest.mark.parametrize(
-    ("name", "recipe"), [("literal", LITERAL), ("masking", MASKING), ("sliced", EVERYTHING | {"train.epochs": 2})]
+    ("name", "recipe"), [("literal", LITERAL), ("masking", MASKING), ("sliced", EVERYTHING | {"train.epochs": 1})]
 )
 def test_other_forms_of_the_terms_too(two, source, name, recipe):
     whole = ranks.trained(source, recipe)
@@ -122,8 +129,8 @@ def test_slices_change_nothing_in_one_process(source):
 
 def test_one_process_s_training_goes_on_in_two_and_theirs_in_one(two, one, source):
     found, folder = two
-    rest = one[0]["epochs"][3:]
-    resumed = ranks.trained(source, EVERYTHING, folder=folder / "training")
+    rest = one[0]["epochs"][1:]
+    resumed = ranks.trained(source, SHORT, folder=folder / "training")
     for epochs in (found["resumed"][0]["epochs"], found["resumed"][1]["epochs"], resumed["epochs"]):
         for (numbers, _), (expected, _) in zip(epochs, rest, strict=True):
             assert numbers == pytest.approx(expected, abs=1e-6)
