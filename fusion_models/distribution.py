@@ -45,7 +45,7 @@ class Distribution:
         return module
 
     def broken(self) -> list[int]:
-        """Ranks that have put a number that is not finite into a sum."""
+        """Ranks that put a number that is not finite into the first sum that was not."""
         return []
 
 
@@ -58,12 +58,17 @@ class TorchDistribution(Distribution):
     def __init__(self) -> None:
         self.rank = torch.distributed.get_rank()
         self.size = torch.distributed.get_world_size()
-        self._finite: Tensor | None = None
+        self._mine: Tensor | None = None
+        """Whether this process's numbers were finite, up to the first sum that was not."""
+        self._all: Tensor | None = None
+        """Whether every sum was."""
 
     def sum(self, x: Tensor) -> Tensor:
-        finite = torch.isfinite(x.detach()).all()
-        self._finite = finite if self._finite is None else self._finite & finite
         summed: Tensor = _Sum.apply(x, self.size)  # type: ignore[no-untyped-call]
+        mine, everybody = torch.isfinite(x.detach()).all(), torch.isfinite(summed.detach()).all()
+        if self._mine is not None and self._all is not None:
+            mine, everybody = self._mine & (mine | ~self._all), self._all & everybody
+        self._mine, self._all = mine, everybody
         return summed
 
     def join(self, items: list[T]) -> list[T]:
@@ -82,7 +87,7 @@ class TorchDistribution(Distribution):
             return DistributedDataParallel(module, broadcast_buffers=False)
 
     def broken(self) -> list[int]:
-        mine = self._finite is not None and not bool(self._finite)
+        mine = self._mine is not None and not bool(self._mine)
         return [rank for rank, broken in enumerate(self.join([mine])) if broken]
 
 
