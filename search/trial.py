@@ -10,6 +10,9 @@ from ray import tune
 
 from search.job_training import JobTraining
 
+STDERR = 2
+"""The descriptor: Ray puts objects of its own in place of sys.stderr."""
+
 
 class FusionTrial(tune.Trainable):  # type: ignore[misc]
     """Trains one job in this process. Reused for the next job, so that torch and the data are loaded once.
@@ -32,7 +35,7 @@ class FusionTrial(tune.Trainable):  # type: ignore[misc]
         self._limit: float = config["epoch_limit"]
 
     def step(self) -> dict[str, Any]:
-        faulthandler.dump_traceback_later(self._limit, exit=True)
+        faulthandler.dump_traceback_later(self._limit, exit=True, file=STDERR)
         try:
             return self._training.step()
         finally:
