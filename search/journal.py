@@ -95,6 +95,7 @@ def cut_torn_tail(path: Path) -> int:
                 end = start + newline + 1
                 break
             end = start
-        file.truncate(end)
-        os.fsync(file.fileno())
+        if end < size:  # a whole journal is left untouched: cutting it to its own size would change its time
+            file.truncate(end)
+            os.fsync(file.fileno())
     return size - end

@@ -90,3 +90,11 @@ def test_lines_of_one_fact_are_in_the_file_at_once_and_synced_when_it_is_whole_o
     assert len(synced) == 2
     again = optuna.load_study(study_name="s", storage=open_journal(tmp_path / "j"))
     assert again.user_attrs == {"a": 1, "b": 2}
+
+
+def test_opening_a_whole_journal_leaves_its_bytes_and_its_time(tmp_path):
+    path = tmp_path / "study.journal"
+    optuna.create_study(storage=open_journal(path), study_name="search")
+    before = path.read_bytes(), path.stat().st_mtime_ns
+    open_journal(path)
+    assert (path.read_bytes(), path.stat().st_mtime_ns) == before
