@@ -189,6 +189,12 @@ class RankingDataset:
         found: npt.NDArray[np.float32] | None = self._query_features
         return found
 
+    @property
+    def pair_features(self) -> npt.NDArray[np.float32] | None:
+        """`[judgements, D]`, grouped by query, or None where the table has none."""
+        found: npt.NDArray[np.float32] | None = self._pair_features
+        return found
+
     @cached_property
     def query_ids(self) -> npt.NDArray[np.object_]:
         """`[queries]` text."""

@@ -1,0 +1,234 @@
+"""The Ray Serve application: the answering deployment, V2's own, and the archive of the log.
+
+Annotations are not postponed here: Serve pickles the web app without the names that only annotations use, and FastAPI
+would then take `request` for a query parameter.
+"""
+
+import asyncio
+import math
+import os
+import threading
+import time
+import uuid
+from pathlib import Path
+from typing import Any
+
+import torch
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from ray import serve
+
+from fusion_models.data import open_dataset
+from fusion_models.models import FusionRanker
+from search.artifacts import load_ranker
+from search.serving.dispatcher import Dispatcher
+from search.serving.journal import Journal, archive
+from search.serving.request import MOST_BYTES, BadRequestError, Catalogue, Problem, RankRequest
+
+ONGOING = 64
+"""Requests that a replica works on at once; above half of it, V2 is shed."""
+QUEUED = 64
+"""Requests that wait for a replica at the most; beyond, V1 is shed with 503."""
+
+web = FastAPI(title="fusion-search shadow", version="1", docs_url=None, redoc_url=None)
+
+_ERROR = {
+    "type": "object",
+    "required": ["error", "problems"],
+    "properties": {
+        "error": {"type": "string"},
+        "problems": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "properties": {"where": {"type": "string"}, "what": {"type": "string"}},
+            },
+        },
+    },
+}
+_DESCRIBED: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": RankRequest.model_json_schema()}},
+    },
+    "responses": {
+        "200": {"description": "V1's order, best first"},
+        **{
+            code: {"description": what, "content": {"application/json": {"schema": _ERROR}}}
+            for code, what in (
+                ("413", "the body is too large"),
+                ("422", "what is wrong with the request, and where"),
+                ("503", "too many requests: try again"),
+            )
+        },
+    },
+}
+
+
+class TooLargeError(ValueError):
+    """A body beyond the limit."""
+
+
+def score_requests(model: FusionRanker, catalogue: Catalogue, requests: list[RankRequest]) -> list[list[float] | None]:
+    """V2's scores of each request's candidates; None where one of them is not finite."""
+    batch = catalogue.batch(requests)
+    with torch.no_grad():
+        rows = model(batch).scores.tolist()
+    found = [row[: len(r.candidates)] for row, r in zip(rows, requests, strict=True)]
+    return [row if all(map(math.isfinite, row)) else None for row in found]
+
+
+class Ranker:
+    """V2 in a process of its own, behind everybody else for the processor."""
+
+    def __init__(self, checkpoint: str, source: str) -> None:
+        os.nice(10)
+        torch.set_num_threads(1)
+        data = open_dataset(source)
+        self._catalogue = Catalogue(data)
+        self._model = load_ranker(Path(checkpoint), data)
+
+    async def score(self, requests: list[str]) -> list[list[float] | None]:
+        """Scores of requests that were checked when they came."""
+        return await asyncio.to_thread(self._score, requests)
+
+    def _score(self, requests: list[str]) -> list[list[float] | None]:
+        return score_requests(self._model, self._catalogue, [RankRequest.model_validate_json(r) for r in requests])
+
+
+class Archive:
+    """Turns the journals of the log into Parquet files, away from the answering process."""
+
+    def __init__(self, log: str, every: float = 1.0) -> None:
+        os.nice(10)
+        self._log, self._every = Path(log), every
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        while True:
+            try:
+                archive(self._log)
+            except OSError as error:  # a full disk: the journals stay, and are tried again
+                print(f"archive: {error}", flush=True)
+            time.sleep(self._every)
+
+    def log(self) -> str:
+        """Which log it keeps."""
+        return str(self._log)
+
+
+@serve.ingress(web)
+class Shadow:
+    """Answers with V1's order. Nothing that V2 does is waited for."""
+
+    def __init__(
+        self, source: str, log: str, ranker: Any, archive: Any, *, queue: int, timeout: float, rows: int, seconds: float
+    ) -> None:
+        self._catalogue = Catalogue(open_dataset(source))
+        self._journal = Journal(Path(log), rows=rows, seconds=seconds)
+        score = None if ranker is None else ranker.score.remote
+        self._shadow = Dispatcher(score, self._journal, limit=queue, timeout=timeout)
+        self._archive = archive
+        self._ongoing = self._answered = self._refused = 0
+        self._tasks: list[asyncio.Task[None]] = []
+
+    @web.post("/rank", openapi_extra=_DESCRIBED)  # type: ignore[untyped-decorator]
+    async def rank(self, request: Request) -> JSONResponse:
+        """V1's order of the candidates."""
+        self._begin()
+        self._ongoing += 1
+        try:
+            began = time.perf_counter()
+            return self._answer(await _body(request), began)
+        except TooLargeError as error:
+            return self._refuse(413, str(error), (Problem("body", f"send at most {MOST_BYTES} bytes"),))
+        except BadRequestError as error:
+            return self._refuse(422, "the request cannot be ranked", error.problems)
+        finally:
+            self._ongoing -= 1
+
+    @web.get("/status")  # type: ignore[untyped-decorator]
+    async def status(self) -> JSONResponse:
+        """What this replica has done since it started."""
+        return JSONResponse(
+            {
+                "answered": self._answered,
+                "refused": self._refused,
+                "v2": dict(self._shadow.counts),
+                "v2_waiting": self._shadow.waiting,
+                "log_errors": self._journal.errors,
+                "pid": os.getpid(),
+            }
+        )
+
+    def _answer(self, body: bytes, began: float) -> JSONResponse:
+        request = self._catalogue.parse(body)
+        order = request.order()
+        name = request.request_id or uuid.uuid4().hex
+        text = request.model_dump_json(exclude_none=True)
+        spent = (time.perf_counter() - began) * 1000
+        ticket = self._journal.answer(time.time(), name, order, spent, text)
+        self._shadow.offer(ticket, text, busy=self._ongoing > ONGOING // 2)
+        self._answered += 1
+        items = [request.candidates[i].item for i in order]
+        return JSONResponse({"request_id": name, "ranker": "v1", "order": items})
+
+    def _refuse(self, code: int, error: str, problems: tuple[Problem, ...]) -> JSONResponse:
+        self._refused += 1
+        said = [{"where": p.where, "what": p.what} for p in problems]
+        return JSONResponse({"error": error, "problems": said}, status_code=code)
+
+    def _begin(self) -> None:
+        """Start the work beside the answers, once there is a loop to do it in."""
+        if not self._tasks:
+            self._tasks = [asyncio.create_task(self._shadow.run()), asyncio.create_task(self._retire())]
+
+    async def _retire(self) -> None:
+        while True:
+            await asyncio.sleep(1.0)
+            self._journal.retire_old()
+
+
+async def _body(request: Request) -> bytes:
+    """The body. Raises TooLargeError as soon as it is known to be too large."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MOST_BYTES:
+            raise TooLargeError(f"the body is larger than {MOST_BYTES} bytes")
+        parts.append(part)
+    return b"".join(parts)
+
+
+def application(
+    *,
+    source: str,
+    log: Path,
+    checkpoint: Path | None,
+    ranker: type[Any] = Ranker,
+    queue: int = 256,
+    timeout: float = 1.0,
+    rows: int = 10_000,
+    seconds: float = 60.0,
+    replicas: int = 1,
+) -> Any:
+    """The application: V1 answers over `source`; V2 of `checkpoint` behind it (None: no V2). For `serve.run`."""
+    light: dict[str, Any] = {"num_cpus": 0}  # Ray's count of processors is for trainings; here nice values share them
+    health: dict[str, Any] = {"health_check_period_s": 1.0, "health_check_timeout_s": 60.0}
+    v2 = None
+    if checkpoint is not None:
+        deployed = serve.deployment(ranker, name="v2", max_ongoing_requests=4, ray_actor_options=light, **health)
+        v2 = deployed.bind(str(checkpoint.resolve()), source)
+    keeper = serve.deployment(Archive, name="archive", ray_actor_options=light, **health).bind(str(log.resolve()))
+    answering = serve.deployment(
+        Shadow,
+        name="v1",
+        num_replicas=replicas,
+        max_ongoing_requests=ONGOING,
+        max_queued_requests=QUEUED,
+        ray_actor_options=light,
+        **health,
+    )
+    return answering.bind(
+        source, str(log.resolve()), v2, keeper, queue=queue, timeout=timeout, rows=rows, seconds=seconds
+    )

@@ -1,0 +1,195 @@
+"""What a request holds, what is wrong with one, and how it becomes a batch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated
+
+import numpy as np
+import torch
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from fusion_models.config import MODALITIES
+from fusion_models.data import RankingDataset
+from fusion_models.data.batch import Batch
+
+MOST_CANDIDATES = 500
+MOST_BYTES = 4 * 1024 * 1024
+"""Of a body; a longer one is refused before it is read to its end."""
+MOST_PROBLEMS = 20
+"""Listed in one answer."""
+
+Number = Annotated[float, Field(ge=-1e30, le=1e30, allow_inf_nan=False)]
+Name = Annotated[str, Field(min_length=1, max_length=256)]
+Vector = list[Number]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
+
+
+class Features(_Strict):
+    """Raw features of an item, as `items.parquet` holds them."""
+
+    visual: Vector
+    text: Vector
+    metadata: Vector
+
+
+class Candidate(_Strict):
+    """One candidate: an item of the dataset, or a new one with its features."""
+
+    item: Name
+    v1_score: Number
+    features: Features | None = None
+    """Needed for an item that the dataset does not hold; taken instead of the dataset's where given."""
+    pair: Vector | None = None
+    """Features of query and item; needed where the dataset has them and does not hold this pair."""
+
+
+class Query(_Strict):
+    """The query: one of the dataset, or its features."""
+
+    id: Name | None = None
+    features: Vector | None = None
+
+
+class RankRequest(_Strict):
+    """A list to be ranked."""
+
+    request_id: Name | None = None
+    unit: Name | None = None
+    """Whom the experiment assigns: a user, a session."""
+    query: Query = Query()
+    candidates: Annotated[list[Candidate], Field(min_length=1, max_length=MOST_CANDIDATES)]
+
+    def order(self) -> list[int]:
+        """V1's order: best first, ties as they came."""
+        scores = [candidate.v1_score for candidate in self.candidates]
+        return sorted(range(len(scores)), key=scores.__getitem__, reverse=True)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with a request, and where."""
+
+    where: str
+    what: str
+
+
+class BadRequestError(ValueError):
+    """A request that cannot be answered; holds every problem found, up to `MOST_PROBLEMS`."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        super().__init__("; ".join(f"{p.where}: {p.what}" for p in problems[:3]))
+        self.problems = tuple(problems[:MOST_PROBLEMS])
+
+
+class Catalogue:
+    """The dataset as requests see it: ids to rows, widths, and the gathering of features."""
+
+    def __init__(self, data: RankingDataset) -> None:
+        self.data = data
+        self._item = {str(name): row for row, name in enumerate(data.item_ids)}
+        self._query = {str(name): row for row, name in enumerate(data.query_ids)}
+
+    def parse(self, body: bytes | str) -> RankRequest:
+        """A checked request. Raises BadRequestError with every problem."""
+        try:
+            request = RankRequest.model_validate_json(body)
+        except ValidationError as error:
+            found = error.errors(include_url=False, include_context=False, include_input=False)
+            raise BadRequestError(
+                [Problem(".".join(str(part) for part in e["loc"]) or "body", e["msg"]) for e in found]
+            ) from None
+        problems = self._problems(request)
+        if problems:
+            raise BadRequestError(problems)
+        return request
+
+    def batch(self, requests: Sequence[RankRequest]) -> Batch:
+        """Checked requests as one padded batch `[B, L]`; labels 0, rows -1 for what the dataset does not hold."""
+        length, schema = max(len(r.candidates) for r in requests), self.data.schema
+        shape = len(requests), length
+        features = {m: np.zeros((*shape, schema.width(m)), np.float32) for m in MODALITIES}
+        context = np.zeros((*shape, schema.context), np.float32)
+        v1, valid, item = np.zeros(shape, np.float32), np.zeros(shape, bool), np.full(shape, -1)
+        for b, request in enumerate(requests):
+            valid[b, : len(request.candidates)] = True
+            if schema.query:
+                context[b, : len(request.candidates), : schema.query] = self._query_features(request.query)
+            for j, candidate in enumerate(request.candidates):
+                v1[b, j] = candidate.v1_score
+                item[b, j] = self._item.get(candidate.item, -1)
+                for m in MODALITIES:
+                    own = candidate.features
+                    features[m][b, j] = self.data.item_features[m][item[b, j]] if own is None else getattr(own, m)
+                if schema.pair:
+                    pair = candidate.pair if candidate.pair is not None else self._judged(request.query, candidate.item)
+                    context[b, j, schema.query :] = pair
+        return Batch(
+            features={m: torch.from_numpy(x) for m, x in features.items()},
+            context=torch.from_numpy(context),
+            labels=torch.zeros(shape),
+            v1=torch.from_numpy(v1),
+            valid=torch.from_numpy(valid),
+            query=torch.tensor([self._query.get(r.query.id or "", -1) for r in requests]),
+            item=torch.from_numpy(item),
+        )
+
+    def labels(self, request: RankRequest) -> list[float] | None:
+        """Judged relevance of each candidate, 0 where unjudged; None for a query that the dataset does not hold."""
+        row = self._query.get(request.query.id or "", -1)
+        if row < 0:
+            return None
+        span = slice(self.data.offset[row], self.data.offset[row + 1])
+        known = dict(zip(self.data.judged_item[span].tolist(), self.data.labels[span].tolist(), strict=True))
+        return [known.get(self._item.get(c.item, -1), 0.0) for c in request.candidates]
+
+    def _problems(self, request: RankRequest) -> list[Problem]:
+        schema, found = self.data.schema, []
+        query = request.query
+        if query.id is not None and query.features is None and query.id not in self._query:
+            found.append(Problem("query.id", f"unknown query {query.id!r}; send query.features for a new one"))
+        if schema.query and query.id is None and query.features is None:
+            found.append(Problem("query", "needs an id of the dataset, or features"))
+        if query.features is not None and len(query.features) != schema.query:
+            found.append(Problem("query.features", f"expected {schema.query} numbers, got {len(query.features)}"))
+        counts = Counter(c.item for c in request.candidates)
+        for i, candidate in enumerate(request.candidates):
+            where = f"candidates.{i}"
+            if counts[candidate.item] > 1:
+                found.append(Problem(f"{where}.item", f"{candidate.item!r} stands {counts[candidate.item]} times"))
+            if candidate.features is None and candidate.item not in self._item:
+                found.append(Problem(f"{where}.item", f"unknown item {candidate.item!r}; send its features"))
+            if candidate.features is not None:
+                for m in MODALITIES:
+                    width = len(getattr(candidate.features, m))
+                    if width != schema.width(m):
+                        found.append(
+                            Problem(f"{where}.features.{m}", f"expected {schema.width(m)} numbers, got {width}")
+                        )
+            if candidate.pair is not None and len(candidate.pair) != schema.pair:
+                found.append(Problem(f"{where}.pair", f"expected {schema.pair} numbers, got {len(candidate.pair)}"))
+            if candidate.pair is None and schema.pair and self._judged(query, candidate.item) is None:
+                found.append(
+                    Problem(f"{where}.pair", f"this pair is not in the dataset: send its {schema.pair} numbers")
+                )
+        return found
+
+    def _query_features(self, query: Query) -> Sequence[float] | np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
+        if query.features is not None:
+            return query.features
+        assert query.id is not None
+        features: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = self.data.query_features[self._query[query.id]]
+        return features
+
+    def _judged(self, query: Query, item: str) -> np.ndarray[tuple[int, ...], np.dtype[np.float32]] | None:
+        row, wanted = self._query.get(query.id or "", -1), self._item.get(item, -1)
+        if row < 0 or wanted < 0:
+            return None
+        first = int(self.data.offset[row])
+        places = np.flatnonzero(self.data.judged_item[first : int(self.data.offset[row + 1])] == wanted)
+        return self.data.pair_features[first + int(places[0])] if len(places) else None

@@ -1,0 +1,41 @@
+"""Ray and Serve on this machine, bound to loopback unless told otherwise."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from collections.abc import Iterator
+
+import ray
+from ray import serve
+from ray.serve.config import HTTPOptions
+
+LOOPBACK = "127.0.0.1"
+
+
+@contextlib.contextmanager
+def serving(*, host: str = LOOPBACK, port: int = 8000) -> Iterator[None]:
+    """Serve's proxy on `host:port` while the block runs, in a Ray of its own or the one that runs already."""
+    # Ray starts every worker at nice 15; the answering one must not stand behind others. V2 makes itself nicer.
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # a busy machine takes longer than Ray's 30
+    own = not ray.is_initialized()
+    if own:
+        ray.init(
+            address="local",
+            _node_ip_address=LOOPBACK,
+            include_dashboard=False,
+            object_store_memory=200 * 1024**2,
+            num_cpus=max(2, os.cpu_count() or 2),
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
+    try:
+        serve.start(http_options=HTTPOptions(host=host, port=port))
+        yield
+    finally:
+        with contextlib.suppress(Exception):  # Ctrl-C may come while Serve is half up
+            serve.shutdown()
+        if own:
+            ray.shutdown()

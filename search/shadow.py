@@ -1,0 +1,217 @@
+"""V2 in the shadow of V1: `python -m search.shadow serve|replay|monitor`. Needs the extra `serve` (ray[serve])."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.console import Console
+
+from fusion_models.data import RankingDataset, open_dataset
+from fusion_models.models import FusionRanker
+from search.artifacts import WEIGHTS, load_ranker
+from search.folder import RunFolder, json_text, write_whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class Serve:
+    """Answer POST /rank with V1's order, and score V2 behind it."""
+
+    run: tyro.conf.Positional[Path | None] = None
+    """A run folder, such as results/phase3: its finalist is V2, its data the items."""
+    checkpoint: Path | None = None
+    """Folder of weights.safetensors and recipe.json, instead of a run's finalist."""
+    data: str | None = None
+    """The dataset that holds the items; the run's unless given."""
+    v2: bool = True
+    """--no-v2: log V1's decisions alone."""
+    log: Path = Path("shadow-log")
+    """Folder of the decisions."""
+    host: str = "127.0.0.1"
+    """Address to listen on; loopback unless given. There is no authentication: put a gateway in front."""
+    port: int = 8000
+    """Port to listen on."""
+    queue: int = 256
+    """Requests that may wait for V2; what comes beyond is shed."""
+    timeout: float = 1.0
+    """Seconds that V2 may take for a batch."""
+    rows: int = 10_000
+    """Decisions of one Parquet file at the most."""
+    seconds: float = 60.0
+    """Age at which a file is written."""
+    replicas: int = 1
+    """Answering processes."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Replay:
+    """Score a log's requests again, offline, and write a log of the same schema."""
+
+    log: tyro.conf.Positional[Path]
+    """The log."""
+    checkpoint: Path | None = None
+    """Another V2; the log's own unless given."""
+    data: str | None = None
+    """Another dataset; the log's own unless given."""
+    out: Path | None = None
+    """Folder of the new log; LOG/replay unless given."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Monitor:
+    """Say what a log tells: agreement, drift, latency, the A/B framework's input."""
+
+    log: tyro.conf.Positional[Path]
+    """The log."""
+    data: str | None = None
+    """Another dataset; the log's own unless given."""
+    salt: str = "fusion-v2"
+    """Of the experiment that the units are bucketed for."""
+
+
+Command = (
+    Annotated[Serve, tyro.conf.subcommand("serve")]
+    | Annotated[Replay, tyro.conf.subcommand("replay")]
+    | Annotated[Monitor, tyro.conf.subcommand("monitor")]
+)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit status: 0, or 2 for a mistake in what was asked."""
+    command: Serve | Replay | Monitor = tyro.cli(
+        Command, prog="python -m search.shadow", description=__doc__, args=arguments
+    )
+    console = Console(soft_wrap=True)
+    try:
+        match command:
+            case Serve():
+                _serve(command, console)
+            case Replay():
+                _replay(command, console)
+            case Monitor():
+                _monitor(command, console)
+    except ValueError as error:
+        Console(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False, highlight=False)
+        return 2
+    except ImportError as error:
+        said = f"error: {error}. Serving needs more packages: pip install 'fusion-search[serve]'"
+        Console(stderr=True, soft_wrap=True).print(said, style="red", markup=False, highlight=False)
+        return 2
+    return 0
+
+
+def finalist_checkpoint(run: Path) -> Path:
+    """The weights that stand for a run: its finalist's first confirmation training.
+
+    Raises ValueError where the run has none.
+    """
+    folder = RunFolder(run)
+    finalist = run / "finalist.json"
+    if finalist.exists():
+        name = json.loads(finalist.read_text())["trial_id"]
+        found = sorted(folder.checkpoints.glob(f"confirm-{name}-s*/{WEIGHTS}"))
+        if found:
+            return found[0].parent
+    raise ValueError(f"{run} has no finalist with weights: finish the run, or name a folder with --checkpoint")
+
+
+def _source(run: Path | None, given: str | None) -> str:
+    if given is not None:
+        return given
+    if run is None:
+        raise ValueError("name a run folder, or a dataset with --data")
+    said = RunFolder(run).read()
+    if said is None:
+        raise ValueError(f"{run} is no run folder: it has no run.json")
+    return str(said["data"])
+
+
+def _serve(command: Serve, console: Console) -> None:
+    from ray import serve
+
+    from search.serving.app import application
+    from search.serving.reference import training_reference, write_reference
+    from search.serving.session import serving
+
+    checkpoint = command.checkpoint
+    if checkpoint is None and command.v2:
+        if command.run is None:
+            raise ValueError("name a run folder, or weights with --checkpoint, or say --no-v2")
+        checkpoint = finalist_checkpoint(command.run)
+    checkpoint = checkpoint if command.v2 else None
+    data = open_dataset(_source(command.run, command.data))
+    model = None if checkpoint is None else _load(checkpoint, data)
+    write_reference(command.log, data, checkpoint, training_reference(data, model))
+    over = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: over.set())
+    with serving(host=command.host, port=command.port):
+        app = application(
+            source=data.source,
+            log=command.log,
+            checkpoint=checkpoint,
+            queue=command.queue,
+            timeout=command.timeout,
+            rows=command.rows,
+            seconds=command.seconds,
+            replicas=command.replicas,
+        )
+        serve.run(app, name="shadow", route_prefix="/")
+        where = f"http://{command.host}:{command.port}"
+        said = "without V2" if checkpoint is None else f"V2 from {checkpoint}"
+        console.print(f"answering POST {where}/rank, {said}; log in {command.log}; Ctrl-C ends it", highlight=False)
+        over.wait()
+    from search.serving.journal import archive
+
+    archive(command.log)
+    console.print(f"ended; the log is whole in {command.log}", highlight=False)
+
+
+def _replay(command: Replay, console: Console) -> None:
+    from search.serving.journal import read_decisions
+    from search.serving.reference import read_description, training_reference, write_reference
+    from search.serving.replay import replay
+    from search.serving.request import Catalogue
+
+    said = read_description(command.log)
+    named = command.checkpoint or (Path(said["checkpoint"]) if said["checkpoint"] else None)
+    if named is None:
+        raise ValueError(f"{command.log} was logged without V2: name one with --checkpoint")
+    data = open_dataset(command.data or said["data"])
+    model = _load(named, data)
+    out = command.out or command.log / "replay"
+    table = replay(read_decisions(command.log), model, Catalogue(data), out)
+    write_reference(out, data, named, training_reference(data, model))
+    console.print(f"{len(table)} decisions scored again in {out}", highlight=False)
+
+
+def _monitor(command: Monitor, console: Console) -> None:
+    from search.serving.journal import read_decisions
+    from search.serving.monitor import monitor
+    from search.serving.reference import read_description, read_reference
+    from search.serving.request import Catalogue
+
+    said = read_description(command.log)
+    table = read_decisions(command.log)
+    catalogue = Catalogue(open_dataset(command.data or said["data"]))
+    report, units = monitor(table, catalogue, read_reference(command.log), salt=command.salt)
+    write_whole(command.log / "monitor.json", json_text(report))
+    units.to_parquet(command.log / "units.parquet", index=False)
+    console.print(json_text(report), highlight=False, markup=False)
+    console.print(f"written: {command.log / 'monitor.json'} and units.parquet", highlight=False)
+
+
+def _load(checkpoint: Path, data: RankingDataset) -> FusionRanker:
+    if not (checkpoint / WEIGHTS).exists():
+        raise ValueError(f"{checkpoint} holds no {WEIGHTS}")
+    return load_ranker(checkpoint, data)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
