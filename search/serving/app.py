@@ -5,11 +5,9 @@ would then take `request` for a query parameter.
 """
 
 import asyncio
-import math
 import os
 import threading
 import time
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +17,12 @@ from fastapi.responses import JSONResponse
 from ray import serve
 
 from fusion_models.data import open_dataset
-from fusion_models.models import FusionRanker
 from search.artifacts import load_ranker
+from search.serving.answering import Answering
 from search.serving.dispatcher import Dispatcher
 from search.serving.journal import Journal, archive
-from search.serving.request import MOST_BYTES, BadRequestError, Catalogue, Problem, RankRequest
+from search.serving.request import MOST_BYTES, Catalogue, Problem, RankRequest
+from search.serving.scoring import score_requests
 
 ONGOING = 64
 """Requests that a replica works on at once; above half of it, V2 is shed."""
@@ -67,15 +66,6 @@ _DESCRIBED: dict[str, Any] = {
 
 class TooLargeError(ValueError):
     """A body beyond the limit."""
-
-
-def score_requests(model: FusionRanker, catalogue: Catalogue, requests: list[RankRequest]) -> list[list[float] | None]:
-    """V2's scores of each request's candidates; None where one of them is not finite."""
-    batch = catalogue.batch(requests)
-    with torch.no_grad():
-        rows = model(batch).scores.tolist()
-    found = [row[: len(r.candidates)] for row, r in zip(rows, requests, strict=True)]
-    return [row if all(map(math.isfinite, row)) else None for row in found]
 
 
 class Ranker:
@@ -124,12 +114,12 @@ class Shadow:
     def __init__(
         self, source: str, log: str, ranker: Any, archive: Any, *, queue: int, timeout: float, rows: int, seconds: float
     ) -> None:
-        self._catalogue = Catalogue(open_dataset(source))
         self._journal = Journal(Path(log), rows=rows, seconds=seconds)
         score = None if ranker is None else ranker.score.remote
         self._shadow = Dispatcher(score, self._journal, limit=queue, timeout=timeout)
+        self._answering = Answering(Catalogue(open_dataset(source)), self._journal, self._shadow)
         self._archive = archive
-        self._ongoing = self._answered = self._refused = 0
+        self._ongoing = 0
         self._tasks: list[asyncio.Task[None]] = []
 
     @web.post("/rank", openapi_extra=_DESCRIBED)  # type: ignore[untyped-decorator]
@@ -138,45 +128,26 @@ class Shadow:
         self._begin()
         self._ongoing += 1
         try:
-            began = time.perf_counter()
-            return self._answer(await _body(request), began)
+            reply = self._answering.answer(await _body(request), busy=self._ongoing > ONGOING // 2)
         except TooLargeError as error:
-            return self._refuse(413, str(error), (Problem("body", f"send at most {MOST_BYTES} bytes"),))
-        except BadRequestError as error:
-            return self._refuse(422, "the request cannot be ranked", error.problems)
+            reply = self._answering.refuse(413, str(error), (Problem("body", f"send at most {MOST_BYTES} bytes"),))
         finally:
             self._ongoing -= 1
+        return JSONResponse(reply.content, status_code=reply.code)
 
     @web.get("/status")  # type: ignore[untyped-decorator]
     async def status(self) -> JSONResponse:
         """What this replica has done since it started."""
         return JSONResponse(
             {
-                "answered": self._answered,
-                "refused": self._refused,
+                "answered": self._answering.answered,
+                "refused": self._answering.refused,
                 "v2": dict(self._shadow.counts),
                 "v2_waiting": self._shadow.waiting,
                 "log_errors": self._journal.errors,
                 "pid": os.getpid(),
             }
         )
-
-    def _answer(self, body: bytes, began: float) -> JSONResponse:
-        request = self._catalogue.parse(body)
-        order = request.order()
-        name = request.request_id or uuid.uuid4().hex
-        text = request.model_dump_json(exclude_none=True)
-        spent = (time.perf_counter() - began) * 1000
-        ticket = self._journal.answer(time.time(), name, order, spent, text)
-        self._shadow.offer(ticket, text, busy=self._ongoing > ONGOING // 2)
-        self._answered += 1
-        items = [request.candidates[i].item for i in order]
-        return JSONResponse({"request_id": name, "ranker": "v1", "order": items})
-
-    def _refuse(self, code: int, error: str, problems: tuple[Problem, ...]) -> JSONResponse:
-        self._refused += 1
-        said = [{"where": p.where, "what": p.what} for p in problems]
-        return JSONResponse({"error": error, "problems": said}, status_code=code)
 
     def _begin(self) -> None:
         """Start the work beside the answers, once there is a loop to do it in."""

@@ -8,9 +8,9 @@ from pathlib import Path
 import pyarrow as pa
 
 from fusion_models.models import FusionRanker
-from search.serving.app import score_requests
 from search.serving.journal import SCHEMA, write_decisions
 from search.serving.request import BadRequestError, Catalogue
+from search.serving.scoring import score_requests
 
 AT_ONCE = 64
 

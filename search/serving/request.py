@@ -183,6 +183,7 @@ class Catalogue:
         if query.features is not None:
             return query.features
         assert query.id is not None
+        assert self.data.query_features is not None
         features: np.ndarray[tuple[int, ...], np.dtype[np.float32]] = self.data.query_features[self._query[query.id]]
         return features
 
@@ -190,6 +191,7 @@ class Catalogue:
         row, wanted = self._query.get(query.id or "", -1), self._item.get(item, -1)
         if row < 0 or wanted < 0:
             return None
+        assert self.data.pair_features is not None
         first = int(self.data.offset[row])
         places = np.flatnonzero(self.data.judged_item[first : int(self.data.offset[row + 1])] == wanted)
         return self.data.pair_features[first + int(places[0])] if len(places) else None

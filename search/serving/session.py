@@ -19,7 +19,6 @@ def serving(*, host: str = LOOPBACK, port: int = 8000) -> Iterator[None]:
     """Serve's proxy on `host:port` while the block runs, in a Ray of its own or the one that runs already."""
     # Ray starts every worker at nice 15; the answering one must not stand behind others. V2 makes itself nicer.
     os.environ.setdefault("RAY_worker_niceness", "0")
-    os.environ.setdefault("RAY_raylet_start_wait_time_s", "120")  # a busy machine takes longer than Ray's 30
     own = not ray.is_initialized()
     if own:
         ray.init(
