@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 
@@ -23,11 +24,13 @@ from fusion_models.data import RankingDataset, open_dataset
 from fusion_models.integrity import Check
 from fusion_models.metrics import Interval
 from search.ablation import ablate, ablation_complete
+from search.artifacts import read_queries
 from search.cluster import ray_session
 from search.confirmation import Candidate
 from search.context import Run
-from search.decision import Decision, Evidence
+from search.decision import LEAST_GAIN, Decision, Evidence
 from search.earlier import EarlierRuns
+from search.experiment.rollout import RolloutPlan, rollout_plan
 from search.facts import read_facts
 from search.folder import RunFolder, RunFolderError, json_text, now, write_whole
 from search.integrity import check_integrity
@@ -49,7 +52,7 @@ from spaces import PHASE4, Phase
 SOURCE = "phase3"
 SHOWN = ["ranker", "runtime", "p50_ms", "p95_ms", "p95_ms_ci_low", "p95_ms_ci_high", "p99_ms", "ndcg_cost", "status"]
 ABLATION = "ablation.csv"
-FILES = ("decision.md", "integrity.csv", "latency.csv", ABLATION, "export", "trials.csv")
+FILES = ("decision.md", "integrity.csv", "latency.csv", ABLATION, "rollout.json", "export", "trials.csv")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,11 +134,12 @@ def _validate(run: Run, chosen: Chosen, compiled: bool) -> Decision:
     facts = read_facts(run.options.facts).statuses()
     name = chosen.finalist.trial_id if chosen.finalist is not None else None
     decision = decide_release(run.phase, name, evidence, found, facts)
-    _write(run, decision, checks, ladder)
+    plan = _rollout(chosen) if chosen.finalist is not None else None
+    _write(run, decision, checks, ladder, plan)
     return decision
 
 
-def _write(run: Run, decision: Decision, checks: list[Check], ladder: Ladder | None) -> None:
+def _write(run: Run, decision: Decision, checks: list[Check], ladder: Ladder | None, plan: RolloutPlan | None) -> None:
     """decision.json and decision.md: the verdict with every table that it rests on."""
     plain: dict[str, Any] = decision.as_json() | {"integrity": [vars(c) for c in checks]}
     write_whole(run.folder.path / "decision.json", json_text(plain))
@@ -144,7 +148,42 @@ def _write(run: Run, decision: Decision, checks: list[Check], ladder: Ladder | N
     if ladder is not None:
         judged = ladder.table[ladder.table["candidates"] == "as judged"]
         text += f"\n## Latency of one query with its judged candidates, milliseconds\n\n{table_text(judged[SHOWN])}"
+    if plan is not None:
+        write_whole(run.folder.path / "rollout.json", json_text(plan.as_json()))
+        text += "\n## Rollout, if the verdict is GO\n\n" + rollout_text(plan)
     write_whole(run.folder.path / "decision.md", text)
+
+
+def _rollout(chosen: Chosen) -> RolloutPlan:
+    """Stages and sizes for a release that shows the least gain worth having, with V1's spread a query as measured."""
+    assert chosen.finalist is not None
+    kept = read_queries(chosen.folder.checkpoints / chosen.finalist.trainings[0] / f"{DECIDING_SPLIT}.npz")
+    v1 = kept["v1_ndcg"][np.isfinite(kept["v1_ndcg"])]
+    return rollout_plan(baseline_mean=float(v1.mean()), baseline_sd=float(v1.std(ddof=1)), effect=LEAST_GAIN)
+
+
+def rollout_text(plan: RolloutPlan) -> str:
+    """Stages, guardrails and rules of a rollout, for decision.md."""
+    lines = [
+        f"Units are judged queries; nDCG@10 of V1 is {plan.baseline_mean:.4f} (deviation {plan.baseline_sd:.4f}).",
+        f"To be shown: a gain of {plan.effect:+.3f} at level {plan.alpha:g} with power {plan.power:g}. The days",
+        "that this takes follow from the traffic a day (`search.experiment.rollout.rollout_plan`).",
+        "",
+        "| V2's share | purpose | queries under V2 | under V1 | smallest difference shown |",
+        "|---|---|---|---|---|",
+    ]
+    for stage in plan.stages:
+        shown = "–" if stage.detectable_effect is None else f"{stage.detectable_effect:.4f}"
+        lines.append(
+            f"| {stage.share:.0%} | {stage.purpose} | {stage.treatment_units:,} | {stage.control_units:,} | {shown} |"
+        )
+    lines.append("")
+    for guardrail in plan.guardrails:
+        margin = f"{guardrail.margin:.1%} of V1's" if guardrail.relative else f"{guardrail.margin:g}"
+        lines.append(f"- guardrail {guardrail.name}: {guardrail.metric}; stop at {margin} {guardrail.harm}")
+        lines[-1] += f" ({guardrail.then})"
+    lines += [f"- {rule}" for rule in plan.rules]
+    return "\n".join(lines) + "\n"
 
 
 def _integrity_text(checks: list[Check]) -> str:
