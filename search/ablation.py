@@ -17,13 +17,13 @@ import numpy as np
 import pandas as pd
 
 from fusion_models.config import Flat, Recipe
+from fusion_models.data.groups import query_groups
 from fusion_models.models.applicability import inapplicable
 from search.artifacts import QUERIES, WEIGHTS, read_queries
 from search.confirmation import FRESH_SEEDS, Candidate
 from search.context import Run
 from search.effects import Kind, Measured, Status, effect_table, linearised
 from search.job import Job, TrialRecord
-from search.measure import query_clusters
 from search.opening import DECIDING_SPLIT, open_test_split
 from search.stages import FixedStage, journal_records
 from search.tables import write_csv
@@ -144,7 +144,7 @@ class _Ablation:
             measured,
             self.objectives,
             self.recipe.model.modalities,
-            query_clusters(self.run.data, self.split),
+            query_groups(self.run.data, self.split),
         )
         name = "ablation.csv" if self.split == self.run.deciding else f"ablation-{self.candidate.trial_id}.csv"
         write_csv(table, self.run.folder, name)

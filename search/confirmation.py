@@ -36,6 +36,10 @@ class Candidate:
     recipe: Flat
     trainings: tuple[str, ...]
     """Trial ids of its finished confirmation trainings, one a seed."""
+    seeds: tuple[int, ...] = ()
+    """Their seeds, ascending, as `trainings`."""
+    failed: int = 0
+    """Seeds asked for whose training did not finish."""
 
 
 def short_list(phase: Phase, searched: Sequence[TrialRecord], size: int = SHORT_LIST) -> list[TrialRecord]:
@@ -83,18 +87,26 @@ def candidates(records: Sequence[TrialRecord]) -> list[Candidate]:
     """The finished confirmation trainings, grouped by the search trial they come from; needs two seeds at least."""
     out = []
     for name in dict.fromkeys(r.name for r in records):
-        finished = [r for r in records if r.name == name and r.finished]
+        asked = [r for r in records if r.name == name]
+        finished = sorted((r for r in asked if r.finished), key=lambda r: r.seed)
         if len(finished) > 1:
-            ids = tuple(r.trial_id for r in finished)
-            out.append(Candidate(trial_id=name, recipe=finished[0].recipe, trainings=ids))
+            out.append(
+                Candidate(
+                    trial_id=name,
+                    recipe=finished[0].recipe,
+                    trainings=tuple(r.trial_id for r in finished),
+                    seeds=tuple(r.seed for r in finished),
+                    failed=len(asked) - len(finished),
+                )
+            )
     return out
 
 
 def fix_finalist(folder: RunFolder, phase: Phase, table: pd.DataFrame, found: Sequence[Candidate]) -> Candidate | None:
     """Choose one finalist by its validation means and write `finalist.json`; one that is already there stands.
 
-    Best: most gates passed, then the smallest sum of relative misses, then the largest gain. `table` is
-    `measure.confirmed_table` of the validation split.
+    Best: no seed that failed to train (a recipe that sometimes breaks is no recipe), then most gates passed, then the
+    smallest sum of relative misses, then the largest gain. `table` is `measure.confirmed_table` of validation.
     """
     path = folder.path / "finalist.json"
     if path.exists():
@@ -105,12 +117,12 @@ def fix_finalist(folder: RunFolder, phase: Phase, table: pd.DataFrame, found: Se
 
     phase = _with_resume_gates(phase)
 
-    def merit(candidate: Candidate) -> tuple[float, float, float]:
+    def merit(candidate: Candidate) -> tuple[float, float, float, float]:
         row = table[table["trial_id"] == candidate.trial_id].iloc[0]
         violations = phase.constraints({str(k): v for k, v in row.items()})
         thresholds = {gate.name: abs(gate.threshold) or 1.0 for gate in phase.gates}
         missed = sum(max(0.0, v) / thresholds[name] for name, v in violations.items())
-        return -sum(v <= 0.0 for v in violations.values()), missed, -row["ndcg_gain"]
+        return candidate.failed, -sum(v <= 0.0 for v in violations.values()), missed, -row["ndcg_gain"]
 
     best = min(found, key=merit)
     said = {
@@ -129,24 +141,27 @@ def subset_name(modalities: Sequence[str]) -> str:
     return "+".join(m for m in MODALITIES if m in modalities)
 
 
-def proper_subsets() -> list[tuple[str, ...]]:
-    """The six non-empty proper subsets of the modalities."""
-    return [subset for size in (1, 2) for subset in combinations(MODALITIES, size)]
+def proper_subsets(modalities: Sequence[str] = MODALITIES) -> list[tuple[str, ...]]:
+    """The non-empty proper subsets of the modalities: six of three."""
+    return [subset for size in range(1, len(modalities)) for subset in combinations(modalities, size)]
 
 
-def refit_jobs(finalist: Candidate, base: Recipe, seeds: int) -> list[Job]:
-    """The finalist retrained on each proper subset, and the base recipe with and without the image."""
+def refit_jobs(finalist: Candidate, base: Recipe) -> list[Job]:
+    """The finalist retrained on each proper subset of its modalities, and the base recipe with and without the image.
+
+    With the seeds that the finalist finished with, so that every difference is between trainings of one seed.
+    """
     recipe = Recipe.from_flat(finalist.recipe)
-    wanted = [(f"refit {subset_name(s)}", recipe.restricted(s)) for s in proper_subsets()]
+    wanted = [(f"refit {subset_name(s)}", recipe.restricted(s)) for s in proper_subsets(recipe.model.modalities)]
     without_image = tuple(m for m in base.model.modalities if m != "visual")
     wanted += [("base", base), (f"base {subset_name(without_image)}", base.restricted(without_image))]
     return [
         Job(
-            trial_id=f"{name.replace(' ', '-')}-s{seed}",
+            trial_id=f"{name.replace(' ', '-')}-s{seed - FRESH_SEEDS}",
             name=name,
             recipe=wanted_recipe.flat(),
-            seed=FRESH_SEEDS + seed,
+            seed=seed,
         )
         for name, wanted_recipe in wanted
-        for seed in range(seeds)
+        for seed in finalist.seeds
     ]

@@ -7,7 +7,7 @@ needs every applicable gate passed and nothing fragile; all else is PAUSE_AND_FI
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from math import nan
 from typing import Any, Literal
 
@@ -51,6 +51,10 @@ class Evidence:
     has_images: bool = True
     importance_regularised: bool = False
     """Whether the finalist's recipe holds a term that rewards reliance on the image."""
+    modalities: tuple[str, ...] = MODALITIES
+    """What the finalist is built with."""
+    trainings: tuple[int, int] = (0, 0)
+    """Of the trainings that the intervals above rest on: how many finished, how many were asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -131,6 +135,7 @@ def decide(
         *(read_gate(gate, evidence) for gate in wanted),
         _importance(evidence),
         *_earned(phase, evidence),
+        _complete(evidence),
         *more_gates,
     )
     rules = (*archive_rules(phase, evidence), *more_rules)
@@ -201,7 +206,7 @@ def _importance(evidence: Evidence) -> Reading:
     """The resume condition "importance regularisation in": in, or the image's refit gain is above 0 without it."""
     gate = Gate(name="resume: importance regularised, or the image's refit gain above 0", quantity="", at_least=0.0)
     gain = evidence.refit_gain.get("visual")
-    found = _reading(gate, gain)
+    found = _above_zero(gate, gain)
     if evidence.importance_regularised and found.status != "pass":
         return Reading(**(asdict(found) | {"status": "pass", "needed": ""}))
     return found
@@ -215,9 +220,29 @@ def _earned(phase: Phase, evidence: Evidence) -> tuple[Reading, ...]:
     if all(gate.quantity != "attention_min_share" for gate in phase.gates):
         return ()
     gate = Gate(name="every modality earns its attention (smallest refit gain above 0)", quantity="", at_least=0.0)
-    if any(m not in evidence.refit_gain for m in MODALITIES):
+    if any(m not in evidence.refit_gain for m in evidence.modalities):
         return (_reading(gate, None),)
-    return (_reading(gate, min((evidence.refit_gain[m] for m in MODALITIES), key=lambda gain: gain.low)),)
+    gains = [evidence.refit_gain[m] for m in evidence.modalities]
+    failing = min(gains, key=lambda gain: gain.high)
+    return (_above_zero(gate, failing if failing.high <= 0.0 else min(gains, key=lambda gain: gain.low)),)
+
+
+def _above_zero(gate: Gate, gain: Interval | None) -> Reading:
+    """As `_reading`, but 0 itself is not above 0: a refit that changes nothing gains nothing."""
+    found = _reading(gate, gain)
+    if gain is not None and gain.low <= 0.0:
+        status: Status = "fail" if gain.high <= 0.0 else "undecided"
+        needed = _needed(gain, gate.threshold) if status == "undecided" else ""
+        return replace(found, status=status, needed=needed)
+    return found
+
+
+def _complete(evidence: Evidence) -> Reading:
+    """Trainings that did not finish are no random sample: what breaks now and then would be judged by its best days."""
+    finished, asked = evidence.trainings
+    gate = Gate(name="every training behind the verdict finished", quantity="", at_least=1.0)
+    share = finished / asked if asked else 1.0
+    return _reading(gate, Interval(share, share, share))
 
 
 def archive_rules(phase: Phase, evidence: Evidence) -> tuple[ArchiveRule, ...]:

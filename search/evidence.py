@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,17 +13,21 @@ from fusion_models.contribution import Contribution
 from fusion_models.data import RankingDataset
 from fusion_models.metrics import Interval, holm, seed_interval, shapley, sign_flip_p
 from search.folder import RunFolder, json_text, write_whole
-from search.measure import Arrays, difference
+from search.measure import Arrays, difference, paired
 
 Clusters = npt.NDArray[np.int64] | None
+Values = dict[str, float]
 
 
-def refit_values(
-    of_finalist: Sequence[Arrays], refits: Mapping[str, Sequence[Arrays]], chance: float
-) -> dict[str, float]:
+Seeds = Mapping[int, Arrays]
+"""The trainings of one recipe by their seed."""
+
+
+def refit_values(of_finalist: Seeds, refits: Mapping[str, Seeds], modalities: Sequence[str], chance: float) -> Values:
     """Mean nDCG of the finalist's recipe retrained on each subset, `text+metadata` -> value; `` is chance."""
-    values = {name.removeprefix("refit "): _mean(runs) for name, runs in refits.items() if name.startswith("refit ")}
-    return values | {"": chance, "visual+text+metadata": _mean(of_finalist)}
+    named = {name.removeprefix("refit "): runs for name, runs in refits.items() if name.startswith("refit ") and runs}
+    values = {name: _mean(runs.values()) for name, runs in named.items()}
+    return values | {"": chance, "+".join(modalities): _mean(of_finalist.values())}
 
 
 def write_evidence(
@@ -31,8 +35,9 @@ def write_evidence(
     data: RankingDataset,
     split: str,
     *,
-    of_finalist: Sequence[Arrays],
-    refits: Mapping[str, Sequence[Arrays]],
+    of_finalist: Seeds,
+    refits: Mapping[str, Seeds],
+    modalities: Sequence[str],
     baselines: Sequence[Baseline],
     contribution: Contribution,
     quantities: Mapping[str, Interval],
@@ -42,9 +47,10 @@ def write_evidence(
     seed: int,
 ) -> dict[str, Any]:
     """Contribution, refits, fusion gain and subdomains of the finalist on the deciding split."""
-    values = refit_values(of_finalist, refits, chance)
+    values = refit_values(of_finalist, refits, modalities, chance)
     by_subset = {frozenset(filter(None, name.split("+"))): value for name, value in values.items()}
-    complete = len(by_subset) == 8
+    complete = len(by_subset) == 2 ** len(modalities)
+    runs = list(of_finalist.values())
     interaction = contribution.interaction_gain
     found = {
         "split": split,
@@ -59,16 +65,16 @@ def write_evidence(
         "effective_rank": contribution.effective_rank,
         "ssim": contribution.ssim or None,
         "fusion_gain": fusion_gains(of_finalist, refits, baselines, clusters),
-        "subdomains": subdomain_gains(data, of_finalist, seed=seed),
-        "attention_by_layer": np.mean([_layers(run) for run in of_finalist], axis=0).tolist(),
+        "subdomains": subdomain_gains(data, runs, clusters=clusters, seed=seed),
+        "attention_by_layer": np.mean([_layers(run) for run in runs], axis=0).tolist(),
     }
     write_whole(folder.path / "evidence.json", json_text(found))
     return found
 
 
 def fusion_gains(
-    of_finalist: Sequence[Arrays],
-    refits: Mapping[str, Sequence[Arrays]],
+    of_finalist: Seeds,
+    refits: Mapping[str, Seeds],
     baselines: Sequence[Baseline],
     clusters: Clusters,
 ) -> dict[str, dict[str, Any]]:
@@ -77,17 +83,19 @@ def fusion_gains(
     for title, size in (("best single modality", 1), ("best pair", 2)):
         runs = {n: r for n, r in refits.items() if n.startswith("refit ") and n.count("+") == size - 1 and len(r) > 1}
         if runs:
-            best = max(runs, key=lambda name: _mean(runs[name]))
-            gain = difference(of_finalist, runs[best], clusters=clusters)
+            best = max(runs, key=lambda name: _mean(runs[name].values()))
+            gain = difference(*paired(of_finalist, runs[best]), clusters=clusters)
             out[title] = {"rival": best.removeprefix("refit ")} | plain(gain)
     for baseline in baselines:
         if not baseline.name.endswith(" alone"):
-            gain = difference(of_finalist, baseline.ndcg, clusters=clusters)
+            gain = difference(list(of_finalist.values()), baseline.ndcg, clusters=clusters)
             out[baseline.name] = {"rival": baseline.name} | plain(gain)
     return out
 
 
-def subdomain_gains(data: RankingDataset, of_finalist: Sequence[Arrays], *, seed: int) -> list[dict[str, Any]]:
+def subdomain_gains(
+    data: RankingDataset, of_finalist: Sequence[Arrays], *, clusters: Clusters, seed: int
+) -> list[dict[str, Any]]:
     """Gain over V1 in each subdomain, with sign-flip p corrected by Holm over the subdomains."""
     rows = of_finalist[0]["rows"]
     gain = np.stack([run["ndcg"] - run["v1_ndcg"] for run in of_finalist])
@@ -95,11 +103,12 @@ def subdomain_gains(data: RankingDataset, of_finalist: Sequence[Arrays], *, seed
     generator = np.random.default_rng(seed)
     out: list[dict[str, Any]] = []
     for name in sorted({str(n) for n in names}):
-        values = gain[:, (names == name) & np.isfinite(gain).all(axis=0)]
+        chosen = (names == name) & np.isfinite(gain).all(axis=0)
+        values, groups = gain[:, chosen], clusters[chosen] if clusters is not None else None
         if values.shape[1] < 2 or len(values) < 2:
             continue
-        p = sign_flip_p(values.mean(axis=0), generator=generator)
-        out.append({"subdomain": name, "queries": values.shape[1], "p": p} | plain(seed_interval(values)))
+        p = sign_flip_p(values.mean(axis=0), generator=generator, clusters=groups)
+        out.append({"subdomain": name, "queries": values.shape[1], "p": p} | plain(seed_interval(values, groups)))
     for entry, adjusted in zip(out, holm([entry["p"] for entry in out]) if out else [], strict=True):
         entry["p_holm"] = float(adjusted)
     return out
@@ -110,7 +119,7 @@ def plain(interval: Interval) -> dict[str, float]:
     return {"mean": interval.mean, "ci_low": interval.low, "ci_high": interval.high}
 
 
-def _mean(runs: Sequence[Arrays]) -> float:
+def _mean(runs: Iterable[Arrays]) -> float:
     return float(np.mean([np.nanmean(run["ndcg"]) for run in runs]))
 
 

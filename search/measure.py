@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,6 @@ import numpy.typing as npt
 import pandas as pd
 
 from fusion_models.config import MODALITIES
-from fusion_models.data import RankingDataset
 from fusion_models.metrics import Interval, seed_correlation_interval, seed_interval, seed_ratio_interval
 from spaces import Phase
 
@@ -39,8 +39,8 @@ def quantities(
     """Every gated quantity of one recipe, from its trainings' arrays (see `artifacts.write_queries`) on one split.
 
     All of them are about the recipe's mean over training seeds: variance of queries and of seeds (see
-    `fusion_models.metrics.statistics`). The largest and the smallest share are those of the modality that has them on
-    average. Raises ValueError where the trainings were not measured on the same queries.
+    `fusion_models.metrics.statistics`). The largest and the smallest share have limits that hold for every modality
+    (`largest`, `smallest`). Raises ValueError where the trainings were not measured on the same queries.
     """
     rows = runs[0]["rows"]
     if any(not np.array_equal(run["rows"], rows) for run in runs):
@@ -60,12 +60,36 @@ def quantities(
     for index, modality in enumerate(modalities):
         mass = shares[..., index] * documents
         out[f"attention_{modality}"] = seed_ratio_interval(mass, documents, clusters, level)
-    ordered = sorted((out[f"attention_{m}"] for m in modalities), key=lambda interval: interval.mean)
-    out["attention_min_share"], out["attention_max_share"] = ordered[0], ordered[-1]
+    each = [out[f"attention_{m}"] for m in modalities]
+    out["attention_min_share"], out["attention_max_share"] = smallest(each), largest(each)
     if all("ssim" in run for run in runs):
         out["reconstruction_ssim"] = seed_interval(_stack(runs, "ssim"), clusters, level)
     out["v1_correlation"] = seed_correlation_interval(np.stack([run["moments"] for run in runs]), clusters, level)
     return out
+
+
+def largest(intervals: Sequence[Interval]) -> Interval:
+    """Of the largest of several quantities: on one side of a threshold only where all of them (or one) surely are.
+
+    Its upper limit is the highest of theirs, as each must lie below; its lower one the highest of theirs, as one above
+    is enough. Where they overlap the one with the highest mean need not have the highest limit.
+    """
+    widest = max(intervals, key=lambda interval: interval.high)
+    mean, low = max(i.mean for i in intervals), max(i.low for i in intervals)
+    return dataclasses.replace(widest, mean=mean, low=low)
+
+
+def smallest(intervals: Sequence[Interval]) -> Interval:
+    """Of the smallest of several quantities; see `largest`."""
+    widest = min(intervals, key=lambda interval: interval.low)
+    mean, high = min(i.mean for i in intervals), min(i.high for i in intervals)
+    return dataclasses.replace(widest, mean=mean, high=high)
+
+
+def paired(runs: Mapping[int, Arrays], others: Mapping[int, Arrays]) -> tuple[list[Arrays], list[Arrays]]:
+    """The runs of the seeds that both recipes have, in one order: what a seed does to both cancels in a difference."""
+    common = sorted(runs.keys() & others.keys())
+    return [runs[seed] for seed in common], [others[seed] for seed in common]
 
 
 def difference(
@@ -75,13 +99,17 @@ def difference(
     clusters: npt.NDArray[np.int64] | None = None,
     level: float = 0.95,
 ) -> Interval:
-    """nDCG of one recipe minus another's (over as many seeds as both have), or minus one ranker's values `[Q]`."""
+    """nDCG of one recipe minus another's (`paired`, as many runs of both), or minus one ranker's values `[Q]`.
+
+    Raises ValueError where the two do not have as many runs.
+    """
     ndcg = _stack(runs, "ndcg")
     if isinstance(others, np.ndarray):
         other = np.broadcast_to(others, ndcg.shape)
     else:
-        seeds = min(len(runs), len(others))
-        ndcg, other = ndcg[:seeds], _stack(others, "ndcg")[:seeds]
+        other = _stack(others, "ndcg")
+        if len(other) != len(ndcg):
+            raise ValueError(f"{len(ndcg)} trainings cannot be paired with {len(other)}")
     relevant = np.isfinite(ndcg[0]) & np.isfinite(other[0])
     groups = clusters[relevant] if clusters is not None else None
     return seed_interval((ndcg - other)[:, relevant], groups, level)
@@ -110,22 +138,6 @@ def confirmed_table(phase: Phase, rows: Sequence[tuple[str, bool, str, int, Mapp
             | {"gates_passed": sum(v <= 0.0 for v in violations.values()), "gates_total": len(violations)}
         )
     return pd.DataFrame(out)
-
-
-def query_clusters(data: RankingDataset, split: str) -> npt.NDArray[np.int64] | None:
-    """`[Q]`: queries of a split (rows ascending) that share a word fall together: each to its most frequent word.
-
-    None where the dataset has no query texts: then every query stands for itself.
-    """
-    texts = data.query_text
-    if texts is None:
-        return None
-    words = [str(texts[row] or "").lower().split() for row in np.sort(data.rows(split))]
-    counts: dict[str, int] = {}
-    for word in (w for query in words for w in set(query)):
-        counts[word] = counts.get(word, 0) + 1
-    names = [max(query, key=lambda w: (counts[w], w)) if query else f"#{i}" for i, query in enumerate(words)]
-    return np.unique(names, return_inverse=True)[1].astype(np.int64)
 
 
 def _stack(runs: Sequence[Arrays], key: str) -> Values:

@@ -16,6 +16,7 @@ import torch
 
 from fusion_models.contribution import Contribution, contribution
 from fusion_models.data import RankingDataset
+from fusion_models.data.groups import Groups, query_groups
 from fusion_models.data.splits import DECIDING
 from fusion_models.evaluation import EVALUATION_QUERIES, Scored, evaluate, score
 from fusion_models.integrity import Check, isolation_checks, separability_checks
@@ -48,7 +49,7 @@ def open_test_split(
     `full` names the trainings that are also measured under every kind of blank. What has been measured once is read
     back. Raises ClosedError unless `finalist.json` stands in the run folder. Ray must be running.
     """
-    _require_finalist(folder)
+    require_finalist(folder)
     places = {trial_id: folder.checkpoints / trial_id for trial_id in trainings}
     kept = f"{split}.npz"
     missing = [t for t, place in places.items() if not (place / kept).exists()]
@@ -61,25 +62,32 @@ def open_contribution(
     folder: RunFolder, data: RankingDataset, trial_id: str, *, split: str = DECIDING_SPLIT
 ) -> Contribution:
     """What each modality gives one finished training on the deciding split; raises ClosedError as `open_test_split`."""
-    _require_finalist(folder)
+    require_finalist(folder)
     found: Contribution = ray.get(_contribution.remote(folder.checkpoints / trial_id, data, split))
     return found
 
 
 def open_scores(folder: RunFolder, data: RankingDataset, trial_id: str, *, split: str = DECIDING_SPLIT) -> Scored:
     """Every list of the deciding split as one finished training scores it; raises ClosedError as `open_test_split`."""
-    _require_finalist(folder)
+    require_finalist(folder)
     return score(load_ranker(folder.checkpoints / trial_id, data), data, split)
+
+
+def open_groups(folder: RunFolder, data: RankingDataset, *, split: str = DECIDING_SPLIT) -> Groups | None:
+    """Which queries of the deciding split stand together (`query_groups`); raises ClosedError as `open_test_split`."""
+    require_finalist(folder)
+    return query_groups(data, split)
 
 
 def open_chance(folder: RunFolder, data: RankingDataset, *, split: str = DECIDING_SPLIT) -> float:
     """nDCG of constant scores on the deciding split; raises ClosedError as `open_test_split`."""
-    _require_finalist(folder)
+    require_finalist(folder)
     batches = data.batches(split, EVALUATION_QUERIES)
     return float(torch.nanmean(torch.cat([chance_ndcg(batch.labels, batch.valid) for batch in batches])))
 
 
-def _require_finalist(folder: RunFolder) -> None:
+def require_finalist(folder: RunFolder) -> None:
+    """Raise ClosedError unless the run's finalist stands on disk."""
     if not (folder.path / "finalist.json").exists():
         raise ClosedError(
             f"{folder.path} has no finalist.json: the deciding split stays closed until a finalist is fixed"

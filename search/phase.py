@@ -11,6 +11,7 @@ from rich.console import Console
 
 from fusion_models.config import Flat
 from fusion_models.data import RankingDataset, open_dataset
+from fusion_models.data.groups import query_groups
 from search.artifacts import WEIGHTS
 from search.chain import Link
 from search.cluster import concurrency, ray_session
@@ -76,7 +77,9 @@ def run_phase(
     except BaseException:  # Ctrl-C too, wherever it comes: what has finished is in the tables
         write_tables(folder, phase, journal_records(run.storage))
         raise
-    write_tables(folder, phase, run.records(), p_on_front(folder, phase, run.records("search"), seed=options.seed))
+    groups = query_groups(data, "validation")
+    stays = p_on_front(folder, phase, run.records("search"), groups=groups, seed=options.seed)
+    write_tables(folder, phase, run.records(), stays)
     folder.write((folder.read() or {}) | {"end": now(), "seconds": round(time.monotonic() - began, 1)})
     build_report(folder, console)
     print_verdict(run, confirmed)
@@ -103,7 +106,8 @@ def _search(run: Run, warm: Mapping[str, Flat]) -> None:
     later = print_plan(run, [baselines, search], concurrency(options))
     run.train([baselines, search], deadline=_search_deadline(run, later))
     _require_references(run)
-    table = reference_table(reference_rankers(run, "validation"), seed=options.seed)
+    groups = query_groups(run.data, "validation")
+    table = reference_table(reference_rankers(run, "validation"), groups=groups, seed=options.seed)
     write_csv(table, run.folder, "baselines.csv")
     print_validation(run, table)
     write_importances(run)

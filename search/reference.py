@@ -9,11 +9,13 @@ import pandas as pd
 
 from fusion_models.baselines import Baseline, lambdamart, weighted_sum
 from fusion_models.config import MODALITIES, Recipe
+from fusion_models.data.groups import Groups
 from fusion_models.evaluation import score
 from fusion_models.metrics import paired_bootstrap
 from search.artifacts import load_ranker
 from search.context import Run
 from search.job import Job
+from search.opening import require_finalist
 
 V1_MODALITIES = ("text", "metadata")
 """What the production ranker reads."""
@@ -33,8 +35,11 @@ def single_modality_jobs(recipe: Recipe, seed: int) -> list[Job]:
 def reference_rankers(run: Run, split: str) -> list[Baseline]:
     """Every baseline on `split`, V1 first; single-modality rankers that failed to train are left out.
 
-    The weights of the weighted sum are tuned on the validation split, whichever split is measured.
+    The weights of the weighted sum are tuned on the validation split, whichever split is measured. Any other split than
+    that raises ClosedError before a finalist is fixed.
     """
+    if split != "validation":
+        require_finalist(run.folder)
     data, options = run.data, run.options
     out: list[Baseline] = []
     tuning, scored = {}, {}
@@ -72,13 +77,25 @@ def reference_rankers(run: Run, split: str) -> list[Baseline]:
     return out
 
 
-def reference_table(baselines: Sequence[Baseline], *, seed: int) -> pd.DataFrame:
-    """name, ndcg, gain over V1 with its CI95 (paired bootstrap over queries), detail."""
+def strongest_tuned_v1(baselines: Sequence[Baseline], validation: pd.DataFrame) -> Baseline:
+    """The tuned V1 that is best on the validation split (`reference_table`), measured where `baselines` are.
+
+    Chosen where it is not read: the better of two on the deciding split would be favoured by that choice, and an
+    archive rule reads it. On validation the weighted sum is favoured, whose weights were tuned there.
+    """
+    known = dict(zip(validation["name"], validation["ndcg"], strict=True))
+    return max((b for b in baselines if b.name.startswith(TUNED_V1)), key=lambda b: known.get(b.name, -np.inf))
+
+
+def reference_table(baselines: Sequence[Baseline], *, groups: Groups | None = None, seed: int) -> pd.DataFrame:
+    """name, ndcg, gain over V1 with its CI95 (paired bootstrap over queries, groups of them together), detail."""
     v1 = next(b.ndcg for b in baselines if b.name == "V1")
     rows = []
     for baseline in baselines:
         gain = baseline.ndcg - v1
-        interval = paired_bootstrap(gain[np.isfinite(gain)], generator=np.random.default_rng(seed))
+        known = np.isfinite(gain)
+        clusters = groups[known] if groups is not None else None
+        interval = paired_bootstrap(gain[known], clusters=clusters, generator=np.random.default_rng(seed))
         rows.append(
             {
                 "name": baseline.name,

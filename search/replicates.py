@@ -9,6 +9,7 @@ import moocore
 import numpy as np
 import numpy.typing as npt
 
+from fusion_models.data.groups import Groups
 from search.artifacts import QUERIES, read_queries
 from search.folder import RunFolder
 from search.job import TrialRecord
@@ -17,22 +18,26 @@ from spaces import Phase
 REPLICATES = 400
 
 
-def p_on_front(folder: RunFolder, phase: Phase, searched: Sequence[TrialRecord], *, seed: int) -> dict[str, float]:
+def p_on_front(
+    folder: RunFolder, phase: Phase, searched: Sequence[TrialRecord], *, groups: Groups | None = None, seed: int
+) -> dict[str, float]:
     """Trial id -> share of query replicates in which no finished trial dominates it (bounded objectives).
 
-    Queries are drawn with replacement, the same ones for every trial, so that what is common to them cancels. Trials
-    whose values per query are gone are left out, with those that have not finished.
+    Queries are drawn with replacement, groups of them together (`groups` `[Q]`), and the same ones for every trial, so
+    that what is common to them cancels. Trials whose values per query are gone are left out, with those that have not
+    finished.
     """
     finished = [r for r in searched if r.finished and (folder.checkpoints / r.trial_id / QUERIES).exists()]
     if not finished:
         return {}
     runs = [read_queries(folder.checkpoints / r.trial_id / QUERIES) for r in finished]
     relevant = np.isfinite(runs[0]["ndcg"])
-    drawn = np.random.default_rng(seed).multinomial(
-        int(relevant.sum()), np.full(int(relevant.sum()), 1.0 / relevant.sum()), size=REPLICATES
-    )
+    standing = np.arange(len(relevant)) if groups is None else groups
+    _, member = np.unique(standing[relevant], return_inverse=True)
+    count = int(member.max()) + 1
+    drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1.0 / count), size=REPLICATES)
     weights = np.zeros((REPLICATES, len(relevant)))
-    weights[:, relevant] = drawn
+    weights[:, relevant] = drawn[:, member]
     values = [_objectives(run, weights) for run in runs]
     signs = np.array([-1.0 if o.direction == "maximize" else 1.0 for o in phase.objectives])
     on_front = np.zeros(len(finished))

@@ -8,11 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from fusion_models.baselines import Baseline
-from fusion_models.config import MODALITIES, Recipe
+from fusion_models.config import Recipe
+from fusion_models.data.groups import Groups, query_groups
 from fusion_models.metrics import Interval
 from fusion_models.models import VARIANTS
 from search.ablation import ablate
@@ -32,9 +32,17 @@ from search.evidence import write_evidence
 from search.examples import write_examples
 from search.facts import read_facts
 from search.folder import json_text, write_whole
-from search.measure import Arrays, confirmed_table, difference, quantities, query_clusters
-from search.opening import DECIDING_SPLIT, SPLIT_NAMES, count_look, open_chance, open_contribution, open_test_split
-from search.reference import TUNED_V1, reference_rankers
+from search.measure import Arrays, confirmed_table, difference, paired, quantities
+from search.opening import (
+    DECIDING_SPLIT,
+    SPLIT_NAMES,
+    count_look,
+    open_chance,
+    open_contribution,
+    open_groups,
+    open_test_split,
+)
+from search.reference import reference_rankers, strongest_tuned_v1
 from search.stages import FixedStage
 from search.tables import write_csv
 
@@ -76,7 +84,7 @@ def _confirm(run: Run) -> tuple[list[Candidate], pd.DataFrame]:
     jobs = confirmation_jobs(chosen, run.options.seeds(run.phase))
     run.train([FixedStage(run.storage, "confirm", jobs, earlier=run.earlier)])
     found = candidates(run.records("confirm"))
-    clusters = query_clusters(run.data, "validation")
+    clusters = query_groups(run.data, "validation")
     rows = [
         (c.trial_id, False, "validation", len(c.trainings), _quantities(c, _kept(run, c.trainings), clusters))
         for c in found
@@ -92,17 +100,17 @@ def _decide_on_test(
     facts: Mapping[str, str],
 ) -> Confirmed:
     """Step (b): the finalist's refits, then the deciding split."""
-    jobs = refit_jobs(finalist, run.phase.base, len(finalist.trainings))
+    jobs = refit_jobs(finalist, run.phase.base)
     run.train([FixedStage(run.storage, "refits", jobs, earlier=run.earlier)])
-    refits: dict[str, list[str]] = {}
+    refits: dict[str, dict[int, str]] = {job.name: {} for job in jobs}
     for record in run.records("refits"):
         if record.finished:
-            refits.setdefault(record.name, []).append(record.trial_id)
-    wanted = [t for c in found for t in c.trainings] + [t for ids in refits.values() for t in ids]
+            refits[record.name][record.seed] = record.trial_id
+    wanted = [t for c in found for t in c.trainings] + [t for ids in refits.values() for t in ids.values()]
     split = run.deciding
     count_look(run.folder, run.data.fingerprint, split=split)
     measured = open_test_split(run.folder, run.data, wanted, split=split, full=finalist.trainings[:1])
-    clusters = query_clusters(run.data, split)
+    clusters = open_groups(run.folder, run.data, split=split)
     rows = []
     for candidate in found:
         mine = candidate.trial_id == finalist.trial_id
@@ -110,9 +118,9 @@ def _decide_on_test(
         runs = [measured[t] for t in candidate.trainings]
         rows.append((candidate.trial_id, mine, split, len(runs), _quantities(candidate, runs, clusters, level)))
     baselines = reference_rankers(run, split)
-    of_finalist = [measured[t] for t in finalist.trainings]
-    tests = {name: [measured[t] for t in ids] for name, ids in refits.items()}
-    tuned = max((b for b in baselines if b.name.startswith(TUNED_V1)), key=lambda b: float(np.nanmean(b.ndcg)))
+    of_finalist = {seed: measured[t] for seed, t in zip(finalist.seeds, finalist.trainings, strict=True)}
+    tests = {name: {seed: measured[t] for seed, t in ids.items()} for name, ids in refits.items()}
+    tuned = strongest_tuned_v1(baselines, pd.read_csv(run.folder.path / "baselines.csv"))
     evidence = gather_evidence(run, finalist, of_finalist, tests, tuned, clusters)
     write_evidence(
         run.folder,
@@ -120,6 +128,7 @@ def _decide_on_test(
         split,
         of_finalist=of_finalist,
         refits=tests,
+        modalities=evidence.modalities,
         baselines=baselines,
         contribution=open_contribution(run.folder, run.data, finalist.trainings[0], split=split),
         quantities=evidence.quantities,
@@ -142,29 +151,43 @@ def _decide_on_test(
 def gather_evidence(
     run: Run,
     finalist: Candidate,
-    of_finalist: Sequence[Arrays],
-    refits: Mapping[str, Sequence[Arrays]],
+    of_finalist: Mapping[int, Arrays],
+    refits: Mapping[str, Mapping[int, Arrays]],
     tuned_v1: Baseline | Interval,
-    clusters: npt.NDArray[np.int64] | None,
+    clusters: Groups | None,
 ) -> Evidence:
-    """Everything that the decision may read, on the deciding split; `tuned_v1`: the ranker, or V2's lead over it."""
+    """Everything that the decision may read, on the deciding split; trainings by seed.
+
+    `tuned_v1`: the ranker, or V2's lead over it.
+    """
     recipe = Recipe.from_flat(finalist.recipe)
-    without = {m: refits.get(f"refit {subset_name([o for o in MODALITIES if o != m])}", []) for m in MODALITIES}
-    gains = {m: difference(of_finalist, runs, clusters=clusters) for m, runs in without.items() if len(runs) > 1}
-    base, blind = refits.get("base", []), refits.get(f"base {subset_name(('text', 'metadata'))}", [])
+    own, of_base = recipe.model.modalities, run.phase.base.model.modalities
+    without = {m: refits.get(f"refit {subset_name([o for o in own if o != m])}", {}) for m in own}
+    base, blind = refits.get("base", {}), refits.get(f"base {subset_name([m for m in of_base if m != 'visual'])}", {})
+    read = [of_finalist, *without.values(), base, blind]
+    runs = list(of_finalist.values())
     loss = recipe.loss
+    gains = {m: _refit_gain(of_finalist, trained, clusters) for m, trained in without.items()}
     return Evidence(
-        quantities=_quantities(finalist, of_finalist, clusters),
-        refit_gain=gains,
-        base_refit_gain=difference(base, blind, clusters=clusters) if min(len(base), len(blind)) > 1 else None,
+        quantities=_quantities(finalist, runs, clusters),
+        refit_gain={m: gain for m, gain in gains.items() if gain is not None},
+        base_refit_gain=_refit_gain(base, blind, clusters),
         over_tuned_v1=tuned_v1
         if isinstance(tuned_v1, Interval)
-        else difference(of_finalist, tuned_v1.ndcg, clusters=clusters),
-        queries=int(np.isfinite(of_finalist[0]["ndcg"]).sum()) if run.deciding == DECIDING_SPLIT else None,
+        else difference(runs, tuned_v1.ndcg, clusters=clusters),
+        queries=int(np.isfinite(runs[0]["ndcg"]).sum()) if run.deciding == DECIDING_SPLIT else None,
+        modalities=own,
+        trainings=(sum(map(len, read)), len(finalist.seeds) * len(read) + finalist.failed),
         has_attention=VARIANTS[recipe.model.variant].share_kind == "attention",
         has_images=run.data.schema.thumbnail is not None,
         importance_regularised=loss.visual_importance > 0.0 or loss.unimodal > 0.0 or loss.attention_entropy > 0.0,
     )
+
+
+def _refit_gain(full: Mapping[int, Arrays], blind: Mapping[int, Arrays], clusters: Groups | None) -> Interval | None:
+    """What a recipe gains over itself retrained without a modality; None with fewer than two seeds of both."""
+    runs, others = paired(full, blind)
+    return difference(runs, others, clusters=clusters) if len(runs) > 1 else None
 
 
 def decision_text(title: str, decision: Decision, decided_on: str) -> str:
@@ -204,7 +227,7 @@ def _kept(run: Run, trainings: Sequence[str]) -> list[dict[str, np.ndarray[Any, 
 def _quantities(
     candidate: Candidate,
     runs: Sequence[Arrays],
-    clusters: npt.NDArray[np.int64] | None,
+    clusters: Groups | None,
     level: float = 0.95,
 ) -> dict[str, Interval]:
     modalities = Recipe.from_flat(candidate.recipe).model.modalities

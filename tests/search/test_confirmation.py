@@ -4,7 +4,7 @@ import json
 
 import pandas as pd
 
-from search.confirmation import Candidate, fix_finalist, short_list
+from search.confirmation import FRESH_SEEDS, Candidate, candidates, fix_finalist, refit_jobs, short_list
 from search.folder import RunFolder
 from search.job import TrialRecord
 from spaces import PHASES
@@ -41,6 +41,41 @@ def test_a_larger_gain_at_a_correlation_that_cannot_pass_is_not_the_finalist(tmp
     assert finalist.trial_id == "t2"
     assert json.loads((tmp_path / "finalist.json").read_text())["trial_id"] == "t2"
     assert fix_finalist(RunFolder(tmp_path), PHASE, pd.DataFrame(rows[::-1]), found[:1]) is None  # what is fixed stands
+
+
+def trained(name, seed, state="finished"):
+    return TrialRecord(
+        trial_id=f"confirm-{name}-s{seed}",
+        stage="confirm",
+        name=name,
+        state=state,
+        state_reason="",
+        epochs=5,
+        seed=FRESH_SEEDS + seed,
+        recipe=PHASE.base.flat(),
+    )
+
+
+def test_a_recipe_that_sometimes_breaks_comes_after_one_that_does_not(tmp_path):
+    records = [trained("t1", 0, "failed"), *(trained("t1", s) for s in (1, 2)), *(trained("t2", s) for s in (2, 0, 1))]
+    records += [trained("t3", 0), trained("t3", 1, "failed")]  # one seed alone says nothing of a recipe
+    found = candidates(records)
+    assert [(c.trial_id, c.failed, [s - FRESH_SEEDS for s in c.seeds]) for c in found] == [
+        ("t1", 1, [1, 2]),
+        ("t2", 0, [0, 1, 2]),
+    ]
+    assert found[1].trainings == ("confirm-t2-s0", "confirm-t2-s1", "confirm-t2-s2")
+    rows = [{"trial_id": "t1"} | GOOD | {"ndcg_gain": 0.06}, {"trial_id": "t2"} | GOOD]
+    assert fix_finalist(RunFolder(tmp_path), PHASE, pd.DataFrame(rows), found).trial_id == "t2"
+
+
+def test_refits_have_the_finalists_seeds_and_its_own_modalities():
+    recipe = PHASE.base.restricted(("visual", "text"))
+    finalist = Candidate(trial_id="t1", recipe=recipe.flat(), trainings=("a", "b"), seeds=(10_001, 10_002))
+    jobs = refit_jobs(finalist, PHASE.base)
+    assert {job.name for job in jobs} == {"refit visual", "refit text", "base", "base text+metadata"}
+    assert {job.seed for job in jobs} == {10_001, 10_002}
+    assert {job.trial_id for job in jobs if job.name == "base"} == {"base-s1", "base-s2"}
 
 
 def test_the_short_list_begins_with_the_trial_that_meets_every_gate():

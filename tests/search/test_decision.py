@@ -11,6 +11,8 @@ from search.decision import Evidence, decide, is_fragile
 from search.folder import json_text
 from spaces import PHASES
 
+EARNED = "every modality earns its attention (smallest refit gain above 0)"
+
 
 def around(mean, half=0.002):
     return Interval(mean, mean - half, mean + half)
@@ -125,9 +127,35 @@ def test_the_decision_is_plain_json_without_nan():
     assert math.isnan(decide(PHASES["phase2"], None, None).gates[0].value)
 
 
+def test_a_refit_that_changes_nothing_is_no_gain_above_zero():
+    for nothing in (around(0.0, 0.0), Interval(0.01, 0.0, 0.02)):
+        found = decide(PHASES["phase3"], "t", healthy(refit_gain=healthy().refit_gain | {"metadata": nothing}))
+        assert status(found, EARNED) in ("fail", "undecided")
+        assert found.verdict == "PAUSE_AND_FIX"
+        image = decide(PHASES["phase1"], "t", healthy(refit_gain={"visual": nothing}))
+        assert status(image, "resume: importance regularised, or the image's refit gain above 0") != "pass"
+
+
+def test_a_modality_that_surely_harms_fails_whoever_has_the_lowest_limit():
+    gains = {"visual": around(0.03), "text": around(-0.01, 0.002), "metadata": around(0.01, 0.05)}
+    assert status(decide(PHASES["phase3"], "t", healthy(refit_gain=gains)), EARNED) == "fail"
+
+
+def test_only_the_modalities_that_the_finalist_has_must_earn_their_attention():
+    two = healthy(refit_gain={"visual": around(0.03), "text": around(0.03)}, modalities=("visual", "text"))
+    assert status(decide(PHASES["phase3"], "t", two), EARNED) == "pass"
+
+
+def test_a_recipe_that_sometimes_fails_to_train_is_not_go():
+    found = decide(PHASES["phase1"], "t", healthy(trainings=(17, 18)))
+    assert status(found, "every training behind the verdict finished") == "fail"
+    assert found.verdict == "PAUSE_AND_FIX"
+    assert decide(PHASES["phase1"], "t", healthy(trainings=(18, 18))).verdict == "GO"
+
+
 def test_attention_on_an_empty_modality_is_not_earned():
     gains = {"visual": around(0.03), "text": around(0.03), "metadata": around(0.0)}
-    name = "every modality earns its attention (smallest refit gain above 0)"
+    name = EARNED
     found = decide(PHASES["phase3"], "t", healthy(refit_gain=gains))
     assert (status(found, name), found.verdict) == ("undecided", "PAUSE_AND_FIX")
     assert decide(PHASES["phase1"], "t", healthy(refit_gain=gains)).verdict == "GO"

@@ -7,33 +7,67 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import fusion_models
 import search
 from fusion_models.data import open_dataset
 from fusion_models.training import start, train
 from search.artifacts import finish, read_queries
+from search.context import Run
 from search.folder import RunFolder
 from search.job import Job
-from search.opening import DECIDING_HALF, ClosedError, count_look, open_chance, open_test_split
+from search.opening import (
+    DECIDING_HALF,
+    DECIDING_SPLIT,
+    ClosedError,
+    count_look,
+    open_chance,
+    open_contribution,
+    open_groups,
+    open_test_split,
+)
+from search.reference import reference_rankers
 from spaces import PHASES
 
 ALLOWED = {"opening.py"}
+LABELLED = {"write_evidence"}
+"""Calls that take the split's name only to write it down."""
+TRAINED = ("training/*.py", "losses/*.py", "evaluation.py", "latency.py", "baselines.py", "contribution.py")
 
 
-def test_no_other_module_of_search_names_a_deciding_split():
-    for path in Path(search.__file__).parent.glob("*.py"):
-        if path.name in ALLOWED:
-            continue
-        for node in ast.walk(ast.parse(path.read_text())):
-            if isinstance(node, ast.Call):
-                words = [
-                    a.value for a in [*node.args, *(k.value for k in node.keywords)] if isinstance(a, ast.Constant)
-                ]
-                assert {"test", "deciding"}.isdisjoint(words), f"{path.name}:{node.lineno} hands {words} to a call"
+def calls(path):
+    """Every call of a module with its plain arguments: constants, and names."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Call):
+            given = [*node.args, *(k.value for k in node.keywords)]
+            constants = {a.value for a in given if isinstance(a, ast.Constant)}
+            yield node, constants, {a.id for a in given if isinstance(a, ast.Name)}
+
+
+def test_no_other_module_names_a_deciding_split():
+    others = [p for p in Path(search.__file__).parent.glob("*.py") if p.name not in ALLOWED]
+    others += [p for pattern in TRAINED for p in Path(fusion_models.__file__).parent.glob(pattern)]
+    assert len(others) > 20
+    for path in others:
+        for node, constants, names in calls(path):
+            assert {"test", "deciding"}.isdisjoint(constants), f"{path.name}:{node.lineno} hands {constants} to a call"
+            called = getattr(node.func, "id", getattr(node.func, "attr", ""))
+            assert called in LABELLED or "DECIDING_SPLIT" not in names, (
+                f"{path.name}:{node.lineno} opens the test split"
+            )
 
 
 def test_closed_without_a_finalist(tmp_path):
-    with pytest.raises(ClosedError, match=r"no finalist\.json"):
-        open_test_split(RunFolder(tmp_path), None, ["confirm-t0001-s0"])
+    folder = RunFolder(tmp_path)
+    run = Run(None, None, None, None, folder, None)
+    for opened in (
+        lambda: open_test_split(folder, None, ["confirm-t0001-s0"]),
+        lambda: open_contribution(folder, None, "confirm-t0001-s0"),
+        lambda: open_chance(folder, None),
+        lambda: open_groups(folder, None),
+        lambda: reference_rankers(run, DECIDING_SPLIT),
+    ):
+        with pytest.raises(ClosedError, match=r"no finalist\.json"):
+            opened()
 
 
 def test_the_half_that_decides_is_opened_after_a_finalist_and_holds_none_of_the_search_s_queries(tmp_path, shared_ray):

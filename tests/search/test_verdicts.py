@@ -7,6 +7,7 @@ import json
 
 import pytest
 
+from fusion_models.data import RankingDataset
 from search.options import RunOptions
 from search.phase import run_phase
 
@@ -23,14 +24,31 @@ def gate(decision, name):
     return next(g for g in decision["gates"] if g["name"] == name)
 
 
+@pytest.fixture
+def opened(monkeypatch, tmp_path):
+    """For every time this process asks for the test split's queries: whether a finalist was on disk."""
+    seen = []
+    rows = RankingDataset.rows
+
+    def watched(self, split):
+        if split == "test":
+            seen.append((tmp_path / "phase1" / "finalist.json").exists())
+        return rows(self, split)
+
+    monkeypatch.setattr(RankingDataset, "rows", watched)
+    return seen
+
+
 @pytest.mark.slow
-def test_an_image_of_noise_is_archived_and_passes_no_visual_gate(tmp_path, shared_ray, console):
+def test_an_image_of_noise_is_archived_and_passes_no_visual_gate(tmp_path, shared_ray, console, opened):
     decision = decided(
         "planted:no-visual?queries=2000&candidates=12&validation_fraction=0.15&test_fraction=0.65", tmp_path, console
     )
     assert decision["verdict"] == "ARCHIVE"
     assert gate(decision, "visual_masking_drop")["status"] == "fail"
     assert decision["archive_rules"][0]["ci_high"] < 0.005
+    assert opened
+    assert all(opened)
 
 
 @pytest.mark.slow
