@@ -64,7 +64,9 @@ def quantities(
     out["attention_min_share"], out["attention_max_share"] = smallest(each), largest(each)
     if all("ssim" in run for run in runs):
         out["reconstruction_ssim"] = seed_interval(_stack(runs, "ssim"), clusters, level)
-    out["v1_correlation"] = seed_correlation_interval(np.stack([run["moments"] for run in runs]), clusters, level)
+    moments = np.stack([run["moments"] for run in runs])
+    if (moments[..., 1:].sum(axis=(0, 1)) > 0).all():  # scores that order nothing have no correlation
+        out["v1_correlation"] = seed_correlation_interval(moments, clusters, level)
     return out
 
 

@@ -12,6 +12,7 @@ from rich.console import Console
 from fusion_models.config import Flat
 from fusion_models.data import RankingDataset, open_dataset
 from fusion_models.data.groups import query_groups
+from fusion_models.data.readiness import require_rankable
 from search.artifacts import WEIGHTS
 from search.chain import Link
 from search.cluster import concurrency, ray_session
@@ -61,8 +62,10 @@ def run_phase(
         console.print(f"{folder.path} holds a finished run; nothing was changed. --fresh starts over.")
         return folder
     phase = (phase or PHASES[options.phase]).with_base(options.changes)
+    _require_image_and_another(phase)
     began = time.monotonic()
     data = open_dataset(options.data)
+    require_rankable(data)
     previous = None if options.fresh else folder.read()
     folder.prepare(resume=options.resume, fresh=options.fresh)
     describe(folder, options, phase, data, previous, link)
@@ -84,6 +87,15 @@ def run_phase(
     build_report(folder, console)
     print_verdict(run, confirmed)
     return folder
+
+
+def _require_image_and_another(phase: Phase) -> None:
+    kept = phase.base.model.modalities
+    if "visual" not in kept or len(kept) < 2:
+        raise ValueError(
+            f"model.modalities is {'+'.join(kept)}: a phase asks what the image is worth beside others, so it needs "
+            "visual and at least one more"
+        )
 
 
 def _search(run: Run, warm: Mapping[str, Flat]) -> None:

@@ -93,4 +93,5 @@ def print_decision(run: Run, decision: Decision, files: Sequence[str]) -> None:
 
 
 def _interval(row: Any) -> str:
-    return rf"\[{row['ndcg_gain_ci_low']:+.4f}, {row['ndcg_gain_ci_high']:+.4f}]"
+    low, high = row.get("ndcg_gain_ci_low", np.nan), row.get("ndcg_gain_ci_high", np.nan)
+    return rf"\[{low:+.4f}, {high:+.4f}]" if np.isfinite(low + high) else "unbounded"

@@ -72,6 +72,11 @@ def test_every_interval_is_over_groups_of_queries():
         assert interval.variance.query_df == pytest.approx(9, abs=0.2), name
 
 
+def test_a_ranker_that_orders_nothing_has_no_correlation_and_no_gate_passed():
+    runs = [training(s) | {"moments": training(s)["moments"] * [0, 0, 1]} for s in (0, 1)]
+    assert "v1_correlation" not in quantities(runs, ("visual", "text", "metadata"))
+
+
 def test_the_tuned_v1_is_chosen_on_validation_and_not_where_it_is_read():
     names = ["V1", "tuned V1 (weighted sum with text and metadata alone)", "tuned V1 (LambdaMART on V1's own features)"]
     read = [Baseline(name=n, ndcg=np.array([v])) for n, v in zip(names, (0.9, 0.5, 0.7), strict=True)]
