@@ -6,7 +6,6 @@ import numpy as np
 
 from fusion_models.data.dataset import RankingDataset
 from fusion_models.data.errors import DataError
-from fusion_models.data.splits import SPLITS
 
 
 def require_rankable(data: RankingDataset) -> None:
@@ -25,7 +24,7 @@ def require_rankable(data: RankingDataset) -> None:
         "label": "nothing can be ranked there. Add queries whose candidates carry different labels.",
         "v1_score": "V1 orders nothing there. Write the production ranker's own scores.",
     }
-    for code, split in enumerate(SPLITS):
+    for code, split in enumerate(data.splits):
         for column, telling in differ.items():
             inside = data.split[rows] == code
             if not telling[inside].any():
