@@ -16,11 +16,12 @@ from fusion_models.data.tables import write_tables
 from fusion_models.evaluation import evaluate, masked_ndcg, score
 from fusion_models.latency import scoring_latency
 from fusion_models.metrics import chance_ndcg
+from fusion_models.models.late_sum import LateSum
 from fusion_models.training import start, train
 
-SOURCE = "planted?queries=160&candidates=10&candidates_spread=0.6&visual_offset=2&v1_query_offset=3"
-RECIPE = {"model.layers": 1, "model.width": 16, "train.epochs": 3, "train.modality_dropout": 0.3}
-VARIANTS = ("cross_attention", "film", "late_sum")
+SOURCE = "planted?queries=100&candidates=10&candidates_spread=0.6&visual_offset=2&v1_query_offset=3"
+RECIPE = {"model.layers": 1, "model.width": 16, "train.epochs": 2, "train.modality_dropout": 0.3}
+VARIANTS = ("cross_attention", "late_sum")
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,15 @@ def data(_own_cache, tmp_path_factory):
     folder = tmp_path_factory.mktemp("evaluated")
     write_tables(folder, found | {"judgements": type(found["judgements"]).from_pydict(judged)})
     return open_dataset(folder)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _one_thread():
+    """Small batches: more threads only wait for each other."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module", params=VARIANTS)
@@ -55,6 +65,10 @@ def one_by_one(model, data, split, change=lambda batch: batch):
 def naive_ndcg(labels, scores):
     gains = 2.0 ** labels.double().numpy()[0] - 1
     return ndcg_score(gains[None], scores[None], k=10) if gains.any() and len(gains) > 1 else np.nan
+
+
+def adds_up(model):
+    return isinstance(model.fusion, LateSum)
 
 
 def without(modality, value=0.0):
@@ -83,7 +97,7 @@ def test_values_line_up_with_ascending_rows_and_equal_a_naive_loop(model, data):
     np.testing.assert_allclose(found.shares.sum(axis=-1), 1.0, atol=1e-5)
 
 
-@pytest.mark.parametrize("modality", MODALITIES)
+@pytest.mark.parametrize("modality", ["visual", "text"])
 def test_the_zero_blank_is_of_raw_features(model, data, modality):
     """Not the training mean, which is 0 after standardising, and not the null token of a dropped modality."""
     found = evaluate(model, data, "validation", blanks=(modality,), kinds=("zero", "mean"))
@@ -93,7 +107,7 @@ def test_the_zero_blank_is_of_raw_features(model, data, modality):
         np.testing.assert_allclose(found.masked[modality, kind], expected, atol=1e-5)
         drop = 1 - np.nanmean(expected) / np.nanmean(found.ndcg)
         assert found.masking_drop(modality, kind) == pytest.approx(drop, abs=1e-5)
-    if modality == "visual":
+    if modality == "visual" and not adds_up(model):  # a constant added to every candidate moves none
         assert not np.allclose(found.masked["visual", "zero"], found.masked["visual", "mean"], equal_nan=True)
     batch = data.gather(data.rows("validation")[:4])
     keep = torch.tensor([[m != modality for m in MODALITIES]] * 4)
@@ -101,7 +115,9 @@ def test_the_zero_blank_is_of_raw_features(model, data, modality):
         assert not torch.allclose(model(without(modality)(batch)).scores, model(batch, keep=keep).scores)
 
 
-def test_a_shuffle_is_a_mean_of_draws_from_its_seed(model, data):
+def test_a_shuffle_is_a_mean_of_draws_from_its_seed(model, data, monkeypatch):
+    monkeypatch.setattr("fusion_models.evaluation.SHUFFLE_DRAWS", 4)
+
     def drawn(seed):
         kinds = ("shuffle_within", "shuffle_across")
         return masked_ndcg(model, data, "validation", blanks=("text",), kinds=kinds, seed=seed)
@@ -110,7 +126,7 @@ def test_a_shuffle_is_a_mean_of_draws_from_its_seed(model, data):
     for key, values in one.items():
         np.testing.assert_array_equal(values, again[key])
         assert not np.array_equal(values, other[key], equal_nan=True)
-        assert np.nanmean(values) == pytest.approx(np.nanmean(other[key]), abs=0.05)
+        assert np.nanmean(values) == pytest.approx(np.nanmean(other[key]), abs=0.1)
 
 
 def test_contribution_adds_up_and_late_sum_does_not_interact(model, data):
@@ -123,7 +139,7 @@ def test_contribution_adds_up_and_late_sum_does_not_interact(model, data):
     assert sum(found.masked_shapley.values()) == pytest.approx(whole, abs=1e-9)
     assert found.interaction_gain.shape == evaluation.ndcg.shape
     assert np.array_equal(np.isnan(found.interaction_gain), np.isnan(evaluation.ndcg))
-    if model.share_kind == "gradient_times_input" and type(model.fusion).__name__ == "LateSum":
+    if adds_up(model):
         assert np.nanmean(np.abs(found.interaction_gain)) < 1e-6
     assert set(found.cka) == {"visual~text", "visual~metadata", "text~metadata"}
     assert all(0 < rank <= 16 for rank in found.effective_rank.values())
