@@ -1,5 +1,7 @@
 """Intervals of a recipe from the values per query of its trainings: what is paired, grouped and read as the worst."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -9,11 +11,14 @@ from hypothesis import strategies as st
 from fusion_models.baselines import Baseline
 from fusion_models.metrics import Interval, seed_interval
 from search.artifacts import QUERIES
+from search.confirmation import Candidate
+from search.context import Run
 from search.folder import RunFolder
 from search.job import TrialRecord
 from search.measure import difference, largest, paired, quantities, smallest
 from search.reference import strongest_tuned_v1
 from search.replicates import _objectives, p_on_front
+from search.verdict import gather_evidence
 from spaces import PHASES
 
 limits = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 0.3), st.floats(0, 0.3)), min_size=1, max_size=4)
@@ -128,3 +133,35 @@ def test_a_place_on_the_front_is_surer_where_queries_are_many_and_alone(tmp_path
     grouped = p_on_front(folder, PHASES["phase3"], records, groups=np.repeat([0, 1], 20), seed=0)
     assert grouped != alone
     assert p_on_front(folder, PHASES["phase3"], records, groups=np.arange(40), seed=0) == alone
+
+
+def test_evidence_pairs_each_modality_with_the_refit_that_leaves_it_out():
+    """Known worths: without the image 0.05 less, without text 0.10, without metadata 0.02; of the base's image 0.01."""
+    phase = PHASES["phase3"]
+    trained = {seed: training(seed) for seed in (10_000, 10_001, 10_002)}
+
+    def less(worth, seeds=tuple(trained)):
+        return {s: trained[s] | {"ndcg": trained[s]["ndcg"] - worth} for s in seeds}
+
+    refits = {
+        "refit text+metadata": less(0.05),
+        "refit visual+metadata": less(0.10),
+        "refit visual+text": less(0.02, (10_000, 10_002)),
+        "refit visual": less(0.3),
+        "base": less(0.2),
+        "base text+metadata": less(0.21),
+    }
+    ids = tuple(f"s{seed}" for seed in trained)
+    finalist = Candidate(trial_id="t1", recipe=phase.base.flat(), trainings=ids, seeds=tuple(trained), failed=1)
+    data = SimpleNamespace(schema=SimpleNamespace(thumbnail=None))
+    run = Run(None, None, phase, data, None, None)
+    tuned = Baseline(name="tuned V1", ndcg=np.mean([r["ndcg"] for r in trained.values()], axis=0) - 0.03)
+    found = gather_evidence(run, finalist, trained, refits, tuned, None)
+    worths = {m: round(gain.mean, 9) for m, gain in found.refit_gain.items()}
+    assert worths == {"visual": 0.05, "text": 0.10, "metadata": 0.02}
+    assert found.base_refit_gain.mean == pytest.approx(0.01)
+    assert found.over_tuned_v1.mean == pytest.approx(0.03)
+    assert found.queries == 39
+    assert found.trainings == (17, 19)  # a refit of metadata is missing, and one seed of the finalist itself
+    alone = gather_evidence(run, finalist, trained, refits | {"refit visual+text": less(0.02, (10_000,))}, tuned, None)
+    assert set(alone.refit_gain) == {"visual", "text"}
