@@ -137,7 +137,7 @@ def _decide_on_test(
         clusters=clusters,
         seed=run.options.seed,
     )
-    write_examples(run, finalist, of_finalist)
+    write_examples(run, finalist, list(of_finalist.values()))
     validation = validation.assign(finalist=validation["trial_id"] == finalist.trial_id)
     return Confirmed(
         decision=decide(run.phase, finalist.trial_id, evidence, facts),
