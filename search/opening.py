@@ -114,7 +114,7 @@ def open_inputs(folder: RunFolder, data: RankingDataset, *, seed: int) -> list[C
 
     So this is no look at the test split that is counted. Raises ClosedError as `open_test_split`.
     """
-    _require_finalist(folder)
+    require_finalist(folder)
     generator = np.random.default_rng(seed)
     return [*isolation_checks(data, DECIDING_SPLIT), *separability_checks(data, DECIDING_SPLIT, generator)]
 

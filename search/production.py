@@ -37,8 +37,7 @@ from search.integrity import check_integrity
 from search.job import Job
 from search.journal import open_journal
 from search.ladder import Ladder, measure_ladder
-from search.measure import query_clusters
-from search.opening import DECIDING_SPLIT, SPLIT_NAMES, count_look, open_test_split
+from search.opening import DECIDING_SPLIT, SPLIT_NAMES, count_look, open_groups, open_test_split
 from search.options import RunOptions
 from search.phase import describe, run_phase
 from search.reference import TUNED_V1
@@ -226,13 +225,21 @@ def _chosen(source: RunFolder, data: RankingDataset) -> Chosen:
     if not path.exists():
         return Chosen(folder=source, finalist=None, verdict=verdict)
     said = json.loads(path.read_text())
+    asked = [
+        r for r in journal_records(open_journal(source.journal)) if r.stage == "confirm" and r.name == said["trial_id"]
+    ]
     confirmed = [
         Job(trial_id=r.trial_id, name=r.name, recipe=r.recipe, seed=r.seed)
-        for r in journal_records(open_journal(source.journal))
-        if r.stage == "confirm" and r.name == said["trial_id"] and r.finished
+        for r in sorted(asked, key=lambda r: r.seed)
+        if r.finished
     ]
-    trainings = tuple(job.trial_id for job in confirmed)
-    finalist = Candidate(trial_id=said["trial_id"], recipe=said["recipe"], trainings=trainings)
+    finalist = Candidate(
+        trial_id=said["trial_id"],
+        recipe=said["recipe"],
+        trainings=tuple(job.trial_id for job in confirmed),
+        seeds=tuple(job.seed for job in confirmed),
+        failed=len(asked) - len(confirmed),
+    )
     return Chosen(folder=source, finalist=finalist, verdict=verdict, jobs=tuple(confirmed))
 
 
@@ -256,11 +263,11 @@ def _evidence(run: Run, chosen: Chosen) -> Evidence:
     """Phase 3's evidence, put together again from the values per query that it kept: no new look at the test split."""
     finalist = chosen.finalist
     assert finalist is not None
-    names: dict[str, list[str]] = {}
+    names: dict[str, dict[int, str]] = {}
     for record in journal_records(open_journal(chosen.folder.journal)):
         if record.stage == "refits" and record.finished:
-            names.setdefault(record.name, []).append(record.trial_id)
-    wanted = [*finalist.trainings, *(t for ids in names.values() for t in ids)]
+            names.setdefault(record.name, {})[record.seed] = record.trial_id
+    wanted = [*finalist.trainings, *(t for ids in names.values() for t in ids.values())]
     missing = [t for t in wanted if not (chosen.folder.checkpoints / t / f"{DECIDING_SPLIT}.npz").exists()]
     if missing:
         raise RunFolderError(
@@ -270,10 +277,10 @@ def _evidence(run: Run, chosen: Chosen) -> Evidence:
     return gather_evidence(
         run,
         finalist,
-        [measured[t] for t in finalist.trainings],
-        {name: [measured[t] for t in ids] for name, ids in names.items()},
+        {seed: measured[t] for seed, t in zip(finalist.seeds, finalist.trainings, strict=True)},
+        {name: {seed: measured[t] for seed, t in ids.items()} for name, ids in names.items()},
         _over_tuned_v1(chosen.folder),
-        query_clusters(run.data, DECIDING_SPLIT),
+        open_groups(chosen.folder, run.data),
     )
 
 
@@ -303,9 +310,11 @@ def _missing_ablations(table: pd.DataFrame) -> list[str]:
 
 
 def _over_tuned_v1(source: RunFolder) -> Interval:
-    """V2's lead over the better tuned V1, as phase 3 measured it."""
+    """V2's lead over the tuned V1 that was better on validation, as phase 3 measured it."""
     gains = json.loads((source.path / "evidence.json").read_text())["fusion_gain"]
-    least = min((g for name, g in gains.items() if name.startswith(TUNED_V1)), key=lambda g: float(g["mean"]))
+    validation = pd.read_csv(source.path / "baselines.csv").set_index("name")["ndcg"]
+    chosen = max((name for name in gains if name.startswith(TUNED_V1)), key=lambda name: float(validation[name]))
+    least = gains[chosen]
     return Interval(least["mean"], least["ci_low"], least["ci_high"])
 
 
