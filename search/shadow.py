@@ -133,18 +133,19 @@ def _source(run: Path | None, given: str | None) -> str:
 
 
 def _serve(command: Serve, console: Console) -> None:
-    from ray import serve
-
-    from search.serving.app import application
-    from search.serving.reference import training_reference, write_reference
-    from search.serving.session import serving
-
     checkpoint = command.checkpoint
     if checkpoint is None and command.v2:
         if command.run is None:
             raise ValueError("name a run folder, or weights with --checkpoint, or say --no-v2")
         checkpoint = finalist_checkpoint(command.run)
     checkpoint = checkpoint if command.v2 else None
+
+    from ray import serve  # an extra: what was asked is checked before
+
+    from search.serving.app import application
+    from search.serving.reference import training_reference, write_reference
+    from search.serving.session import serving
+
     data = open_dataset(_source(command.run, command.data))
     model = None if checkpoint is None else _load(checkpoint, data)
     write_reference(command.log, data, checkpoint, training_reference(data, model))
