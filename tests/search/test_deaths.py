@@ -10,7 +10,7 @@ import torch
 
 from search.deaths import cause_of_death
 from search.job import TrialRecord
-from search.trial import _reason
+from search.job_training import _reason
 
 
 def starved(reason):
