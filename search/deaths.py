@@ -50,7 +50,7 @@ def cause_of_death(error: str) -> str:
 
 
 def _last_error(trial: Trial) -> str:
-    path = trial.error_file
+    path = trial.error_file if trial.storage is not None else None
     if path is None or not Path(path).exists():
         return ""
     return Path(path).read_text(errors="replace").rpartition("Failure #")[2]

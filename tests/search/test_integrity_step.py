@@ -174,10 +174,16 @@ class Peeking:
         return getattr(self._data, name)
 
     def batches(self, *args, **kwargs):
-        for batch in self._data.batches(*args, **kwargs):
-            visual = batch.features["visual"].clone()
-            visual[..., :4] = batch.labels.unsqueeze(-1)
-            yield batch._replace(features=batch.features | {"visual": visual})
+        return map(self._peek, self._data.batches(*args, **kwargs))
+
+    def gather(self, *args, **kwargs):
+        return self._peek(self._data.gather(*args, **kwargs))
+
+    @staticmethod
+    def _peek(batch):
+        visual = batch.features["visual"].clone()
+        visual[..., :4] = batch.labels.unsqueeze(-1)
+        return batch._replace(features=batch.features | {"visual": visual})
 
 
 def test_permuted_labels_earn_chance_and_a_path_from_label_to_feature_is_caught(clean):
