@@ -50,10 +50,12 @@ def fits(trials: int, scratch: Path) -> list[tuple[float, float]]:
     import ray.train
     from ray.train.torch import TorchTrainer
 
+    from search.depot import DataTicket
+
     found = []
     for index in range(trials):
         began = time.perf_counter()
-        config = {"job": plain_job(f"fit{index}"), "source": DATA, "cache": None, "gpus": 0.0}
+        config = {"job": plain_job(f"fit{index}"), "data": DataTicket(source=DATA), "gpus": 0.0}
         result = TorchTrainer(
             train_job,
             train_loop_config=config | {"checkpoints": str(scratch / "checkpoints")},

@@ -16,6 +16,7 @@ from ray import tune
 
 from fusion_models.training import discard
 from search.deaths import DeathWatch
+from search.depot import DataTicket, open_home
 from search.grouped_trial import GroupedTrial
 from search.groups import TRAIN_SETTINGS, WORKER_DEATHS, GroupPool, Shape, close_groups, group_pool
 from search.job import Job, TrialRecord
@@ -116,6 +117,8 @@ def run_stages(
     *,
     source: str,
     cache: str | None,
+    fingerprint: str | None = None,
+    arrays: Path | None = None,
     checkpoints: Path,
     tune_folder: Path,
     deadline: float | None = None,
@@ -123,6 +126,7 @@ def run_stages(
 ) -> None:
     """Train every job that the stages still have; returns when all have ended. Ray must be running.
 
+    `fingerprint` and `arrays` are those of the driver's data, which machines that cannot open `source` are sent.
     `deadline` is a `time.monotonic()` after which nothing new is started. Early stopping, where the options ask for
     it, is for the trials that a search samples; every other job runs to its end.
     """
@@ -135,10 +139,17 @@ def run_stages(
         deadline=deadline,
         why_stopped=scheduler.reason if isinstance(scheduler, MultiObjectiveAsha) else None,
         why_died=scheduler.why_died,
+        preemptions=scheduler.preemptions,
+    )
+    ticket = DataTicket(
+        source=source,
+        cache=cache,
+        fingerprint=fingerprint,
+        folder=str(arrays),
+        home=open_home(),
     )
     config = {
-        "source": source,
-        "cache": cache,
+        "data": ticket,
         "checkpoints": str(checkpoints.resolve()),
         "cpus": options.cpus_per_worker,
         "gpus": options.gpus_per_worker,

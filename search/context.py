@@ -16,6 +16,7 @@ from search.cluster import run_stages
 from search.folder import RunFolder
 from search.job import TrialRecord
 from search.limits import epoch_limit
+from search.mirror import Mirror, MirrorObserver
 from search.opening import DECIDING_SPLIT
 from search.options import RunOptions
 from search.progress import ProgressObserver
@@ -41,6 +42,8 @@ class Run:
     """The split that the verdict reads, opened after the finalist is fixed."""
     earlier: Earlier | None = None
     """Trainings of earlier phases, which are taken over and not done again."""
+    mirror: Mirror | None = None
+    """Where the run folder is kept as well, when --results is a URI."""
 
     @property
     def deadline(self) -> float | None:
@@ -63,14 +66,17 @@ class Run:
         searched = [r for r in self.records("search") if r.state != "running"]
         progress.take(searched)
         board.take(searched)
+        mirror = [MirrorObserver(self.mirror, self.console)] if self.mirror is not None else []
         try:
             with progress, InBackground(board) as in_background:
                 run_stages(
                     stages,
-                    [progress, in_background],
+                    [progress, in_background, *mirror],
                     self.options,
                     source=self.data.source,
                     cache=None,
+                    fingerprint=self.data.fingerprint,
+                    arrays=self.data.folder,
                     checkpoints=self.folder.checkpoints,
                     tune_folder=self.folder.tune,
                     deadline=deadline,
@@ -78,5 +84,7 @@ class Run:
                 )
         finally:
             board.close()
+            for observer in mirror:
+                observer.close()
             shutil.rmtree(self.folder.tune, ignore_errors=True)
         write_tables(self.folder, self.phase, journal_records(self.storage))

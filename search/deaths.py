@@ -13,6 +13,8 @@ from search.job import OUT_OF_MEMORY
 
 _LOW_MEMORY = "node running low on memory"
 """Ray's memory monitor, in the text of `ray.exceptions.OutOfMemoryError`."""
+_MACHINE_GONE = "its node has died"
+"""Ray's word for a machine that it no longer hears from, in the text of `ray.exceptions.ActorDiedError`."""
 _CAUSE = re.compile(r"The actor (?:died|is dead) because ([^\n.]*)")
 
 
@@ -22,10 +24,24 @@ class DeathWatch(FIFOScheduler):  # type: ignore[misc]
     def __init__(self) -> None:
         super().__init__()
         self._deaths: dict[str, list[str]] = {}
+        self._preemptions: dict[str, int] = {}
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """Tune calls this before each retry, and at the last death."""
-        self._deaths.setdefault(trial.trial_id, []).append(cause_of_death(_last_error(trial)))
+        """Tune calls this before each retry, and at the last death.
+
+        A machine that goes (a spot machine taken away, a raylet killed) is no fault of the trial's: it does not count
+        against its retries.
+        """
+        cause = cause_of_death(_last_error(trial))
+        if _MACHINE_GONE in cause:
+            self._preemptions[trial.trial_id] = self._preemptions.get(trial.trial_id, 0) + 1
+            trial.run_metadata.num_failures -= 1
+        else:
+            self._deaths.setdefault(trial.trial_id, []).append(cause)
+
+    def preemptions(self, tune_id: str) -> int:
+        """How often the machine went on which a trial that has ended was trained; `tune_id` as in `why_died`."""
+        return self._preemptions.pop(tune_id, 0)
 
     def why_died(self, tune_id: str) -> str:
         """The reason of a trial that was tried for the last time; `tune_id` is Tune's own name of it."""

@@ -27,7 +27,7 @@ class GroupedTrial(tune.Trainable):  # type: ignore[misc]
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self._config = {name: config[name] for name in ("job", "source", "cache", "checkpoints", "gpus")}
+        self._config = {name: config[name] for name in ("job", "data", "checkpoints", "gpus")}
         self._board = ray.get_actor(config["board"])
         self._limit: float = config["epoch_limit"]
         self._key = uuid.uuid4().hex

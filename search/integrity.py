@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -19,9 +18,10 @@ from fusion_models.data.splits import DECIDING
 from fusion_models.evaluation import score
 from fusion_models.integrity import Check, chance_check, check, isolation_checks, leak_check, unmeasured
 from fusion_models.metrics import chance_ndcg
-from search.artifacts import load_ranker
+from search.artifacts import RECIPE, WEIGHTS, load_ranker
 from search.confirmation import FRESH_SEEDS, Candidate
 from search.context import Run
+from search.depot import DataTicket, Files, pack, ticket_for, unpacked
 from search.folder import RunFolder
 from search.job import Job
 from search.job_training import job_dataset
@@ -59,7 +59,7 @@ def check_integrity(run: Run, finalist: Candidate, source: RunFolder) -> list[Ch
     """
     jobs = integrity_jobs(finalist, run.options.seeds(run.phase))
     try:
-        job_dataset(run.data.source, None, jobs[0])
+        job_dataset(ticket_for(run.data), jobs[0])
     except DataError as error:  # too few validation queries to hold a half back
         broken = [unmeasured(BROKEN[kind], "not measured", str(error)) for kind in RELABELLINGS]
     else:
@@ -88,16 +88,19 @@ def broken_label_checks(run: Run, jobs: Sequence[Job]) -> list[Check]:
     out = []
     for kind, name in BROKEN.items():
         mine = [job for job in jobs if job.labels == kind and job.trial_id in finished]
-        found = ray.get([_held_back.remote(run.folder.checkpoints / j.trial_id, run.data.source, j) for j in mine])
+        rankers = [pack(run.folder.checkpoints / job.trial_id, WEIGHTS, RECIPE) for job in mine]
+        ticket = ticket_for(run.data)
+        found = ray.get([_held_back.remote(r, ticket, job) for r, job in zip(rankers, mine, strict=True)])
         out.append(chance_check(name, [f[0] for f in found], [f[1] for f in found]))
     return out
 
 
 @ray.remote(num_cpus=1)  # type: ignore[untyped-decorator]
-def _held_back(place: Path, source: str, job: Job) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def _held_back(ranker: Files, ticket: DataTicket, job: Job) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     torch.set_num_threads(1)
-    data = job_dataset(source, None, job)
-    scored = score(load_ranker(place, data), data, DECIDING)
+    data = job_dataset(ticket, job)
+    with unpacked(ranker) as place:
+        scored = score(load_ranker(place, data), data, DECIDING)
     return scored.ndcg(), chance_ndcg(scored.labels, scored.valid).numpy()
 
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
+import dataclasses
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import torch
 
-from fusion_models.data import RankingDataset, open_dataset
+from fusion_models.data import RankingDataset
 from fusion_models.data.relabelled import relabelled
 from fusion_models.data.sources import HALVED
 from fusion_models.distribution import ALONE, Distribution
@@ -27,6 +26,7 @@ from fusion_models.training import (
     train,
 )
 from search.artifacts import measure, write_finished
+from search.depot import DataTicket, TrialFolder
 from search.job import OUT_OF_MEMORY, Job
 
 ERROR_LENGTH = 500
@@ -40,18 +40,12 @@ class JobFailedError(RuntimeError):
     """What rank 0 could not do alone, told to the others; its text is the whole reason."""
 
 
-@functools.lru_cache(maxsize=2)
-def _dataset(source: str, cache: str | None) -> RankingDataset:
-    """Opened once a process: it trains many jobs on it."""
-    return open_dataset(source, cache=cache)
-
-
-def job_dataset(source: str, cache: str | None, job: Job) -> RankingDataset:
+def job_dataset(ticket: DataTicket, job: Job) -> RankingDataset:
     """What a job is trained on. Where its labels are not the given ones, half of validation is held back from it."""
     if job.labels == "given":
-        return _dataset(source, cache)
-    halved = source if source.endswith(HALVED) else f"{source}{HALVED}"
-    return relabelled(_dataset(halved, cache), job.labels, job.seed)
+        return ticket.open()
+    halved = ticket.source if ticket.source.endswith(HALVED) else f"{ticket.source}{HALVED}"
+    return relabelled(dataclasses.replace(ticket, source=halved).open(), job.labels, job.seed)
 
 
 class JobTraining:
@@ -61,10 +55,10 @@ class JobTraining:
     """
 
     def __init__(self, config: dict[str, Any], distribution: Distribution = ALONE) -> None:
-        """`config`: `job`, `source`, `cache`, `checkpoints`, `gpus`; plain values."""
+        """`config`: `job`, `data` (a DataTicket), `checkpoints` (on the driver's machine), `gpus`."""
         self.job = Job(**config["job"])
-        self._folder = Path(config["checkpoints"]) / self.job.trial_id
-        self._source = (config["source"], config["cache"])
+        self._ticket: DataTicket = config["data"]
+        self._folder = TrialFolder(self._ticket.home, config["checkpoints"], self.job.trial_id)
         self._device = _device(config["gpus"])
         self._distribution = distribution
         self._data: RankingDataset | None = None
@@ -89,7 +83,7 @@ class JobTraining:
 
     def _train_epoch(self) -> dict[str, Any]:
         if self._data is None:
-            self._data = job_dataset(*self._source, self.job)
+            self._data = job_dataset(self._ticket, self.job)
         data = self._data
         if self._state is None or self._epochs is None:
             self._state = self._open(data)
@@ -110,7 +104,8 @@ class JobTraining:
         numbers, failure = {}, ""
         if self._distribution.rank == 0:
             try:
-                numbers = write_finished(evaluation, state, data, self.job, self._folder)
+                numbers = write_finished(evaluation, state, data, self.job, self._folder.path)
+                self._folder.send_results()
             except Exception as error:
                 failure = _reason(error)
         numbers, failure = self._distribution.first((numbers, failure))
@@ -122,7 +117,8 @@ class JobTraining:
     def _save(self, state: TrainingState) -> None:
         """A disk that is full costs the checkpoint, not the training; the one before stays whole."""
         try:
-            save(state, self._folder / "training")
+            save(state, self._folder.training)
+            self._folder.send_checkpoint()
         except OSError as error:
             self._unsaved = f"no checkpoint after epoch {state.epoch}: {error}"[:ERROR_LENGTH]
 
@@ -130,10 +126,11 @@ class JobTraining:
         """From the checkpoint, which rank 0 alone reads, or afresh."""
         recipe, found = self.job.to_recipe(), None
         if self._distribution.rank == 0:
+            self._folder.fetch()
             try:
-                found = load(self._folder / "training", recipe, data, seed=self.job.seed, device=self._device)
+                found = load(self._folder.training, recipe, data, seed=self.job.seed, device=self._device)
             except CheckpointError:
-                discard(self._folder / "training")
+                discard(self._folder.training)
         if self._distribution.size == 1:
             return found or start(recipe, data, seed=self.job.seed, device=self._device)
         state = found or start(recipe, data, seed=self.job.seed, device=self._device)

@@ -21,7 +21,8 @@ from fusion_models.data.splits import DECIDING
 from fusion_models.evaluation import EVALUATION_QUERIES, Scored, evaluate, score
 from fusion_models.integrity import Check, isolation_checks, separability_checks
 from fusion_models.metrics import BLANKS, chance_ndcg
-from search.artifacts import load_ranker, read_queries, write_queries
+from search.artifacts import RECIPE, WEIGHTS, load_ranker, read_queries, write_queries
+from search.depot import DataTicket, Files, pack, ticket_for, unpacked, write_bytes_whole
 from search.folder import RunFolder, now, write_whole
 
 DECIDING_SPLIT = "test"
@@ -54,7 +55,10 @@ def open_test_split(
     kept = f"{split}.npz"
     missing = [t for t, place in places.items() if not (place / kept).exists()]
     slow_first = sorted(missing, key=lambda t: t not in full)
-    ray.get([_measure.remote(places[t], data, split, t in full) for t in slow_first])
+    ticket = ticket_for(data)
+    measured = {t: _measure.remote(_ranker(places[t]), ticket, split, t in full) for t in slow_first}
+    for trial_id, values in measured.items():
+        write_bytes_whole(places[trial_id] / kept, ray.get(values))
     return {t: read_queries(place / kept) for t, place in places.items()}
 
 
@@ -63,7 +67,7 @@ def open_contribution(
 ) -> Contribution:
     """What each modality gives one finished training on the deciding split; raises ClosedError as `open_test_split`."""
     require_finalist(folder)
-    found: Contribution = ray.get(_contribution.remote(folder.checkpoints / trial_id, data, split))
+    found: Contribution = ray.get(_contribution.remote(_ranker(folder.checkpoints / trial_id), ticket_for(data), split))
     return found
 
 
@@ -94,19 +98,29 @@ def require_finalist(folder: RunFolder) -> None:
         )
 
 
+def _ranker(place: Path) -> Files:
+    """A finished training's ranker as it travels: the machine that measures need not see the run folder."""
+    return pack(place, WEIGHTS, RECIPE)
+
+
 @ray.remote(num_cpus=1)  # type: ignore[untyped-decorator]
-def _contribution(place: Path, data: RankingDataset, split: str) -> Contribution:
+def _contribution(ranker: Files, ticket: DataTicket, split: str) -> Contribution:
     torch.set_num_threads(1)
-    return contribution(load_ranker(place, data), data, split)
+    data = ticket.open()
+    with unpacked(ranker) as place:
+        return contribution(load_ranker(place, data), data, split)
 
 
 @ray.remote(num_cpus=1)  # type: ignore[untyped-decorator]
-def _measure(place: Path, data: RankingDataset, split: str, full: bool) -> None:
+def _measure(ranker: Files, ticket: DataTicket, split: str, full: bool) -> bytes:
+    """The file of values per query that the driver keeps."""
     torch.set_num_threads(1)
     kinds = BLANKS if full else ("zero",)
-    evaluation = evaluate(load_ranker(place, data), data, split, kinds=kinds, pictures=True)
-    write_queries(evaluation, place / f".{split}.npz")
-    (place / f".{split}.npz").replace(place / f"{split}.npz")
+    data = ticket.open()
+    with unpacked(ranker) as place:
+        evaluation = evaluate(load_ranker(place, data), data, split, kinds=kinds, pictures=True)
+        write_queries(evaluation, place / "values.npz")
+        return (place / "values.npz").read_bytes()
 
 
 def open_inputs(folder: RunFolder, data: RankingDataset, *, seed: int) -> list[Check]:

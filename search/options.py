@@ -45,7 +45,7 @@ class RunOptions:
     address: str | None = None
     """auto, or ray://HOST:PORT: the Ray cluster to run on (default: this machine)."""
     results: str = "results"
-    """Folder that holds the run folders."""
+    """Folder (path or URI) that holds the run folders."""
     name: str | None = None
     """Name of the run folder (default: the phase)."""
     resume: bool = False

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import time
 from collections.abc import Mapping
-from pathlib import Path
 
 from rich.console import Console
 
@@ -22,6 +21,7 @@ from search.folder import RunFolder, RunFolderError, environment, now
 from search.front import pareto_front
 from search.importances import write_importances
 from search.journal import open_journal
+from search.mirror import Mirror, is_uri, local_results, mirror_of, mirrored
 from search.options import RunOptions
 from search.plan import print_plan
 from search.reference import reference_rankers, reference_table, single_modality_jobs
@@ -49,16 +49,28 @@ RESUMABLE_CHANGES = (
 
 
 def run_phase(
-    options: RunOptions, console: Console, *, phase: Phase | None = None, link: Link | None = None
+    options: RunOptions,
+    console: Console,
+    *,
+    phase: Phase | None = None,
+    link: Link | None = None,
+    mirror: Mirror | None = None,
 ) -> RunFolder:
     """Run one phase to its end, or go on with it; `phase` stands in for the one that the options name.
 
-    `link` makes it a part of a roadmap.
+    `link` makes it a part of a roadmap, whose folder `mirror` keeps at a URI where it has one.
 
     Raises ValueError for options or data that cannot be used.
     """
-    folder = RunFolder(Path(options.results).resolve() / (options.name or options.phase))
+    name = options.name or options.phase
+    folder = RunFolder(local_results(options.results) / name)
+    if is_uri(options.results):
+        mirror = mirror_of(options.results, name)
+        if not options.fresh:
+            mirror.fetch()
     if folder.finished() and not options.fresh:
+        if mirror is not None:
+            mirror.sync(whole=True)  # a last mirroring that failed is made up for
         console.print(f"{folder.path} holds a finished run; nothing was changed. --fresh starts over.")
         return folder
     phase = (phase or PHASES[options.phase]).with_base(options.changes)
@@ -67,25 +79,28 @@ def run_phase(
     data = open_dataset(options.data)
     require_rankable(data)
     previous = None if options.fresh else folder.read()
+    if mirror is not None and options.fresh:
+        mirror.erase()
     folder.prepare(resume=options.resume, fresh=options.fresh)
     describe(folder, options, phase, data, previous, link)
-    run = Run(options, console, phase, data, folder, open_journal(folder.journal), began)
+    run = Run(options, console, phase, data, folder, open_journal(folder.journal), began, mirror=mirror)
     if link is not None:
         run.deciding = link.deciding
         run.earlier = EarlierRuns(link.earlier, into=folder, source=data.source, fingerprint=data.fingerprint)
-    try:
-        with ray_session(options):
-            _search(run, (link.warm if link is not None else None) or {})
-            confirmed = confirm_and_decide(run)
-    except BaseException:  # Ctrl-C too, wherever it comes: what has finished is in the tables
-        write_tables(folder, phase, journal_records(run.storage))
-        raise
-    groups = query_groups(data, "validation")
-    stays = p_on_front(folder, phase, run.records("search"), groups=groups, seed=options.seed)
-    write_tables(folder, phase, run.records(), stays)
-    folder.write((folder.read() or {}) | {"end": now(), "seconds": round(time.monotonic() - began, 1)})
-    build_report(folder, console)
-    print_verdict(run, confirmed)
+    with mirrored(mirror, console):
+        try:
+            with ray_session(options):
+                _search(run, (link.warm if link is not None else None) or {})
+                confirmed = confirm_and_decide(run)
+        except BaseException:  # Ctrl-C too, wherever it comes: what has finished is in the tables
+            write_tables(folder, phase, journal_records(run.storage))
+            raise
+        groups = query_groups(data, "validation")
+        stays = p_on_front(folder, phase, run.records("search"), groups=groups, seed=options.seed)
+        write_tables(folder, phase, run.records(), stays)
+        folder.write((folder.read() or {}) | {"end": now(), "seconds": round(time.monotonic() - began, 1)})
+        build_report(folder, console)
+        print_verdict(run, confirmed)
     return folder
 
 

@@ -37,6 +37,7 @@ from search.integrity import check_integrity
 from search.job import Job
 from search.journal import open_journal
 from search.ladder import Ladder, measure_ladder
+from search.mirror import is_uri
 from search.opening import DECIDING_SPLIT, SPLIT_NAMES, count_look, open_groups, open_test_split
 from search.options import RunOptions
 from search.phase import describe, run_phase
@@ -79,6 +80,11 @@ def run_production(
 
     Raises ValueError for options or data that cannot be used, RunFolderError for folders that do not fit.
     """
+    if is_uri(options.results):
+        raise RunFolderError(
+            "phase4 writes to a folder of this machine: fetch phase 3 with `python -m search.report URI`, which prints "
+            "where its working copy lies, and give the folder above it as --results"
+        )
     folder = RunFolder(Path(options.results).resolve() / (options.name or phase.name))
     if folder.finished() and not options.fresh:
         console.print(f"{folder.path} holds a finished run; nothing was changed. --fresh starts over.")

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated
 
 import tyro
 from rich.console import Console
 
 from search.folder import RunFolder
+from search.mirror import located
 from search.reporting import read_run, write_report
 from search.reporting.explain import explain
 from search.roadmap_report import write_roadmap_report
@@ -21,7 +21,7 @@ class ReportOptions:
     """Build report.html and figures/ of a run from its tables, or look at one of its trials."""
 
     run: Annotated[str, tyro.conf.Positional]
-    """Folder of the run, such as results/phase3."""
+    """Folder of the run (path or URI), such as results/phase3."""
     explain: str | None = None
     """TRIAL: say in the terminal what it was, what it measured and why it stands where it does; builds nothing."""
     ablate: str | None = None
@@ -44,11 +44,14 @@ def main() -> int:
 
 def report(options: ReportOptions, console: Console) -> None:
     """Do what was asked. Raises ValueError, naming what is there, for an unknown run or trial."""
-    folder = RunFolder(Path(options.run).resolve())
+    path, mirror = located(options.run)
+    folder = RunFolder(path)
     if (folder.read() or {}).get("phase") == "roadmap":
         if options.explain is not None or options.ablate is not None:
             raise ValueError(f"{folder.path} is a roadmap: name one of its phases, such as {folder.path / 'phase3'}")
         console.print(f"{write_roadmap_report(folder)}", highlight=False, soft_wrap=True)
+        if mirror is not None:
+            mirror.sync()
         return
     run = read_run(folder.path)
     if options.explain is not None:
@@ -59,6 +62,8 @@ def report(options: ReportOptions, console: Console) -> None:
 
         ablate_trial(run, options.ablate, console)
     write_report(folder)
+    if mirror is not None:
+        mirror.sync()
     console.print(f"{folder.path / 'report.html'}", highlight=False, soft_wrap=True)
 
 

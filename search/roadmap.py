@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -20,6 +19,7 @@ from fusion_models.config import Flat
 from search.chain import TEST_PHASES, Link, halved
 from search.cluster import ray_session
 from search.folder import RunFolder, RunFolderError, environment, json_text, now, write_whole
+from search.mirror import is_uri, local_results, mirror_of, mirrored
 from search.opening import SPLIT_NAMES
 from search.options import RunOptions
 from search.phase import RESUMABLE_CHANGES, run_phase
@@ -34,30 +34,35 @@ ROADMAP = "roadmap"
 
 def run_roadmap(options: RunOptions, console: Console) -> RunFolder:
     """Run the roadmap to its end, or go on with it. Raises ValueError for options or data that cannot be used."""
-    folder = RunFolder(Path(options.results).resolve() / (options.name or ROADMAP))
+    name = options.name or ROADMAP
+    folder, mirror = RunFolder(local_results(options.results) / name), None
+    if is_uri(options.results):
+        mirror = mirror_of(options.results, name)
+        mirror.erase() if options.fresh else mirror.fetch()
     if folder.finished() and not options.fresh:
         console.print(f"{folder.path} holds a finished roadmap; nothing was changed. --fresh starts over.")
         return folder
     began = time.monotonic()
     _open(folder, options)
     done: dict[str, tuple[PhaseVerdict, dict[str, Any]]] = {}
-    with ray_session(options):
-        for place, phase in enumerate(PHASES):
-            console.rule(f"{phase}, {place + 1} of {len(PHASES)}")
-            run = RunFolder(folder.path / phase)
-            if run.finished():
-                console.print("done before; nothing is run again")
-            else:
-                run_phase(_options(options, folder, phase), console, link=_link(folder, phase))
-            done[phase] = _read_verdict(run, phase)
-            if stops(done[phase][1]):
-                break
-    decision = decide_roadmap(tuple(PHASES), done, releasing=TEST_PHASES)
-    write_whole(folder.path / "decision.json", json_text(decision.as_json()))
-    write_whole(folder.path / "decision.md", roadmap_text(decision))
-    described = folder.read() or {}
-    folder.write(described | {"end": now(), "seconds": round(time.monotonic() - began, 1)})
-    write_roadmap_report(folder)
+    with mirrored(mirror, console):
+        with ray_session(options):
+            for place, phase in enumerate(PHASES):
+                console.rule(f"{phase}, {place + 1} of {len(PHASES)}")
+                run = RunFolder(folder.path / phase)
+                if run.finished():
+                    console.print("done before; nothing is run again")
+                else:
+                    run_phase(_options(options, folder, phase), console, link=_link(folder, phase), mirror=mirror)
+                done[phase] = _read_verdict(run, phase)
+                if stops(done[phase][1]):
+                    break
+        decision = decide_roadmap(tuple(PHASES), done, releasing=TEST_PHASES)
+        write_whole(folder.path / "decision.json", json_text(decision.as_json()))
+        write_whole(folder.path / "decision.md", roadmap_text(decision))
+        described = folder.read() or {}
+        folder.write(described | {"end": now(), "seconds": round(time.monotonic() - began, 1)})
+        write_roadmap_report(folder)
     _print(console, folder, decision, time.monotonic() - began)
     return folder
 

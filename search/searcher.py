@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -35,6 +36,7 @@ class StageSearcher(Searcher):  # type: ignore[misc]
         deadline: float | None = None,
         why_stopped: Callable[[str], str] | None = None,
         why_died: Callable[[str], str] | None = None,
+        preemptions: Callable[[str], int] | None = None,
     ) -> None:
         super().__init__(metric=None, mode=None)
         self._stages = list(stages)
@@ -42,6 +44,7 @@ class StageSearcher(Searcher):  # type: ignore[misc]
         self._deadline = deadline
         self._why_stopped = why_stopped or (lambda trial_id: "stopped early by the scheduler")
         self._why_died = why_died or (lambda tune_id: "its process died")
+        self._preemptions = preemptions or (lambda tune_id: 0)
         self._running: dict[str, tuple[Stage, Job]] = {}
         self._last: dict[str, dict[str, Any]] = {}
 
@@ -77,7 +80,11 @@ class StageSearcher(Searcher):  # type: ignore[misc]
         last = result or self._last.pop(trial_id, {})
         self._last.pop(trial_id, None)
         why = self._why_died(trial_id) if error else self._why_stopped(job.trial_id)
-        record = stage.tell(job, _outcome(last, error, why))
+        outcome = _outcome(last, error, why)
+        times = self._preemptions(trial_id)
+        if times:
+            outcome = dataclasses.replace(outcome, numbers=outcome.numbers | {"preemptions": float(times)})
+        record = stage.tell(job, outcome)
         self._notify(lambda observer: observer.on_end(stage, record, last))
 
     def _notify(self, call: Callable[[Observer], None]) -> None:

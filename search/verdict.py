@@ -109,6 +109,8 @@ def _decide_on_test(
     wanted = [t for c in found for t in c.trainings] + [t for ids in refits.values() for t in ids.values()]
     split = run.deciding
     count_look(run.folder, run.data.fingerprint, split=split)
+    if run.mirror is not None:
+        run.mirror.sync()  # a look is noted at the store too before it is taken
     measured = open_test_split(run.folder, run.data, wanted, split=split, full=finalist.trainings[:1])
     clusters = open_groups(run.folder, run.data, split=split)
     rows = []

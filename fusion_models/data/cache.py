@@ -85,7 +85,7 @@ def fingerprint(tables: TableFolder, root: Path) -> str:
 
 
 def _sign(folder: Path) -> None:
-    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir())}
+    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.name != _MANIFEST}
     (folder / _MANIFEST).write_text(json.dumps(sizes))
 
 

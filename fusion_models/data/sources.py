@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
@@ -38,6 +39,18 @@ def open_dataset(source: str | Path, cache: str | Path | None = None) -> Ranking
     folder = build_once(root / "arrays" / f"{identity}-v{FORMAT}", partial(write_arrays, tables))
     data = RankingDataset(folder, source=name, location=tables.location, fingerprint=identity)
     return data.halved() if name.endswith(HALVED) else data
+
+
+def open_copy(
+    source: str, identity: str, fetch: Callable[[Path], None], cache: str | Path | None = None
+) -> RankingDataset:
+    """Open a dataset whose arrays another machine has built: `fetch(empty folder)` brings them, once on this node.
+
+    `source` is what the other machine opened, `identity` the fingerprint it found.
+    """
+    folder = build_once(cache_root(cache) / "arrays" / f"{identity}-v{FORMAT}", fetch)
+    data = RankingDataset(folder, source=source, location=source.removesuffix(HALVED), fingerprint=identity)
+    return data.halved() if source.endswith(HALVED) else data
 
 
 def _is_planted(name: str) -> bool:

@@ -155,6 +155,11 @@ def save(state: TrainingState, folder: Path) -> None:
     except (OSError, SafetensorError) as error:
         shutil.rmtree(staging, ignore_errors=True)
         raise error if isinstance(error, OSError) else OSError(str(error)) from error
+    replace_folder(staging, folder)
+
+
+def replace_folder(staging: Path, folder: Path) -> None:
+    """Put the checkpoint in `staging` in the place of the one in `folder`, which stays beside it as the one before."""
     previous = _previous(folder)
     shutil.rmtree(previous, ignore_errors=True)
     if folder.exists():

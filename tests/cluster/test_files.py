@@ -35,7 +35,7 @@ def wrong_fields(node_config):
     return ParamValidator().validate(request, shape).generate_report()
 
 
-@pytest.mark.parametrize("name", ["cluster.yaml"])
+@pytest.mark.parametrize("name", ["cluster.yaml", "cluster.onprem.yaml"])
 def test_ray_takes_the_file(name):
     made = prepared(yaml.safe_load((ROOT / name).read_text()))
     assert made["cluster_name"] == "fusion-search"
@@ -82,7 +82,7 @@ def test_the_head_trains_nothing_and_workers_come_and_go(config):
     assert made["idle_timeout_minutes"] <= 10
 
 
-@pytest.mark.parametrize("name", ["cluster.yaml"])
+@pytest.mark.parametrize("name", ["cluster.yaml", "cluster.onprem.yaml"])
 def test_closed_to_the_world_and_without_a_secret(name):
     text = (ROOT / name).read_text()
     config = yaml.safe_load(text)
