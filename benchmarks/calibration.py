@@ -69,6 +69,7 @@ def _met(demand: Demand, seed: int, trials: int, results: str) -> bool:
         trials=trials,
         seed=seed,
         confirm_seeds=CONFIRM_SEEDS,
+        ablation=False,
         results=results,
         name=f"{demand.preset}-{demand.phase}-{seed}",
         fresh=True,

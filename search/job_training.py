@@ -32,8 +32,6 @@ from search.job import OUT_OF_MEMORY, Job
 ERROR_LENGTH = 500
 ALLOCATOR = "DefaultCPUAllocator: can't allocate memory"
 """What torch says, as a plain RuntimeError, where the machine has no more memory to promise."""
-ALLOCATOR = "DefaultCPUAllocator: can't allocate memory"
-"""What torch says, as a plain RuntimeError, where the machine has no more memory to promise."""
 
 
 class JobFailedError(RuntimeError):
@@ -74,7 +72,6 @@ class JobTraining:
         try:
             result = self._train_epoch()
         except Exception as error:
-            self._epochs = None  # what it holds in memory goes before the next trial comes
             self._epochs = None  # what it holds in memory goes before the next trial comes
             result = {"outcome": "failed", "reason": _reason(error), "done": True}
         self._seconds += time.perf_counter() - began

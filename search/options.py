@@ -32,6 +32,8 @@ class RunOptions:
     """moasha stops trials that fall behind (multi-objective successive halving); none trains every trial to its end."""
     confirm_seeds: int | None = None
     """Fresh seeds for each recipe of the short list (default: 3); 0 skips confirmation, and no gate is measured."""
+    ablation: bool = True
+    """Leave out the trainings after the verdict that show what each component does (phase 4 needs them)."""
     workers_per_trial: int = 1
     """Processes that train one ranker together (DDP): each takes its share of every batch, the result is the same."""
     cpus_per_worker: int = 1

@@ -36,6 +36,7 @@ from spaces import PHASES, Phase
 RESUMABLE_CHANGES = (
     "trials",
     "time_budget",
+    "ablation",
     "max_concurrent",
     "address",
     "resume",

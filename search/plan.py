@@ -54,7 +54,8 @@ def print_plan(run: Run, stages: Sequence[Stage], concurrent: int) -> float:
     seeds = run.options.seeds(phase)
     if seeds:
         left |= {"confirmation": SHORT_LIST * seeds, "refits": (len(proper_subsets()) + 2) * seeds}
-        left["ablation"] = expected_trainings(phase, seeds)
+        if run.options.ablation:
+            left["ablation"] = expected_trainings(phase, seeds)
     trainings = float(sum(left.values()))
     if run.options.scheduler != "none":
         trainings -= (1.0 - STOPPED_EARLY) * left.get("search", 0)

@@ -72,7 +72,7 @@ def confirm_and_decide(run: Run) -> Confirmed:
     write_whole(run.folder.path / "decision.json", json_text(confirmed.decision.as_json()))
     text = decision_text(run.phase.title, confirmed.decision, SPLIT_NAMES[run.deciding])
     write_whole(run.folder.path / "decision.md", text)
-    if finalist is None:
+    if finalist is None or not run.options.ablation:
         return confirmed
     ablation = ablate(run, finalist, split=run.deciding, deadline=run.deadline)  # after the verdict: it explains
     return dataclasses.replace(confirmed, ablation=ablation)

@@ -15,7 +15,7 @@ QUICK = ("model.layers=1", "train.epochs=6", "model.text_tokens=1")
 
 
 def decided(data, results, console, phase="phase1"):
-    options = RunOptions(phase=phase, data=data, trials=3, results=str(results), set=QUICK)
+    options = RunOptions(phase=phase, data=data, trials=3, results=str(results), set=QUICK, ablation=False)
     folder = run_phase(options, console)
     return json.loads((folder.path / "decision.json").read_text())
 
