@@ -58,24 +58,25 @@ def contribution(model: FusionRanker, data: RankingDataset, split: str, *, seed:
     generator = torch.Generator().manual_seed(seed)
     kept_ndcg: dict[frozenset[str], list[Tensor]] = {subset: [] for subset in subsets(model.modalities)}
     interactions, rows, projected, fused, items = [], [], [], [], []
-    for batch in data.batches(split, EVALUATION_QUERIES):
-        out = model(batch)
-        full = ndcg(out.scores, batch.labels, batch.valid)
-        for subset, parts in kept_ndcg.items():
-            scores = model(keep_only(batch, subset, "zero")).scores
-            parts.append(ndcg(scores, batch.labels, batch.valid))
-        additive = additive_projection(
-            lambda b: model(b).scores,
-            batch,
-            modalities=model.modalities,
-            references=INTERACTION_REFERENCES,
-            generator=generator,
-        )
-        interactions.append(interaction_gain(full, ndcg(additive, batch.labels, batch.valid)))
-        rows.append(batch.query)
-        projected.append(out.projected[batch.valid])
-        fused.append(out.fused[batch.valid])
-        items.append(batch.item[batch.valid])
+    with model.scores_only():
+        for batch in data.batches(split, EVALUATION_QUERIES):
+            out = model(batch)
+            full = ndcg(out.scores, batch.labels, batch.valid)
+            for subset, parts in kept_ndcg.items():
+                scores = model(keep_only(batch, subset, "zero")).scores
+                parts.append(ndcg(scores, batch.labels, batch.valid))
+            additive = additive_projection(
+                lambda b: model(b).scores,
+                batch,
+                modalities=model.modalities,
+                references=INTERACTION_REFERENCES,
+                generator=generator,
+            )
+            interactions.append(interaction_gain(full, ndcg(additive, batch.labels, batch.valid)))
+            rows.append(batch.query)
+            projected.append(out.projected[batch.valid])
+            fused.append(out.fused[batch.valid])
+            items.append(batch.item[batch.valid])
     values = {subset: float(torch.nanmean(torch.cat(parts))) for subset, parts in kept_ndcg.items()}
     some = torch.randperm(sum(len(p) for p in projected), generator=generator)[:MOST_DOCUMENTS]
     representations = torch.cat(projected)[some].unbind(1)

@@ -226,7 +226,8 @@ def score(model: FusionRanker, data: RankingDataset, split: str, *, device: torc
     """Every list of `split` with the model's scores."""
     model.eval()
     batches = data.batches(split, EVALUATION_QUERIES, device=device)
-    return _scored([_lists(batch, model(batch).scores) for batch in batches])
+    with model.scores_only():
+        return _scored([_lists(batch, model(batch).scores) for batch in batches])
 
 
 def v1_agreement(scored: Scored, *, ranks: bool) -> dict[str, float]:
@@ -249,10 +250,11 @@ def v1_agreement(scored: Scored, *, ranks: bool) -> dict[str, float]:
 def _masked_ndcg(model: FusionRanker, batch: Batch, modality: str, kind: Blank, generator: torch.Generator) -> Tensor:
     draws = SHUFFLE_DRAWS if kind in BLANKS[2:] else 1
     mean = model.feature_mean(modality) if kind == "mean" else None
-    found = [
-        ndcg(model(blank(batch, modality, kind, mean=mean, generator=generator)).scores, batch.labels, batch.valid)
-        for _ in range(draws)
-    ]
+    with model.scores_only():
+        found = [
+            ndcg(model(blank(batch, modality, kind, mean=mean, generator=generator)).scores, batch.labels, batch.valid)
+            for _ in range(draws)
+        ]
     return torch.stack(found).mean(dim=0).cpu()
 
 

@@ -130,7 +130,7 @@ def eager_scorer(ranker: FusionRanker) -> Scorer:
     ranker.eval()
 
     def scores(batch: Batch) -> Tensor:
-        with torch.inference_mode():
+        with torch.inference_mode(), ranker.scores_only():
             return ranker(batch).scores  # type: ignore[no-any-return]
 
     return scores

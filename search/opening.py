@@ -6,7 +6,7 @@ The deciding split is the test split; in a roadmap's first phases it is the half
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +64,14 @@ def open_test_split(
 
 def open_contribution(
     folder: RunFolder, data: RankingDataset, trial_id: str, *, split: str = DECIDING_SPLIT
-) -> Contribution:
-    """What each modality gives one finished training on the deciding split; raises ClosedError as `open_test_split`."""
+) -> Callable[[], Contribution]:
+    """What each modality gives one finished training on the deciding split; raises ClosedError as `open_test_split`.
+
+    It is measured in Ray from now on; calling what is returned waits for it.
+    """
     require_finalist(folder)
-    found: Contribution = ray.get(_contribution.remote(_ranker(folder.checkpoints / trial_id), ticket_for(data), split))
-    return found
+    found = _contribution.remote(_ranker(folder.checkpoints / trial_id), ticket_for(data), split)
+    return lambda: ray.get(found)
 
 
 def open_scores(folder: RunFolder, data: RankingDataset, trial_id: str, *, split: str = DECIDING_SPLIT) -> Scored:

@@ -111,6 +111,8 @@ def _decide_on_test(
     count_look(run.folder, run.data.fingerprint, split=split)
     if run.mirror is not None:
         run.mirror.sync()  # a look is noted at the store too before it is taken
+    run.console.print(f"opening the {SPLIT_NAMES[split]} for {len(wanted)} rankers", highlight=False)
+    contribution = open_contribution(run.folder, run.data, finalist.trainings[0], split=split)
     measured = open_test_split(run.folder, run.data, wanted, split=split, full=finalist.trainings[:1])
     clusters = open_groups(run.folder, run.data, split=split)
     rows = []
@@ -132,7 +134,7 @@ def _decide_on_test(
         refits=tests,
         modalities=evidence.modalities,
         baselines=baselines,
-        contribution=open_contribution(run.folder, run.data, finalist.trainings[0], split=split),
+        contribution=contribution(),
         quantities=evidence.quantities,
         refit_gain=evidence.refit_gain,
         chance=open_chance(run.folder, run.data, split=split),

@@ -16,16 +16,16 @@ def head_membership(width: int, heads: int) -> Tensor:
     return torch.eye(heads).repeat_interleave(width // heads, dim=0)
 
 
-def attend(query: Tensor, keys: Tensor, values: Tensor, membership: Tensor) -> tuple[Tensor, Tensor]:
+def attend(query: Tensor, keys: Tensor, values: Tensor, membership: Tensor, *, dim: int = -2) -> tuple[Tensor, Tensor]:
     """Scaled dot-product attention (Vaswani et al. 2017) of one query over T keys.
 
-    `query` `[..., D]`, `keys` and `values` `[..., T, D]`, `membership` `[D, H]` (leading sizes broadcast).
-    Returns the weighted values of each token `[..., T, D]`, whose sum over T is the attention's output, and the
-    weights `[..., T, H]`, which sum to 1 over T.
+    `query` `[..., D]`, `keys` and `values` `[..., T, D]` with T at `dim`, `membership` `[D, H]` (other sizes
+    broadcast). Returns the weighted values of each token, shaped as `values`, whose sum over T is the attention's
+    output, and the weights `[..., T, H]`, which sum to 1 over T.
     """
     width, heads = membership.shape
-    logits = (query.unsqueeze(-2) * keys) @ (membership * (heads / width) ** 0.5)
-    weights = torch.softmax(logits, dim=-2)
+    logits = (query.unsqueeze(dim) * keys) @ (membership * (heads / width) ** 0.5)
+    weights = torch.softmax(logits, dim=dim)
     return (weights @ membership.T) * values, weights
 
 

@@ -79,7 +79,7 @@ class AttentionBottleneck(Fusion):
                 made.append(x[:, :width])
                 streams[index] = x[:, width:]
                 mass.append(_sum(weights[:, width:].mean(dim=-1).sum(dim=1) for _, weights in reads[:width]))
-                if not self.training:
+                if self.weighs_values:
                     to_output = stream.out.weight.detach().T
                     norms.append(
                         _sum(

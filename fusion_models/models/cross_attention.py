@@ -24,9 +24,9 @@ class CrossAttentionLayer(nn.Module):
         self.feed_forward = FeedForward(config.width, config.dropout)
 
     def forward(self, state: Tensor, keys: Tensor, values: Tensor, membership: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The new state `[N, D]`, the weighted values `[N, T, D]` and the weights `[N, T, H]`."""
-        moved, weights = attend(self.query(self.norm(state)), keys, values, membership)
-        state = state + self.dropout(self.out(moved.sum(dim=1)))
+        """The new state `[N, D]`, the weighted values `[T, N, D]` and the weights `[T, N, H]`."""
+        moved, weights = attend(self.query(self.norm(state)), keys, values, membership, dim=0)
+        state = state + self.dropout(self.out(moved.sum(dim=0)))
         return self.feed_forward(state), moved, weights
 
 
@@ -35,8 +35,8 @@ class CrossAttention(Fusion):
 
     Only the query token has a state: it is the one output that the score reads. What modalities say to each other
     passes through it (a later layer attends with what earlier ones found), so a layer costs one query a document
-    whatever the number of tokens, and keys and values of all layers are one matrix product. The query token is no
-    key, so shares sum to 1 over the modalities with nothing left out.
+    whatever the number of tokens. The query token is no key, so shares sum to 1 over the modalities with nothing left
+    out. Inside, tokens come first (`[T, N, D]`): a softmax and sums over a handful of tokens then run along memory.
     """
 
     share_kind: ClassVar[ShareKind] = "attention"
@@ -54,13 +54,15 @@ class CrossAttention(Fusion):
         """See `Fusion.forward`; one share a layer."""
         state = query
         masses, norms = [], []
-        projected = self.keys_values(tokens).chunk(2 * self.config.layers, dim=-1)
+        tokens = tokens.transpose(0, 1).contiguous()
+        maps = self.keys_values.weight.chunk(2 * self.config.layers)
+        projected = [nn.functional.linear(tokens, weight) for weight in maps]  # each whole in memory
         for index, layer in enumerate(self.layers):
             assert isinstance(layer, CrossAttentionLayer)
             state, moved, weights = layer(state, projected[2 * index], projected[2 * index + 1], self.membership_DH)
-            masses.append(weights.mean(dim=-1))
-            if not self.training:
-                norms.append((moved.detach() @ layer.out.weight.detach().T).norm(dim=-1))
+            masses.append(weights.mean(dim=-1).T)
+            if self.weighs_values:
+                norms.append((moved.detach() @ layer.out.weight.detach().T).norm(dim=-1).T)
         shares = self.per_modality(torch.stack(masses, dim=1))
         value_shares = self.per_modality(torch.stack(norms, dim=1)) if norms else None
         return Fused(self.norm(state), shares, value_shares)

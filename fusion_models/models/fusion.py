@@ -23,7 +23,7 @@ class Fused(NamedTuple):
     value_shares: Tensor | None = None
     """`[N, K, M]`, the same weighted by the norm of the values (Kobayashi et al. 2020).
 
-    Never differentiated and left out (None) in training mode.
+    Never differentiated; left out (None) in training mode and where only scores are wanted.
     """
 
 
@@ -39,9 +39,15 @@ class Fusion(nn.Module, ABC):
     def __init__(self, config: ModelConfig, owner: tuple[int, ...]) -> None:
         super().__init__()
         self.config = config
+        self.scores_only = False
         self.token_counts = tuple(owner.count(m) for m in range(len(config.modalities)))
         one_hot = torch.nn.functional.one_hot(torch.tensor(owner), len(config.modalities)).float()
         self.register_buffer("owner_TM", one_hot, persistent=False)
+
+    @property
+    def weighs_values(self) -> bool:
+        """Whether value shares, which only a measurement reads, are worked out."""
+        return not self.training and not self.scores_only
 
     @abstractmethod
     def forward(self, tokens: Tensor, query: Tensor) -> Fused:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -113,6 +114,15 @@ class FusionRanker(nn.Module):
 
     def _score(self, fused: Tensor) -> Tensor:
         return self.score_head(fused).squeeze(-1).float()  # type: ignore[no-any-return]
+
+    @contextmanager
+    def scores_only(self) -> Iterator[None]:
+        """Inside, value shares are not worked out, for passes that are scored and no more."""
+        before, self.fusion.scores_only = self.fusion.scores_only, True
+        try:
+            yield
+        finally:
+            self.fusion.scores_only = before
 
     def tokens(self, batch: Batch, keep: Tensor | None = None) -> tuple[Tensor, Tensor, Tensor]:
         """What the fusion reads: tokens `[N, T, D]`, each token's index in `modalities` `[T]`, the query `[N, D]`."""
