@@ -10,7 +10,7 @@ from math import isfinite, nan
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special
 
 from fusion_models.metrics.statistics import Interval
 
@@ -65,4 +65,4 @@ def two_sided_p(interval: Interval) -> float:
     if total <= 0.0:
         return 1.0 if interval.mean == 0.0 else 0.0
     df = total**2 / (part.query**2 / part.query_df + part.seed**2 / part.seed_df)
-    return float(2.0 * stats.t.sf(abs(interval.mean) / np.sqrt(total), df))
+    return float(2.0 * special.stdtr(df, -abs(interval.mean) / np.sqrt(total)))

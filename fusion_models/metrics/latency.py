@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from fusion_models.metrics.statistics import Floats, Interval
 
@@ -61,6 +60,8 @@ def quantile_interval(milliseconds: npt.ArrayLike, quantile: float, level: float
     if values.size == 0:
         raise ValueError("no request was timed")
     count = len(values)
+    from scipy import stats  # here alone: every worker loads this module, and this takes a second
+
     # P(the r-th smallest < the quantile) = P(Binomial(n, quantile) >= r), for a continuous distribution.
     lower = int(stats.binom.ppf((1 - level) / 2, count, quantile))
     upper = int(stats.binom.ppf((1 + level) / 2, count, quantile)) + 1

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
-from scipy import optimize, stats
+from scipy import special
 
 from fusion_models.metrics.statistics import Floats, Interval
 
@@ -54,7 +54,7 @@ def split_auc(
     parts = [_fold_auc(features, target, identity, fold == number, ridge) for number in range(folds)]
     auc = float(np.mean([part[0] for part in parts]))
     variance = float(np.mean([part[1] for part in parts])) / folds * (1 + folds / (folds - 1))
-    half = float(stats.norm.ppf((1 + level) / 2)) * variance**0.5
+    half = float(special.ndtri((1 + level) / 2)) * variance**0.5
     return Interval(auc, max(auc - half, 0.0), min(auc + half, 1.0), level)
 
 
@@ -117,4 +117,6 @@ def _fit_logistic(features: Floats, target: Floats, ridge: float) -> Floats:
         return value, np.concatenate([[slope.sum()], features.T @ slope + ridge * weights[1:]])
 
     start = np.zeros(1 + features.shape[1])
+    from scipy import optimize  # here alone: workers load this module and never fit
+
     return np.asarray(optimize.minimize(loss, start, jac=True, method="L-BFGS-B").x, dtype=np.float64)

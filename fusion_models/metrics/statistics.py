@@ -8,7 +8,7 @@ from math import ceil, inf, isfinite, nan
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+from scipy import special  # not scipy.stats, which takes every worker a second to load
 
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.integer]
@@ -253,7 +253,7 @@ def _half_width(query: float, query_df: float, seed: float, seed_df: float, leve
     if total <= 0:
         return 0.0
     df = total**2 / (query**2 / query_df + seed**2 / seed_df)
-    return float(stats.t.ppf((1 + level) / 2, df)) * float(np.sqrt(total))
+    return float(special.stdtrit(df, (1 + level) / 2)) * float(np.sqrt(total))
 
 
 def _smallest(holds: Callable[[int], bool], most: int) -> int | None:
