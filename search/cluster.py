@@ -22,12 +22,15 @@ from search.groups import TRAIN_SETTINGS, WORKER_DEATHS, GroupPool, Shape, close
 from search.job import Job, TrialRecord
 from search.moasha import MultiObjectiveAsha
 from search.options import RunOptions
+from search.room import Room, Waiting, WaitingWatch, with_places
 from search.searcher import Observer, StageSearcher
 from search.stages import SearchStage, Stage
 from search.trial import FusionTrial
 
-CLIENT = tune.PlacementGroupFactory([{"memory": 1024**2}])
-"""What the client of a worker group asks for: no processor, and Tune wants it to ask for something."""
+CLIENT_SHARE = 0.001
+"""Of the driver's machine: what the client of a worker group asks for, since Tune wants it to ask for something."""
+MANY = 10_000
+"""Trials that Tune may have at once: how many there really are, the searcher decides, look by look."""
 EPOCH_LIMIT = 600.0
 """Seconds for an epoch where the caller names no limit."""
 
@@ -79,37 +82,6 @@ def _cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def concurrency(options: RunOptions) -> int:
-    """How many trainings run at once on what Ray has now.
-
-    Workers alone need processors or GPUs: Ray's and Tune's own helpers ask for none, so they cannot starve them, and a
-    training of several workers gets all of its places or none.
-
-    Raises ValueError where one training asks for more than this machine has; a cluster may still grow.
-    """
-    resources = ray.cluster_resources()
-    for name, wanted in (("CPU", options.cpus_per_worker), ("GPU", options.gpus_per_worker)):
-        if options.address is None and wanted > resources.get(name, 0):
-            flag = f"--{name.lower()}s-per-worker {wanted}"
-            raise ValueError(f"{flag} asks for more than the {resources.get(name, 0):g} {name}s that Ray finds here")
-    workers = sum(_workers_on(node["Resources"], options) for node in ray.nodes() if node["Alive"])
-    if options.address is None and workers < options.workers_per_trial:
-        raise ValueError(
-            f"--workers-per-trial {options.workers_per_trial} asks for more workers than the {workers} that Ray has "
-            f"room for here, at {options.cpus_per_worker} CPUs and {options.gpus_per_worker:g} GPUs each"
-        )
-    room = max(1, workers // options.workers_per_trial)
-    return min(room, options.max_concurrent or room)
-
-
-def _workers_on(node: dict[str, float], options: RunOptions) -> int:
-    """How many workers a node has room for."""
-    room = int(node.get("CPU", 0) // options.cpus_per_worker)
-    if options.gpus_per_worker > 0:
-        room = min(room, int(node.get("GPU", 0) / options.gpus_per_worker + 1e-9))
-    return room
-
-
 def run_stages(
     stages: Sequence[Stage],
     observers: Sequence[Observer],
@@ -123,16 +95,18 @@ def run_stages(
     tune_folder: Path,
     deadline: float | None = None,
     epoch_limit: float = EPOCH_LIMIT,
+    on_waiting: Waiting | None = None,
 ) -> None:
     """Train every job that the stages still have; returns when all have ended. Ray must be running.
 
     `fingerprint` and `arrays` are those of the driver's data, which machines that cannot open `source` are sent.
     `deadline` is a `time.monotonic()` after which nothing new is started. Early stopping, where the options ask for
-    it, is for the trials that a search samples; every other job runs to its end.
+    it, is for the trials that a search samples; every other job runs to its end. On a cluster as many train as there
+    is room for while it grows and shrinks, and `on_waiting` hears of those that wait.
     """
     scheduler = _scheduler(stages, options)
-    concurrent = concurrency(options)
-    pool = _groups(options, concurrent)
+    room = Room(options)
+    pool = _groups(options, room.wanted)
     searcher = StageSearcher(
         stages,
         [*observers, _TrainingStateSweeper(checkpoints, stages), *([_GroupReleaser(pool)] if pool else [])],
@@ -140,6 +114,7 @@ def run_stages(
         why_stopped=scheduler.reason if isinstance(scheduler, MultiObjectiveAsha) else None,
         why_died=scheduler.why_died,
         preemptions=scheduler.preemptions,
+        limit=(lambda: pool.grow(room.wanted)) if pool else (lambda: room.wanted),
     )
     ticket = DataTicket(
         source=source,
@@ -158,7 +133,7 @@ def run_stages(
     resources = {"cpu": options.cpus_per_worker, "gpu": options.gpus_per_worker}
     trainable = tune.with_resources(FusionTrial, resources)
     if pool is not None:
-        trainable, config["board"] = tune.with_resources(GroupedTrial, CLIENT), pool.name
+        trainable, config["board"] = tune.with_resources(GroupedTrial, _client()), pool.name
     tuner = tune.Tuner(
         trainable,
         param_space=config,
@@ -166,7 +141,7 @@ def run_stages(
             search_alg=searcher,
             scheduler=scheduler,
             num_samples=-1,
-            max_concurrent_trials=concurrent,
+            max_concurrent_trials=MANY,
             reuse_actors=True,
             trial_dirname_creator=lambda trial: str(trial.trial_id),
         ),
@@ -176,6 +151,7 @@ def run_stages(
             failure_config=tune.FailureConfig(max_failures=WORKER_DEATHS),
             checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
             verbose=0,
+            callbacks=_watch(room, pool, on_waiting) if options.address is not None and on_waiting else [],
         ),
     )
     tuner.fit()
@@ -191,6 +167,17 @@ def _groups(options: RunOptions, concurrent: int) -> GroupPool | None:
         return None
     shape = Shape(workers=options.workers_per_trial, cpus=options.cpus_per_worker, gpus=options.gpus_per_worker)
     return group_pool(shape, concurrent)
+
+
+def _watch(room: Room, pool: GroupPool | None, say: Waiting) -> list[WaitingWatch]:
+    return [WaitingWatch(room, say, with_places if pool is None else lambda trials: pool.training())]
+
+
+def _client() -> tune.PlacementGroupFactory:
+    """No processor, and a place beside the driver: a machine that goes takes workers with it, never their clients."""
+    here = ray.get_runtime_context().get_node_id()
+    (address,) = [node["NodeManagerAddress"] for node in ray.nodes() if node["NodeID"] == here]
+    return tune.PlacementGroupFactory([{f"node:{address}": CLIENT_SHARE}])
 
 
 class _GroupReleaser:

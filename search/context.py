@@ -81,6 +81,7 @@ class Run:
                     tune_folder=self.folder.tune,
                     deadline=deadline,
                     epoch_limit=epoch_limit(self.options, self.data, self.phase),
+                    on_waiting=progress.on_waiting,
                 )
         finally:
             board.close()

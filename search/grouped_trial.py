@@ -9,7 +9,11 @@ from typing import Any
 import ray
 from ray import tune
 
+from search.deaths import cause_of_death
+
 ANSWER_SECONDS = 10.0
+VERDICT_SECONDS = 120.0
+"""How long Ray may take to say whether a machine that does not answer is gone (it allows 15 to 65 s of silence)."""
 
 
 class GroupedTrial(tune.Trainable):  # type: ignore[misc]
@@ -42,16 +46,25 @@ class GroupedTrial(tune.Trainable):  # type: ignore[misc]
         number = ray.get(self._board.give.remote(self._group, command))
         while True:
             found = ray.get(self._board.outcome.remote(self._group, number))
+            known = {"preemptions": found["preemptions"]} if found["preemptions"] else {}
             if "lost" in found:
-                return self._failed(_lost(found["lost"]))
-            if "results" in found and not self._somebody_died(found["results"]):
-                return self._result(found["results"], found["poisoned"])
-            if found["seconds"] is not None and found["seconds"] > self._limit:
-                self._kill(f"an epoch took longer than {self._limit:.0f} s, and the workers were killed")
+                return self._failed(_lost(found["lost"])) | known
+            if "results" in found:
+                if not self._somebody_died(found):
+                    return self._result(found) | known
+            elif found["seconds"] is None:
+                other = ray.get(self._board.move.remote(self._group))
+                if other is not None:
+                    self._group = other
+                    number = ray.get(self._board.give.remote(other, command))
+            elif found["seconds"] > self._limit:
+                self._kill(found, f"an epoch took longer than {self._limit:.0f} s, and the workers were killed")
 
-    def _result(self, results: dict[int, dict[str, Any]], poisoned: bool) -> dict[str, Any]:
+    def _result(self, found: dict[str, Any]) -> dict[str, Any]:
+        results: dict[int, dict[str, Any]] = found["results"]
+        poisoned: bool = found["poisoned"]
         if poisoned:
-            self._kill("")
+            self._kill(found, "")
         failed = {rank: result for rank, result in sorted(results.items()) if result.get("outcome") == "failed"}
         if failed:
             rank, first = next(iter(failed.items()))
@@ -61,19 +74,15 @@ class GroupedTrial(tune.Trainable):  # type: ignore[misc]
         self._last = results[0]
         return results[0]
 
-    def _somebody_died(self, results: dict[int, dict[str, Any]]) -> bool:
+    def _somebody_died(self, found: dict[str, Any]) -> bool:
         """Whether a rank that says nothing is gone: then what the others say, who lost it in a sum, is no reason."""
         assert self._group is not None
         workers = ray.get(self._board.workers.remote(self._group))
         for rank, worker in workers.items():
-            if rank not in results:
-                try:
-                    ray.get(worker.__ray_ready__.remote(), timeout=ANSWER_SECONDS)
-                except ray.exceptions.RayActorError:
-                    self._kill("a worker's process died (killed, out of memory, or with its node)")
-                    return True
-                except ray.exceptions.GetTimeoutError:
-                    continue
+            why = _why_gone(worker) if rank not in found["results"] else ""
+            if why:
+                self._kill(found, why)
+                return True
         return False
 
     def _failed(self, reason: str) -> dict[str, Any]:
@@ -81,10 +90,10 @@ class GroupedTrial(tune.Trainable):  # type: ignore[misc]
         seconds = time.monotonic() - self._began
         return known | {"seconds": seconds, "outcome": "failed", "reason": reason, "done": True}
 
-    def _kill(self, why: str) -> None:
-        """End the group's workers, stopped ones too; Ray Train starts new ones."""
+    def _kill(self, found: dict[str, Any], why: str) -> None:
+        """End the group's workers of an outcome, stopped ones too; Ray Train starts new ones."""
         assert self._group is not None
-        for worker in ray.get(self._board.condemned.remote(self._group, why)):
+        for worker in ray.get(self._board.condemned.remote(self._group, found["incarnation"], why)):
             ray.kill(worker)
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
@@ -96,3 +105,22 @@ class GroupedTrial(tune.Trainable):  # type: ignore[misc]
 
 def _lost(deaths: list[str]) -> str:
     return f"its workers were lost {len(deaths)} times, the last time since {deaths[-1]}"
+
+
+def _why_gone(worker: Any) -> str:
+    """Why a worker is no more; empty where it answers.
+
+    A worker that cannot be reached is one whose machine may be gone. Ray says so once it has missed it long enough, and
+    only then does it start no new worker there.
+    """
+    deadline = time.monotonic() + VERDICT_SECONDS
+    while True:
+        try:
+            ray.get(worker.__ray_ready__.remote(), timeout=ANSWER_SECONDS)
+            return ""
+        except ray.exceptions.ActorDiedError as error:
+            return f"a worker's process died {cause_of_death(str(error))}".strip()
+        except (ray.exceptions.ActorUnavailableError, ray.exceptions.GetTimeoutError):
+            if time.monotonic() > deadline:
+                return "a worker does not answer"
+            time.sleep(0.5)

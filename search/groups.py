@@ -16,8 +16,10 @@ from typing import Any
 
 import ray
 import ray.train
-from ray.train.torch import TorchConfig, TorchTrainer
+from ray.train.torch import TorchTrainer
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from search.gloo import ReachableTorch
 from search.switchboard import Switchboard
 
 TRAIN_SETTINGS = {
@@ -64,19 +66,36 @@ class GroupPool:
             os.environ.setdefault(key, value)
         self.shape, self.size = shape, groups
         self.name = f"switchboard-{uuid.uuid4().hex}"
-        board = ray.remote(num_cpus=0, max_concurrency=1000)(Switchboard)
+        here = NodeAffinitySchedulingStrategy(node_id=ray.get_runtime_context().get_node_id(), soft=False)
+        board = ray.remote(num_cpus=0, max_concurrency=1000, scheduling_strategy=here)(Switchboard)
         self.board = board.options(name=self.name).remote(groups, shape.workers, WORKER_DEATHS)
         self._storage = tempfile.TemporaryDirectory(prefix="fusion-search-train-")
-        self._threads = [threading.Thread(target=self._fit, args=(i,), daemon=True) for i in range(groups)]
-        for thread in self._threads:
-            thread.start()
+        self._threads: list[threading.Thread] = []
+        self._start(groups)
+
+    def _start(self, groups: int) -> None:
+        for index in range(len(self._threads), groups):
+            self._threads.append(threading.Thread(target=self._fit, args=(index,), daemon=True))
+            self._threads[-1].start()
+
+    def grow(self, groups: int) -> int:
+        """Have at least so many groups, of which those without room wait, and so ask for nodes; how many there are."""
+        if groups > self.size:
+            ray.get(self.board.grow.remote(groups))
+            self.size = groups
+            self._start(groups)
+        return self.size
+
+    def training(self) -> int:
+        """How many trials have a group whose workers are up."""
+        return int(ray.get(self.board.training.remote()))
 
     def _fit(self, index: int) -> None:
         backend = "cpu:gloo,cuda:nccl" if self.shape.gpus > 0 else "gloo"
         trainer = TorchTrainer(
             serve,
             train_loop_config={"board": self.board, "index": index, "cpus": self.shape.cpus},
-            torch_config=TorchConfig(backend=backend),
+            torch_config=ReachableTorch(backend=backend),
             scaling_config=self.shape.scaling(),
             run_config=ray.train.RunConfig(
                 name=f"group-{index}",
@@ -95,8 +114,8 @@ class GroupPool:
         """End every group; what is still at a job is not waited for."""
         with contextlib.suppress(ray.exceptions.RayError):
             ray.get([self.board.give.remote(i, {"stop": True}) for i in range(self.size)], timeout=CLOSING_SECONDS)
-            for thread in self._threads:
-                thread.join(CLOSING_SECONDS)
+            for index in ray.get(self.board.standing.remote(), timeout=CLOSING_SECONDS):
+                self._threads[index].join(CLOSING_SECONDS)
             ray.kill(self.board)
         self._storage.cleanup()
 
@@ -105,11 +124,12 @@ _open: list[GroupPool] = []
 
 
 def group_pool(shape: Shape, groups: int) -> GroupPool:
-    """The open pool where it has this shape and is large enough; else a new one in its place."""
-    if _open and (_open[0].shape != shape or _open[0].size < groups):
+    """The open pool where it has this shape, made large enough; else a new one in its place."""
+    if _open and _open[0].shape != shape:
         close_groups()
     if not _open:
         _open.append(GroupPool(shape, groups))
+    _open[0].grow(groups)
     return _open[0]
 
 
@@ -129,9 +149,9 @@ def serve(config: dict[str, Any]) -> None:
     torch.set_num_threads(max(1, int(config["cpus"])))
     distribution, board, index = TorchDistribution(), config["board"], config["index"]
     incarnation = distribution.first(uuid.uuid4().hex)
-    handle = ray.get_runtime_context().current_actor
-    rank = distribution.rank
-    number = ray.get(board.register.remote(index, incarnation, rank, os.getpid(), handle))
+    here, rank = ray.get_runtime_context(), distribution.rank
+    worker = (rank, os.getpid(), here.current_actor, here.get_node_id())
+    number = ray.get(board.register.remote(index, incarnation, *worker))
     training, key = None, None
     while True:
         number, command = ray.get(board.command.remote(index, incarnation, number))

@@ -14,7 +14,7 @@ from fusion_models.data.groups import query_groups
 from fusion_models.data.readiness import require_rankable
 from search.artifacts import WEIGHTS
 from search.chain import Link
-from search.cluster import concurrency, ray_session
+from search.cluster import ray_session
 from search.context import Run
 from search.earlier import EarlierRuns
 from search.folder import RunFolder, RunFolderError, environment, now
@@ -27,6 +27,7 @@ from search.plan import print_plan
 from search.reference import reference_rankers, reference_table, single_modality_jobs
 from search.replicates import p_on_front
 from search.reporting import build_report
+from search.room import concurrency
 from search.stages import FixedStage, SearchStage, journal_records
 from search.summary import print_validation, print_verdict
 from search.tables import write_csv, write_tables

@@ -29,6 +29,7 @@ class ProgressObserver:
         self._ended = 0
         self._front = GrowingFront(phase)
         self._status: Status | None = None
+        self._waiting, self._room = 0, -1
 
     def __enter__(self) -> ProgressObserver:
         if self._console.is_terminal:
@@ -48,8 +49,20 @@ class ProgressObserver:
 
     def on_epoch(self, stage: Stage, job: Job, result: dict[str, Any]) -> None:
         """Show that something moves."""
+        self._show(f"{job.trial_id} epoch {result.get('epochs', 0)}")
+
+    def on_waiting(self, waiting: int, room: int) -> None:
+        """Say that trainings wait for a cluster to grow, and what it has room for."""
+        if self._status is None and room != self._room:
+            waits = f"{waiting} waiting for room: " if waiting else ""
+            said = f"{self._ended}/{self._total} trainings · {waits}the cluster has room for {room} at once now"
+            self._console.print(said, highlight=False)
+        self._waiting, self._room = waiting, room
+        self._show("the cluster grew or shrank" if self._ended else "starting")
+
+    def _show(self, note: str) -> None:
         if self._status is not None:
-            self._status.update(self._screen(f"{job.trial_id} epoch {result.get('epochs', 0)}"))
+            self._status.update(self._screen(note))
 
     def on_end(self, stage: Stage, record: TrialRecord, result: dict[str, Any]) -> None:
         """Count the trial, and say what it gave."""
@@ -59,8 +72,8 @@ class ProgressObserver:
         gain = record.numbers.get("ndcg_gain")
         said = f"gain {gain:+.4f}" if record.finished and gain is not None else record.state_reason
         note = f"{record.trial_id} {record.name}: {record.state}, {said}"
+        self._show(note)
         if self._status is not None:
-            self._status.update(self._screen(note))
             if record.state == "failed":
                 self._console.print(note, style="yellow", markup=False)
         else:
@@ -73,7 +86,8 @@ class ProgressObserver:
         return Text("\n".join(line if len(line) < SCREEN else f"{line[: SCREEN - 1]}…" for line in lines))
 
     def _done(self) -> str:
-        return f"{self._ended}/{self._total} trainings, {self._left()}"
+        waiting = f"{self._waiting} waiting (room for {self._room}), " if self._waiting else ""
+        return f"{self._ended}/{self._total} trainings, {waiting}{self._left()}"
 
     def _so_far(self) -> str:
         gain = self._front.best_gain

@@ -37,7 +37,9 @@ class StageSearcher(Searcher):  # type: ignore[misc]
         why_stopped: Callable[[str], str] | None = None,
         why_died: Callable[[str], str] | None = None,
         preemptions: Callable[[str], int] | None = None,
+        limit: Callable[[], int] | None = None,
     ) -> None:
+        """`limit`: how many trials may be under way now; None: as many as Tune asks for."""
         super().__init__(metric=None, mode=None)
         self._stages = list(stages)
         self._observers = list(observers)
@@ -45,6 +47,7 @@ class StageSearcher(Searcher):  # type: ignore[misc]
         self._why_stopped = why_stopped or (lambda trial_id: "stopped early by the scheduler")
         self._why_died = why_died or (lambda tune_id: "its process died")
         self._preemptions = preemptions or (lambda tune_id: 0)
+        self._limit = limit
         self._running: dict[str, tuple[Stage, Job]] = {}
         self._last: dict[str, dict[str, Any]] = {}
 
@@ -61,6 +64,8 @@ class StageSearcher(Searcher):  # type: ignore[misc]
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if self._deadline is not None and time.monotonic() > self._deadline:
             return str(Searcher.FINISHED)
+        if self._limit is not None and len(self._running) >= self._limit():
+            return None  # which Tune takes for "not now"
         for stage in self._stages:
             job = stage.ask()
             if job is not None:
@@ -81,7 +86,7 @@ class StageSearcher(Searcher):  # type: ignore[misc]
         self._last.pop(trial_id, None)
         why = self._why_died(trial_id) if error else self._why_stopped(job.trial_id)
         outcome = _outcome(last, error, why)
-        times = self._preemptions(trial_id)
+        times = self._preemptions(trial_id) + int(last.get("preemptions", 0))
         if times:
             outcome = dataclasses.replace(outcome, numbers=outcome.numbers | {"preemptions": float(times)})
         record = stage.tell(job, outcome)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -28,6 +29,8 @@ class Group:
     """Of the present workers: Train starts all of them anew when one has died."""
     handles: dict[int, Any] = field(default_factory=dict)
     pids: dict[int, int] = field(default_factory=dict)
+    nodes: dict[int, str] = field(default_factory=dict)
+    """Ray's ids of the machines that they are on."""
     trial: str | None = None
     """Whose it is; None: idle."""
     number: int = 0
@@ -40,26 +43,74 @@ class Group:
     """When the first rank reported a failure."""
     deaths: list[str] = field(default_factory=list)
     """Of workers that were at the present job."""
+    preemptions: int = 0
+    """How often they went with their machine, which is no fault of the job's."""
     given: float = 0.0
     """When the last command was left, or when the present workers came up to find it."""
 
+    @property
+    def up(self) -> bool:
+        """Whether all of its workers are there."""
+        return len(self.handles) == self.workers
+
+    @property
+    def free(self) -> bool:
+        """Whether a trial may have it."""
+        return self.up and self.trial is None
+
+
+def machines_alive() -> set[str]:
+    """Ray's ids of the machines that it still hears from."""
+    import ray
+
+    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+
 
 class Switchboard:
-    """See the module. `deaths` is how often a job whose workers died is tried again."""
+    """See the module. `deaths` is how often a job whose workers died is tried again; `alive` names the machines."""
 
-    def __init__(self, groups: int, workers: int, deaths: int) -> None:
+    def __init__(self, groups: int, workers: int, deaths: int, alive: Callable[[], set[str]] = machines_alive) -> None:
         self._groups = [Group(workers=workers) for _ in range(groups)]
+        self._workers = workers
         self._deaths = deaths
+        self._alive = alive
         self._news = asyncio.Condition()
 
+    async def grow(self, groups: int) -> None:
+        """There are so many groups now."""
+        self._groups += [Group(workers=self._workers) for _ in range(groups - len(self._groups))]
+
+    async def training(self) -> int:
+        """How many trials have a group whose workers are up."""
+        return sum(group.trial is not None and group.up for group in self._groups)
+
+    async def standing(self) -> list[int]:
+        """The groups whose workers are up."""
+        return [index for index, group in enumerate(self._groups) if group.up]
+
     async def lease(self, trial: str) -> int | None:
-        """An idle group for `trial`, its own one if it has one already; None where there was none for a while."""
-        await self._wait(lambda: any(g.trial in (trial, None) for g in self._groups))
-        for mine in (trial, None):
-            for index, group in enumerate(self._groups):
-                if group.trial == mine:
-                    group.trial, group.deaths = trial, group.deaths if mine else []
-                    return index
+        """The group of `trial`, or an idle one whose workers are up; None where there was none for a while."""
+        await self._wait(lambda: any(g.trial == trial or g.free for g in self._groups))
+        for index, group in enumerate(self._groups):
+            if group.trial == trial:
+                return index
+        for index, group in enumerate(self._groups):
+            if group.free:
+                group.trial, group.deaths, group.preemptions = trial, [], 0
+                return index
+        return None
+
+    async def move(self, index: int) -> int | None:
+        """Another, idle group for the trial of one whose workers are gone; None where there is none.
+
+        A cluster that has shrunk may have no place for new ones.
+        """
+        old = self._groups[index]
+        for other, group in enumerate(self._groups):
+            if group.free and not old.up:
+                group.trial, group.deaths, group.preemptions = old.trial, old.deaths, old.preemptions
+                old.trial, old.command, old.deaths = None, None, []
+                return other
         return None
 
     async def release(self, trial: str) -> None:
@@ -83,33 +134,46 @@ class Switchboard:
 
         `results` by rank where it is done; `lost`, why, where its workers were lost too often; else `seconds` for which
         the workers have had it (None: there are none now).
-        `poisoned`: its workers do not stand at the same place any more and must be replaced.
+        `poisoned`: its workers do not stand at the same place any more and must be replaced. `incarnation` names those
+        workers, and `preemptions` counts the machines that the trial has lost.
         """
         group = self._groups[index]
         await self._wait(lambda: self._done(group) or group.number != number)
+        known = {"incarnation": group.incarnation, "preemptions": group.preemptions}
         if len(group.deaths) > self._deaths:
-            return {"lost": list(group.deaths)}
+            return known | {"lost": list(group.deaths)}
         if not self._done(group):
-            up = len(group.handles) == group.workers
-            return {"seconds": time.monotonic() - (group.taken or group.given) if up else None}
+            return known | {"seconds": time.monotonic() - (group.taken or group.given) if group.up else None}
         bad = [rank for rank, result in group.results.items() if result.get("outcome") == "failed"]
         poisoned = len(group.results) < group.workers or 0 < len(bad) < group.workers
-        return {"results": dict(group.results), "poisoned": poisoned}
+        return known | {"results": dict(group.results), "poisoned": poisoned}
 
-    async def condemned(self, index: int, why: str) -> list[Any]:
-        """The group's workers are about to be killed: their handles. With a reason, the present job has lost them."""
+    async def condemned(self, index: int, incarnation: str, why: str) -> list[Any]:
+        """These workers of the group are about to be killed: their handles, none where others are there already.
+
+        With a reason, the present job has lost them.
+        """
         group = self._groups[index]
+        if group.incarnation != incarnation:
+            return []
         if why:
-            group.deaths.append(why)
-            group.results, group.failed = {}, None
+            self._lose(group, why)
         else:
             group.command = None  # whoever comes up need not do it again
         handles = list(group.handles.values())
-        group.incarnation, group.taken, group.handles, group.pids = "", None, {}, {}
+        group.incarnation, group.taken, group.handles, group.pids, group.nodes = "", None, {}, {}, {}
         return handles
 
-    async def register(self, index: int, incarnation: str, rank: int, pid: int, handle: Any) -> int:
-        """A worker is up; the number of the last command that it need not care about.
+    def _lose(self, group: Group, why: str) -> None:
+        """The present job has lost its workers: with a machine of theirs, or else because of `why`."""
+        if set(group.nodes.values()) - self._alive():
+            group.preemptions += 1
+        else:
+            group.deaths.append(why)
+        group.results, group.failed = {}, None
+
+    async def register(self, index: int, incarnation: str, rank: int, pid: int, handle: Any, node: str = "") -> int:
+        """A worker is up on machine `node`; the number of the last command that it need not care about.
 
         The first worker of a new incarnation says that the one before is gone; what that was at begins again.
         """
@@ -117,11 +181,13 @@ class Switchboard:
         if group.incarnation != incarnation:
             lost = group.command is not None and len(group.results) < group.workers
             if lost and group.incarnation and group.taken is not None and len(group.deaths) <= self._deaths:
-                group.deaths.append("a worker's process died (killed, out of memory, or with its node)")
+                self._lose(group, "a worker's process died (killed, or out of memory)")
             group.incarnation, group.taken, group.given = incarnation, None, time.monotonic()
-            group.handles, group.pids = {}, {}
+            group.handles, group.pids, group.nodes = {}, {}, {}
             group.results, group.failed = (group.results, group.failed) if not lost else ({}, None)
         group.handles[rank], group.pids[rank] = handle, pid
+        if node:
+            group.nodes[rank] = node
         await self._tell()
         outstanding = group.command is not None and not self._done(group) and len(group.deaths) <= self._deaths
         return group.number - 1 if outstanding else group.number

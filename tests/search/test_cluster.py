@@ -2,8 +2,8 @@
 
 import pytest
 
-from search.cluster import concurrency
 from search.options import RunOptions
+from search.room import concurrency
 
 
 @pytest.mark.usefixtures("shared_ray")
