@@ -1,7 +1,7 @@
 """Run inside a test host, and nowhere else, since Ray's own AutoscalingCluster ends every Ray that it sees.
 
 `python autoscaling.py COMMAND …`: a head without processors and an autoscaler that may add two nodes with one each;
-COMMAND runs on it. The nodes are processes of this host; the autoscaler, and what it sees of waiting trainings, is Ray's.
+COMMAND runs on it. The nodes are processes of this host; the autoscaler, and all that it knows of what waits, is Ray's.
 """
 
 import subprocess
