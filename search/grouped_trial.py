@@ -11,9 +11,7 @@ from ray import tune
 
 from search.deaths import cause_of_death
 
-ANSWER_SECONDS = 10.0
-VERDICT_SECONDS = 120.0
-"""How long Ray may take to say whether a machine that does not answer is gone (it allows 15 to 65 s of silence)."""
+ANSWER_SECONDS = 30.0
 
 
 class GroupedTrial(tune.Trainable):  # type: ignore[misc]
@@ -77,7 +75,9 @@ class GroupedTrial(tune.Trainable):  # type: ignore[misc]
     def _somebody_died(self, found: dict[str, Any]) -> bool:
         """Whether a rank that says nothing is gone: then what the others say, who lost it in a sum, is no reason."""
         assert self._group is not None
-        workers = ray.get(self._board.workers.remote(self._group))
+        workers = ray.get(self._board.workers.remote(self._group, found["incarnation"]))
+        if workers is None:  # Ray Train was told sooner
+            return True
         for rank, worker in workers.items():
             why = _why_gone(worker) if rank not in found["results"] else ""
             if why:
@@ -108,19 +108,11 @@ def _lost(deaths: list[str]) -> str:
 
 
 def _why_gone(worker: Any) -> str:
-    """Why a worker is no more; empty where it answers.
-
-    A worker that cannot be reached is one whose machine may be gone. Ray says so once it has missed it long enough, and
-    only then does it start no new worker there.
-    """
-    deadline = time.monotonic() + VERDICT_SECONDS
-    while True:
-        try:
-            ray.get(worker.__ray_ready__.remote(), timeout=ANSWER_SECONDS)
-            return ""
-        except ray.exceptions.ActorDiedError as error:
-            return f"a worker's process died {cause_of_death(str(error))}".strip()
-        except (ray.exceptions.ActorUnavailableError, ray.exceptions.GetTimeoutError):
-            if time.monotonic() > deadline:
-                return "a worker does not answer"
-            time.sleep(0.5)
+    """Why a worker is no more; empty where it answers."""
+    try:
+        ray.get(worker.__ray_ready__.remote(), timeout=ANSWER_SECONDS)
+        return ""
+    except ray.exceptions.ActorDiedError as error:
+        return f"a worker's process died {cause_of_death(str(error))}".strip()
+    except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
+        return "a worker does not answer"

@@ -6,6 +6,7 @@ One Ray actor a run, without resources of its own. It waits on events only, so a
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -13,6 +14,7 @@ from typing import Any
 
 GRACE_SECONDS = 5.0
 """How long the other ranks may take to report after one has failed; then they hang in a sum that it has left."""
+CONNECT_SECONDS = 5.0
 POLL_SECONDS = 1.0
 """How long a call waits for news before it comes back without."""
 
@@ -48,6 +50,14 @@ class Group:
     given: float = 0.0
     """When the last command was left, or when the present workers came up to find it."""
 
+    def lose(self, why: str, *, with_machine: bool) -> None:
+        """The present job has lost its workers: with a machine of theirs, or else because of `why`."""
+        if with_machine:
+            self.preemptions += 1
+        else:
+            self.deaths.append(why)
+        self.results, self.failed = {}, None
+
     @property
     def up(self) -> bool:
         """Whether all of its workers are there."""
@@ -59,21 +69,36 @@ class Group:
         return self.up and self.trial is None
 
 
-def machines_alive() -> set[str]:
-    """Ray's ids of the machines that it still hears from."""
+def machines_gone(machines: set[str]) -> set[str]:
+    """Of Ray's ids of machines, those that it has given up or whose raylet takes no connection.
+
+    Ray itself waits for 15 to 65 s of silence; by then a group's new workers may be up elsewhere.
+    """
     import ray
 
-    return {node["NodeID"] for node in ray.nodes() if node["Alive"]}
+    known = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
+    return {m for m in machines if m not in known or not _answers(known[m])}
+
+
+def _answers(node: dict[str, Any]) -> bool:
+    try:
+        place = (node["NodeManagerAddress"], node["NodeManagerPort"])
+        with socket.create_connection(place, timeout=CONNECT_SECONDS):
+            return True
+    except OSError:
+        return False
 
 
 class Switchboard:
-    """See the module. `deaths` is how often a job whose workers died is tried again; `alive` names the machines."""
+    """See the module. `deaths` is how often a job whose workers died is tried again; `gone` tells lost machines."""
 
-    def __init__(self, groups: int, workers: int, deaths: int, alive: Callable[[], set[str]] = machines_alive) -> None:
+    def __init__(
+        self, groups: int, workers: int, deaths: int, gone: Callable[[set[str]], set[str]] = machines_gone
+    ) -> None:
         self._groups = [Group(workers=workers) for _ in range(groups)]
         self._workers = workers
         self._deaths = deaths
-        self._alive = alive
+        self._gone = gone
         self._news = asyncio.Condition()
 
     async def grow(self, groups: int) -> None:
@@ -154,23 +179,20 @@ class Switchboard:
         With a reason, the present job has lost them.
         """
         group = self._groups[index]
+        with_machine = await self._machine_gone(group)
         if group.incarnation != incarnation:
             return []
         if why:
-            self._lose(group, why)
+            group.lose(why, with_machine=with_machine)
         else:
             group.command = None  # whoever comes up need not do it again
         handles = list(group.handles.values())
         group.incarnation, group.taken, group.handles, group.pids, group.nodes = "", None, {}, {}, {}
         return handles
 
-    def _lose(self, group: Group, why: str) -> None:
-        """The present job has lost its workers: with a machine of theirs, or else because of `why`."""
-        if set(group.nodes.values()) - self._alive():
-            group.preemptions += 1
-        else:
-            group.deaths.append(why)
-        group.results, group.failed = {}, None
+    async def _machine_gone(self, group: Group) -> bool:
+        """Whether a machine is gone on which the group's workers were."""
+        return bool(await asyncio.to_thread(self._gone, set(group.nodes.values())))
 
     async def register(self, index: int, incarnation: str, rank: int, pid: int, handle: Any, node: str = "") -> int:
         """A worker is up on machine `node`; the number of the last command that it need not care about.
@@ -178,10 +200,11 @@ class Switchboard:
         The first worker of a new incarnation says that the one before is gone; what that was at begins again.
         """
         group = self._groups[index]
+        with_machine = group.incarnation not in ("", incarnation) and await self._machine_gone(group)
         if group.incarnation != incarnation:
             lost = group.command is not None and len(group.results) < group.workers
             if lost and group.incarnation and group.taken is not None and len(group.deaths) <= self._deaths:
-                self._lose(group, "a worker's process died (killed, or out of memory)")
+                group.lose("a worker's process died (killed, or out of memory)", with_machine=with_machine)
             group.incarnation, group.taken, group.given = incarnation, None, time.monotonic()
             group.handles, group.pids, group.nodes = {}, {}, {}
             group.results, group.failed = (group.results, group.failed) if not lost else ({}, None)
@@ -210,9 +233,10 @@ class Switchboard:
                 group.failed = group.failed or time.monotonic()
             await self._tell()
 
-    async def workers(self, index: int) -> dict[int, Any]:
-        """Handles of the present workers by rank."""
-        return dict(self._groups[index].handles)
+    async def workers(self, index: int, incarnation: str) -> dict[int, Any] | None:
+        """Handles of these workers by rank; None where they have been replaced."""
+        group = self._groups[index]
+        return dict(group.handles) if group.incarnation == incarnation else None
 
     async def pids(self) -> list[dict[int, int]]:
         """Process ids of each group's workers by rank, for whoever looks on."""

@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -76,8 +77,10 @@ def cluster(tmp_path_factory, small_data):
     with Hosts(["head", *WORKERS, "desk"], tmp_path_factory.mktemp("hosts") / "share") as hosts:
         (hosts.root("desk") / "root" / "cluster.yaml").write_text(yaml.safe_dump(cluster_file(hosts)))
         shutil.copytree(small_data.location, hosts.root("head") / "root" / "data")
+        print(f"{time.monotonic():.0f} s: the hosts are up")
         hosts.run("desk", "ray get-auth-token --generate", timeout=PATIENCE)
         hosts.run("desk", "ray up -y cluster.yaml", timeout=PATIENCE)
+        print(f"{time.monotonic():.0f} s: the head is up")
         yield hosts
 
 
@@ -109,13 +112,16 @@ def story(cluster, tmp_path_factory):
         wait(under_way, "a checkpoint of a training elsewhere")
         (victim,) = under_way()
         spread = training_on(cluster)
+        print(f"{time.monotonic():.0f} s: {victim} trains on {spread}")
         (lost,) = [name for name in spread if list((cluster.root(name) / "tmp").glob("fusion-search-*/*/training"))]
         cluster.kill(lost, "/raylet ")
         wait(lambda: len(training_on(cluster) - {lost}) == 2, "new workers elsewhere")
         after = training_on(cluster)
+        print(f"{time.monotonic():.0f} s: {lost} was lost, and {after} go on")
         assert run.wait(PATIENCE) == 0, output.read_text()
     finally:
         run.kill()
+    print(f"{time.monotonic():.0f} s: the run has ended")
     folder = tmp_path_factory.mktemp("results") / "phase3"
     shutil.copytree(results, folder)
     return Story(cluster, spread, lost, victim, after, folder, output.read_text())

@@ -16,6 +16,32 @@ def shared_ray(_own_cache):
         yield
 
 
+S3_KEYS = {
+    "AWS_ACCESS_KEY_ID": "nobody",
+    "AWS_SECRET_ACCESS_KEY": "nothing",
+    "AWS_DEFAULT_REGION": "eu-west-1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+}
+
+
+@pytest.fixture(scope="session")
+def s3_store():
+    """A server that speaks S3, on loopback, with one bucket; this process and its children use it for s3:// URIs."""
+    import boto3
+    from moto.server import ThreadedMotoServer  # slow to import, and of use to few tests
+
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
+    server.start()
+    patch = pytest.MonkeyPatch()
+    for key, value in {**S3_KEYS, "AWS_ENDPOINT_URL": "http://{}:{}".format(*server.get_host_and_port())}.items():
+        patch.setenv(key, value)
+    client = boto3.client("s3")
+    client.create_bucket(Bucket="team", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
+    yield client
+    patch.undo()
+    server.stop()
+
+
 @pytest.fixture
 def console():
     """A console that is no terminal; what was printed is `console.file.getvalue()`."""

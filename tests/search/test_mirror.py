@@ -4,37 +4,13 @@ import json
 import uuid
 from pathlib import Path
 
-import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from fusion_models.data import open_dataset
 from fusion_models.data.tables import TABLES, filesystem_of
 from search.mirror import Mirror, MirrorError, is_uri, local_results, located, mirrored
 
 SMALL = "planted?queries=160&candidates=8"
-SECRETS = {
-    "AWS_ACCESS_KEY_ID": "nobody",
-    "AWS_SECRET_ACCESS_KEY": "nothing",
-    "AWS_DEFAULT_REGION": "eu-west-1",
-    "AWS_EC2_METADATA_DISABLED": "true",
-}
-PATIENCE = 500.0
-
-
-@pytest.fixture(scope="module")
-def store():
-    """A server that speaks S3, on loopback, with one bucket; this process and its children use it for s3:// URIs."""
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    patch = pytest.MonkeyPatch()
-    for key, value in {**SECRETS, "AWS_ENDPOINT_URL": "http://{}:{}".format(*server.get_host_and_port())}.items():
-        patch.setenv(key, value)
-    client = boto3.client("s3")
-    client.create_bucket(Bucket="team", CreateBucketConfiguration={"LocationConstraint": "eu-west-1"})
-    yield client
-    patch.undo()
-    server.stop()
 
 
 @pytest.fixture
@@ -126,7 +102,7 @@ def test_looks_of_both_machines_are_kept_and_survive_fresh(mirror, tmp_path):
     assert [look["run"] for look in looks["abc"]] == ["phase3", "phase1"]
 
 
-def test_a_store_that_cannot_be_used_is_an_error_that_names_it(tmp_path, store, console):
+def test_a_store_that_cannot_be_used_is_an_error_that_names_it(tmp_path, s3_store, console):
     mirror = Mirror("s3://no-such-bucket/results/phase3", tmp_path / "phase3")
     mirror.local.mkdir()
     (mirror.local / "run.json").write_text("{}")
@@ -144,7 +120,7 @@ def test_paths_are_paths(tmp_path):
     assert located(str(tmp_path)) == (tmp_path, None)
 
 
-def test_a_run_goes_to_a_server_that_speaks_s3_and_comes_back(mirror, tmp_path, store, small_data):
+def test_a_run_goes_to_a_server_that_speaks_s3_and_comes_back(mirror, tmp_path, s3_store, small_data):
     there = Mirror("s3://team/results/phase3", mirror.local)
     assert there.sync(whole=True) == 4
     (mirror.local / "checkpoints" / "t0000" / "weights.safetensors").unlink()
@@ -152,11 +128,11 @@ def test_a_run_goes_to_a_server_that_speaks_s3_and_comes_back(mirror, tmp_path, 
     folder, _ = located("s3://team/results/phase3")
     assert folder != mirror.local
     assert tree(folder) == tree(mirror.local) - {"tune/x"}
-    listed = store.list_objects_v2(Bucket="team", Prefix="results/")["Contents"]
+    listed = s3_store.list_objects_v2(Bucket="team", Prefix="results/")["Contents"]
     assert "results/phase3/study.journal" in {entry["Key"] for entry in listed}
 
 
-def test_data_on_s3_is_the_same_data(store, small_data):
+def test_data_on_s3_is_the_same_data(s3_store, small_data):
     filesystem, root = filesystem_of("s3://team/data")
     for table in TABLES:
         with filesystem.open(f"{root}/{table}.parquet", "wb") as file:

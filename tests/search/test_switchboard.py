@@ -19,7 +19,7 @@ KNOWN = {"incarnation", "preemptions"}
 
 
 def new_board(groups, workers, deaths, alive=("here", "there")):
-    return Switchboard(groups, workers, deaths, lambda: set(alive))
+    return Switchboard(groups, workers, deaths, lambda machines: machines - set(alive))
 
 
 async def up(board, incarnation, group=0, nodes=("here", "there")):
@@ -130,7 +130,7 @@ def test_condemned_workers_get_nothing_more_and_count_once():
 def test_workers_that_went_with_their_machine_do_not_count_as_deaths(how):
     async def story():
         alive = ["here", "there"]
-        board = Switchboard(1, 2, 0, lambda: set(alive))
+        board = new_board(1, 2, 0, alive)
         await up(board, "one")
         number = await board.give(0, {})
         await board.command(0, "one", 0)
@@ -140,6 +140,8 @@ def test_workers_that_went_with_their_machine_do_not_count_as_deaths(how):
         await up(board, "two", nodes=("here", "here"))
         waiting = await board.outcome(0, number)
         late = await board.condemned(0, "one", "its node has died")  # the trial was told later than Train was
+        assert await board.workers(0, "one") is None
+        assert await board.workers(0, "two") == {0: "handle 0", 1: "handle 1"}
         await board.command(0, "two", 0)
         await done(board, number, None, None, incarnation="two")
         return waiting, late, await board.outcome(0, number)
@@ -154,7 +156,7 @@ def test_workers_that_went_with_their_machine_do_not_count_as_deaths(how):
 def test_a_trial_whose_workers_cannot_come_back_moves_to_an_idle_group_with_what_it_has_lost():
     async def story():
         alive = ["here", "there"]
-        board = Switchboard(1, 2, 2, lambda: set(alive))
+        board = new_board(1, 2, 2, alive)
         await up(board, "one", nodes=("here", "there"))
         await board.lease("a")
         await board.give(0, {})
@@ -168,3 +170,12 @@ def test_a_trial_whose_workers_cannot_come_back_moves_to_an_idle_group_with_what
         return nowhere, moved, found["preemptions"], await board.lease("a"), await board.training()
 
     assert run(story()) == (None, 1, 1, 1, 1)
+
+
+def test_a_machine_is_gone_once_its_raylet_takes_no_connection(shared_ray):
+    import ray
+
+    (node,) = ray.nodes()
+    here = node["NodeID"]
+    assert switchboard.machines_gone({here, "another"}) == {"another"}
+    assert not switchboard._answers(node | {"NodeManagerPort": 1})
