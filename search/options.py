@@ -45,7 +45,7 @@ class RunOptions:
     epoch_limit: str | None = None
     """An epoch that takes longer, such as 30m, is hung, and its workers are replaced (default: 50 times the plan's)."""
     address: str | None = None
-    """auto, or ray://HOST:PORT: the Ray cluster to run on (default: this machine)."""
+    """auto, or HOST:PORT: the Ray cluster to run on, of which this machine is one (default: this machine alone)."""
     results: str = "results"
     """Folder (path or URI) that holds the run folders."""
     name: str | None = None
@@ -66,6 +66,11 @@ class RunOptions:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
         if self.confirm_seeds is not None and (self.confirm_seeds < 0 or self.confirm_seeds == 1):
             raise ValueError(f"--confirm-seeds must be 0 (no confirmation) or at least 2, got {self.confirm_seeds}")
+        if (self.address or "").startswith("ray://"):
+            raise ValueError(
+                f"--address {self.address} (Ray Client) cannot run a search, whose journal must lie beside its driver: "
+                "start the run on the cluster itself (ray exec cluster.yaml 'python -m search.run … --address auto')"
+            )
         if self.resume and self.fresh:
             raise ValueError("--resume goes on with a run and --fresh deletes it: give one of them")
         self.budget_seconds, self.epoch_limit_seconds  # noqa: B018  (read, so that a bad one fails now)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 import yaml
 from hosts import Hosts, missing_rights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -25,7 +26,7 @@ from search.stages import journal_records
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 WORKERS = ("one", "two", "three")
-EPOCHS = 8
+EPOCHS = 6
 PATIENCE = 400.0
 """Seconds for a step that takes some ten on a machine that nobody else loads."""
 COMMAND = (
@@ -168,6 +169,7 @@ def test_it_came_to_the_numbers_of_an_undisturbed_training(story, trials, small_
         for record in journal_records(open_journal(story.folder / "study.journal"))
         if record.trial_id == story.victim
     ]
+    torch.set_num_threads(1)  # as the workers
     state = start(Recipe.from_flat(record.recipe), small_data, seed=record.seed)
     for _ in train(state, small_data):
         pass
@@ -184,8 +186,8 @@ def test_the_data_was_sent_once_to_each_host_that_trained(story):
 def test_ray_down_ends_the_head_and_ray_stop_a_worker(story):
     hosts = story.hosts
     hosts.run("desk", "ray down -y cluster.yaml", timeout=PATIENCE)
-    hosts.wait(lambda: not hosts.processes("head", "/raylet "), "the head to stop", PATIENCE)
-    for name in story.after:
-        ssh = "ssh -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
-        hosts.run("desk", f"{ssh} {hosts.address(name)} /root/fusion/bin/ray stop", timeout=PATIENCE)
+    ssh = "ssh -o StrictHostKeyChecking=no -o UserKnownHostsFile=/dev/null"
+    stops = [f"{ssh} {hosts.address(name)} /root/fusion/bin/ray stop &" for name in story.after]
+    hosts.run("desk", f"{' '.join(stops)} wait", timeout=PATIENCE)
+    for name in ("head", *story.after):
         hosts.wait(lambda name=name: not hosts.processes(name, "/raylet "), f"{name} to stop", PATIENCE)

@@ -48,6 +48,7 @@ def test_every_flag_has_help():
         ({"workers_per_trial": 0}, "--workers-per-trial must be at least 1"),
         ({"epoch_limit": "long"}, "--epoch-limit must look like"),
         ({"resume": True, "fresh": True}, "give one of them"),
+        ({"address": "ray://head:10001"}, r"cannot run a search.*start the run on the cluster itself"),
         ({"set": ("model.width",)}, "--set takes KEY=VALUE"),
     ],
 )
