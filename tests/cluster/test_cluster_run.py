@@ -169,10 +169,14 @@ def test_it_came_to_the_numbers_of_an_undisturbed_training(story, trials, small_
         for record in journal_records(open_journal(story.folder / "study.journal"))
         if record.trial_id == story.victim
     ]
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)  # as the workers
-    state = start(Recipe.from_flat(record.recipe), small_data, seed=record.seed)
-    for _ in train(state, small_data):
-        pass
+    try:
+        state = start(Recipe.from_flat(record.recipe), small_data, seed=record.seed)
+        for _ in train(state, small_data):
+            pass
+    finally:
+        torch.set_num_threads(threads)
     assert trials.loc[story.victim, "ndcg"] == pytest.approx(state.best_ndcg, abs=1e-5)
 
 
