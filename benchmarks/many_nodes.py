@@ -159,9 +159,8 @@ def main() -> None:
     parser.add_argument("--trials-a-place", type=int, default=4)
     arguments = parser.parse_args()
     print(f"{len(os.sched_getaffinity(0))} CPUs, load {os.getloadavg()[0]:.1f}; epochs of {arguments.epoch_seconds} s")
-    print(
-        f"{'nodes':>5}{'at once':>9}{'epochs a second':>17}{'of the possible':>17}{'driver ms':>11}{'depot ms':>10}  (an epoch)"
-    )
+    print(f"{'':>48}{'ms of processor an epoch':>25}")
+    print(f"{'nodes':>5}{'at once':>9}{'epochs a second':>17}{'of the possible':>17}{'driver':>12}{'depot':>13}")
     for nodes in arguments.nodes:
         places = nodes * ROOM
         found = search_on(
