@@ -10,7 +10,10 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 
 from search.job import OUT_OF_MEMORY
+from search.machines import machines_gone
 
+NODE = "node"
+"""In every result of a trial that has a process of its own: Ray's id of the machine."""
 _LOW_MEMORY = "node running low on memory"
 """Ray's memory monitor, in the text of `ray.exceptions.OutOfMemoryError`."""
 _MACHINE_GONE = "its node has died"
@@ -30,10 +33,11 @@ class DeathWatch(FIFOScheduler):  # type: ignore[misc]
         """Tune calls this before each retry, and at the last death.
 
         A machine that goes (a spot machine taken away, a raylet killed) is no fault of the trial's: it does not count
-        against its retries.
+        against its retries. Tune often hears of the process before Ray misses the machine.
         """
         cause = cause_of_death(_last_error(trial))
-        if _MACHINE_GONE in cause:
+        node = (trial.last_result or {}).get(NODE)
+        if _MACHINE_GONE in cause or (node is not None and machines_gone([node])):
             self._preemptions[trial.trial_id] = self._preemptions.get(trial.trial_id, 0) + 1
             trial.run_metadata.num_failures -= 1
         else:

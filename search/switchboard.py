@@ -6,15 +6,15 @@ One Ray actor a run, without resources of its own. It waits on events only, so a
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from search.machines import machines_gone
+
 GRACE_SECONDS = 5.0
 """How long the other ranks may take to report after one has failed; then they hang in a sum that it has left."""
-CONNECT_SECONDS = 5.0
 POLL_SECONDS = 1.0
 """How long a call waits for news before it comes back without."""
 
@@ -67,26 +67,6 @@ class Group:
     def free(self) -> bool:
         """Whether a trial may have it."""
         return self.up and self.trial is None
-
-
-def machines_gone(machines: set[str]) -> set[str]:
-    """Of Ray's ids of machines, those that it has given up or whose raylet takes no connection.
-
-    Ray itself waits for 15 to 65 s of silence; by then a group's new workers may be up elsewhere.
-    """
-    import ray
-
-    known = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
-    return {m for m in machines if m not in known or not _answers(known[m])}
-
-
-def _answers(node: dict[str, Any]) -> bool:
-    try:
-        place = (node["NodeManagerAddress"], node["NodeManagerPort"])
-        with socket.create_connection(place, timeout=CONNECT_SECONDS):
-            return True
-    except OSError:
-        return False
 
 
 class Switchboard:

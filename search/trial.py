@@ -5,9 +5,11 @@ from __future__ import annotations
 import faulthandler
 from typing import Any
 
+import ray
 import torch
 from ray import tune
 
+from search.deaths import NODE
 from search.job_training import JobTraining
 
 STDERR = 2
@@ -37,7 +39,7 @@ class FusionTrial(tune.Trainable):  # type: ignore[misc]
     def step(self) -> dict[str, Any]:
         faulthandler.dump_traceback_later(self._limit, exit=True, file=STDERR)
         try:
-            return self._training.step()
+            return self._training.step() | {NODE: ray.get_runtime_context().get_node_id()}
         finally:
             faulthandler.cancel_dump_traceback_later()
 

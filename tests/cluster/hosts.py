@@ -17,7 +17,9 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-NEEDED = ("ip", "unshare", "nsenter", "sshd", "ssh", "ssh-keygen", "rsync")
+UNSHARE = ("unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc")
+NEEDED = ("ip", "setpriv", "unshare", "nsenter", "sshd", "ssh", "ssh-keygen", "rsync")
+DIES_WITH_US = ("setpriv", "--pdeathsig", "KILL")
 COVERED = ("/tmp", "/root", "/run", "/dev/shm")
 """What each host has of its own; what the interpreter and the project need of it is bound back in."""
 
@@ -60,16 +62,21 @@ def missing_rights() -> str:
     if absent:
         return f"needs {', '.join(absent)} (Debian: apt-get install openssh-server iproute2 rsync)"
     name = f"fusion-{os.getpid()}-probe"
-    made = subprocess.run(["ip", "netns", "add", name], capture_output=True, text=True, check=False)
-    if made.returncode == 0:
-        tried = subprocess.run(
-            ["ip", "netns", "exec", name, "unshare", "--mount", "--uts", "--ipc", "--pid", "--fork", "--mount-proc",
-             "mount", "-t", "tmpfs", "tmpfs", "/mnt"],
-            capture_output=True, text=True, check=False,
-        )  # fmt: skip
+    inside = ["ip", "netns", "exec", name]
+    tries = [
+        ["ip", "netns", "add", name],
+        ["ip", "-n", name, "link", "add", "bridge0", "type", "bridge"],
+        ["ip", "-n", name, "link", "add", "one", "type", "veth", "peer", "name", "other"],
+        [*inside, *UNSHARE, "mount", "-t", "tmpfs", "tmpfs", "/mnt"],
+    ]
+    try:
+        for command in tries:
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode != 0:
+                return f"may not make namespaces ({' '.join(command)}: {done.stderr.strip()})"
+    finally:
         subprocess.run(["ip", "netns", "delete", name], capture_output=True, check=False)
-        made = tried if tried.returncode else made
-    return "" if made.returncode == 0 else f"may not make namespaces ({made.stderr.strip()})"
+    return ""
 
 
 class Hosts:
@@ -204,8 +211,7 @@ class Hosts:
         )
         with (self.share / f"{name}.log").open("wb") as log:
             self._inits[name] = subprocess.Popen(
-                ["ip", "netns", "exec", f"{self._prefix}-{name}", "unshare", "--mount", "--uts", "--ipc", "--pid",
-                 "--fork", "--kill-child", "--mount-proc", "bash", "-c", script],
+                [*DIES_WITH_US, "ip", "netns", "exec", f"{self._prefix}-{name}", *UNSHARE, "bash", "-c", script],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
 

@@ -170,12 +170,3 @@ def test_a_trial_whose_workers_cannot_come_back_moves_to_an_idle_group_with_what
         return nowhere, moved, found["preemptions"], await board.lease("a"), await board.training()
 
     assert run(story()) == (None, 1, 1, 1, 1)
-
-
-def test_a_machine_is_gone_once_its_raylet_takes_no_connection(shared_ray):
-    import ray
-
-    (node,) = ray.nodes()
-    here = node["NodeID"]
-    assert switchboard.machines_gone({here, "another"}) == {"another"}
-    assert not switchboard._answers(node | {"NodeManagerPort": 1})
