@@ -39,6 +39,7 @@ def grown(tmp_path_factory, small_data):
     with Hosts(["alone"], tmp_path_factory.mktemp("hosts") / "share") as hosts:
         root = hosts.root("alone") / "root"
         shutil.copytree(small_data.location, root / "data")
+        hosts.run("alone", "ray get-auth-token --generate", timeout=PATIENCE)
         run = subprocess.Popen(hosts.command("alone", f"{COMMAND} > said.txt 2>&1"), stdin=subprocess.DEVNULL)
         most = dict.fromkeys((TRAINING, RAYLET), 0)
         lost = []
