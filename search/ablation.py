@@ -6,12 +6,14 @@ trial is measured on the validation split, so that nobody chooses a recipe by th
 
 from __future__ import annotations
 
+import math
 import re
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -25,6 +27,7 @@ from search.context import Run
 from search.effects import Kind, Measured, Status, effect_table, linearised
 from search.job import Job, TrialRecord
 from search.opening import DECIDING_SPLIT, open_test_split
+from search.room import concurrency
 from search.stages import FixedStage, journal_records
 from search.tables import write_csv
 from spaces import Phase, applies
@@ -85,6 +88,27 @@ def expected_trainings(phase: Phase, seeds: int) -> int:
     return screening + (min(components, LARGEST) + pairs) * seeds
 
 
+class Extent(NamedTuple):
+    """How much of an ablation is done."""
+
+    components: int
+    """Trained with every seed."""
+    screened: bool
+    """All others, and these to find them, once."""
+    pairs_among: int
+
+
+def affordable(components: int, trainings: float, *, seeds: int, largest: int, pairs_among: int) -> Extent:
+    """What there is time for with about `trainings` in all: everything; no pairs; or some components and no more."""
+    largest = min(components, largest)
+    among = min(largest, pairs_among)
+    singles = (components if components > largest else 0) + largest * seeds
+    if trainings >= singles:
+        whole = trainings >= singles + among * (among - 1) // 2 * seeds
+        return Extent(largest, components > largest, pairs_among if whole else 0)
+    return Extent(max(1, min(largest, int(trainings // seeds))), False, 0)
+
+
 def ablation_complete(table: pd.DataFrame) -> bool:
     """Whether everything that an ablation set out to train was trained with every seed."""
     return bool(len(table)) and set(table["status"]) <= {"measured", "screened"}
@@ -104,8 +128,9 @@ def ablate(
     `split` is the deciding one for the finalist (`ablation.csv`), and `validation` for any other trial
     (`ablation-TRIAL.csv`). Of more than `largest` active components the largest are those whose removal changes the
     objectives most (each in units of its own span) in one training with the search's seed, on the validation split;
-    that seed is none of those that the effects are measured with. After `deadline` (`time.monotonic()`) nothing new is
-    started, and what is missing says so. Ray must be running.
+    that seed is none of those that the effects are measured with. With too little time before `deadline`
+    (`time.monotonic()`), the phase's first components are trained and no pairs, so that what is measured is measured
+    whole; after it nothing new is started, and what is missing says so. Ray must be running.
     """
     return _Ablation(run, candidate, split, deadline).table(largest, pairs_among)
 
@@ -124,7 +149,10 @@ class _Ablation:
 
     def table(self, largest: int, pairs_among: int) -> pd.DataFrame:
         singles = active(self.run.phase, self.recipe)
-        screened = self._screen(singles) if len(singles) > largest else {}
+        largest, screened_first, pairs_among = affordable(
+            len(singles), self._trainings_left(), seeds=len(self.intact), largest=largest, pairs_among=pairs_among
+        )
+        screened = self._screen(singles) if screened_first else {}
         ordered = sorted(singles, key=lambda v: -self._distance(screened.get(v.removed[0], {})))
         chosen, rest = ordered[:largest], ordered[largest:]
         self._train(chosen)
@@ -149,6 +177,14 @@ class _Ablation:
         name = "ablation.csv" if self.split == self.run.deciding else f"ablation-{self.candidate.trial_id}.csv"
         write_csv(table, self.run.folder, name)
         return table
+
+    def _trainings_left(self) -> float:
+        """About how many trainings there is time for, as long as the intact recipe's took."""
+        if self.deadline is None:
+            return math.inf
+        known = {r.trial_id: r.seconds for r in journal_records(self.run.storage)}
+        each = float(np.mean([known[t] for t in self.intact.values()])) / concurrency(self.run.options)
+        return max(0.0, self.deadline - time.monotonic()) / each
 
     def _pair(self, a: Variation, b: Variation) -> Variation:
         removed = (a.removed[0], b.removed[0])

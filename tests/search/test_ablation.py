@@ -8,7 +8,7 @@ import pytest
 
 from fusion_models.config import Recipe
 from fusion_models.models.applicability import require_applicable
-from search.ablation import ablation_complete, active, expected_trainings, said_changes, without
+from search.ablation import ablation_complete, active, affordable, expected_trainings, said_changes, without
 from search.effects import COLUMNS, Measured, effect_table, linearised
 from search.measure import quantities
 from spaces import PHASES
@@ -117,3 +117,24 @@ def test_complete_means_that_nothing_that_was_asked_for_is_missing():
     assert not ablation_complete(pd.DataFrame({"status": ["measured", "not trained"]}))
     assert not ablation_complete(table.iloc[:0])
     assert expected_trainings(PHASE, 3) > 15
+
+
+@pytest.mark.parametrize(
+    ("trainings", "extent"),
+    [
+        (math.inf, (5, True, 3)),
+        (8 + 15 + 9, (5, True, 3)),
+        (8 + 15 + 8.9, (5, True, 0)),
+        (8 + 14, (5, False, 0)),
+        (14, (4, False, 0)),
+        (6.9, (2, False, 0)),
+        (0, (1, False, 0)),
+    ],
+)
+def test_with_little_time_few_components_are_trained_with_every_seed(trainings, extent):
+    assert affordable(8, trainings, seeds=3, largest=5, pairs_among=3) == extent
+
+
+def test_nothing_is_screened_where_all_components_are_trained():
+    assert affordable(2, math.inf, seeds=3, largest=5, pairs_among=3) == (2, False, 3)
+    assert affordable(2, 8, seeds=3, largest=5, pairs_among=3) == (2, False, 0)
