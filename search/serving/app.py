@@ -1,28 +1,26 @@
 """The Ray Serve application: the answering deployment, V2's own, and the archive of the log.
 
 Annotations are not postponed here: Serve pickles the web app without the names that only annotations use, and FastAPI
-would then take `request` for a query parameter.
+would then take `request` for a query parameter. And it pickles it where `ingress` is read, with the names that this
+module has by then: what a route calls stands above it.
 """
 
 import asyncio
 import os
-import threading
-import time
 from pathlib import Path
 from typing import Any
 
-import torch
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from ray import serve
+from starlette.exceptions import HTTPException
 
 from fusion_models.data import open_dataset
-from search.artifacts import load_ranker
 from search.serving.answering import Answering
+from search.serving.behind import Archive, Ranker
 from search.serving.dispatcher import Dispatcher
-from search.serving.journal import Journal, archive
+from search.serving.journal import Journal
 from search.serving.request import MOST_BYTES, Catalogue, Problem, RankRequest
-from search.serving.scoring import score_requests
 
 ONGOING = 64
 """Requests that a replica works on at once; above half of it, V2 is shed."""
@@ -68,43 +66,23 @@ class TooLargeError(ValueError):
     """A body beyond the limit."""
 
 
-class Ranker:
-    """V2 in a process of its own, behind everybody else for the processor."""
-
-    def __init__(self, checkpoint: str, source: str) -> None:
-        os.nice(10)
-        torch.set_num_threads(1)
-        data = open_dataset(source)
-        self._catalogue = Catalogue(data)
-        self._model = load_ranker(Path(checkpoint), data)
-
-    async def score(self, requests: list[str]) -> list[list[float] | None]:
-        """Scores of requests that were checked when they came."""
-        return await asyncio.to_thread(self._score, requests)
-
-    def _score(self, requests: list[str]) -> list[list[float] | None]:
-        return score_requests(self._model, self._catalogue, [RankRequest.model_validate_json(r) for r in requests])
+async def _body(request: Request) -> bytes:
+    """The body. Raises TooLargeError as soon as it is known to be too large."""
+    parts, size = [], 0
+    async for part in request.stream():
+        size += len(part)
+        if size > MOST_BYTES:
+            raise TooLargeError(f"the body is larger than {MOST_BYTES} bytes")
+        parts.append(part)
+    return b"".join(parts)
 
 
-class Archive:
-    """Turns the journals of the log into Parquet files, away from the answering process."""
-
-    def __init__(self, log: str, every: float = 1.0) -> None:
-        os.nice(10)
-        self._log, self._every = Path(log), every
-        threading.Thread(target=self._run, daemon=True).start()
-
-    def _run(self) -> None:
-        while True:
-            try:
-                archive(self._log)
-            except OSError as error:  # a full disk: the journals stay, and are tried again
-                print(f"archive: {error}", flush=True)
-            time.sleep(self._every)
-
-    def log(self) -> str:
-        """Which log it keeps."""
-        return str(self._log)
+@web.exception_handler(HTTPException)  # type: ignore[untyped-decorator]
+async def elsewhere(request: Request, error: HTTPException) -> JSONResponse:
+    """Another path or method: refused in the same form as everything else."""
+    said = f"{request.method} {request.url.path}: {error.detail}"
+    problem = {"where": "path" if error.status_code == 404 else "method", "what": "POST /rank takes requests"}
+    return JSONResponse({"error": said, "problems": [problem]}, status_code=error.status_code, headers=error.headers)
 
 
 @serve.ingress(web)
@@ -160,17 +138,6 @@ class Shadow:
             self._journal.retire_old()
 
 
-async def _body(request: Request) -> bytes:
-    """The body. Raises TooLargeError as soon as it is known to be too large."""
-    parts, size = [], 0
-    async for part in request.stream():
-        size += len(part)
-        if size > MOST_BYTES:
-            raise TooLargeError(f"the body is larger than {MOST_BYTES} bytes")
-        parts.append(part)
-    return b"".join(parts)
-
-
 def application(
     *,
     source: str,
@@ -186,6 +153,7 @@ def application(
     """The application: V1 answers over `source`; V2 of `checkpoint` behind it (None: no V2). For `serve.run`."""
     light: dict[str, Any] = {"num_cpus": 0}  # Ray's count of processors is for trainings; here nice values share them
     health: dict[str, Any] = {"health_check_period_s": 1.0, "health_check_timeout_s": 60.0}
+    health["graceful_shutdown_wait_loop_s"] = 0.2
     v2 = None
     if checkpoint is not None:
         deployed = serve.deployment(ranker, name="v2", max_ongoing_requests=4, ray_actor_options=light, **health)

@@ -1,0 +1,66 @@
+"""The processes behind the answering one: V2's ranker, and the archive of the log.
+
+Both are nicer than the answering process from their first heavy import on, which is why imports stand in their methods:
+a V2 that crashes and starts again, over and over, then takes little of V1's processor time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+import time
+from pathlib import Path
+
+NICE = 10
+"""Behind everybody else for the processor; the answering process has 0."""
+
+
+class Ranker:
+    """V2 in a process of its own."""
+
+    def __init__(self, checkpoint: str, source: str) -> None:
+        os.nice(NICE)
+        import torch
+
+        from fusion_models.data import open_dataset
+        from search.artifacts import load_ranker
+        from search.serving.request import Catalogue
+
+        torch.set_num_threads(1)
+        data = open_dataset(source)
+        self._catalogue = Catalogue(data)
+        self._model = load_ranker(Path(checkpoint), data)
+
+    async def score(self, requests: list[str]) -> list[list[float] | None]:
+        """Scores of requests that were checked when they came."""
+        return await asyncio.to_thread(self._score, requests)
+
+    def _score(self, requests: list[str]) -> list[list[float] | None]:
+        from search.serving.request import RankRequest
+        from search.serving.scoring import score_requests
+
+        return score_requests(self._model, self._catalogue, [RankRequest.model_validate_json(r) for r in requests])
+
+
+class Archive:
+    """Turns the journals of the log into Parquet files, away from the answering process."""
+
+    def __init__(self, log: str, every: float = 1.0) -> None:
+        os.nice(NICE)
+        self._log, self._every = Path(log), every
+        threading.Thread(target=self._run, daemon=True).start()
+
+    def _run(self) -> None:
+        from search.serving.journal import archive
+
+        while True:
+            try:
+                archive(self._log)
+            except OSError as error:  # a full disk: the journals stay, and are tried again
+                print(f"archive: {error}", flush=True)
+            time.sleep(self._every)
+
+    def log(self) -> str:
+        """Which log it keeps."""
+        return str(self._log)
