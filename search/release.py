@@ -68,7 +68,13 @@ def decide_release(
         dataclasses.replace(g, needed=said[g.name]) if g.name in said and g.status != "pass" else g
         for g in decision.gates
     ]
-    return dataclasses.replace(decision, gates=tuple(readings))
+    reasons = (*decision.reasons, *(f"warning: {c.name} {c.value:.3f}: {c.detail}" for c in warnings(found.integrity)))
+    return dataclasses.replace(decision, gates=tuple(readings), reasons=reasons)
+
+
+def warnings(checks: Sequence[Check]) -> list[Check]:
+    """What keeps no verdict back and must be weighed by people, such as splits that differ on purpose."""
+    return [c for c in checks if c.status == "warning"]
 
 
 def integrity_open(checks: Sequence[Check]) -> Interval:

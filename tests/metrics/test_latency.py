@@ -5,7 +5,13 @@ from math import inf
 import numpy as np
 import pytest
 
-from fusion_models.metrics import open_loop_milliseconds, poisson_arrivals, quantile_interval, summarise_latency
+from fusion_models.metrics import (
+    block_quantile_interval,
+    open_loop_milliseconds,
+    poisson_arrivals,
+    quantile_interval,
+    summarise_latency,
+)
 
 
 def test_a_stall_counts_for_all_who_wait() -> None:
@@ -35,6 +41,46 @@ def test_median_interval_of_the_textbook() -> None:
     # n = 100: the 40th and the 61st (binomial tails of 0.0176 each).
     found = quantile_interval(np.random.default_rng(3).permutation(np.arange(1.0, 101.0)), 0.5)
     assert (found.low, found.mean, found.high) == (40.0, 50.0, 61.0)
+
+
+def queued(count: int, generator: np.random.Generator, utilisation: float = 0.5) -> np.ndarray:
+    """Sojourn times of an M/M/1 queue with mean service 1, by Lindley's recursion from its stationary state."""
+    gaps, service = generator.exponential(1 / utilisation, count), generator.exponential(1.0, count)
+    wait = generator.exponential(1 / (1 - utilisation)) if generator.random() < utilisation else 0.0
+    times = np.empty(count)
+    for i in range(count):
+        times[i] = wait + service[i]
+        wait = max(0.0, times[i] - gaps[i])
+    return times
+
+
+def test_blocks_are_drawn_as_a_naive_loop_draws_them() -> None:
+    values = queued(130, np.random.default_rng(4))
+    found = block_quantile_interval(values, 0.9, np.random.default_rng(5), block=12, resamples=40)
+    starts = np.random.default_rng(5).integers(0, 130 - 12 + 1, (40, 11))
+    drawn = []
+    for row in starts:
+        sample = [value for start in row for value in values[start : start + 12]][:130]
+        drawn.append(sorted(sample)[int(np.ceil(0.9 * 130)) - 1])
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    exact = quantile_interval(values, 0.9)
+    assert found.mean == exact.mean == sorted(values)[116]
+    assert (found.low, found.high) == (min(low, exact.low), max(high, exact.high))
+
+
+def test_blocks_cover_where_requests_wait_in_one_queue() -> None:
+    """The sojourn of an M/M/1 queue is exponential with rate 1 - utilisation: its P95 is known in closed form."""
+    generator = np.random.default_rng(6)
+    truth = -np.log(0.05) / (1 - 0.3)
+    covered = {"blocks": 0, "independent": 0}
+    for _ in range(200):
+        values = queued(400, generator, utilisation=0.3)
+        blocks = block_quantile_interval(values, 0.95, generator, resamples=200)
+        alone = quantile_interval(values, 0.95)
+        covered["blocks"] += blocks.low <= truth <= blocks.high
+        covered["independent"] += alone.low <= truth <= alone.high
+    assert covered["blocks"] >= covered["independent"] + 8
+    assert covered["blocks"] >= 0.84 * 200
 
 
 def test_too_few_requests_bound_nothing_above() -> None:

@@ -34,6 +34,13 @@ def test_all_passed_and_every_fact_answered_is_go():
     assert {g.status for g in decision.gates} <= {"pass", "not applicable"}
 
 
+def test_a_warning_keeps_nothing_back_and_is_among_the_reasons():
+    told_apart = dataclasses.replace(check("auc", Interval(0.876, 0.85, 0.9), at_most=0.6), status="warning")
+    decision = release(integrity=[told_apart])
+    assert decision.verdict == "GO"
+    assert "warning: auc 0.876" in decision.reasons[-1]
+
+
 @pytest.mark.parametrize(
     ("changes", "status"),
     [
