@@ -13,7 +13,7 @@ TORCH ?= torch==2.13.0
 	touch $@
 
 run: .venv/.installed
-	$(BIN)/python -m search.run phase3 --time-budget 8m
+	$(BIN)/python -m search.run phase3 --time-budget 7m
 
 test: .venv/.installed
 	$(BIN)/python -m pytest
