@@ -76,3 +76,22 @@ def test_a_file_gets_a_line_a_training(tmp_path):
     assert first.startswith("1/3 trainings, ")
     assert "best gain – · t0000 base: failed, ValueError: [bold]shape[/] xxx" in first
     assert second.endswith("t0001 balanced: finished, gain +0.0200")
+
+
+def test_trainings_that_wait_for_a_cluster_to_grow_are_counted(tmp_path):
+    console = Console(file=io.StringIO(), width=80)
+    stage = SearchStage(open_journal(tmp_path / "j"), PHASE, sampler="random", trials=3, seed=0)
+    with ProgressObserver(console, PHASE, 3) as progress:
+        progress.on_waiting(3, 0)
+        progress.on_waiting(2, 0)  # what has not changed is not said again
+        progress.on_waiting(2, 1)
+        record = stage.tell(stage.ask(), Outcome(state="finished", reason="", epochs=1, numbers=GOOD, seconds=1.0))
+        progress.on_end(stage, record, {})
+        progress.on_waiting(0, 2)
+    lines = console.file.getvalue().splitlines()
+    assert lines[:2] == [
+        "0/3 trainings · 3 waiting for room: the cluster has room for 0 at once now",
+        "0/3 trainings · 2 waiting for room: the cluster has room for 1 at once now",
+    ]
+    assert lines[2].startswith("1/3 trainings, 2 waiting (room for 1), ")
+    assert lines[3] == "1/3 trainings · the cluster has room for 2 at once now"
