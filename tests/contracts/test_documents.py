@@ -38,7 +38,8 @@ def test_ci_runs_the_readme_s_test_command():
 def test_every_flag_stands_in_the_readme():
     for name in RunOptions.__dataclass_fields__:
         if name != "phase":
-            assert f"--{name.replace('_', '-')}" in README, name
+            word = name.replace("_", "-")
+            assert f"--{word}" in README or f"--no-{word}" in README, name
 
 
 def test_every_file_of_search_and_spaces_stands_in_the_map():

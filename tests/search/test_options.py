@@ -9,7 +9,7 @@ import tyro
 from search.options import RunOptions
 
 FLAGS = {
-    *("phase", "data", "trials", "epochs", "time_budget", "seed", "sampler", "scheduler", "confirm_seeds"),
+    *("phase", "data", "trials", "epochs", "time_budget", "seed", "sampler", "scheduler", "confirm_seeds", "ablation"),
     *(
         "workers_per_trial",
         "epoch_limit",
@@ -37,7 +37,8 @@ def test_every_flag_has_help():
     ).stdout
     assert tyro  # the help is tyro's own
     for flag in FLAGS - {"phase"}:
-        assert f"--{flag.replace('_', '-')}" in text
+        word = flag.replace("_", "-")
+        assert f"--{word}" in text or f"--no-{word}" in text
 
 
 @pytest.mark.parametrize(
