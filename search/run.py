@@ -7,6 +7,7 @@ import sys
 import tyro
 from rich.console import Console
 
+from search.interrupts import remembered_interrupts
 from search.options import RunOptions
 from search.phase import run_phase
 from search.production import run_production
@@ -24,7 +25,8 @@ def main() -> int:
             config=(tyro.conf.PositionalRequiredArgs, tyro.conf.UseAppendAction, tyro.conf.FlagCreatePairsOff),
         )
         runners = {ROADMAP: run_roadmap, PHASE4.name: run_production}
-        runners.get(options.phase, run_phase)(options, console)
+        with remembered_interrupts():
+            runners.get(options.phase, run_phase)(options, console)
     except ValueError as error:
         Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
         return 2

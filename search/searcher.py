@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from ray.tune.search import Searcher
 
+from search.interrupts import raise_if_interrupted
 from search.job import Job, Outcome, State, TrialRecord, below
 from search.stages import Stage
 
@@ -62,6 +63,7 @@ class StageSearcher(Searcher):  # type: ignore[misc]
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        raise_if_interrupted()
         if self._deadline is not None and time.monotonic() > self._deadline:
             return str(Searcher.FINISHED)
         if self._limit is not None and len(self._running) >= self._limit():
@@ -74,6 +76,7 @@ class StageSearcher(Searcher):  # type: ignore[misc]
         return str(Searcher.FINISHED)
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        raise_if_interrupted()
         if trial_id in self._running:
             self._last[trial_id] = result
             self._notify(lambda observer: observer.on_epoch(*self._running[trial_id], result))

@@ -1,0 +1,44 @@
+"""A Ctrl-C that Python drops is not lost."""
+
+import gc
+import os
+import signal
+
+import pytest
+
+from search.interrupts import raise_if_interrupted, remembered_interrupts
+
+
+def interrupt():
+    """Ctrl-C, and time for the interpreter to take it."""
+    os.kill(os.getpid(), signal.SIGINT)
+    for _ in range(1000):
+        pass
+
+
+class Finalised:
+    """Interrupts its own process while it is being finalised, where no exception gets out."""
+
+    def __init__(self):
+        self.itself = self
+
+    def __del__(self):
+        interrupt()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupt_inside_a_finaliser_is_raised_at_the_next_look():
+    before = signal.getsignal(signal.SIGINT)
+    with remembered_interrupts():
+        Finalised()
+        gc.collect()
+        with pytest.raises(KeyboardInterrupt):
+            raise_if_interrupted()
+        raise_if_interrupted()  # and only once
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_an_ordinary_interrupt_is_raised_at_once_and_forgotten_with_the_run():
+    with pytest.raises(KeyboardInterrupt), remembered_interrupts():
+        interrupt()
+    raise_if_interrupted()
