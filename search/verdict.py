@@ -74,6 +74,8 @@ def confirm_and_decide(run: Run) -> Confirmed:
     write_whole(run.folder.path / "decision.md", text)
     if finalist is None or not run.options.ablation:
         return confirmed
+    said = f"verdict: {confirmed.decision.verdict} ({run.folder.path / 'decision.md'}); now what each component does"
+    run.console.print(said, highlight=False)
     ablation = ablate(run, finalist, split=run.deciding, deadline=run.deadline)  # after the verdict: it explains
     return dataclasses.replace(confirmed, ablation=ablation)
 
