@@ -27,8 +27,9 @@ from search.context import Run
 from search.effects import Kind, Measured, Status, effect_table, linearised
 from search.job import Job, TrialRecord
 from search.opening import DECIDING_SPLIT, open_test_split
+from search.records import journal_records
 from search.room import concurrency
-from search.stages import FixedStage, journal_records
+from search.stages import FixedStage
 from search.tables import write_csv
 from spaces import Phase, applies
 

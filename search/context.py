@@ -20,7 +20,8 @@ from search.mirror import Mirror, MirrorObserver
 from search.opening import DECIDING_SPLIT
 from search.options import RunOptions
 from search.progress import ProgressObserver
-from search.stages import Earlier, Stage, journal_records
+from search.records import journal_records
+from search.stages import Earlier, Stage
 from search.tables import write_tables
 from search.tensorboard import TensorBoardObserver
 from spaces import Phase

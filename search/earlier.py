@@ -15,7 +15,7 @@ from search.artifacts import QUERIES, RECIPE, WEIGHTS
 from search.folder import RunFolder
 from search.job import Job, Outcome, TrialRecord
 from search.journal import open_journal
-from search.stages import journal_records
+from search.records import journal_records
 
 Identity = tuple[object, ...]
 

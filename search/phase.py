@@ -24,11 +24,12 @@ from search.journal import open_journal
 from search.mirror import Mirror, is_uri, local_results, mirror_of, mirrored
 from search.options import RunOptions
 from search.plan import print_plan
+from search.records import journal_records
 from search.reference import reference_rankers, reference_table, single_modality_jobs
 from search.replicates import p_on_front
 from search.reporting import build_report
 from search.room import concurrency
-from search.stages import FixedStage, SearchStage, journal_records
+from search.stages import FixedStage, SearchStage
 from search.summary import print_validation, print_verdict
 from search.tables import write_csv, write_tables
 from search.verdict import confirm_and_decide

@@ -15,7 +15,8 @@ from search.context import Run
 from search.job import Job
 from search.journal import open_journal
 from search.options import RunOptions
-from search.stages import FixedStage, journal_records
+from search.records import journal_records
+from search.stages import FixedStage
 from search.tables import write_tables
 
 if TYPE_CHECKING:

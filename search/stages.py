@@ -18,19 +18,13 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState
 
 from fusion_models.config import Flat, Recipe
-from search.job import Job, Outcome, State, TrialRecord
+from search.job import Job, Outcome, TrialRecord
 from search.journal import together
+from search.records import plain_outcome, study_records, trial_record
 from search.rungs import Entry
 from search.samplers import build_sampler
 from spaces import Phase, parameters, project, suggest
 
-_STATES: dict[TrialState, State] = {
-    TrialState.COMPLETE: "finished",
-    TrialState.PRUNED: "stopped",
-    TrialState.FAIL: "failed",
-    TrialState.RUNNING: "running",
-    TrialState.WAITING: "running",
-}
 REPEATS = "repeats"
 """Attribute of a trial that was not run: the trial of the same configuration that had failed before."""
 REPEATED_PROPOSALS = 10
@@ -112,9 +106,9 @@ class Stage:
             outcome = dataclasses.replace(outcome, state="failed", reason=reason)
         trial = self._trials.pop(job.trial_id)
         with together(self._storage):
-            trial.set_user_attr("outcome", _plain(outcome))
+            trial.set_user_attr("outcome", plain_outcome(outcome))
             self._conclude(trial, outcome)
-        return _record(self.name, self._storage.get_trial(trial._trial_id))
+        return trial_record(self.name, self._storage.get_trial(trial._trial_id))
 
     def _conclude(self, trial: optuna.Trial, outcome: Outcome) -> None:
         if outcome.state == "finished":
@@ -124,52 +118,15 @@ class Stage:
 
     def records(self) -> list[TrialRecord]:
         """Every trial that was handed out, by number."""
-        return _records(self.study)
+        return study_records(self.study)
 
 
 def _refused(trial: FrozenTrial) -> bool:
     return trial.state.is_finished() and REPEATS in trial.user_attrs
 
 
-def _plain(outcome: Outcome) -> dict[str, Any]:
-    return {
-        "numbers": {k: v for k, v in outcome.numbers.items() if math.isfinite(v)},
-        "state_reason": outcome.reason,
-        "epochs": outcome.epochs,
-        "seconds": outcome.seconds,
-    }
-
-
 def _identity(recipe: Flat) -> tuple[tuple[str, Any], ...]:
     return tuple(sorted(recipe.items()))
-
-
-def journal_records(storage: BaseStorage) -> list[TrialRecord]:
-    """Every trial that was handed out, of every stage in the journal, opened by this process or not."""
-    names = optuna.get_all_study_names(storage)
-    return [record for name in names for record in _records(optuna.load_study(study_name=name, storage=storage))]
-
-
-def _records(study: optuna.Study) -> list[TrialRecord]:
-    trials = study.get_trials(deepcopy=False)
-    return [_record(study.study_name, trial) for trial in trials if "job" in trial.user_attrs]
-
-
-def _record(stage: str, trial: FrozenTrial) -> TrialRecord:
-    job = Job(**trial.user_attrs["job"])
-    outcome = trial.user_attrs.get("outcome", {})
-    return TrialRecord(
-        trial_id=job.trial_id,
-        stage=stage,
-        name=job.name,
-        state=_STATES[trial.state],
-        state_reason=outcome.get("state_reason", ""),
-        epochs=outcome.get("epochs", 0),
-        seed=job.seed,
-        recipe=job.recipe,
-        numbers=outcome.get("numbers", {}),
-        seconds=outcome.get("seconds", float("nan")),
-    )
 
 
 class FixedStage(Stage):
@@ -193,7 +150,7 @@ class FixedStage(Stage):
             if done is None:
                 self.study.enqueue_trial({}, user_attrs=planned)
             else:
-                told = planned | {"job": vars(job), "outcome": _plain(done)}
+                told = planned | {"job": vars(job), "outcome": plain_outcome(done)}
                 self.study.add_trial(optuna.create_trial(values=[done.numbers["ndcg"]], user_attrs=told))
                 self._asked += 1
         self.total = len(self._known)
@@ -259,7 +216,7 @@ class SearchStage(Stage):
         outcome = earlier.outcome(job)
         if outcome is None or any(not math.isfinite(outcome.numbers.get(name, math.nan)) for name in self.needed):
             return
-        attributes = {"taken over": True, "job": vars(job), "outcome": _plain(outcome)}
+        attributes = {"taken over": True, "job": vars(job), "outcome": plain_outcome(outcome)}
         self.study.add_trial(
             optuna.create_trial(
                 values=self.phase.objective_values(outcome.numbers),
@@ -324,7 +281,7 @@ class SearchStage(Stage):
         trial = self._trials.pop(job.trial_id)
         reason = f"not run: the same configuration failed before, as {failed.trial_id} ({failed.state_reason})"
         outcome = Outcome(state="failed", reason=reason, epochs=0, numbers={}, seconds=0.0)
-        trial.set_user_attr("outcome", _plain(outcome))
+        trial.set_user_attr("outcome", plain_outcome(outcome))
         trial.set_user_attr(REPEATS, failed.trial_id)
         self._conclude(trial, outcome)
         self._asked -= 1
@@ -354,7 +311,7 @@ class SearchStage(Stage):
     def rung_entries(self) -> list[Entry]:
         """Every judgement so far, trial by trial, the lowest rung first."""
         trials = self.study.get_trials(deepcopy=False)
-        return [Entry.from_plain(plain) for trial in trials for plain in trial.user_attrs.get("rungs", [])]
+        return [Entry.fromplain_outcome(plain) for trial in trials for plain in trial.user_attrs.get("rungs", [])]
 
     def _conclude(self, trial: optuna.Trial, outcome: Outcome) -> None:
         """Finished trials with their bounded objectives, stopped ones as PRUNED; both carry every constraint.
