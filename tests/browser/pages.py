@@ -20,9 +20,9 @@ def forget(browser):
     browser.get_log("performance")
 
 
-def complaints(browser):
-    """Errors in the page's console."""
-    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
+def complaints(browser, levels=("SEVERE",)):
+    """What the page's console holds of these levels: SEVERE is an error, WARNING a warning."""
+    return [entry["message"] for entry in browser.get_log("browser") if entry["level"] in levels]
 
 
 def requests(browser):
