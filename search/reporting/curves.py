@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 
 from search.reporting.figure import Figure, Panel, missing
-from search.reporting.fronts import STATE_COLOURS, STATES, search_points
+from search.reporting.fronts import search_points, state_colour
 from search.reporting.records import RunRecord
 
 
@@ -29,7 +29,7 @@ def curves(run: RunRecord) -> Figure:
                 x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1, format="d")),
                 y=alt.Y("value:Q", title="nDCG gain over V1"),
                 detail="trial_id:N",
-                color=alt.Color("what:N", title=None, scale=alt.Scale(domain=list(STATES), range=list(STATE_COLOURS))),
+                color=state_colour(),
                 tooltip=["trial_id", "name_of", "what", "epoch", alt.Tooltip("value:Q", format="+.4f")],
             )
         )
@@ -43,16 +43,15 @@ def curves(run: RunRecord) -> Figure:
         )
     parts = _finalist_parts(run, table)
     if len(parts):
+        legend = alt.Legend(columns=3)  # one for colour and dashes: they name the same parts
         chart = (
             alt.Chart(parts)
             .mark_line(strokeWidth=1.5, point=alt.OverlayMarkDef(size=16))
             .encode(
                 x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1, format="d")),
                 y=alt.Y("share:Q", title="value / value after its first epoch"),
-                color=alt.Color(
-                    "part:N", title=None, scale=alt.Scale(scheme="tableau10"), legend=alt.Legend(columns=3)
-                ),
-                strokeDash=alt.StrokeDash("part:N", legend=None),
+                color=alt.Color("part:N", title=None, scale=alt.Scale(scheme="tableau10"), legend=legend),
+                strokeDash=alt.StrokeDash("part:N", title=None, legend=legend),
                 tooltip=["part", "epoch", alt.Tooltip("value:Q", format=".4g")],
             )
         )

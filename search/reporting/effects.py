@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import altair as alt
-import pandas as pd
 
 from search.reporting.figure import EMPHASIS, FAINT, MUTED, Figure, Panel, missing
+from search.reporting.forest import forest, signed_tips
 from search.reporting.records import RunRecord
 from search.reporting.words import LABELS, label
 
@@ -32,30 +32,23 @@ def ablation(run: RunRecord) -> Figure:
     panels = []
     for objective in dict.fromkeys(drawn["objective"]):
         rows = drawn[drawn["objective"] == objective]
-        fmt = "+.1%" if objective.endswith("_drop") else "+.4f"
-        base = alt.Chart(rows).encode(
-            y=alt.Y("removed:N", sort=order, title=None),
-            color=alt.Color(
-                "interval:N",
-                legend=None,
-                scale=alt.Scale(
-                    domain=["beyond chance", "within chance", "screened (one training)"], range=[EMPHASIS, MUTED, FAINT]
-                ),
+        form = "+.1%" if objective.endswith("_drop") else "+.4f"
+        numbers = signed_tips("change", "ci_low", "ci_high", form=form)
+        colour = alt.Color(
+            "interval:N",
+            legend=None,
+            scale=alt.Scale(
+                domain=["beyond chance", "within chance", "screened (one training)"], range=[EMPHASIS, MUTED, FAINT]
             ),
         )
-        tips = [
-            "removed",
-            "changes",
-            "status",
-            "seeds",
-            *(alt.Tooltip(c, format=fmt) for c in ("change", "ci_low", "ci_high")),
-        ]
-        chart = alt.layer(
-            alt.Chart(pd.DataFrame({"zero": [0.0]})).mark_rule(color=FAINT).encode(x="zero:Q"),
-            base.mark_rule(strokeWidth=2).encode(
-                x=alt.X("ci_low:Q", title="change when taken out, CI95"), x2="ci_high:Q"
-            ),
-            base.mark_point(filled=True, size=60, opacity=1).encode(x="change:Q", tooltip=[*tips, "p_holm"]),
+        chart = forest(
+            rows,
+            row="removed",
+            mean="change",
+            title="change when taken out, CI95",
+            tips=["removed", "changes", "status", "seeds", *numbers, "p_holm"],
+            colour=colour,
+            size=60,
         )
         panels.append(
             Panel(

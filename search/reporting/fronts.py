@@ -57,6 +57,11 @@ def search_points(run: RunRecord) -> pd.DataFrame:
     return found.reset_index(drop=True)
 
 
+def state_colour() -> alt.Color:
+    """The colour of a searched trial's line or dot by what became of it, with its legend."""
+    return alt.Color("what:N", title=None, scale=alt.Scale(domain=list(STATES), range=list(STATE_COLOURS)))
+
+
 def _confirmed_points(run: RunRecord, names: list[str]) -> pd.DataFrame:
     if run.confirmed.empty:
         return pd.DataFrame()
@@ -174,7 +179,7 @@ def parallel(run: RunRecord) -> Figure:
             x=alt.X("objective:N", sort=order, title=None, axis=alt.Axis(labelAngle=0, grid=True, labelLimit=90)),
             y=alt.Y("place:Q", title="worst to best of this run", axis=alt.Axis(labels=False, ticks=False, grid=False)),
             detail="trial_id:N",
-            color=alt.Color("what:N", title=None, scale=alt.Scale(domain=list(STATES), range=list(STATE_COLOURS))),
+            color=state_colour(),
             opacity=alt.condition("datum.kept > 0", alt.value(0.9), alt.value(0.06)),
             tooltip=["trial_id", "name", "what", "objective", alt.Tooltip("value:Q", format=".4f")],
         )

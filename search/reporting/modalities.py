@@ -7,17 +7,8 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from search.reporting.figure import (
-    EMPHASIS,
-    FAINT,
-    INK,
-    MODALITY_NAMES,
-    MUTED,
-    Figure,
-    Panel,
-    missing,
-    modality_scale,
-)
+from search.reporting.figure import MODALITY_NAMES, Figure, Panel, missing, modality_scale
+from search.reporting.forest import forest, signed_tips
 from search.reporting.records import RunRecord
 from search.reporting.words import brief
 
@@ -63,23 +54,18 @@ def contribution(run: RunRecord) -> Figure:
                 alt="Bars of the Shapley value of each modality, blanked and retrained: "
                 + ", ".join(f"{r['modality']} {r['how']} {r['ndcg']:.3f}" for r in shapley.to_dict("records")),
                 chart=bars.mark_bar().encode(
-                    opacity=alt.Opacity(
-                        "how:N",
-                        scale=alt.Scale(domain=["blanked", "retrained without"], range=[0.4, 1.0]),
-                        legend=None,
-                    )
+                    opacity=alt.condition(alt.datum["how"] == "blanked", alt.value(0.4), alt.value(1.0))
                 ),
             )
         )
     if len(gains):
-        base = alt.Chart(gains).encode(y=alt.Y("modality:N", sort=order, title=None), color=colour)
-        chart = alt.layer(
-            alt.Chart(pd.DataFrame({"zero": [0.0]})).mark_rule(color=FAINT).encode(x="zero:Q"),
-            base.mark_rule(strokeWidth=2).encode(x=alt.X("ci_low:Q", title="refit gain (nDCG), CI95"), x2="ci_high:Q"),
-            base.mark_point(filled=True, size=80, opacity=1).encode(
-                x="ndcg:Q",
-                tooltip=["modality", *(alt.Tooltip(c, format="+.4f") for c in ("ndcg", "ci_low", "ci_high"))],
-            ),
+        chart = forest(
+            gains,
+            row="modality",
+            mean="ndcg",
+            title="refit gain (nDCG), CI95",
+            tips=["modality", *signed_tips("ndcg", "ci_low", "ci_high")],
+            colour=colour,
         )
         panels.append(
             Panel(
@@ -216,15 +202,8 @@ def rivals(run: RunRecord) -> Figure:
     table["ranker"] = [
         brief(str(name)) if "(" in str(name) and "tuned" in str(name) else name for name in table["rival"]
     ]
-    base = alt.Chart(table).encode(
-        y=alt.Y("ranker:N", sort=list(table["ranker"]), title=None, axis=alt.Axis(labelLimit=210))
-    )
-    chart = alt.layer(
-        alt.Chart(pd.DataFrame({"zero": [0.0]})).mark_rule(color=MUTED).encode(x="zero:Q"),
-        base.mark_rule(strokeWidth=2, color=EMPHASIS).encode(x=alt.X("ci_low:Q", title=said), x2="ci_high:Q"),
-        base.mark_point(filled=True, size=70, color=INK, opacity=1).encode(
-            x="lead:Q", tooltip=["rival", *(alt.Tooltip(c, format="+.4f") for c in ("lead", "ci_low", "ci_high"))]
-        ),
+    chart = forest(
+        table, row="ranker", mean="lead", title=said, tips=["rival", *signed_tips("lead", "ci_low", "ci_high")]
     )
     panel = Panel(
         name="rivals",
@@ -248,16 +227,12 @@ def subdomains(run: RunRecord) -> Figure:
     if not rows:
         return missing("subdomains", title, NOT_OPENED if run.evidence is None else "The dataset names no subdomains.")
     table = pd.DataFrame(rows).sort_values("mean", ascending=False)
-    base = alt.Chart(table).encode(y=alt.Y("subdomain:N", sort=list(table["subdomain"]), title=None))
-    chart = alt.layer(
-        alt.Chart(pd.DataFrame({"zero": [0.0]})).mark_rule(color=MUTED).encode(x="zero:Q"),
-        base.mark_rule(strokeWidth=2, color=EMPHASIS).encode(
-            x=alt.X("ci_low:Q", title="nDCG gain over V1, CI95"), x2="ci_high:Q"
-        ),
-        base.mark_point(filled=True, size=70, color=INK, opacity=1).encode(
-            x="mean:Q",
-            tooltip=["subdomain", "queries", *(alt.Tooltip(c, format="+.4f") for c in ("mean", "ci_low", "ci_high"))],
-        ),
+    chart = forest(
+        table,
+        row="subdomain",
+        mean="mean",
+        title="nDCG gain over V1, CI95",
+        tips=["subdomain", "queries", *signed_tips("mean", "ci_low", "ci_high")],
     )
     panel = Panel(
         name="subdomains",

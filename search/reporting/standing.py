@@ -61,10 +61,11 @@ class Drawing:
 
 def gate_rows(run: RunRecord) -> list[GateRow]:
     """Every gate of the decision, in its order."""
-    return [_gate_row(gate) for gate in (run.decision or {}).get("gates", [])]
+    return [gate_row(gate) for gate in (run.decision or {}).get("gates", [])]
 
 
-def _gate_row(gate: dict[str, Any]) -> GateRow:
+def gate_row(gate: dict[str, Any]) -> GateRow:
+    """One gate of a decision.json."""
     name = quantity(gate["name"])
     direction = "≥" if gate["direction"] == "at least" else "≤"
     return GateRow(
