@@ -9,7 +9,10 @@ from fusion_models.config import Flat
 from fusion_models.data.sources import HALVED
 from search.folder import RunFolder
 from search.opening import DECIDING_HALF, DECIDING_SPLIT
+from spaces import PHASE4, PHASES
 
+STEPS = PHASES | {PHASE4.name: PHASE4}
+"""Every phase of a roadmap in order: those that search, and the one that validates what they found."""
 TEST_PHASES = ("phase3", "phase4")
 """The phases of a roadmap that may open the test split; those before them decide on the half of validation."""
 

@@ -56,6 +56,18 @@ class Rung:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LadderSize:
+    """How much is timed."""
+
+    compiled: bool = True
+    """Whether torch.compile, which takes a minute, is a rung."""
+    requests: int = REQUESTS
+    candidates: Sequence[int] = CANDIDATES
+    """Lengths of lists in the grid; empty: only the lists as they were judged."""
+    batches: Sequence[int] = BATCHES
+
+
+@dataclass(frozen=True, kw_only=True)
 class Ladder:
     """What was found."""
 
@@ -66,16 +78,7 @@ class Ladder:
     """The least P95 of all rungs of V2."""
 
 
-def measure_ladder(
-    run: Run,
-    trial_id: str,
-    front: RunFolder,
-    *,
-    compiled: bool = True,
-    requests: int = REQUESTS,
-    candidates: Sequence[int] = CANDIDATES,
-    batches: Sequence[int] = BATCHES,
-) -> Ladder:
+def measure_ladder(run: Run, trial_id: str, front: RunFolder, size: LadderSize) -> Ladder:
     """Export the training `trial_id`, time every rung on one open-loop schedule, and write latency.csv and `export/`.
 
     Threads are those of one training (`--cpus-per-worker`). nDCG is the validation split's. Nothing else should run.
@@ -84,14 +87,14 @@ def measure_ladder(
     smaller = _smaller(front, run.data, _parameters(ranker))
     threads = run.options.cpus_per_worker
     with _threads(threads):
-        rungs = [*_finalist_rungs(ranker, trial_id, run.folder.path / "export", threads, compiled)]
+        rungs = [*_finalist_rungs(ranker, trial_id, run.folder.path / "export", threads, size.compiled)]
         for name, model in smaller:
             rungs += _smaller_rungs(name, model, run.folder.path / "export", threads)
         rungs.append(Rung(ranker=V1_SUM, runtime="torch", scorer=_weighted_sum(run.data), grid=True))
         cells: list[tuple[int | None, int]] = [(None, 1)]
-        cells += [(c, b) for c in candidates for b in batches]
+        cells += [(c, b) for c in size.candidates for b in size.batches]
         rows = _accuracy(rungs, run.data)
-        table = pd.DataFrame(_timed(run, rungs, rows, cells, requests, threads))
+        table = pd.DataFrame(_timed(run, rungs, rows, cells, size.requests, threads))
     write_csv(table, run.folder, "latency.csv")
     return Ladder(table=table, released=_released(table), fastest=_fastest(table))
 

@@ -25,6 +25,7 @@ from fusion_models.integrity import Check
 from fusion_models.metrics import Interval
 from search.ablation import ablate, ablation_complete
 from search.artifacts import read_queries
+from search.chain import Link
 from search.cluster import ray_session
 from search.confirmation import Candidate
 from search.context import Run
@@ -36,14 +37,15 @@ from search.folder import RunFolder, RunFolderError, json_text, now, write_whole
 from search.integrity import check_integrity
 from search.job import Job
 from search.journal import open_journal
-from search.ladder import Ladder, measure_ladder
-from search.mirror import is_uri
+from search.ladder import Ladder, LadderSize, measure_ladder
+from search.mirror import Mirror, is_uri
 from search.opening import DECIDING_SPLIT, SPLIT_NAMES, count_look, open_groups, open_test_split
 from search.options import RunOptions
 from search.phase import describe, run_phase
+from search.records import journal_records
 from search.reference import TUNED_V1
 from search.release import Validated, decide_release
-from search.stages import FixedStage, journal_records
+from search.stages import FixedStage
 from search.summary import print_decision
 from search.tables import write_tables
 from search.verdict import decision_text, gather_evidence
@@ -72,11 +74,13 @@ def run_production(
     *,
     source: RunFolder | None = None,
     phase: Phase = PHASE4,
-    compiled: bool = True,
+    ladder: LadderSize = LadderSize(),  # noqa: B008  (frozen)
+    link: Link | None = None,
+    mirror: Mirror | None = None,
 ) -> RunFolder:
     """Validate the finalist of `source`, or of RESULTS/phase3, which is run first where it is not finished.
 
-    `compiled`: whether torch.compile, which takes a minute, is a rung of the latency ladder.
+    `ladder` says how much is timed; `link` and `mirror`: see `run_phase`.
 
     Raises ValueError for options or data that cannot be used, RunFolderError for folders that do not fit.
     """
@@ -100,11 +104,11 @@ def run_production(
     data = open_dataset(options.data)
     chosen = _chosen(source, data)
     phase = dataclasses.replace(phase, base=Recipe.from_flat((source.read() or {})["base"]))
-    describe(folder, options, phase, data, previous if begun else None)
-    run = Run(options, console, phase, data, folder, storage, began)
+    describe(folder, options, phase, data, previous if begun else None, link)
+    run = Run(options, console, phase, data, folder, storage, began, mirror=mirror)
     console.print(f"{data.source}: validating {_said(chosen)} of {source.path}", highlight=False)
     try:
-        decision = _validate(run, chosen, compiled)
+        decision = _validate(run, chosen, ladder)
     except BaseException:  # Ctrl-C too, wherever it comes: what has finished is in the tables
         write_tables(folder, phase, journal_records(storage))
         raise
@@ -114,7 +118,7 @@ def run_production(
     return folder
 
 
-def _validate(run: Run, chosen: Chosen, compiled: bool) -> Decision:
+def _validate(run: Run, chosen: Chosen, size: LadderSize) -> Decision:
     evidence = missing = ladder = None
     checks: list[Check] = []
     if chosen.finalist is not None:
@@ -128,7 +132,7 @@ def _validate(run: Run, chosen: Chosen, compiled: bool) -> Decision:
             checks = check_integrity(run, chosen.finalist, chosen.folder)
             missing = _missing_ablations(_ablation(run, chosen))
         # once Ray's workers are gone
-        ladder = measure_ladder(run, chosen.finalist.trainings[0], chosen.folder, compiled=compiled)
+        ladder = measure_ladder(run, chosen.finalist.trainings[0], chosen.folder, size)
     found = Validated(
         earlier_verdict=chosen.verdict,
         integrity=checks,

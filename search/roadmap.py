@@ -1,4 +1,4 @@
-"""The phases in order: each starts from the last one's front, and one verdict ends them all.
+"""The phases in order: each starts from the last one's front, phase 4 from the finalist; one verdict ends them all.
 
 Lies in RESULTS/roadmap, with a whole run folder for each phase in it. Which phases have ended is read from their own
 run.json, so that an interrupted roadmap goes on where it was.
@@ -6,6 +6,7 @@ run.json, so that an interrupted roadmap goes on where it was.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import time
@@ -16,24 +17,36 @@ from rich.console import Console
 from rich.table import Table
 
 from fusion_models.config import Flat
-from search.chain import TEST_PHASES, Link, halved
+from search.chain import STEPS, TEST_PHASES, Link, halved
 from search.cluster import ray_session
 from search.folder import RunFolder, RunFolderError, environment, json_text, now, write_whole
-from search.mirror import is_uri, local_results, mirror_of, mirrored
+from search.ladder import LadderSize
+from search.mirror import Mirror, is_uri, local_results, mirror_of, mirrored
 from search.opening import SPLIT_NAMES
 from search.options import RunOptions
 from search.phase import RESUMABLE_CHANGES, run_phase
+from search.production import run_production
 from search.progress import clock
 from search.roadmap_decision import PhaseVerdict, RoadmapDecision, decide_roadmap, roadmap_text, stops
 from search.roadmap_report import write_roadmap_report
 from search.summary import STYLES
-from spaces import PHASES
+from spaces import PHASE4, PHASES
 
 ROADMAP = "roadmap"
+Done = dict[str, tuple[PhaseVerdict, dict[str, Any]]]
+"""Phase -> its verdict, and its decision.json."""
 
 
-def run_roadmap(options: RunOptions, console: Console) -> RunFolder:
-    """Run the roadmap to its end, or go on with it. Raises ValueError for options or data that cannot be used."""
+def run_roadmap(
+    options: RunOptions,
+    console: Console,
+    *,
+    ladder: LadderSize = LadderSize(),  # noqa: B008  (frozen)
+) -> RunFolder:
+    """Run the roadmap to its end, or go on with it; `ladder` says how much of its latency phase 4 times.
+
+    Raises ValueError for options or data that cannot be used.
+    """
     name = options.name or ROADMAP
     folder, mirror = RunFolder(local_results(options.results) / name), None
     if is_uri(options.results):
@@ -44,20 +57,9 @@ def run_roadmap(options: RunOptions, console: Console) -> RunFolder:
         return folder
     began = time.monotonic()
     _open(folder, options)
-    done: dict[str, tuple[PhaseVerdict, dict[str, Any]]] = {}
     with mirrored(mirror, console):
-        with ray_session(options):
-            for place, phase in enumerate(PHASES):
-                console.rule(f"{phase}, {place + 1} of {len(PHASES)}")
-                run = RunFolder(folder.path / phase)
-                if run.finished():
-                    console.print("done before; nothing is run again")
-                else:
-                    run_phase(_options(options, folder, phase), console, link=_link(folder, phase), mirror=mirror)
-                done[phase] = _read_verdict(run, phase)
-                if stops(done[phase][1]):
-                    break
-        decision = decide_roadmap(tuple(PHASES), done, releasing=TEST_PHASES)
+        done = _run_phases(options, folder, console, mirror, ladder)
+        decision = decide_roadmap(tuple(STEPS), done, releasing=TEST_PHASES)
         write_whole(folder.path / "decision.json", json_text(decision.as_json()))
         write_whole(folder.path / "decision.md", roadmap_text(decision))
         described = folder.read() or {}
@@ -65,6 +67,40 @@ def run_roadmap(options: RunOptions, console: Console) -> RunFolder:
         write_roadmap_report(folder)
     _print(console, folder, decision, time.monotonic() - began)
     return folder
+
+
+def _run_phases(
+    options: RunOptions, folder: RunFolder, console: Console, mirror: Mirror | None, ladder: LadderSize
+) -> Done:
+    """Each phase that has not ended yet, until an archive rule holds or no finalist is left to validate."""
+    done: Done = {}
+    runs = {phase: RunFolder(folder.path / phase) for phase in STEPS}
+    searched = all(runs[phase].finished() for phase in PHASES)
+    with contextlib.nullcontext() if searched else ray_session(options):
+        for phase in PHASES:
+            if _announced(console, runs[phase]):
+                run_phase(_options(options, folder, phase), console, link=_link(folder, phase), mirror=mirror)
+            done[phase] = _read_verdict(runs[phase], phase)
+            if stops(done[phase][1]):
+                return done
+    # outside of the session above: phase 4 times rankers when Ray's workers are gone
+    last, release = list(PHASES)[-1], PHASE4.name
+    if done[last][0].finalist is None:
+        return done
+    if _announced(console, runs[release]):
+        asked, link = _options(options, folder, release), _link(folder, release)
+        run_production(asked, console, source=runs[last], ladder=ladder, link=link, mirror=mirror)
+    done[release] = _read_verdict(runs[release], release)
+    return done
+
+
+def _announced(console: Console, run: RunFolder) -> bool:
+    """Say which phase comes; whether there is anything to do in it."""
+    name = run.path.name
+    console.rule(f"{name}, {list(STEPS).index(name) + 1} of {len(STEPS)}")
+    if run.finished():
+        console.print("done before; nothing is run again")
+    return not run.finished()
 
 
 def _open(folder: RunFolder, options: RunOptions) -> None:
@@ -81,7 +117,7 @@ def _open(folder: RunFolder, options: RunOptions) -> None:
             "(which deletes it)"
         )
     asked = json.loads(json.dumps(dataclasses.asdict(options)))
-    described = {"phase": ROADMAP, "phases": list(PHASES), "options": asked, "resumed": 0} | environment()
+    described = {"phase": ROADMAP, "phases": list(STEPS), "options": asked, "resumed": 0} | environment()
     if previous is not None:
         before = previous["options"]
         changed = [key for key in asked if key not in RESUMABLE_CHANGES and before.get(key) != asked[key]]
@@ -103,15 +139,16 @@ def _options(options: RunOptions, folder: RunFolder, phase: str) -> RunOptions:
         name=phase,
         resume=RunFolder(folder.path / phase).journal.exists(),
         fresh=False,
-        time_budget=f"{budget / len(PHASES):.0f}s" if budget is not None else None,
+        time_budget=f"{budget / len(STEPS):.0f}s" if budget is not None else None,
     )
 
 
 def _link(folder: RunFolder, phase: str) -> Link:
-    """What `phase` takes over: every phase before it, and the front of the last."""
-    names = list(PHASES)
+    """What `phase` takes over: every phase before it, and where it searches the front of the last."""
+    names = list(STEPS)
     earlier = tuple(RunFolder(folder.path / name) for name in names[: names.index(phase)])
-    return Link(phase=phase, folder=folder, earlier=earlier, warm=front_recipes(earlier[-1]) if earlier else None)
+    warm = front_recipes(earlier[-1]) if earlier and phase in PHASES else None
+    return Link(phase=phase, folder=folder, earlier=earlier, warm=warm)
 
 
 def front_recipes(run: RunFolder) -> dict[str, Flat]:
@@ -128,7 +165,7 @@ def _read_verdict(run: RunFolder, phase: str) -> tuple[PhaseVerdict, dict[str, A
     described = run.read() or {}
     return PhaseVerdict(
         phase=phase,
-        title=PHASES[phase].title,
+        title=STEPS[phase].title,
         verdict=decision["verdict"],
         fragile=decision["fragile"],
         finalist=decision["finalist"],

@@ -46,6 +46,17 @@ class RoadmapDecision:
         return asdict(self)
 
 
+def side(rule: Json) -> str:
+    """On which side of its threshold the whole interval of an archive rule must lie for it to hold."""
+    return str(rule.get("direction", "below"))
+
+
+def bound(rule: Json) -> float | None:
+    """The end of its interval that decides an archive rule."""
+    found: float | None = rule["ci_low" if side(rule) == "above" else "ci_high"]
+    return found
+
+
 def stops(decision: Json) -> bool:
     """Whether a phase ends the roadmap: where an archive rule holds, no later phase can help."""
     return bool(decision["verdict"] == "ARCHIVE")
@@ -72,7 +83,8 @@ def decide_roadmap(
     if archived:
         reasons.append(f"stopped after {archived[0].phase}: an archive rule holds, no later phase can help")
     elif not_run:
-        reasons.append(f"not run: {', '.join(not_run)}")
+        why = f" ({last.phase} confirmed no finalist to go on with)" if last is not None and not last.finalist else ""
+        reasons.append(f"not run: {', '.join(not_run)}{why}")
     if open_facts and not archived:
         reasons.append(f"business facts that do not hold or are not stated: {', '.join(open_facts)}")
     return RoadmapDecision(
@@ -108,9 +120,9 @@ def roadmap_text(decision: RoadmapDecision) -> str:
     lines += ["", *(f"- {reason}" for reason in decision.reasons)]
     held = [rule for rule in decision.archive_rules if rule["holds"]]
     if held:
-        lines += ["", "| archive rule | phase | measured | upper bound | holds below |", "|---|---|---|---|---|"]
+        lines += ["", "| archive rule | phase | measured | bound | holds when wholly |", "|---|---|---|---|---|"]
         lines += [
-            f"| {r['name']} | {r['phase']} | {r['value']:+.4f} | {r['ci_high']:+.4f} | {r['threshold']:g} |"
+            f"| {r['name']} | {r['phase']} | {r['value']:+.4f} | {bound(r):+.4f} | {side(r)} {r['threshold']:g} |"
             for r in held
         ]
     if decision.facts:

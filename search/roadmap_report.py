@@ -9,9 +9,12 @@ from typing import Any
 import jinja2
 import pandas as pd
 
+from search.chain import STEPS
 from search.folder import RunFolder, write_whole
+from search.reporting.standing import VERDICT_COLOURS, VERDICT_WORDS, gate_row
+from search.reporting.words import label, number
+from search.roadmap_decision import bound, side
 
-COLOURS = {"GO": "#0b6b3a", "PAUSE_AND_FIX": "#8a5300", "ARCHIVE": "#9b1c1c"}
 NOT_RUN = "#5f6368"
 
 
@@ -22,18 +25,20 @@ def write_roadmap_report(folder: RunFolder) -> Path:
         raise ValueError(f"{folder.path} has no decision.json yet: end the roadmap with --resume first")
     decision = json.loads(source.read_text())
     done = [_phase(folder, said) for said in decision["phases"]]
-    left = [{"phase": name, "title": name, "verdict": "not run", "colour": NOT_RUN} for name in decision["not_run"]]
+    left = [{"phase": n, "title": STEPS[n].title, "verdict": "not run", "colour": NOT_RUN} for n in decision["not_run"]]
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("search.reporting"), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters["plain"] = _plain
+    environment.filters |= {"label": label, "number": number, "side": side, "bound": bound}
     text = environment.get_template("roadmap.html.j2").render(
         name=folder.path.name,
         description=folder.read() or {},
         decision=decision,
         sentences=_sentences(decision),
+        words=VERDICT_WORDS,
         phases=[{"fragile": False, "facts": None, **phase} for phase in (*done, *left)],
-        accent=COLOURS[decision["verdict"]],
+        gates=[(gate["phase"], gate_row(gate)) for gate in decision["gates"]],
+        accent=VERDICT_COLOURS[decision["verdict"]],
     )
     path = folder.path / "report.html"
     write_whole(path, text)
@@ -50,16 +55,18 @@ def _phase(folder: RunFolder, said: dict[str, Any]) -> dict[str, Any]:
         facts["search"] = f"{len(searched) - taken} trials trained, {taken} taken over"
         front = pd.read_csv(run.path / "pareto.csv")
         if len(front):
-            facts["front"] = f"{len(front)} trials, best gain {front['ndcg_gain'].max():+.4f} on validation"
+            best = number(front["ndcg_gain"].max(), "ndcg_gain")
+            facts["front"] = f"{len(front)} trials, best gain {best} on validation"
+    states = [gate["status"] for gate in json.loads((run.path / "decision.json").read_text())["gates"]]
+    counted = [state for state in states if state != "not applicable"]
+    facts["gates"] = f"{counted.count('pass')} of {len(counted)} passed"
     page = "report.html" if (run.path / "report.html").exists() else "decision.md"
-    return said | {"facts": facts, "colour": COLOURS[said["verdict"]], "page": page}
+    return said | {"facts": facts, "colour": VERDICT_COLOURS[said["verdict"]], "page": page}
 
 
 def _sentences(decision: dict[str, Any]) -> list[str]:
     """Why, for the first screen: one sentence a phase, and what stopped or holds it."""
-    own = [f"{said['phase']} said {said['verdict']}" for said in decision["phases"]]
-    return [f"{', '.join(own)}." if own else "No phase has ended.", *decision["reasons"][len(decision["phases"]) :]]
-
-
-def _plain(value: float | None) -> str:
-    return "–" if value is None else f"{value:.4f}"
+    own = [f"{said['phase']} said {VERDICT_WORDS[said['verdict']]}" for said in decision["phases"]]
+    more = [f"{reason[:1].upper()}{reason[1:]}." for reason in decision["reasons"][len(decision["phases"]) :]]
+    first = ", ".join(own)
+    return [f"{first[:1].upper()}{first[1:]}." if own else "No phase has ended.", *more]

@@ -19,9 +19,10 @@ from search.front import hypervolume
 from search.job import Job
 from search.journal import open_journal
 from search.phase import run_phase
+from search.records import journal_records
 from search.report import ReportOptions, report
+from search.reporting.standing import VERDICT_WORDS
 from search.roadmap import front_recipes, run_roadmap
-from search.stages import journal_records
 from spaces import PHASES
 
 pytestmark = pytest.mark.timeout(1800)
@@ -54,7 +55,7 @@ def test_its_page_shows_the_phases_in_a_row(roadmap):
     path, _ = roadmap
     text = (path / "report.html").read_text()
     decision = json.loads((path / "decision.json").read_text())
-    assert f'<h1 id="verdict">{decision["verdict"]}' in text
+    assert f'<h1 id="verdict">{VERDICT_WORDS[decision["verdict"]]}' in text
     places = [text.index(f'href="{phase["phase"]}/report.html"') for phase in decision["phases"]]
     assert places == sorted(places)
     assert "2 trials trained, 2 taken over" in text

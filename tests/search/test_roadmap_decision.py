@@ -1,5 +1,6 @@
 """The roadmap's verdict reads its phases' verdicts: pure, so its rules are tested on written decisions."""
 
+import dataclasses
 import json
 
 from search.folder import json_text
@@ -47,6 +48,21 @@ def test_go_needs_every_phase_and_every_business_fact():
     assert "business facts that do not hold or are not stated: resources" in open_fact.reasons
 
 
+def test_a_phase_without_a_finalist_leaves_nothing_to_validate():
+    name, (said, decision) = phase("phase3", "PAUSE_AND_FIX")
+    found = decide_roadmap(PLANNED, {name: (dataclasses.replace(said, finalist=None), decision)}, releasing=TEST)
+    assert found.not_run == ("phase1", "phase2", "phase4")
+    assert found.reasons[-1].endswith("(phase3 confirmed no finalist to go on with)")
+
+
+def test_a_rule_that_holds_above_its_threshold_is_written_with_its_lower_end():
+    name, (said, decision) = phase("phase4", "ARCHIVE")
+    slow = {"name": "too slow", "value": 190.0, "ci_low": 180.0, "ci_high": 210.0, "threshold": 150.0}
+    slow |= {"direction": "above", "holds": True, "measured": True}
+    found = decide_roadmap(PLANNED, {name: (said, {**decision, "archive_rules": [slow]})}, releasing=TEST)
+    assert "| too slow | phase4 | +190.0000 | +180.0000 | above 150 |" in roadmap_text(found)
+
+
 def test_an_archive_rule_in_any_phase_ends_it():
     early = decide("PAUSE_AND_FIX", "ARCHIVE")
     assert early.verdict == "ARCHIVE"
@@ -72,5 +88,5 @@ def test_the_ticket_shows_the_phases_in_a_row_and_json_reads_back():
     assert text.startswith("# Roadmap: ARCHIVE\n")
     assert "| [phase1](phase1/decision.md) | Phase1 | PAUSE_AND_FIX | phase1-t1 | deciding half" in text
     assert "| phase3 | | not run | | |" in text
-    assert "| the image has nothing to give | phase2 | +0.0010 | +0.0040 | 0.005 |" in text
+    assert "| the image has nothing to give | phase2 | +0.0010 | +0.0040 | below 0.005 |" in text
     assert json.loads(json_text(decision.as_json()))["verdict"] == "ARCHIVE"
