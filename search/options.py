@@ -15,7 +15,7 @@ class RunOptions:
     """Search one phase of the roadmap: which fusion recipe, if any, makes the ranker use every modality."""
 
     phase: Literal["phase1", "phase2", "phase3", "phase4", "roadmap"]
-    """One phase, or roadmap: the phases that search in order, each from the front of the one before."""
+    """One phase, or roadmap: all of them in order, each from what the one before has found."""
     data: str = "clipart"
     """clipart (bundled), planted or planted:PRESET, or the folder (path or URI) of a dataset's three tables."""
     trials: int | None = None
