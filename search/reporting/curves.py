@@ -6,7 +6,7 @@ import altair as alt
 import pandas as pd
 
 from search.reporting.figure import Figure, Panel, missing
-from search.reporting.fronts import search_points, state_colour
+from search.reporting.points import front_last, search_points, state_colour
 from search.reporting.records import RunRecord
 
 
@@ -20,6 +20,9 @@ def curves(run: RunRecord) -> Figure:
     gains = table[table["name"] == "ndcg_gain"].merge(
         searched[["trial_id", "name", "what"]], on="trial_id", suffixes=("", "_of")
     )
+    if run.finalist is not None:
+        gains.loc[gains["trial_id"] == run.finalist["trial_id"], "what"] = "finalist"
+    gains = front_last(gains)
     panels = []
     if len(gains):
         chart = (
@@ -29,7 +32,7 @@ def curves(run: RunRecord) -> Figure:
                 x=alt.X("epoch:Q", axis=alt.Axis(tickMinStep=1, format="d")),
                 y=alt.Y("value:Q", title="nDCG gain over V1"),
                 detail="trial_id:N",
-                color=state_colour(),
+                color=state_colour(gains["what"]),
                 tooltip=["trial_id", "name_of", "what", "epoch", alt.Tooltip("value:Q", format="+.4f")],
             )
         )
@@ -43,7 +46,7 @@ def curves(run: RunRecord) -> Figure:
         )
     parts = _finalist_parts(run, table)
     if len(parts):
-        legend = alt.Legend(columns=3)  # one for colour and dashes: they name the same parts
+        legend = alt.Legend(columns=3, symbolType="stroke")  # one for colour and dashes: they name the same parts
         chart = (
             alt.Chart(parts)
             .mark_line(strokeWidth=1.5, point=alt.OverlayMarkDef(size=16))

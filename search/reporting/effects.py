@@ -7,8 +7,9 @@ import altair as alt
 from search.reporting.figure import EMPHASIS, FAINT, MUTED, Figure, Panel, missing
 from search.reporting.forest import forest, signed_tips
 from search.reporting.records import RunRecord
-from search.reporting.words import LABELS, label
+from search.reporting.words import FRACTIONS, LABELS, label
 
+COLOURS = {"beyond chance": EMPHASIS, "within chance": MUTED, "screened (one training)": FAINT}
 SHOWN_KEYS = 8
 """Search dimensions of each objective in the figure; all of them are in importances.csv."""
 
@@ -30,16 +31,16 @@ def ablation(run: RunRecord) -> Figure:
     ]
     order = list(dict.fromkeys(drawn["removed"]))
     panels = []
+    shown = [kind for kind in COLOURS if kind in set(drawn["interval"])]
     for objective in dict.fromkeys(drawn["objective"]):
         rows = drawn[drawn["objective"] == objective]
-        form = "+.1%" if objective.endswith("_drop") else "+.4f"
+        form = "+.1%" if objective.endswith(FRACTIONS) else "+.4f"
         numbers = signed_tips("change", "ci_low", "ci_high", form=form)
         colour = alt.Color(
             "interval:N",
+            title=None,
             legend=None,
-            scale=alt.Scale(
-                domain=["beyond chance", "within chance", "screened (one training)"], range=[EMPHASIS, MUTED, FAINT]
-            ),
+            scale=alt.Scale(domain=shown, range=[COLOURS[kind] for kind in shown]),
         )
         chart = forest(
             rows,
@@ -49,6 +50,7 @@ def ablation(run: RunRecord) -> Figure:
             tips=["removed", "changes", "status", "seeds", *numbers, "p_holm"],
             colour=colour,
             size=60,
+            form="~%" if objective.endswith(FRACTIONS) else "",
         )
         panels.append(
             Panel(
@@ -57,14 +59,15 @@ def ablation(run: RunRecord) -> Figure:
                 alt=f"Forest plot of changes in {LABELS.get(objective, objective)}: "
                 + "; ".join(f"without {r['removed']} {r['change']:+.3f}" for r in rows.to_dict("records")),
                 chart=chart,
-                height=24 * len(order) + 20,
+                height=31 * len(order) + 20,
             )
         )
     split = drawn["split"].mode().iloc[0]
     caption = (
         f"{table['trial_id'].iloc[0]} trained again without a component, or two, with the same fresh seeds "
-        f"({split} split): value without it less value with it. Dark: told from 0 after Holm's correction. Pale dots "
-        "without a bar were screened in one training on validation. Nothing here decides."
+        f"({split} split): value without it less value with it, so left of the line the component raises what is "
+        "measured. Blue: told from 0 after Holm's correction for all that were tried. Pale dots without a bar were "
+        "screened in one training on validation. Nothing here decides."
     )
     return Figure(name="ablation", title=title, caption=caption, table=drawn, panels=panels)
 
@@ -78,11 +81,13 @@ def importances(run: RunRecord) -> Figure:
     panels = []
     for objective in dict.fromkeys(table["objective"]):
         rows = table[table["objective"] == objective].nlargest(SHOWN_KEYS, "importance")
-        base = alt.Chart(rows).encode(y=alt.Y("key:N", sort=list(rows["key"]), title=None))
+        base = alt.Chart(rows).encode(
+            y=alt.Y("key:N", sort=list(rows["key"]), title=None, axis=alt.Axis(labelLimit=200))
+        )
         colour = alt.condition("datum.importance > datum.chance_p95", alt.value(EMPHASIS), alt.value(FAINT))
         chart = alt.layer(
             base.mark_bar(height={"band": 0.6}).encode(
-                x=alt.X("importance:Q", title="importance (PED-ANOVA)", axis=alt.Axis(format=".0%")),
+                x=alt.X("importance:Q", title="importance (PED-ANOVA)", axis=alt.Axis(format=".0%", titleAnchor="end")),
                 color=colour,
                 tooltip=[
                     "key",
@@ -105,6 +110,7 @@ def importances(run: RunRecord) -> Figure:
         )
     caption = (
         f"From {int(table['trials'].iloc[0])} finished trials. The tick is what one dimension in twenty reaches when "
-        "the objective's values are shuffled over the trials: a bar that stays below it says nothing."
+        "the objective's values are shuffled over the trials: a bar that stays below it says nothing. Names are keys "
+        "of the recipe (config.* in trials.csv)."
     )
     return Figure(name="importances", title=title, caption=caption, table=table, panels=panels)

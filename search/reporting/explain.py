@@ -120,8 +120,6 @@ def _curve(run: RunRecord, record: TrialRecord, console: Console) -> None:
                 f"{LABELS.get(name, name)}, epoch {rows['epoch'].min()} to {rows['epoch'].max()}: {said}",
                 highlight=False,
             )
-            if name.startswith("ndcg"):
-                continue
 
 
 def _spark(values: list[float]) -> str:

@@ -20,6 +20,8 @@ INK, MUTED, FAINT, RULE = "#1c1c1c", "#5f6368", "#b8bcc2", "#8a2be2"
 EMPHASIS = "#1f4e79"
 FONT = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
 PNG_WIDTH, PNG_SCALE = 560, 2.0
+EXPLAINED_BESIDE = ("what", "interval", "status")
+"""Fields whose colours a figure's caption explains on the page."""
 
 CONFIG: dict[str, Any] = {
     "font": FONT,
@@ -74,8 +76,22 @@ class Panel:
         """The same spec as a picture for slides, with its title."""
         spec = self.spec() | {"width": PNG_WIDTH, "title": {"text": self.title, "offset": 12}}
         spec.pop("autosize")
+        _explain_colours(spec)
         drawn: bytes = vl_convert.vegalite_to_png(spec, vl_version=vegalite_version(), scale=PNG_SCALE)
         return drawn
+
+
+def _explain_colours(spec: Any) -> None:
+    """On a slide nothing stands beside a chart: colours that the page explains in words get their legend."""
+    if isinstance(spec, list):
+        for part in spec:
+            _explain_colours(part)
+    elif isinstance(spec, dict):
+        colour = spec.get("encoding", {}).get("color", {})
+        if colour.get("field") in EXPLAINED_BESIDE and colour.get("legend", ...) is None:
+            del colour["legend"]
+        for key in ("layer", "spec"):
+            _explain_colours(spec.get(key))
 
 
 def _few_ticks(spec: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -10,8 +11,14 @@ import pandas as pd
 
 from search.reporting.figure import EMPHASIS, INK, MUTED
 
-MARGIN = 210
-"""Pixels that a row's name may take."""
+LINE = 24
+"""Letters of a row's name in one line: two lines leave a chart its room on a telephone."""
+
+
+def row_axis() -> alt.Axis:
+    """An axis of names, those of two lines centred on their row."""
+    two = {"test": "length(split(datum.value, '\\n')) > 1", "value": -6}
+    return alt.Axis(labelLimit=200, labelExpr="split(datum.label, '\\n')", labelOffset={"condition": two, "value": 0})
 
 
 def forest(
@@ -23,23 +30,31 @@ def forest(
     tips: Sequence[Any],
     colour: alt.Color | None = None,
     size: int = 70,
+    form: str = "",
 ) -> alt.LayerChart:
     """A forest plot of columns `mean`, `ci_low` and `ci_high`, rows in the table's order.
 
-    `title` names the axis, `colour` is the encoding of dots and bars (default: one colour for all).
+    `title` names the axis and `form` is its numbers' format (of D3), `colour` is the encoding of dots and bars
+    (default: one colour for all).
     """
-    order = list(dict.fromkeys(table[row]))
-    base = alt.Chart(table).encode(
-        y=alt.Y(row, type="nominal", sort=order, title=None, axis=alt.Axis(labelLimit=MARGIN))
-    )
+    drawn = table.assign(row=[wrapped(str(name)) for name in table[row]])
+    order = list(dict.fromkeys(drawn["row"]))
+    base = alt.Chart(drawn).encode(y=alt.Y("row:N", sort=order, title=None, axis=row_axis()))
     if colour is not None:
         base = base.encode(color=colour)
+    axis = alt.Axis(titleAnchor="end", format=form) if form else alt.Axis(titleAnchor="end")
     bar, dot = ({}, {}) if colour is not None else ({"color": EMPHASIS}, {"color": INK})
     return alt.layer(
         zero_line(),
-        base.mark_rule(strokeWidth=2, **bar).encode(x=alt.X("ci_low:Q", title=title), x2="ci_high:Q"),
+        base.mark_rule(strokeWidth=2, **bar).encode(x=alt.X("ci_low:Q", title=title, axis=axis), x2="ci_high:Q"),
         base.mark_point(filled=True, size=size, opacity=1, **dot).encode(x=f"{mean}:Q", tooltip=list(tips)),
     )
+
+
+def wrapped(name: str) -> str:
+    """A row's name in lines of about `LINE` letters; of two things the second on a line of its own."""
+    parts = name.replace(" + ", " +\n").split("\n") if " + " in name else textwrap.wrap(name, LINE)
+    return "\n".join(parts) or name
 
 
 def zero_line(colour: str = MUTED) -> alt.Chart:

@@ -1,4 +1,4 @@
-"""The front: each pair of objectives with the gates as lines, all trials at once, and the search over time."""
+"""The front: each pair of objectives with the gates as lines, and the search over time."""
 
 from __future__ import annotations
 
@@ -10,15 +10,11 @@ import pandas as pd
 
 from search.decision import RESUME_GATES
 from search.front import hypervolume
-from search.reporting.figure import EMPHASIS, FAINT, MUTED, Figure, Panel, missing
+from search.reporting.figure import EMPHASIS, FAINT, Figure, Panel, missing
+from search.reporting.points import CONFIRMED, CONFIRMED_COLOURS, STATE_COLOURS, STATES, front_last, search_points
 from search.reporting.records import RunRecord
-from search.reporting.words import LABELS, SHORT, label
+from search.reporting.words import FRACTIONS, LABELS, SHORT, label
 from spaces import Phase
-
-STATES = ("on the front", "finished", "stopped early")
-STATE_COLOURS = (EMPHASIS, MUTED, FAINT)
-CONFIRMED = ("finalist", "finalist (fragile)", "confirmed")
-CONFIRMED_COLOURS = ("#b3005e", "#b3005e", "#7a5195")
 
 
 def front(run: RunRecord) -> Figure:
@@ -30,36 +26,48 @@ def front(run: RunRecord) -> Figure:
     names = [o.name for o in run.phase.objectives]
     confirmed = _confirmed_points(run, names)
     table = pd.concat([searched, confirmed], ignore_index=True)
-    panels = [_pair(run.phase, searched, confirmed, x, y) for x, y in combinations(names, 2)]
+    frames = {name: _frame(run.phase, searched, confirmed, name) for name in names}
+    panels = [_pair(run.phase, searched, confirmed, (x, frames[x]), (y, frames[y])) for x, y in combinations(names, 2)]
     caption = (
-        "One dot a trial of the search, measured on the validation split with one seed. Diamonds with bars are recipes "
-        "retrained with fresh seeds (CI95). Dashed lines are gates, the conditions for resuming V2 among them. Trials "
-        "stopped early are shown as they stood when they were stopped, and are never on the front."
+        "One dot a trial of the search, measured on the validation split with one seed; on the front are those that no "
+        "other trial beats on every objective. Diamonds with bars are recipes retrained with fresh seeds (CI95). "
+        "Dashed lines are gates, the conditions for resuming V2 among them. Trials stopped early are shown as they "
+        "stood when they were stopped, and are never on the front."
     )
     notes = [] if len(confirmed) else ["No recipe has been confirmed with fresh seeds, so no point has an interval."]
+    outside = [r["trial_id"] for r in searched.to_dict("records") if any(_is_outside(r[n], frames[n]) for n in names)]
+    if outside:
+        notes.append(
+            f"{len(outside)} trials that did badly lie outside the frames of these charts ({', '.join(outside)}); "
+            "the table has them."
+        )
     return Figure(name="front", title=title, caption=caption, table=table, panels=panels, notes=notes)
 
 
-def search_points(run: RunRecord) -> pd.DataFrame:
-    """trial_id, name, what (a state of the search) and every objective, raw."""
-    if run.trials.empty:
-        return pd.DataFrame()
-    names = [o.name for o in run.phase.objectives]
-    rows = run.trials[(run.trials["stage"] == "search") & run.trials["state"].isin(["finished", "stopped"])]
-    on_front = set(run.pareto["trial_id"]) if len(run.pareto) else set()
-    what = [
-        "on the front" if t in on_front else "finished" if s == "finished" else "stopped early"
-        for t, s in zip(rows["trial_id"], rows["state"], strict=True)
-    ]
-    found = pd.DataFrame({"trial_id": rows["trial_id"].to_list(), "name": rows["name"].to_list(), "what": what})
-    for name in names:
-        found[name] = rows[name].to_list() if name in rows else float("nan")
-    return found.reset_index(drop=True)
+Frame = tuple[float, float]
 
 
-def state_colour() -> alt.Color:
-    """The colour of a searched trial's line or dot by what became of it, with its legend."""
-    return alt.Color("what:N", title=None, scale=alt.Scale(domain=list(STATES), range=list(STATE_COLOURS)))
+def _frame(phase: Phase, searched: pd.DataFrame, confirmed: pd.DataFrame, name: str) -> Frame:
+    """What an axis shows: front, confirmed intervals, gates, and the better three quarters of all trials.
+
+    One trial that failed to learn would else press all others into a corner.
+    """
+    objective = next(o for o in phase.objectives if o.name == name)
+    values = searched[name].dropna()
+    better = values.quantile(0.25) if objective.direction == "maximize" else values.quantile(0.75)
+    upward = objective.direction == "maximize"
+    kept = [*values[values >= better if upward else values <= better]]
+    kept += [*searched.loc[searched["what"] == "on the front", name].dropna(), *_thresholds(phase, name)]
+    if len(confirmed):
+        kept += [v for c in (name, f"{name}_low", f"{name}_high") for v in confirmed[c].dropna()]
+    if not kept:
+        return 0.0, 1.0
+    margin = 0.06 * (max(kept) - min(kept)) or 0.01
+    return min(kept) - margin, max(kept) + margin
+
+
+def _is_outside(value: float, frame: Frame) -> bool:
+    return value < frame[0] or value > frame[1]
 
 
 def _confirmed_points(run: RunRecord, names: list[str]) -> pd.DataFrame:
@@ -81,30 +89,37 @@ def _confirmed_points(run: RunRecord, names: list[str]) -> pd.DataFrame:
     return pd.DataFrame(out)
 
 
-def _pair(phase: Phase, searched: pd.DataFrame, confirmed: pd.DataFrame, x: str, y: str) -> Panel:
+def _pair(
+    phase: Phase, searched: pd.DataFrame, confirmed: pd.DataFrame, across: tuple[str, Frame], up: tuple[str, Frame]
+) -> Panel:
+    (x, wide), (y, high) = across, up
     tips = ["trial_id", "name", "what", *(alt.Tooltip(n, format=".4f", title=LABELS.get(n, n)) for n in (x, y))]
-    across = alt.X(x, type="quantitative", title=LABELS.get(x, x), scale=alt.Scale(zero=False))
-    up = alt.Y(y, type="quantitative", title=LABELS.get(y, y), scale=alt.Scale(zero=False))
+    horizontal = alt.X(x, type="quantitative", title=LABELS.get(x, x), scale=_within(wide), axis=_percent_axis(x))
+    vertical = alt.Y(y, type="quantitative", title=LABELS.get(y, y), scale=_within(high), axis=_percent_axis(y))
+    shown = [
+        w for w in (*STATES, *CONFIRMED) if w in {*searched["what"], *(confirmed["what"] if len(confirmed) else ())}
+    ]
+    colours = dict(zip((*STATES, *CONFIRMED), (*STATE_COLOURS, *CONFIRMED_COLOURS), strict=True))
     colour = alt.Color(
-        "what:N",
-        title=None,
-        scale=alt.Scale(domain=[*STATES, *CONFIRMED], range=[*STATE_COLOURS, *CONFIRMED_COLOURS]),
-        legend=None,
+        "what:N", title=None, scale=alt.Scale(domain=shown, range=[colours[w] for w in shown]), legend=None
     )
+    inside = searched[
+        [not (_is_outside(a, wide) or _is_outside(b, high)) for a, b in zip(searched[x], searched[y], strict=True)]
+    ]
     dots = (
-        alt.Chart(searched)
+        alt.Chart(front_last(inside))
         .mark_circle(opacity=0.9)
-        .encode(x=across, y=up, color=colour, tooltip=tips, size=_size("what", "on the front", 70, 34))
+        .encode(x=horizontal, y=vertical, color=colour, tooltip=tips, size=_size("what", "on the front", 70, 34))
     )
     layers: list[Any] = [*_gate_lines(phase, x, y), dots]
     if len(confirmed):
         base = alt.Chart(confirmed)
         layers += [
-            base.mark_rule(strokeWidth=1.3).encode(x=f"{x}_low:Q", x2=f"{x}_high", y=up, color=colour),
-            base.mark_rule(strokeWidth=1.3).encode(x=across, y=f"{y}_low:Q", y2=f"{y}_high", color=colour),
+            base.mark_rule(strokeWidth=1.3).encode(x=f"{x}_low:Q", x2=f"{x}_high", y=vertical, color=colour),
+            base.mark_rule(strokeWidth=1.3).encode(x=horizontal, y=f"{y}_low:Q", y2=f"{y}_high", color=colour),
             base.mark_point(filled=True, opacity=1, size=90).encode(
-                x=across,
-                y=up,
+                x=horizontal,
+                y=vertical,
                 color=colour,
                 tooltip=tips,
                 shape=alt.Shape(
@@ -132,72 +147,25 @@ def _size(field: str, value: str, large: int, small: int) -> Any:
 
 def _gate_lines(phase: Phase, x: str, y: str) -> list[Any]:
     lines = []
-    for name, channel in ((x, "x"), (y, "y")):
-        for gate in (*phase.gates, *RESUME_GATES):
-            if gate.quantity == name:
-                data = pd.DataFrame({name: [gate.threshold], "gate": [gate.name]})
-                encoding = {
-                    channel: alt.X(name, type="quantitative") if channel == "x" else alt.Y(name, type="quantitative")
-                }
-                lines.append(alt.Chart(data).mark_rule(strokeDash=[5, 4], color="#8a5a00").encode(**encoding))
+    for name, channel in ((x, alt.X), (y, alt.Y)):
+        for threshold in _thresholds(phase, name):
+            data = pd.DataFrame({name: [threshold]})
+            encoding = {channel.__name__.lower(): channel(name, type="quantitative")}
+            lines.append(alt.Chart(data).mark_rule(strokeDash=[5, 4], color="#8a5a00").encode(**encoding))
     return lines
 
 
-def parallel(run: RunRecord) -> Figure:
-    """All trials over all objectives; a brush keeps the trials that pass through it."""
-    title = "All trials, all objectives"
-    searched = search_points(run)
-    names = [o.name for o in run.phase.objectives]
-    searched = searched.dropna(subset=names) if len(searched) else searched
-    if searched.empty:
-        return missing("parallel", title, "No trial of the search has numbers for every objective yet.")
-    rows = []
-    for objective in run.phase.objectives:
-        values = searched[objective.name].astype(float)
-        span = float(values.max() - values.min()) or 1.0
-        place = (values - values.min()) / span
-        better = place if objective.direction == "maximize" else 1.0 - place
-        for (_, row), value, height in zip(searched.iterrows(), values, better, strict=True):
-            rows.append(
-                {
-                    "trial_id": row["trial_id"],
-                    "name": row["name"],
-                    "what": row["what"],
-                    "objective": label(SHORT.get(objective.name, objective.name)),
-                    "value": value,
-                    "place": height,
-                }
-            )
-    table = pd.DataFrame(rows)
-    brush = alt.selection_interval(name="brush", encodings=["x", "y"])
-    order = list(dict.fromkeys(table["objective"]))
-    base = (
-        alt.Chart(table)
-        .transform_calculate(hit="length(data('brush_store')) ? (vlSelectionTest('brush_store', datum) ? 1 : 0) : 1")
-        .transform_joinaggregate(kept="max(hit)", groupby=["trial_id"])
-        .encode(
-            x=alt.X("objective:N", sort=order, title=None, axis=alt.Axis(labelAngle=0, grid=True, labelLimit=90)),
-            y=alt.Y("place:Q", title="worst to best of this run", axis=alt.Axis(labels=False, ticks=False, grid=False)),
-            detail="trial_id:N",
-            color=state_colour(),
-            opacity=alt.condition("datum.kept > 0", alt.value(0.9), alt.value(0.06)),
-            tooltip=["trial_id", "name", "what", "objective", alt.Tooltip("value:Q", format=".4f")],
-        )
-    )
-    chart = alt.layer(base.mark_line(strokeWidth=1.6), base.mark_circle(size=38).add_params(brush))
-    panel = Panel(
-        name="parallel",
-        title=title,
-        alt=f"Parallel coordinates of {len(searched)} trials over {len(order)} objectives, each axis from the worst to "
-        "the best value of this run; the numbers are in the table named below.",
-        chart=chart,
-        height=300,
-    )
-    caption = (
-        "One line a trial; up is better on every axis. Drag a box over any axis to keep the trials that pass through "
-        "it; click outside to clear. Hover for the numbers."
-    )
-    return Figure(name="parallel", title=title, caption=caption, table=table, panels=[panel])
+def _thresholds(phase: Phase, name: str) -> list[float]:
+    return [gate.threshold for gate in (*phase.gates, *RESUME_GATES) if gate.quantity == name]
+
+
+def _within(frame: Frame) -> alt.Scale:
+    return alt.Scale(domain=list(frame), nice=False, zero=False)
+
+
+def _percent_axis(name: str) -> alt.Axis:
+    """Quantities that are written as per cent everywhere else are so on an axis."""
+    return alt.Axis(format="~%") if name.endswith(FRACTIONS) else alt.Axis()
 
 
 def volume(run: RunRecord) -> Figure:

@@ -82,7 +82,8 @@ def contribution(run: RunRecord) -> Figure:
         )
     caption = (
         "Blanking asks the trained ranker to do without a modality, and can be gamed. Retraining without it asks "
-        "what it is worth. Shapley values credit each modality with its share over all subsets of the others."
+        "what it is worth. Shapley values credit each modality with its share over all subsets of the others, so one "
+        "that tells the same as the others has a high value beside a refit gain near 0."
     )
     return Figure(name="contribution", title=title, caption=caption, table=table, panels=panels)
 
@@ -103,7 +104,7 @@ def attention(run: RunRecord) -> Figure:
     if sum(worth.values()) > 0:
         total = sum(worth.values())
         rows += [
-            {"where": "worth (refit)", "modality": MODALITY_NAMES[m], "share": v / total} for m, v in worth.items()
+            {"where": "worth, retrained", "modality": MODALITY_NAMES[m], "share": v / total} for m, v in worth.items()
         ]
     names = [MODALITY_NAMES[m] for m in run.modalities]
     rows = [row | {"place": names.index(row["modality"])} for row in rows]
@@ -158,7 +159,7 @@ def agreement(run: RunRecord) -> Figure:
         )
     )
     stays = table[(table["v1_rank"].astype(str) == "1") & (table["v2_rank"].astype(str) == "1")]["share"]
-    top = f"{float(stays.iloc[0]):.0%}" if len(stays) else "none"
+    top = f"{100 * float(stays.iloc[0]):.0f} %" if len(stays) else "none"
     panel = Panel(
         name="agreement",
         title="From V1's order to V2's",
@@ -177,6 +178,7 @@ def rivals(run: RunRecord) -> Figure:
     """The finalist's lead over every baseline."""
     title = "What a fusion must beat"
     gains = (run.evidence or {}).get("fusion_gain") or {}
+    split = (run.evidence or {}).get("split", "test")
     if gains:
         rows = [
             {"rival": name if found["rival"] == name else f"{name} ({found['rival']})", "lead": found["mean"]}
@@ -213,7 +215,8 @@ def rivals(run: RunRecord) -> Figure:
         height=34 * len(rows) + 20,
     )
     caption = (
-        f"{len(rows)} {what}. To the right of the line the fusion is better."
+        f"The finalist against {len(rows)} {what} on the {split} split. To the right of the line the fusion is better. "
+        "A tuned V1 is made from V1's own features alone; of single modalities and pairs the best one stands here."
         if gains
         else f"{len(rows)} {what} beside V1; the finalist's own lead is measured once the run has been confirmed."
     )
@@ -242,5 +245,8 @@ def subdomains(run: RunRecord) -> Figure:
         height=26 * len(rows) + 30,
     )
     better = int(((table["ci_low"] > 0) & (table.get("p_holm", 1.0) < 0.05)).sum())
-    caption = f"{better} of {len(rows)} subdomains gain with an interval above 0 and Holm-corrected p below 0.05."
+    caption = (
+        f"{better} of {len(rows)} subdomains gain with an interval above 0 and Holm-corrected p below 0.05 "
+        f"({(run.evidence or {}).get('split', 'test')} split, finalist)."
+    )
     return Figure(name="subdomains", title=title, caption=caption, table=table, panels=[panel])

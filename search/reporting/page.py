@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import shlex
 from collections.abc import Sequence
 from functools import lru_cache
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 import jinja2
@@ -17,7 +19,7 @@ from rich.console import Console
 
 from fusion_models.data.cache import cache_root
 from search.folder import RunFolder, write_whole
-from search.reporting import curves, effects, fronts, modalities, standing
+from search.reporting import curves, effects, flip, fronts, modalities, parallel, standing
 from search.reporting.figure import Figure, vegalite_version, write_figure
 from search.reporting.records import RunRecord, read_run
 from search.reporting.words import LABELS, interval, label, number
@@ -25,7 +27,7 @@ from search.tables import write_csv
 
 SECTIONS = (
     fronts.front,
-    fronts.parallel,
+    parallel.parallel,
     modalities.agreement,
     modalities.contribution,
     modalities.attention,
@@ -35,7 +37,7 @@ SECTIONS = (
     curves.curves,
     fronts.volume,
     effects.importances,
-    standing.flip,
+    flip.flip,
 )
 """The figures, in the order of the page (what would flip the verdict stands right after the gates)."""
 CONFIRMED_COLUMNS = ("ndcg_gain", "visual_masking_drop", "attention_max_share", "v1_correlation")
@@ -87,6 +89,8 @@ def page(run: RunRecord, figures: Sequence[Figure]) -> str:
         gates=standing.gate_rows(run),
         flip=by_name["flip"],
         figures=[figure for figure in figures if figure.name != "flip"],
+        recipe=_recipe(run),
+        command=_command(run.run.get("command") or []),
         confirmed=_confirmed(run),
         confirmed_columns=[LABELS[c] for c in CONFIRMED_COLUMNS],
         front=_front(run),
@@ -112,6 +116,28 @@ def javascript() -> str:
         return (place / name).read_text(encoding="utf-8")
 
 
+def _recipe(run: RunRecord) -> list[tuple[str, str, str]]:
+    """Key, value of the base recipe and of the finalist, where they differ."""
+    if run.finalist is None:
+        return []
+    base = run.phase.base.flat()
+    changed = {k: v for k, v in run.finalist["recipe"].items() if v != base.get(k)}
+    return [(key, _short(base.get(key)), _short(value)) for key, value in changed.items()]
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else "none" if value is None else str(value)
+
+
+def _command(words: Sequence[str]) -> str:
+    """The command line as a user types it: Python replaces `-m search.run` by the module's path."""
+    if not words:
+        return ""
+    path = Path(words[0])
+    first = f"python -m search.{path.stem}" if path.suffix == ".py" and path.parent.name == "search" else words[0]
+    return shlex.join([*first.split(" "), *words[1:]])
+
+
 def _confirmed(run: RunRecord) -> list[dict[str, Any]]:
     rows = []
     for row in run.confirmed.to_dict("records"):
@@ -132,7 +158,7 @@ def _front(run: RunRecord) -> list[dict[str, Any]]:
     for row in run.pareto.head(FIRST_ROWS).to_dict("records"):
         cells = [(number(row.get(c), c), "") for c in CONFIRMED_COLUMNS]
         share = row.get("p_on_front")
-        stays = f"{share:.0%}" if isinstance(share, float) and share == share else "–"
+        stays = f"{100 * share:.0f} %" if isinstance(share, float) and share == share else "–"
         trial = row["trial_id"]
         out.append({"trial": trial, "name": names.get(trial, ""), "stays": stays, "cells": cells} | _gates(row))
     return out

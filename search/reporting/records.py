@@ -49,9 +49,12 @@ class RunRecord:
     def phase(self) -> Phase:
         """The run's phase around the base recipe that it was run with."""
         named = PHASES.get(str(self.run.get("phase")), PHASES["phase3"])
-        base = self.run.get("base")
-        changed = {k: v for k, v in (base or {}).items() if named.base.flat().get(k, v) != v}
-        return named.with_base(changed)
+        options = self.run.get("options") or {}
+        fixed = {entry.partition("=")[0].strip() for entry in options.get("set") or ()}
+        fixed |= {"train.epochs"} if options.get("epochs") else set()
+        base, plain = self.run.get("base") or {}, named.base.flat()
+        # a key that was fixed to what it is anyway is not searched either
+        return named.with_base({k: v for k, v in base.items() if k in fixed or plain.get(k, v) != v})
 
     @cached_property
     def records(self) -> list[TrialRecord]:

@@ -1,4 +1,4 @@
-"""Where the verdict stands: three sentences, the gates with their intervals drawn, and what would flip it."""
+"""Where the verdict stands: three sentences, and the gates with their intervals drawn."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-import altair as alt
-import pandas as pd
-
-from search.reporting.figure import INK, Figure, Panel, missing
+from search.reporting.figure import INK
 from search.reporting.records import RunRecord
-from search.reporting.words import brief, interval, label, number
+from search.reporting.words import interval, label, number
 
 STATUS_COLOURS = {
     "pass": "#0b6b3a",
@@ -24,6 +21,8 @@ MARKS = {"pass": "✓", "fail": "✗", "undecided": "?", "not applicable": "–"
 VERDICT_COLOURS = {"GO": "#0b6b3a", "PAUSE_AND_FIX": "#8a5a00", "ARCHIVE": "#9b1c31"}
 VERDICT_WORDS = {"GO": "GO", "PAUSE_AND_FIX": "PAUSE AND FIX", "ARCHIVE": "ARCHIVE"}
 DROP = "visual_masking_drop"
+BY_RECIPE = "passes because the recipe rewards reliance on the image; the interval alone would not pass"
+TOO_CLOSE = "too close to its threshold: neither more seeds nor more queries alone would settle it"
 WIDTH, HEIGHT, PAD = 220.0, 26.0, 6.0
 
 
@@ -68,17 +67,38 @@ def gate_row(gate: dict[str, Any]) -> GateRow:
     """One gate of a decision.json."""
     name = quantity(gate["name"])
     direction = "≥" if gate["direction"] == "at least" else "≤"
+    value, threshold = number(gate["value"], name), number(gate["threshold"], name) if gate["threshold"] else "0"
+    asked = _yes_or_no(gate)
+    if asked:
+        value, direction, threshold = {1.0: "yes", None: "–"}.get(gate["value"], "no"), "", "yes"
     return GateRow(
         name=label(gate["name"]),
-        value=number(gate["value"], name),
+        value=value,
         interval=interval(gate["ci_low"], gate["ci_high"], name) if gate["ci_low"] != gate["ci_high"] else "",
-        threshold=f"{direction} {number(gate['threshold'], name)}" if gate["threshold"] else f"{direction} 0",
+        threshold=f"{direction} {threshold}".strip(),
         status=gate["status"],
         mark=MARKS.get(gate["status"], "–"),
         colour=STATUS_COLOURS.get(gate["status"], INK),
-        needed=gate.get("needed") or "",
-        drawing=_draw(gate, name),
+        needed=BY_RECIPE if passed_by_recipe(gate) else settled_by(gate),
+        drawing=None if asked else _draw(gate, name),
     )
+
+
+def _yes_or_no(gate: dict[str, Any]) -> bool:
+    """Whether a gate asks for a fact, not for a quantity with an interval."""
+    return bool(gate["threshold"] == 1.0 and gate["direction"] == "at least" and gate["ci_low"] == gate["ci_high"])
+
+
+def passed_by_recipe(gate: dict[str, Any]) -> bool:
+    """Whether a gate passed by what the recipe holds, whatever its interval says: importance regularisation is in."""
+    inside = gate["ci_low"] is not None and gate["ci_low"] <= gate["threshold"]
+    return bool("importance regularised" in gate["name"] and gate["status"] == "pass" and inside)
+
+
+def settled_by(gate: dict[str, Any]) -> str:
+    """What would settle an undecided gate, as the first screen says it."""
+    needed: str = gate.get("needed") or ""
+    return TOO_CLOSE if needed.startswith("no number") else f"to settle it: {needed}" if needed else ""
 
 
 def quantity(gate_name: str) -> str:
@@ -144,14 +164,17 @@ def sentences(run: RunRecord) -> list[str]:
         )
         lost = f"{number(drop['mean'], DROP)} of its nDCG {interval(drop['ci_low'], drop['ci_high'], DROP)}"
         refit = f"{number(worth['mean'], 'gain')} {interval(worth['ci_low'], worth['ci_high'], 'gain')}"
-        out.append(f"Blanking the image costs it {lost}, and retrained without the image it loses {refit}, {told}.")
+        out.append(
+            f"Blanking the image costs it {lost}; beside the same recipe retrained without the image its lead is "
+            f"{refit} nDCG, {told}."
+        )
     return [*out, _counted(decision)]
 
 
 def _counted(decision: dict[str, Any]) -> str:
     rules = [rule["name"] for rule in decision["archive_rules"] if rule["holds"]]
     if rules:
-        return f"An archive rule holds: {'; '.join(rules)}."
+        return f"An archive rule holds, and one is enough: {'; '.join(rules)}."
     states = [gate["status"] for gate in decision["gates"]]
     counted = [s for s in states if s != "not applicable"]
     said = [f"{counted.count('pass')} of {len(counted)} gates passed"]
@@ -159,116 +182,9 @@ def _counted(decision: dict[str, Any]) -> str:
     fragile = (
         "; it is fragile, not fused: it breaks without the image, which it does not need" if decision["fragile"] else ""
     )
-    return ", ".join(said).replace(" fail", " failed") + fragile + "."
+    why = "" if decision["verdict"] == "GO" else ": GO needs all of them, ARCHIVE one archive rule, and none holds"
+    return ", ".join(said).replace(" fail", " failed") + fragile + why + "."
 
 
 def _capital(reasons: list[str]) -> list[str]:
     return [f"{reason[:1].upper()}{reason[1:]}." for reason in reasons]
-
-
-def flip(run: RunRecord) -> Figure:
-    """Each gate's and archive rule's distance to its threshold, in half-widths of its interval."""
-    title = "What would flip the verdict"
-    decision = run.decision
-    if decision is None:
-        return missing("flip", title, "The run has not come to a decision yet.")
-    if decision["finalist"] is None:
-        return missing(
-            "flip", title, "Nothing was measured with fresh seeds, so no gate has a distance to its threshold."
-        )
-    rows = []
-    for gate in decision["gates"]:
-        if gate["value"] is None:
-            continue
-        sign = 1.0 if gate["direction"] == "at least" else -1.0
-        rows.append(_margin(brief(gate["name"]), "gate", gate, sign, gate["status"], gate.get("needed") or ""))
-    for rule in decision["archive_rules"]:
-        if rule["measured"]:
-            held = "holds: ends V2" if rule["holds"] else "does not hold"
-            side = 1.0 if rule.get("direction") == "above" else -1.0
-            rows.append(_margin(brief(rule["name"]), "archive rule", {"ci_low": None} | rule, side, held, ""))
-    table = pd.DataFrame(rows)
-    if table.empty:
-        return missing("flip", title, "No gate was measured.")
-    drawn = table[table["half_widths"].notna()].copy()
-    drawn = drawn.assign(near=drawn["half_widths"].abs()).sort_values(["kind", "near"], ascending=[False, True])
-    drawn["shown"] = drawn["half_widths"].clip(-5, 5)
-    domain = [*STATUS_COLOURS, "holds: ends V2", "does not hold"]
-    base = alt.Chart(drawn).encode(
-        y=alt.Y("name:N", sort=list(drawn["name"]), title=None, axis=alt.Axis(labelLimit=230)),
-        color=alt.Color(
-            "status:N",
-            title=None,
-            scale=alt.Scale(domain=domain, range=[*STATUS_COLOURS.values(), "#9b1c31", "#5f6368"]),
-            legend=None,
-        ),
-    )
-    band = (
-        alt.Chart(pd.DataFrame({"from": [-1.0], "to": [1.0]})).mark_rect(color="#f3eee2").encode(x="from:Q", x2="to:Q")
-    )
-    chart = alt.layer(
-        band,
-        alt.Chart(pd.DataFrame({"zero": [0.0]})).mark_rule(color=INK).encode(x="zero:Q"),
-        base.mark_rule(strokeWidth=2).encode(
-            x=alt.X("shown:Q", title="half-widths beyond the threshold (cut at ±5)"),
-            x2=alt.datum(0.0),
-        ),
-        base.mark_point(filled=True, size=70, opacity=1).encode(
-            x="shown:Q", tooltip=["name", "kind", "status", "value", "threshold", "margin", "half_widths", "needed"]
-        ),
-    )
-    panel = Panel(
-        name="flip",
-        title="Distance of every gate and archive rule to its threshold",
-        alt="Distances in half-widths: "
-        + "; ".join(f"{r['name']} {r['half_widths']:+.1f} ({r['status']})" for _, r in drawn.iterrows()),
-        chart=chart,
-        height=26 * len(drawn) + 30,
-    )
-    caption = (
-        "A gate passes to the right of the shaded band and fails to its left; within it the interval reaches over the "
-        "threshold and more seeds or queries could settle it. An archive rule holds to the right of the band."
-    )
-    return Figure(name="flip", title=title, caption=caption, table=table, panels=[panel], notes=_flips(decision))
-
-
-def _margin(name: str, kind: str, row: dict[str, Any], sign: float, status: str, needed: str) -> dict[str, Any]:
-    high, low, value = row["ci_high"], row["ci_low"], row["value"]
-    half = (high - value) if high is not None and math.isfinite(high) else math.nan
-    margin = sign * (value - row["threshold"])
-    return {
-        "name": name,
-        "kind": kind,
-        "status": status,
-        "value": value,
-        "ci_low": low,
-        "ci_high": high,
-        "threshold": row["threshold"],
-        "margin": margin,
-        "half_widths": margin / half if half and half > 0 else math.nan,
-        "needed": needed,
-    }
-
-
-def _flips(decision: dict[str, Any]) -> list[str]:
-    """In words: what stands between this verdict and another one."""
-    out = []
-    open_gates = [g for g in decision["gates"] if g["status"] == "undecided"]
-    failed = [label(g["name"]) for g in decision["gates"] if g["status"] == "fail"]
-    blank = [label(g["name"]) for g in decision["gates"] if g["status"] == "not measured"]
-    if failed:
-        out.append(f"GO needs another recipe for what failed on its whole interval: {', '.join(failed)}.")
-    out += [f"{label(g['name'])} would be settled by {g['needed']}." for g in open_gates if g.get("needed")]
-    if blank:
-        out.append(f"Not measured, and never a pass: {', '.join(blank)}.")
-    for rule in decision["archive_rules"]:
-        side = rule.get("direction", "below")
-        bound = number(rule["ci_low" if side == "above" else "ci_high"], "gain")
-        limit = f"{side} {number(rule['threshold'])}"
-        if rule["holds"]:
-            out.append(f"ARCHIVE falls where “{rule['name']}” is no longer sure: its bound {bound} is {limit} now.")
-        elif rule["measured"]:
-            out.append(f"ARCHIVE needs “{rule['name']}”: its bound, now {bound}, {limit}.")
-    if decision["verdict"] == "GO":
-        out.insert(0, "GO falls with any one gate: the nearest to its threshold stand first below.")
-    return out

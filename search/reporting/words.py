@@ -26,7 +26,7 @@ SHORT = {
     "attention_max_share": "largest share",
     "v1_correlation": "V1 correlation",
 }
-FRACTIONS = ("_masking_drop",)
+FRACTIONS = ("masking_drop",)
 """Quantities that read better as per cent."""
 
 

@@ -16,6 +16,7 @@ from search.reporting import page as pages
 from search.reporting import read_run, write_report
 from search.reporting.explain import explain
 from search.reporting.words import interval, label, number
+from spaces import PHASES
 
 SECTIONS = (
     "verdict",
@@ -139,6 +140,29 @@ def test_an_unknown_run_or_trial_is_an_error_that_names_what_is_there(tmp_path, 
         report(ReportOptions(run=str(tmp_path / "phase1")), console)
     with pytest.raises(ValueError, match=r"no trial 't000': it has 9 trials, such as t000\d, .*trials\.csv"):
         report(ReportOptions(run=str(tmp_path / "phase3"), explain="t000"), console)
+
+
+def test_a_key_that_was_fixed_to_its_default_is_no_searched_key_of_the_run(tmp_path):
+    folder = searched(tmp_path / "phase3")
+    key = "model.dropout"
+    assert key in read_run(folder.path).phase.ranges
+    folder.write(folder.read() | {"options": {"set": [f"{key}={PHASES['phase3'].base.flat()[key]}"], "epochs": None}})
+    assert key not in read_run(folder.path).phase.ranges
+
+
+def test_the_recipe_the_words_and_why_no_other_verdict_stand_on_the_page(whole):
+    _, text, reader = whole
+    assert {"recipe", "words"} <= set(reader.ids)
+    assert re.search(r"<th scope=\"row\">loss.unimodal</th><td>0</td><td>0.3</td>", text)
+    assert "GO needs all of them, ARCHIVE one archive rule, and none holds." in text
+    assert "refit gain" in text[text.index('id="words"') :]
+
+
+def test_one_bad_trial_does_not_press_the_others_into_a_corner(whole):
+    _, text, reader = whole
+    domain = reader.specs["spec-front-ndcg_gain-v1_correlation"]["layer"][-1]["encoding"]["x"]["scale"]["domain"]
+    assert domain[0] > -0.09  # the worst trial's gain
+    assert "1 trials that did badly lie outside the frames" in text
 
 
 def explained(folder, trial_id):
