@@ -17,7 +17,8 @@ from search.folder import RunFolderError
 from search.options import RunOptions
 from search.roadmap import run_roadmap
 
-SMALL = "planted?queries=160&candidates=8"
+SMALL = "planted?queries=160&candidates=8&v1_noise=1"
+"""V1 is weak, so that no small ranker of these is archived for gaining less."""
 SET = ("model.layers=1", "model.width=16", "model.scale=feature", "model.text_tokens=1", "loss.unimodal=0.0")
 """A small ranker, and little that an ablation could take away."""
 PATIENCE = 1200.0

@@ -111,8 +111,7 @@ def test_phase_four_validates_the_finalist_of_phase_three(released):
     path, _, said = released
     third, fourth = decision_of(path / "phase3"), decision_of(path / "phase4")
     assert third["finalist"] is not None
-    if third["verdict"] == "ARCHIVE":
-        pytest.fail("the planted data of this test must not end at an archive rule: nothing of phase 4 was tested")
+    assert third["verdict"] != "ARCHIVE", "it ended the roadmap before phase 4"
     assert fourth["finalist"] == third["finalist"]
     assert {g["name"]: g["status"] for g in fourth["gates"]}["phase 3 said GO"] == (
         "pass" if third["verdict"] == "GO" else "fail"
@@ -133,7 +132,7 @@ def test_the_roadmap_s_verdict_and_page_include_it(released):
     verdicts = {phase["phase"]: phase["verdict"] for phase in found["phases"]}
     assert (found["verdict"] == "GO") == (verdicts["phase3"] == verdicts["phase4"] == "GO")
     assert {gate["phase"] for gate in found["gates"]} == {"phase3", "phase4"}
-    assert {rule["phase"] for rule in found["archive_rules"]} == set(STEPS)
+    assert {rule["phase"] for rule in found["archive_rules"]} == {"phase3", "phase4"}  # the others confirmed nothing
     assert "[phase4](phase4/decision.md)" in (path / "decision.md").read_text()
     assert 'href="phase4/' in (path / "report.html").read_text()
 
