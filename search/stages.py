@@ -311,7 +311,7 @@ class SearchStage(Stage):
     def rung_entries(self) -> list[Entry]:
         """Every judgement so far, trial by trial, the lowest rung first."""
         trials = self.study.get_trials(deepcopy=False)
-        return [Entry.fromplain_outcome(plain) for trial in trials for plain in trial.user_attrs.get("rungs", [])]
+        return [Entry.from_plain(plain) for trial in trials for plain in trial.user_attrs.get("rungs", [])]
 
     def _conclude(self, trial: optuna.Trial, outcome: Outcome) -> None:
         """Finished trials with their bounded objectives, stopped ones as PRUNED; both carry every constraint.

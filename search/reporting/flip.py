@@ -68,7 +68,7 @@ def flip(run: RunRecord) -> Figure:
     return Figure(name="flip", title=title, caption=caption, table=table, panels=[panel], notes=_flips(decision))
 
 
-def _distances(drawn: pd.DataFrame) -> alt.LayerChart:
+def _distances(drawn: pd.DataFrame) -> Any:
     """Lollipops from the threshold, the band of the undecided behind them."""
     drawn = drawn.assign(row=[wrapped(name) for name in drawn["name"]])
     reach = [min(-1.5, drawn["shown"].min()), max(1.5, drawn["shown"].max())]

@@ -31,7 +31,7 @@ def forest(
     colour: alt.Color | None = None,
     size: int = 70,
     form: str = "",
-) -> alt.LayerChart:
+) -> Any:
     """A forest plot of columns `mean`, `ci_low` and `ci_high`, rows in the table's order.
 
     `title` names the axis and `form` is its numbers' format (of D3), `colour` is the encoding of dots and bars
@@ -43,7 +43,8 @@ def forest(
     if colour is not None:
         base = base.encode(color=colour)
     axis = alt.Axis(titleAnchor="end", format=form) if form else alt.Axis(titleAnchor="end")
-    bar, dot = ({}, {}) if colour is not None else ({"color": EMPHASIS}, {"color": INK})
+    bar: dict[str, Any] = {} if colour is not None else {"color": EMPHASIS}
+    dot: dict[str, Any] = {} if colour is not None else {"color": INK}
     return alt.layer(
         zero_line(),
         base.mark_rule(strokeWidth=2, **bar).encode(x=alt.X("ci_low:Q", title=title, axis=axis), x2="ci_high:Q"),
@@ -57,7 +58,7 @@ def wrapped(name: str) -> str:
     return "\n".join(parts) or name
 
 
-def zero_line(colour: str = MUTED) -> alt.Chart:
+def zero_line(colour: str = MUTED) -> Any:
     """The vertical line at 0."""
     return alt.Chart(pd.DataFrame({"zero": [0.0]})).mark_rule(color=colour).encode(x="zero:Q")
 

@@ -83,14 +83,15 @@ def _parallel_lines(table: pd.DataFrame, order: list[str]) -> list[Any]:
     return [base.mark_line(strokeWidth=1.6), base.mark_circle(size=38).add_params(brush)]
 
 
-def _axis_ends(table: pd.DataFrame, phase: Phase, order: list[str]) -> alt.Chart:
+def _axis_ends(table: pd.DataFrame, phase: Phase, order: list[str]) -> Any:
     """The worst and the best value at the foot and the head of each axis."""
     rows = []
     names = {_head(o.name): o.name for o in phase.objectives}
     for objective, group in table.groupby("objective", sort=False):
         name = names[str(objective)]
-        for end, place in ((group["place"].idxmin(), -0.05), (group["place"].idxmax(), 1.05)):
-            rows.append({"objective": objective, "place": place, "said": number(group.loc[end, "value"], name)})
+        ordered = group.sort_values("place")["value"].to_list()
+        for value, place in ((ordered[0], -0.05), (ordered[-1], 1.05)):
+            rows.append({"objective": objective, "place": place, "said": number(value, name)})
     return (
         alt.Chart(pd.DataFrame(rows))
         .mark_text(fontSize=11, color=MUTED)
