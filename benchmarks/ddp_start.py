@@ -41,7 +41,8 @@ def train_job(config: dict[str, Any]) -> None:
     while True:
         result = training.step()
         ray.train.report({"seconds": result["seconds"], "epochs": result["epochs"]})
-        if result.get("done"):
+        if result.get("done"):  # a fit returns only metrics that came with a checkpoint
+            Path(config["told"]).write_text(str(result["seconds"]))
             return
 
 
@@ -56,14 +57,14 @@ def fits(trials: int, scratch: Path) -> list[tuple[float, float]]:
     for index in range(trials):
         began = time.perf_counter()
         config = {"job": plain_job(f"fit{index}"), "data": DataTicket(source=DATA), "gpus": 0.0}
-        result = TorchTrainer(
+        told = scratch / f"told{index}"
+        TorchTrainer(
             train_job,
-            train_loop_config=config | {"checkpoints": str(scratch / "checkpoints")},
+            train_loop_config=config | {"checkpoints": str(scratch / "checkpoints"), "told": str(told)},
             scaling_config=ray.train.ScalingConfig(num_workers=2, resources_per_worker={"CPU": 1}),
             run_config=ray.train.RunConfig(name=f"fit{index}", storage_path=str(scratch)),
         ).fit()
-        assert result.metrics is not None
-        found.append((time.perf_counter() - began, float(result.metrics["seconds"])))
+        found.append((time.perf_counter() - began, float(told.read_text())))
     return found
 
 

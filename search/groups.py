@@ -134,7 +134,10 @@ def group_pool(shape: Shape, groups: int) -> GroupPool:
 
 
 def close_groups() -> None:
-    """Give the groups' resources back."""
+    """Give the groups' places back: to what is measured between trainings, which would wait for them for ever.
+
+    The next training of several workers has new groups.
+    """
     while _open:
         _open.pop().close()
 

@@ -23,6 +23,7 @@ from search.confirmation import FRESH_SEEDS, Candidate
 from search.context import Run
 from search.depot import DataTicket, Files, pack, ticket_for, unpacked
 from search.folder import RunFolder
+from search.groups import close_groups
 from search.job import Job
 from search.job_training import job_dataset
 from search.opening import LOOKS, look_of, open_inputs, opened_before
@@ -90,6 +91,7 @@ def broken_label_checks(run: Run, jobs: Sequence[Job]) -> list[Check]:
         mine = [job for job in jobs if job.labels == kind and job.trial_id in finished]
         rankers = [pack(run.folder.checkpoints / job.trial_id, WEIGHTS, RECIPE) for job in mine]
         ticket = ticket_for(run.data)
+        close_groups()
         found = ray.get([_held_back.remote(r, ticket, job) for r, job in zip(rankers, mine, strict=True)])
         out.append(chance_check(name, [f[0] for f in found], [f[1] for f in found]))
     return out

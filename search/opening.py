@@ -24,6 +24,7 @@ from fusion_models.metrics import BLANKS, chance_ndcg
 from search.artifacts import RECIPE, WEIGHTS, load_ranker, read_queries, write_queries
 from search.depot import DataTicket, Files, pack, ticket_for, unpacked, write_bytes_whole
 from search.folder import RunFolder, now, write_whole
+from search.groups import close_groups
 
 DECIDING_SPLIT = "test"
 DECIDING_HALF = DECIDING
@@ -56,6 +57,8 @@ def open_test_split(
     missing = [t for t, place in places.items() if not (place / kept).exists()]
     slow_first = sorted(missing, key=lambda t: t not in full)
     ticket = ticket_for(data)
+    if missing:
+        close_groups()
     measured = {t: _measure.remote(_ranker(places[t]), ticket, split, t in full) for t in slow_first}
     for trial_id, values in measured.items():
         write_bytes_whole(places[trial_id] / kept, ray.get(values))
@@ -70,6 +73,7 @@ def open_contribution(
     It is measured in Ray from now on; calling what is returned waits for it.
     """
     require_finalist(folder)
+    close_groups()
     found = _contribution.remote(_ranker(folder.checkpoints / trial_id), ticket_for(data), split)
     return lambda: ray.get(found)
 
