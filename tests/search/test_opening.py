@@ -2,12 +2,10 @@
 
 import ast
 import json
-import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-import ray
 
 import fusion_models
 import search
@@ -16,7 +14,6 @@ from fusion_models.training import start, train
 from search.artifacts import finish, read_queries
 from search.context import Run
 from search.folder import RunFolder
-from search.groups import Shape, group_pool
 from search.job import Job
 from search.opening import (
     DECIDING_HALF,
@@ -73,13 +70,6 @@ def test_closed_without_a_finalist(tmp_path):
             opened()
 
 
-def take_every_processor():
-    """Worker groups that stay up between trainings, as a run with `--workers-per-trial` has them."""
-    pool = group_pool(Shape(workers=int(ray.cluster_resources()["CPU"]), cpus=1, gpus=0.0), 1)
-    while not ray.get(pool.board.standing.remote()):
-        time.sleep(0.1)
-
-
 def test_the_half_that_decides_is_opened_after_a_finalist_and_holds_none_of_the_search_s_queries(tmp_path, shared_ray):
     data = open_dataset("planted?queries=160&candidates=8#halved")
     recipe = PHASES["phase1"].base.updated({"model.layers": 1, "model.width": 16, "train.epochs": 1})
@@ -94,7 +84,6 @@ def test_the_half_that_decides_is_opened_after_a_finalist_and_holds_none_of_the_
         open_test_split(folder, data, [job.trial_id], split=DECIDING_HALF)
     assert not (place / "deciding.npz").exists()
     (tmp_path / "finalist.json").write_text("{}")
-    take_every_processor()
     found = open_test_split(folder, data, [job.trial_id], split=DECIDING_HALF)[job.trial_id]
     assert np.array_equal(found["rows"], data.rows("deciding"))
     assert set(found["rows"]).isdisjoint(read_queries(place / "validation.npz")["rows"])
