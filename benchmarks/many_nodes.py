@@ -3,7 +3,7 @@
 Every node is a real raylet on this machine with room for two trainings; a training sleeps through its epochs and sends
 a checkpoint of the default recipe's size to the driver's machine after each. All else is what a run does: Tune, the
 searcher, the journal, the depot. Printed are epochs a second, against what the nodes could do if nothing cost anything,
-and the processor time of driver and depot; then what one depot and one switchboard do alone.
+and the driver's processor time; then what one depot and one switchboard do alone.
 """
 
 from __future__ import annotations
@@ -54,8 +54,7 @@ def sleeping_trial(epoch_seconds: float, checkpoint_bytes: int) -> type:
 
 
 def search_on(nodes: int, trials: int, epoch_seconds: float, checkpoint_bytes: int) -> dict[str, float]:
-    """Wall seconds, processor seconds of driver and depot, and epochs of a search of sleeping trainings."""
-    import psutil
+    """Wall seconds, processor seconds of the driver, and epochs of a search of sleeping trainings."""
     import ray
     from ray.cluster_utils import Cluster
 
@@ -95,14 +94,11 @@ def search_on(nodes: int, trials: int, epoch_seconds: float, checkpoint_bytes: i
                 checkpoints=scratch / "checkpoints",
                 tune_folder=scratch / "tune",
             )
-            depots = [p for p in psutil.Process().children(recursive=True) if "Depot" in " ".join(p.cmdline())]
-            depot = sum(p.cpu_times().user + p.cpu_times().system for p in depots)
             middle = reports[len(reports) // 4 : 3 * len(reports) // 4]  # starts and ends of processes left out
             return {
                 "wall": time.perf_counter() - began,
                 "rate": len(middle) / (middle[-1] - middle[0]),
                 "driver": time.process_time() - driver,
-                "depot": depot,
                 "epochs": float(trials * EPOCHS),
             }
     finally:
@@ -158,19 +154,17 @@ def main() -> None:
     parser.add_argument("--checkpoint-mb", type=float, default=0.5)
     parser.add_argument("--trials-a-place", type=int, default=4)
     arguments = parser.parse_args()
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     print(f"{len(os.sched_getaffinity(0))} CPUs, load {os.getloadavg()[0]:.1f}; epochs of {arguments.epoch_seconds} s")
-    print(f"{'':>48}{'ms of processor an epoch':>25}")
-    print(f"{'nodes':>5}{'at once':>9}{'epochs a second':>17}{'of the possible':>17}{'driver':>12}{'depot':>13}")
+    print(f"{'nodes':>5}{'at once':>9}{'epochs a second':>17}{'of the possible':>17}{'driver, ms an epoch':>21}")
     for nodes in arguments.nodes:
         places = nodes * ROOM
         found = search_on(
             nodes, places * arguments.trials_a_place, arguments.epoch_seconds, int(1e6 * arguments.checkpoint_mb)
         )
         share = found["rate"] * arguments.epoch_seconds / places
-        costs = [1e3 * found[part] / found["epochs"] for part in ("driver", "depot")]
-        print(
-            f"{nodes:>5}{places:>9}{found['rate']:>17.1f}{share:>17.0%}{costs[0]:>11.1f}{costs[1]:>10.1f}", flush=True
-        )
+        cost = 1e3 * found["driver"] / found["epochs"]
+        print(f"{nodes:>5}{places:>9}{found['rate']:>17.1f}{share:>17.0%}{cost:>21.1f}", flush=True)
     from search.cluster import ray_session
     from search.options import RunOptions
 
