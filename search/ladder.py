@@ -96,7 +96,7 @@ def measure_ladder(run: Run, trial_id: str, front: RunFolder, size: LadderSize) 
         rows = _accuracy(rungs, run.data)
         table = pd.DataFrame(_timed(run, rungs, rows, cells, size.requests, threads))
     write_csv(table, run.folder, "latency.csv")
-    return Ladder(table=table, released=_released(table), fastest=_fastest(table))
+    return Ladder(table=table, released=released(table), fastest=fastest(table))
 
 
 def _finalist_rungs(ranker: FusionRanker, name: str, folder: Path, threads: int, compiled: bool) -> Iterator[Rung]:
@@ -229,12 +229,13 @@ def _timed(
                 answer = latency.answerer(rung.scorer, run.data, candidates)
                 latency.warm_seconds(answer, asked[:WARM_UP])
                 milliseconds = latency.open_loop(answer, asked[WARM_UP : WARM_UP + count], arrivals)
-                found |= _quantiles(milliseconds, generator) | {"requests_per_second": rate}
+                found |= quantiles(milliseconds, generator) | {"requests_per_second": rate}
             out.append(found)
     return out
 
 
-def _quantiles(milliseconds: np.ndarray[Any, np.dtype[np.float64]], generator: np.random.Generator) -> dict[str, Any]:
+def quantiles(milliseconds: np.ndarray[Any, np.dtype[np.float64]], generator: np.random.Generator) -> dict[str, Any]:
+    """The columns of a rung's latencies `[N]`, in the order of arrival; P95 with an interval that knows of queues."""
     found = summarise_latency(milliseconds)
     p95 = block_quantile_interval(milliseconds, 0.95, generator)
     return {
@@ -248,12 +249,14 @@ def _quantiles(milliseconds: np.ndarray[Any, np.dtype[np.float64]], generator: n
     }
 
 
-def _released(table: pd.DataFrame) -> Interval | None:
+def released(table: pd.DataFrame) -> Interval | None:
+    """P95 of what would be released: the rung that scores as the finalist does and has the least median."""
     exact = [r for r in _judged(table) if r.get("largest_difference", nan) <= export.TOLERANCE]
     return _interval(min(exact, key=lambda r: float(r["p50_ms"]))) if exact else None
 
 
-def _fastest(table: pd.DataFrame) -> Interval | None:
+def fastest(table: pd.DataFrame) -> Interval | None:
+    """The least P95 of V2, lossy rungs and smaller recipes included; the rung whose interval begins lowest."""
     rungs = [r for r in _judged(table) if r["ranker"] != V1_SUM]
     return _interval(min(rungs, key=lambda r: float(r["p95_ms_ci_low"]))) if rungs else None
 
