@@ -45,6 +45,7 @@ from search.phase import describe, run_phase
 from search.records import journal_records
 from search.reference import TUNED_V1
 from search.release import Validated, decide_release
+from search.reporting import build_report
 from search.stages import FixedStage
 from search.summary import print_decision
 from search.tables import write_tables
@@ -54,7 +55,10 @@ from spaces import PHASE4, Phase
 SOURCE = "phase3"
 SHOWN = ["ranker", "runtime", "p50_ms", "p95_ms", "p95_ms_ci_low", "p95_ms_ci_high", "p99_ms", "ndcg_cost", "status"]
 ABLATION = "ablation.csv"
-FILES = ("decision.md", "integrity.csv", "latency.csv", ABLATION, "rollout.json", "export", "trials.csv")
+FILES = ("report.html", "decision.md", "integrity.csv", "latency.csv", ABLATION, "rollout.json", "export", "trials.csv")
+
+ADOPTED = ("finalist.json", "evidence.json", "confirmed.csv", "baselines.csv", "agreement.csv", "examples.parquet")
+"""What phase 3 measured of its finalist, which phase 4's report shows again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +118,7 @@ def run_production(
         raise
     write_tables(folder, phase, run.records())
     folder.write((folder.read() or {}) | {"end": now(), "seconds": round(time.monotonic() - began, 1)})
+    build_report(folder, console)
     print_decision(run, decision, FILES)
     return folder
 
@@ -256,7 +261,7 @@ def _chosen(source: RunFolder, data: RankingDataset) -> Chosen:
 def _adopt(folder: RunFolder, chosen: Chosen) -> None:
     """Make the run folder whole by itself: the finalist, its trainings and what they measured, linked or copied."""
     assert chosen.finalist is not None
-    wanted = [chosen.folder.path / "finalist.json"]
+    wanted = [path for name in ADOPTED if (path := chosen.folder.path / name).exists()]
     wanted += [p for t in chosen.finalist.trainings for p in (chosen.folder.checkpoints / t).iterdir() if p.is_file()]
     for path in wanted:
         target = folder.path / path.relative_to(chosen.folder.path)

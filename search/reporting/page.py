@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import shlex
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from importlib.metadata import version
 from pathlib import Path
@@ -19,11 +19,12 @@ from rich.console import Console
 
 from fusion_models.data.cache import cache_root
 from search.folder import RunFolder, write_whole
-from search.reporting import curves, effects, flip, fronts, modalities, parallel, standing
+from search.reporting import curves, effects, flip, fronts, modalities, parallel, release, standing
 from search.reporting.figure import Figure, vegalite_version, write_figure
 from search.reporting.records import RunRecord, read_run
 from search.reporting.words import LABELS, interval, label, number
 from search.tables import write_csv
+from spaces import PHASE4
 
 SECTIONS = (
     fronts.front,
@@ -40,6 +41,17 @@ SECTIONS = (
     flip.flip,
 )
 """The figures, in the order of the page (what would flip the verdict stands right after the gates)."""
+RELEASE_SECTIONS = (
+    release.latency,
+    effects.ablation,
+    modalities.agreement,
+    modalities.contribution,
+    modalities.attention,
+    modalities.rivals,
+    modalities.subdomains,
+    flip.flip,
+)
+"""Of phase 4, which searches nothing; what phase 3 measured on the test split stands again."""
 CONFIRMED_COLUMNS = ("ndcg_gain", "visual_masking_drop", "attention_max_share", "v1_correlation")
 FIRST_ROWS = 12
 
@@ -50,12 +62,17 @@ def write_report(folder: RunFolder) -> None:
     Raises RunFolderError where the folder holds no run.
     """
     run = read_run(folder.path)
-    figures = [draw(run) for draw in SECTIONS]
+    figures = [draw(run) for draw in sections(run)]
     for figure in figures:
         write_figure(figure, folder)
     if len(run.curves):
         write_csv(run.curves, folder, "curves.csv")
     write_whole(folder.path / "report.html", page(run, figures))
+
+
+def sections(run: RunRecord) -> Sequence[Callable[[RunRecord], Figure]]:
+    """What draws the figures of a run's phase, in the order of its page."""
+    return RELEASE_SECTIONS if run.phase.name == PHASE4.name else SECTIONS
 
 
 def build_report(folder: RunFolder, console: Console) -> None:
@@ -97,6 +114,8 @@ def page(run: RunRecord, figures: Sequence[Figure]) -> str:
         states=_states(run),
         failures=[r for r in run.records if r.state == "failed"],
         examples=_examples(run.examples),
+        integrity=release.integrity_rows(run),
+        rollout=run.rollout,
         split=(run.evidence or {}).get("split", "test"),
         other_ablations=[name for name in run.ablations if name != "ablation.csv"],
         javascript=Markup(javascript()),  # our own bundle, not text of anybody

@@ -14,7 +14,7 @@ from fusion_models.config import MODALITIES, Recipe
 from search.folder import RunFolder, RunFolderError
 from search.job import TrialRecord
 from search.reporting.events import read_curves
-from spaces import PHASES, Phase
+from spaces import PHASE4, PHASES, Phase
 
 PLAIN = ("trial_id", "stage", "name", "state", "state_reason", "epochs", "seed", "seconds")
 
@@ -35,6 +35,10 @@ class RunRecord:
     examples: pd.DataFrame
     curves: pd.DataFrame
     """trial_id, epoch, name, value of every scalar that was written while it trained."""
+    integrity: pd.DataFrame = field(default_factory=pd.DataFrame)
+    """Of phase 4, as `latency` and `rollout`."""
+    latency: pd.DataFrame = field(default_factory=pd.DataFrame)
+    rollout: dict[str, Any] | None = None
     ablations: dict[str, pd.DataFrame] = field(default_factory=dict)
     """File name -> table; the finalist's `ablation.csv` first."""
     decision: dict[str, Any] | None = None
@@ -48,7 +52,7 @@ class RunRecord:
     @cached_property
     def phase(self) -> Phase:
         """The run's phase around the base recipe that it was run with."""
-        named = PHASES.get(str(self.run.get("phase")), PHASES["phase3"])
+        named = (PHASES | {PHASE4.name: PHASE4}).get(str(self.run.get("phase")), PHASES["phase3"])
         options = self.run.get("options") or {}
         fixed = {entry.partition("=")[0].strip() for entry in options.get("set") or ()}
         fixed |= {"train.epochs"} if options.get("epochs") else set()
@@ -106,6 +110,9 @@ def read_run(path: Path) -> RunRecord:
         agreement=_csv(path / "agreement.csv"),
         examples=pd.read_parquet(examples) if examples.exists() else pd.DataFrame(),
         curves=read_curves(folder.tensorboard),
+        integrity=_csv(path / "integrity.csv"),
+        latency=_csv(path / "latency.csv"),
+        rollout=_json(path / "rollout.json"),
         ablations={p.name: _csv(p) for p in ablations},
         decision=_json(path / "decision.json"),
         evidence=_json(path / "evidence.json"),
