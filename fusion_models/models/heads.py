@@ -86,7 +86,10 @@ class ThumbnailDecoder(nn.Module):
         """`[n, D]` to `[n, 3, S, S]` in [0, 1]."""
         grid = self.grid(fused).unflatten(-1, (self.CHANNELS, self.coarse, self.coarse))
         middle = F.gelu(self.middle(F.interpolate(F.gelu(grid), scale_factor=2.0, mode="bilinear")))
-        return torch.sigmoid(F.pixel_shuffle(self.last(middle), 2)[..., : self.side, : self.side])
+        blocks = self.last(middle).unflatten(1, (3, 2, 2)).permute(0, 1, 4, 2, 5, 3)
+        # `F.pixel_shuffle` cannot go backward on no rows, which a rank of several may be given.
+        pixels = blocks.flatten(4, 5).flatten(2, 3)
+        return torch.sigmoid(pixels[..., : self.side, : self.side])
 
 
 class Discriminator(nn.Module):

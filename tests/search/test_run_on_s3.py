@@ -12,6 +12,8 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from optuna.storages.journal._storage import JournalOperation
+from optuna.trial import TrialState
 
 from fusion_models.data.tables import TABLES, filesystem_of
 from search.mirror import located
@@ -32,6 +34,8 @@ class Lost:
     store: Any
     before: dict[str, Any]
     """Key -> time of every object when the first machine was lost."""
+    told: set[str]
+    """Trials that the journal at the URI called finished then."""
     said: str
     """By the second machine."""
 
@@ -44,6 +48,21 @@ def objects(store):
 def ended(names):
     """Trials whose values have been mirrored."""
     return {name.split("/")[1] for name in names if name.endswith("/validation.npz")}
+
+
+def told(store):
+    """Trials that the journal at the URI calls finished: it is sent after what they left."""
+    try:
+        lines = store.get_object(Bucket="team", Key=f"{RUN}study.journal")["Body"].read().splitlines()
+    except store.exceptions.NoSuchKey:
+        return set()
+    names, finished = {}, set()
+    for line in map(json.loads, lines):
+        if "job" in line.get("user_attr", {}):
+            names[line["trial_id"]] = line["user_attr"]["job"]["trial_id"]
+        if line["op_code"] == JournalOperation.SET_TRIAL_STATE_VALUES and line["state"] == TrialState.COMPLETE:
+            finished.add(line["trial_id"])
+    return {names[number] for number in finished}
 
 
 @pytest.fixture(scope="module")
@@ -62,21 +81,21 @@ def lost(s3_store, small_data, tmp_path_factory):
         driver = subprocess.Popen(command, env=machine(first), stdout=file, stderr=subprocess.STDOUT)
     try:
         deadline = time.monotonic() + PATIENCE
-        while len(ended(objects(s3_store))) < 2:
+        while len(told(s3_store)) < 2:
             assert driver.poll() is None, (first / "said.txt").read_text()
             assert time.monotonic() < deadline, (first / "said.txt").read_text()
             time.sleep(0.1)
     finally:
         driver.kill()
         driver.wait()
-    before = objects(s3_store)
+    before, finished = objects(s3_store), told(s3_store)
     shutil.rmtree(first, ignore_errors=True)  # what is left of its processes may still write
     resumed = subprocess.run(
         [*command, "--resume"], env=machine(second), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
         timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert resumed.returncode == 0, resumed.stdout
-    return Lost(s3_store, before, resumed.stdout)
+    return Lost(s3_store, before, finished, resumed.stdout)
 
 
 @pytest.fixture
@@ -103,8 +122,8 @@ def test_the_whole_run_is_at_the_uri_and_reads_back_anywhere(third, small_data):
 
 def test_what_had_been_mirrored_was_not_trained_again(lost):
     after = objects(lost.store)
-    kept = [name for name in lost.before if name.endswith("/validation.npz")]
-    assert len(kept) >= 2
+    kept = [name for name in lost.before if name.endswith("/validation.npz") and name.split("/")[1] in lost.told]
+    assert len(kept) == len(lost.told) >= 2
     assert {name: after[name] for name in kept} == {name: lost.before[name] for name in kept}
     assert len(ended(after)) == 3 + 2
 

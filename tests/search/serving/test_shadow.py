@@ -184,7 +184,8 @@ def test_v2_that_dies_again_and_again_changes_no_answer_while_it_is_absent(deplo
         v2.wait(60)
         for i in range(20):
             answered(deployment, request_of(i, request_id=f"dead-{kill}-{i}"))
-        assert deployment.outcome(f"dead-{kill}-0")["v2_status"] in ("failed", "unavailable", "timeout")
+        status = deployment.outcome(f"dead-{kill}-0")["v2_status"]
+        assert status in ("failed", "unavailable", "timeout", "shed")  # shed: while V1 needs the processor
 
 
 def test_a_flood_gets_v1_s_order_or_503_and_nothing_hangs(deployment, request_of):
