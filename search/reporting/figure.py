@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -83,30 +83,27 @@ class Panel:
 
 def _explain_colours(spec: Any) -> None:
     """On a slide nothing stands beside a chart: colours that the page explains in words get their legend."""
-    if isinstance(spec, list):
-        for part in spec:
-            _explain_colours(part)
-    elif isinstance(spec, dict):
-        colour = spec.get("encoding", {}).get("color", {})
+    for encoding in _encodings(spec):
+        colour = encoding.get("color", {})
         if colour.get("field") in EXPLAINED_BESIDE and colour.get("legend", ...) is None:
             del colour["legend"]
-        for key in ("layer", "spec"):
-            _explain_colours(spec.get(key))
 
 
 def _few_ticks(spec: Any) -> None:
     """Quantitative x axes get few enough labels for a telephone."""
-    if isinstance(spec, list):
-        for part in spec:
-            _few_ticks(part)
-    elif isinstance(spec, dict):
-        across = spec.get("encoding", {}).get("x", {})
+    few = {"tickCount": 5, "labelFlush": False, "labelOverlap": "greedy", "labelSeparation": 8}
+    for encoding in _encodings(spec):
+        across = encoding.get("x", {})
         if across.get("type") == "quantitative":
-            across["axis"] = {"tickCount": 5, "labelFlush": False, "labelOverlap": "greedy", "labelSeparation": 8} | (
-                across.get("axis") or {}
-            )
+            across["axis"] = few | (across.get("axis") or {})
+
+
+def _encodings(spec: Any) -> Iterator[dict[str, Any]]:
+    """The encoding of a chart and of every chart inside it, to be changed in place."""
+    for part in spec if isinstance(spec, list) else [spec] if spec else []:
+        yield part.get("encoding", {})
         for key in ("layer", "spec"):
-            _few_ticks(spec.get(key))
+            yield from _encodings(part.get(key))
 
 
 @dataclass(frozen=True, kw_only=True)

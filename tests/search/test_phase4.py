@@ -11,6 +11,7 @@ import pandas as pd
 import pytest
 import torch
 from rich.console import Console
+from roadmap_run import SET
 
 from fusion_models.data import open_dataset
 from fusion_models.export import input_names
@@ -24,7 +25,6 @@ from search.shadow import finalist_checkpoint
 
 DATA = "planted:healthy?queries=160&candidates=8&validation_fraction=0.25&test_fraction=0.35"
 QUICK = LadderSize(compiled=False, requests=40, candidates=(20,), batches=(1,))
-SET = ("model.layers=1", "model.width=16", "model.scale=feature", "model.text_tokens=1", "loss.unimodal=0.0")
 
 
 def asked(results, **changes):
