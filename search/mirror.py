@@ -65,7 +65,8 @@ class Mirror:
                 shutil.rmtree(self.local, ignore_errors=True)
                 for name in sorted(remote, key=_order):
                     self._get(name)
-                self._note(self._files(whole=True))
+                last = {name: status for name, (status, _) in self._read_last().items()}
+                self._note(self._files(whole=True) | last)
             return True
 
     def erase(self) -> None:
@@ -84,10 +85,14 @@ class Mirror:
         """
         with _explained(self.uri), self._lock:
             known = self._known()
-            files = self._files(whole=whole)
+            last = self._read_last()  # before the listing, so that all that they speak of is in it
+            files = self._files(whole=whole) | {name: status for name, (status, _) in last.items()}
             changed = [name for name in files if known.get(name) != files[name]]
             for name in sorted(changed, key=_order):
-                self._put(name)
+                if name in last:
+                    self._write(name, last[name][1])
+                else:
+                    self._put(name)
                 known[name] = files[name]
             for name in [name for name in known if not (self.local / name).exists()]:
                 with contextlib.suppress(FileNotFoundError):
@@ -97,8 +102,24 @@ class Mirror:
             self._note(known)
             return len(changed)
 
+    def _read_last(self) -> dict[str, tuple[tuple[int, int], bytes]]:
+        """Path below the run folder -> ((bytes, time of change), content) of every file that is sent last.
+
+        A training may be told while others are being sent. A journal read then would call it finished, and another
+        machine would miss what it left.
+        """
+        out = {}
+        for path in [path for name in LAST for path in self.local.rglob(name)]:
+            with contextlib.suppress(FileNotFoundError):
+                status = path.stat()
+                content = path.read_bytes()
+                if path.name == LAST[0]:  # it grows while it is read: whole lines alone
+                    content = content[: content.rfind(b"\n") + 1]
+                out[path.relative_to(self.local).as_posix()] = ((status.st_size, status.st_mtime_ns), content)
+        return out
+
     def _files(self, *, whole: bool) -> dict[str, tuple[int, int]]:
-        """Path below the run folder -> (bytes, time of change) of every file that is to be mirrored now."""
+        """Path below the run folder -> (bytes, time of change) of every file that is to be mirrored before those."""
         out = {}
         for path in self.local.rglob("*"):
             parts = path.relative_to(self.local).parts
@@ -106,6 +127,7 @@ class Mirror:
                 any(part in LEFT_OUT for part in parts[:-1])
                 or any(part.startswith(".") for part in parts)
                 or parts[-1].endswith(".lock")
+                or parts[-1] in LAST
             ):
                 continue
             if "training" in parts[:-1] and not whole:
@@ -119,10 +141,7 @@ class Mirror:
     def _put(self, name: str) -> None:
         path = self.local / name
         with contextlib.suppress(FileNotFoundError):
-            if path.name == LAST[0]:  # it grows while it is read: whole lines alone
-                content = path.read_bytes()
-                self._write(name, content[: content.rfind(b"\n") + 1])
-            elif "checkpoints" in path.parts:
+            if "checkpoints" in path.parts:
                 with path.open("rb") as source, self._filesystem.open(self._made(name), "wb") as target:
                     shutil.copyfileobj(source, target, 8 * 1024**2)
             else:

@@ -63,6 +63,30 @@ def test_half_a_line_of_the_journal_is_not_sent(mirror, tmp_path):
     assert (other.local / "study.journal").read_text() == "study.journal\n"
 
 
+def test_a_training_told_while_others_are_sent_is_not_called_finished_before_what_it_left_is_there(mirror, tmp_path):
+    """Whenever the machine is lost, what the journal at the URI speaks of lies there too."""
+    weights = mirror.local / "checkpoints" / "t0001" / "weights.safetensors"
+    put = mirror._put
+
+    def told_meanwhile(name):
+        if not weights.exists():
+            weights.parent.mkdir()
+            weights.write_text("weights")
+            with (mirror.local / "study.journal").open("a") as journal:
+                journal.write("t0001 finished\n")
+        put(name)
+
+    mirror._put = told_meanwhile
+    mirror.sync()
+    other = elsewhere(mirror, tmp_path)
+    other.fetch()
+    assert "t0001 finished" not in (other.local / "study.journal").read_text()
+    mirror.sync()
+    other.fetch()
+    assert "t0001 finished" in (other.local / "study.journal").read_text()
+    assert (other.local / "checkpoints" / "t0001" / "weights.safetensors").read_text() == "weights"
+
+
 def test_a_copy_that_is_ahead_stays_and_one_that_is_behind_or_of_another_run_is_replaced(mirror, tmp_path):
     mirror.sync()
     with (mirror.local / "study.journal").open("a") as journal:
