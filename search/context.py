@@ -67,6 +67,8 @@ class Run:
         searched = [r for r in self.records("search") if r.state != "running"]
         progress.take(searched)
         board.take(searched)
+        if self.options.resume:
+            board.mend([r for r in self.records() if not r.state_reason.startswith("taken over")])
         mirror = [MirrorObserver(self.mirror, self.console)] if self.mirror is not None else []
         try:
             with progress, InBackground(board) as in_background:

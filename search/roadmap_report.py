@@ -51,7 +51,7 @@ def _phase(folder: RunFolder, said: dict[str, Any]) -> dict[str, Any]:
     if (run.path / "pareto.csv").exists():
         trials = pd.read_csv(run.path / "trials.csv", usecols=["stage", "state", "state_reason"])
         searched = trials[trials["stage"] == "search"]
-        taken = int(searched["state_reason"].fillna("").str.startswith("taken over").sum())
+        taken = int(searched["state_reason"].astype(str).str.startswith("taken over").sum())
         facts["search"] = f"{len(searched) - taken} trials trained, {taken} taken over"
         front = pd.read_csv(run.path / "pareto.csv")
         if len(front):

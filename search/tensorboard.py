@@ -24,6 +24,8 @@ from spaces import Phase
 
 PICTURE_EVERY = 4
 """Searched trials between two pictures of the front."""
+_END = b"\x0a\x08finished"
+"""In an event file, the scalar that only a trial's end writes: field 1 of Summary.Value, its length, its tag."""
 
 
 class TensorBoardObserver:
@@ -50,6 +52,16 @@ class TensorBoardObserver:
             self._count(record)
         self._drawn = len(self._searched)
 
+    def mend(self, records: Sequence[TrialRecord]) -> None:
+        """Write the end of trials that were told, but whose driver died before TensorBoard heard of it.
+
+        Their HParams and last numbers are complete then; curves that nobody has written are lost.
+        """
+        for record in records:
+            events = (self._folder / record.trial_id).glob("events.*")
+            if record.state != "running" and not any(_END in path.read_bytes() for path in events):
+                self._write_end(record)
+
     def on_epoch(self, stage: Stage, job: Job, result: dict[str, Any]) -> None:
         """One epoch's loss parts and objectives."""
         writer = self._writer(job.trial_id, job.recipe)
@@ -60,14 +72,8 @@ class TensorBoardObserver:
 
     def on_end(self, stage: Stage, record: TrialRecord, result: dict[str, Any]) -> None:
         """The final numbers, the trial's state, and the front's hypervolume."""
-        writer = self._writer(record.trial_id, record.recipe)
-        _scalars(writer, below(result, "parts"), "loss", record.epochs)
-        ended = {"epochs": float(record.epochs), "finished": float(record.finished)}
-        _scalars(writer, record.numbers | ended, "", record.epochs)
-        writer.add_text("state", f"{record.state} {record.state_reason}".strip())
-        write_end(writer, record.state)
-        writer.close()
-        del self._writers[record.trial_id]
+        _scalars(self._writer(record.trial_id, record.recipe), below(result, "parts"), "loss", record.epochs)
+        self._write_end(record)
         if isinstance(stage, SearchStage):
             self._count(record)
             self._write_search()
@@ -79,6 +85,15 @@ class TensorBoardObserver:
         self._artist.shutdown(wait=True)
         for writer in [*self._writers.values(), self._experiment]:
             writer.close()
+
+    def _write_end(self, record: TrialRecord) -> None:
+        writer = self._writer(record.trial_id, record.recipe)
+        ended = {"epochs": float(record.epochs), "finished": float(record.finished)}
+        _scalars(writer, record.numbers | ended, "", record.epochs)
+        writer.add_text("state", f"{record.state} {record.state_reason}".strip())
+        write_end(writer, record.state)
+        writer.close()
+        del self._writers[record.trial_id]
 
     def _count(self, record: TrialRecord) -> None:
         self._searched.append(record)

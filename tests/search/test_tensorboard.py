@@ -2,6 +2,7 @@
 
 import io
 import math
+import shutil
 
 import pytest
 from PIL import Image
@@ -103,6 +104,21 @@ def test_stopped_failed_finished_and_running_trials_are_told_apart(search):
     events = EventAccumulator(str(path / stopped), size_guidance={"tensors": 0})
     events.Reload()
     assert events.Tensors("state/text_summary")[0].tensor_proto.string_val[0] == b"stopped why"
+
+
+def test_a_trial_that_was_told_and_not_written_gets_its_end_when_the_run_is_resumed(search, tmp_path):
+    path, told, *_ = search
+    copy = tmp_path / "tensorboard"
+    shutil.copytree(path, copy)
+    lost = next(t for t, r in told.items() if r.state == "finished")
+    shutil.rmtree(copy / lost)
+    before = {events: events.stat().st_size for events in copy.rglob("*/events.*")}
+    board = TensorBoardObserver(copy, PHASE)
+    board.mend(list(told.values()))
+    board.close()
+    assert Backend(copy).sessions()[lost] == Backend(path).sessions()[lost]
+    after = {events: events.stat().st_size for events in copy.rglob("*/events.*") if events.parent.name != lost}
+    assert after == before
 
 
 def test_none_and_mixed_values_are_written_as_their_column_s_type():
