@@ -86,8 +86,18 @@ def read_queries(path: Path) -> dict[str, np.ndarray[Any, Any]]:
 
 
 def load_ranker(folder: Path, data: RankingDataset, device: torch.device | str = "cpu") -> FusionRanker:
-    """The ranker of a finished trial, ready to score `data`; nothing in the files is executed."""
+    """The ranker of a finished trial, ready to score `data`; nothing in the files is executed.
+
+    Raises ValueError where the weights do not fit: they are of another dataset, or of another version of this program.
+    """
     recipe = Recipe.from_flat(json.loads((folder / RECIPE).read_text())["recipe"])
     model = build_ranker(recipe, data.schema, data.statistics)
-    model.load_state_dict(load_file(folder / WEIGHTS))
+    try:
+        model.load_state_dict(load_file(folder / WEIGHTS))
+    except RuntimeError as error:
+        what = " ".join(str(error).split()[:40])
+        raise ValueError(
+            f"{folder / WEIGHTS} does not fit {data.source} and this version of fusion-search: {what} ...; open it "
+            "with the dataset and the commit that trained it (run.json names both), or train it again"
+        ) from error
     return model.to(device).eval()

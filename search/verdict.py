@@ -218,8 +218,9 @@ def decision_text(title: str, decision: Decision, decided_on: str) -> str:
         for rule in decision.archive_rules:
             said = "yes" if rule.holds else "no" if rule.measured else "not measured"
             where = f"{rule.direction} {rule.threshold:g}"
-            interval = f"[{rule.ci_low:+.4f}, {rule.ci_high:+.4f}]"
-            lines.append(f"| {rule.name} | {rule.value:+.4f} | {interval} | {where} | {said} |")
+            form = "+.4f" if rule.direction == "below" else ".4g"  # a gain has a sign, milliseconds have none
+            interval = f"[{rule.ci_low:{form}}, {rule.ci_high:{form}}]"
+            lines.append(f"| {rule.name} | {rule.value:{form}} | {interval} | {where} | {said} |")
     if decision.facts:
         lines += ["", "Business facts (counted by the release decision of phase 4 alone):", ""]
         lines += [f"- {name.replace('_', ' ')}: {status}" for name, status in decision.facts.items()]

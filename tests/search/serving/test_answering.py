@@ -3,14 +3,17 @@
 import asyncio
 import json
 import math
+import re
+import shutil
 
 import numpy as np
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file, save_file
 
-from search.artifacts import load_ranker
+from search.artifacts import WEIGHTS, load_ranker
 from search.serving.answering import Answering
 from search.serving.dispatcher import Dispatcher
 from search.serving.journal import Journal, archive, read_decisions
@@ -119,6 +122,15 @@ def test_v2_scores_requests_as_the_dataset_s_own_batches(catalogue, small_data, 
         with torch.no_grad():
             truth = model(small_data.gather([row])).scores[0].tolist()
         assert scores == pytest.approx(truth, abs=1e-5)
+
+
+def test_weights_of_another_dataset_or_version_are_an_error_that_says_so(checkpoint, small_data, tmp_path):
+    shutil.copytree(checkpoint, tmp_path / "other")
+    weights = load_file(checkpoint / WEIGHTS)
+    name = next(name for name, tensor in weights.items() if tensor.dim() == 2)
+    save_file(weights | {name: weights[name][:, :-1].contiguous()}, tmp_path / "other" / WEIGHTS)
+    with pytest.raises(ValueError, match=rf"does not fit {re.escape(small_data.source)}.*{name}.*train it again"):
+        load_ranker(tmp_path / "other", small_data)
 
 
 def test_a_new_item_with_its_features_scores_as_the_known_one(catalogue, small_data, checkpoint, request_of):
