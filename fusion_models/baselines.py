@@ -5,6 +5,7 @@ V1 itself is in every evaluation; the single-modality rankers are ordinary recip
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -18,7 +19,7 @@ from fusion_models.config import MODALITIES
 from fusion_models.data import RankingDataset
 from fusion_models.data.batch import Batch
 from fusion_models.evaluation import EVALUATION_QUERIES, Scored
-from fusion_models.metrics import ndcg, tune_weighted_sum
+from fusion_models.metrics import centred_correlation, centred_moments, correlation_of, ndcg, tune_weighted_sum
 
 LAMBDAMART_MAX_DOCUMENTS = 400_000
 """Training rows at the most: LightGBM holds them in memory. Whole queries are left out beyond it, and counted."""
@@ -32,6 +33,9 @@ class Baseline:
     ndcg: npt.NDArray[np.float64]
     """`[Q]`, queries in ascending row order; NaN without a relevant item."""
     detail: str = ""
+    v1_correlation: float = math.nan
+    """Centred correlation of its scores with V1's. That of a tuned V1, which reads what V1 reads, is the ceiling by
+    which to read a fusion's: two rankers that are alike by design."""
 
 
 def weighted_sum(tuning: Mapping[str, Scored], scored: Mapping[str, Scored], *, name: str = "weighted sum") -> Baseline:
@@ -43,7 +47,12 @@ def weighted_sum(tuning: Mapping[str, Scored], scored: Mapping[str, Scored], *, 
     tuned = tune_weighted_sum({name: s.scores for name, s in tuning.items()}, first.labels, first.valid)
     combined = tuned({name: s.scores for name, s in scored.items()}, target.valid)
     weights = ", ".join(f"{column} {weight:.2f}" for column, weight in tuned.weights.items())
-    return Baseline(name=name, ndcg=ndcg(combined, target.labels, target.valid).numpy(), detail=f"weights: {weights}")
+    return Baseline(
+        name=name,
+        ndcg=ndcg(combined, target.labels, target.valid).numpy(),
+        detail=f"weights: {weights}",
+        v1_correlation=centred_correlation(combined, target.v1, target.valid),
+    )
 
 
 def lambdamart(
@@ -95,15 +104,18 @@ def lambdamart(
         callbacks=[lightgbm.early_stopping(20, verbose=False)],
     )
     values: dict[int, float] = {}
+    moments = torch.zeros(3, dtype=torch.float64)
     for batch in data.batches(split, EVALUATION_QUERIES):
         scores = torch.zeros_like(batch.labels, dtype=torch.float64)
         scores[batch.valid] = torch.from_numpy(booster.predict(_matrix(batch, modalities, with_v1)))
         found = ndcg(scores, batch.labels, batch.valid)
         values |= dict(zip(batch.query.tolist(), found.tolist(), strict=True))
+        moments += centred_moments(scores, batch.v1, batch.valid).sum(0)
     return Baseline(
         name=name,
         ndcg=np.array([values[row] for row in sorted(values)]),
         detail=f"{booster.best_iteration} trees, {len(order)} of {len(rows)} training queries",
+        v1_correlation=correlation_of(moments),
     )
 
 

@@ -10,7 +10,7 @@ import pandas as pd
 from fusion_models.baselines import Baseline, lambdamart, weighted_sum
 from fusion_models.config import MODALITIES, Recipe
 from fusion_models.data.groups import Groups
-from fusion_models.evaluation import score
+from fusion_models.evaluation import score, v1_agreement
 from fusion_models.metrics import paired_bootstrap
 from search.artifacts import load_ranker
 from search.context import Run
@@ -50,8 +50,15 @@ def reference_rankers(run: Run, split: str) -> list[Baseline]:
         found = scored[record.name] = score(model, data, split)
         tuning[record.name] = found if split == "validation" else score(model, data, "validation")
         if not out:
-            out.append(Baseline(name="V1", ndcg=found.v1_ndcg(), detail="the production ranker"))
-        out.append(Baseline(name=record.name, ndcg=found.ndcg(), detail="one fusion ranker with one modality"))
+            out.append(Baseline(name="V1", ndcg=found.v1_ndcg(), detail="the production ranker", v1_correlation=1.0))
+        out.append(
+            Baseline(
+                name=record.name,
+                ndcg=found.ndcg(),
+                detail="one fusion ranker with one modality",
+                v1_correlation=v1_agreement(found, ranks=False)["v1_correlation"],
+            )
+        )
     with_v1 = run.phase.base.model.v1_in_context
     if len(scored) > 1:
         out.append(weighted_sum(tuning, scored))
@@ -88,7 +95,7 @@ def strongest_tuned_v1(baselines: Sequence[Baseline], validation: pd.DataFrame) 
 
 
 def reference_table(baselines: Sequence[Baseline], *, groups: Groups | None = None, seed: int) -> pd.DataFrame:
-    """name, ndcg, gain over V1 with its CI95 (paired bootstrap over queries, groups of them together), detail."""
+    """name, ndcg, gain over V1 with CI95 (paired bootstrap over queries, groups together), V1 correlation, detail."""
     v1 = next(b.ndcg for b in baselines if b.name == "V1")
     rows = []
     for baseline in baselines:
@@ -103,6 +110,7 @@ def reference_table(baselines: Sequence[Baseline], *, groups: Groups | None = No
                 "ndcg_gain": interval.mean,
                 "ndcg_gain_ci_low": interval.low,
                 "ndcg_gain_ci_high": interval.high,
+                "v1_correlation": baseline.v1_correlation,
                 "detail": baseline.detail,
             }
         )

@@ -155,6 +155,8 @@ def test_lambdamart_learns_on_training_queries_alone_and_lines_up(data):
     assert np.nanmean(found.ndcg) > np.nanmean(chance) + 0.1
     blind = lambdamart(data, "validation", modalities=("metadata",), seed=3)
     assert np.nanmean(blind.ndcg) < np.nanmean(found.ndcg)
+    told = lambdamart(data, "validation", modalities=("text", "metadata"), with_v1=True, seed=3)
+    assert -1 <= blind.v1_correlation < found.v1_correlation < told.v1_correlation < 1  # the more of V1 it reads
 
 
 def test_the_weighted_sum_is_tuned_on_one_split_and_read_on_another(model, data):
@@ -164,6 +166,7 @@ def test_the_weighted_sum_is_tuned_on_one_split_and_read_on_another(model, data)
     assert found.ndcg.shape == scored["test"].rows.shape
     alone = weighted_sum({"V1": columns["validation"]["V1"]}, {"V1": columns["test"]["V1"]})
     np.testing.assert_allclose(alone.ndcg, scored["test"].v1_ndcg())
+    assert 0.95 < alone.v1_correlation <= 1  # the sum takes every list to one scale first
     tuned = weighted_sum(columns["validation"], columns["validation"])
     best = max(np.nanmean(scored["validation"].ndcg()), np.nanmean(scored["validation"].v1_ndcg()))
     assert np.nanmean(tuned.ndcg) >= best - 1e-9  # both corners of the simplex are tried

@@ -51,7 +51,12 @@ def centred_correlation(a: Tensor, b: Tensor, valid: Tensor) -> float:
     Listwise losses leave every query's offset free, so a pooled correlation can be lowered without moving one rank;
     this one cannot. NaN where either side is constant within every query.
     """
-    ab, aa, bb = centred_moments(a, b, valid).sum(0)
+    return correlation_of(centred_moments(a, b, valid).sum(0))
+
+
+def correlation_of(moments: Tensor) -> float:
+    """`centred_correlation` from the sums over all queries of their `centred_moments`, `[3]`."""
+    ab, aa, bb = moments
     return _ratio(ab, aa, bb)
 
 

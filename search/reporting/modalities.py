@@ -170,8 +170,18 @@ def agreement(run: RunRecord) -> Figure:
     caption = (
         f"Each row is a rank in V1's order and shows where its documents stand in the finalist's (one training, test "
         f"split). A dark diagonal is a V2 that repeats V1. {top} of V1's first documents stay first."
+        + _ceiling(run.baselines)
     )
     return Figure(name="agreement", title=title, caption=caption, table=table, panels=[panel])
+
+
+def _ceiling(baselines: pd.DataFrame) -> str:
+    """How alike V1 and rankers that read what it reads are: nothing that repeats V1 can be much nearer to it."""
+    if "v1_correlation" not in baselines:  # a run of an earlier version
+        return ""
+    alike = baselines[baselines["name"].str.startswith("tuned V1")].dropna(subset="v1_correlation")
+    said = ", ".join(f"{brief(row['name'])} {row['v1_correlation']:.3f}" for row in alike.to_dict("records"))
+    return f" For scale, the correlation with V1's scores of rankers that read what V1 reads: {said}." if said else ""
 
 
 def rivals(run: RunRecord) -> Figure:
