@@ -3,6 +3,7 @@ no search reads the half that decides."""
 
 import io
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -144,6 +145,31 @@ def test_a_finished_roadmap_is_left_as_it_is(roadmap):
     assert {p: p.stat().st_mtime_ns for p in path.rglob("*")} == before
     run_phase(options(path, phase="phase1", data=f"{SMALL}#halved"), console)
     assert "holds a finished run" in console.file.getvalue()
+
+
+def test_an_archive_rule_that_held_in_a_phase_ends_a_resumed_roadmap_there(roadmap, tmp_path, shared_ray):
+    path = tmp_path / "roadmap"
+    shutil.copytree(roadmap[0], path)
+    for phase in ("phase2", "phase3"):
+        shutil.rmtree(path / phase)
+    described = json.loads((path / "run.json").read_text())
+    described |= {"end": None, "options": described["options"] | {"results": str(tmp_path)}}
+    (path / "run.json").write_text(json.dumps(described))
+    decision = json.loads((path / "phase1" / "decision.json").read_text())
+    rule = {
+        "name": "the image has nothing to give",
+        "value": 0.001,
+        "ci_low": 0.0,
+        "ci_high": 0.004,
+        "threshold": 0.005,
+    }
+    decision |= {"verdict": "ARCHIVE", "archive_rules": [rule | {"holds": True, "measured": True}]}
+    (path / "phase1" / "decision.json").write_text(json.dumps(decision))
+    run_roadmap(options(tmp_path, resume=True), Console(file=io.StringIO()))
+    found = json.loads((path / "decision.json").read_text())
+    assert (found["verdict"], found["not_run"]) == ("ARCHIVE", ["phase2", "phase3", "phase4"])
+    assert not (path / "phase2").exists()
+    assert "The image has nothing to give" in (path / "report.html").read_text()
 
 
 def test_a_front_reads_back_as_recipes(roadmap):
