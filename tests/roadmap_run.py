@@ -45,6 +45,17 @@ def told(journal):
     return journal.read_bytes().count(b'"outcome"') if journal.exists() else 0
 
 
+def kill_driver(process):
+    """kill -9 a driver, and whatever of its processes outlives it by 20 s."""
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    assert process.wait(PATIENCE) == -signal.SIGKILL
+    psutil.wait_procs(family, timeout=20)
+    for child in family:
+        if child.is_running():
+            child.kill()
+
+
 def kill_in_phase_two(asked, output):
     """Start the roadmap as a user does, and kill its driver when phase 2 has trained something of its own."""
     command = [sys.executable, "-m", "search.run", "roadmap", "--data", asked.data, "--trials", "2", "--epochs", "1"]
@@ -61,13 +72,7 @@ def kill_in_phase_two(asked, output):
         assert process.poll() is None, output.read_text()
         assert time.monotonic() < deadline, output.read_text()
         time.sleep(0.01)
-    family = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    assert process.wait(PATIENCE) == -signal.SIGKILL
-    psutil.wait_procs(family, timeout=20)
-    for child in family:
-        if child.is_running():
-            child.kill()
+    kill_driver(process)
 
 
 def killed_and_resumed(results):

@@ -5,17 +5,15 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
 
 import numpy as np
 import pandas as pd
-import psutil
 import pytest
 from rich.console import Console
-from roadmap_run import SMALL, options
+from roadmap_run import SMALL, kill_driver, options
 
 from fusion_models.config import Recipe
 from fusion_models.data import open_dataset
@@ -58,13 +56,7 @@ def kill_in_the_middle(path, output):
         assert process.poll() is None, output.read_text()
         assert time.monotonic() < deadline, output.read_text()
         time.sleep(0.01)
-    family = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    assert process.wait(PATIENCE) == -signal.SIGKILL
-    psutil.wait_procs(family, timeout=20)
-    for child in family:
-        if child.is_running():
-            child.kill()
+    kill_driver(process)
 
 
 @pytest.fixture(scope="module")
