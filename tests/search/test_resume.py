@@ -37,6 +37,7 @@ KILLS = int(os.environ.get("FUSION_SEARCH_KILLS", "3"))
 SEED = int(os.environ.get("FUSION_SEARCH_KILL_SEED", "0"))
 LINES = 45
 """Of the journal, that all kills together let be written: less than the whole run writes."""
+pytestmark = pytest.mark.timeout(600 + 60 * KILLS)
 PATIENCE = 120.0
 """Seconds until a driver or a process that hangs is a failure."""
 
