@@ -10,8 +10,8 @@ import pandas as pd
 from fusion_models.baselines import Baseline, lambdamart, weighted_sum
 from fusion_models.config import MODALITIES, Recipe
 from fusion_models.data.groups import Groups
-from fusion_models.evaluation import score, v1_agreement
-from fusion_models.metrics import paired_bootstrap
+from fusion_models.evaluation import score
+from fusion_models.metrics import centred_correlation, paired_bootstrap
 from search.artifacts import load_ranker
 from search.context import Run
 from search.job import Job
@@ -56,7 +56,7 @@ def reference_rankers(run: Run, split: str) -> list[Baseline]:
                 name=record.name,
                 ndcg=found.ndcg(),
                 detail="one fusion ranker with one modality",
-                v1_correlation=v1_agreement(found, ranks=False)["v1_correlation"],
+                v1_correlation=centred_correlation(found.scores, found.v1, found.valid),
             )
         )
     with_v1 = run.phase.base.model.v1_in_context
