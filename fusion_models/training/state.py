@@ -18,6 +18,7 @@ from torch import Tensor
 from fusion_models.config import Recipe
 from fusion_models.data import RankingDataset
 from fusion_models.models import FusionRanker, build_ranker
+from fusion_models.training.optimiser import EagerAdamW
 
 TENSORS = "state.safetensors"
 PROGRESS = "progress.json"
@@ -86,7 +87,7 @@ def _optimiser(model: FusionRanker, recipe: Recipe) -> torch.optim.Optimizer:
         scale = train.visual_learning_rate_scale if id(parameter) in visual else 1.0
         decay = train.weight_decay if parameter.ndim > 1 else 0.0
         groups.setdefault((scale, decay), []).append(parameter)
-    return torch.optim.AdamW(
+    return EagerAdamW(
         [{"params": params, "scale": scale, "weight_decay": decay} for (scale, decay), params in groups.items()],
         lr=train.learning_rate,
         fused=True,
