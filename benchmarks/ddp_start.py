@@ -70,11 +70,11 @@ def fits(trials: int, scratch: Path) -> list[tuple[float, float]]:
 
 def grouped(trials: int, scratch: Path) -> list[tuple[float, float]]:
     """The same as trials of a run: Tune, journal and all."""
-    from search.cluster import run_stages
     from search.job import Job, TrialRecord
     from search.journal import open_journal
     from search.options import RunOptions
     from search.stages import FixedStage, Stage
+    from search.tuning import run_stages
 
     ends: list[float] = [time.perf_counter()]
 

@@ -59,11 +59,11 @@ def search_on(nodes: int, trials: int, epoch_seconds: float, checkpoint_bytes: i
     from ray.cluster_utils import Cluster
 
     import search.cluster
-    from search.cluster import run_stages
     from search.job import Job
     from search.journal import open_journal
     from search.options import RunOptions
     from search.stages import FixedStage
+    from search.tuning import run_stages
     from spaces import PHASES
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})

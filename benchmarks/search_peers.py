@@ -121,13 +121,14 @@ def ours(seed: int, folder: Path, *, scheduler: str = "moasha") -> None:
     from rich.console import Console
 
     from search.background import InBackground
-    from search.cluster import ray_session, run_stages
+    from search.cluster import ray_session
     from search.folder import RunFolder
     from search.journal import open_journal
     from search.options import RunOptions
     from search.progress import ProgressObserver
     from search.stages import SearchStage
     from search.tensorboard import TensorBoardObserver
+    from search.tuning import run_stages
 
     log = Log(folder)
 

@@ -114,7 +114,8 @@ def simulate(trials: int, sampler: str, workers: int, folder: Path, *, board: bo
     tensorboard = TensorBoardObserver(place.tensorboard, phase)
     if board:
         observers.append(Timed(tensorboard, clock, "tensorboard"))
-    searcher = StageSearcher([stage], observers, why_stopped=scheduler.reason)
+    searcher = StageSearcher(why_stopped=scheduler.reason)
+    searcher.serve([stage], observers)
     generator = np.random.default_rng(0)
     waiting: list[tuple[float, int]] = []
     running: dict[int, tuple[SimpleNamespace, np.ndarray, int]] = {}

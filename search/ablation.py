@@ -161,6 +161,7 @@ class _Ablation:
         foremost = sorted(effects, key=lambda v: -effects[v])[:pairs_among]
         pairs = [self._pair(a, b) for a, b in combinations(foremost, 2)] if len(foremost) > 1 else []
         self._train(pairs)
+        self._open_all([*chosen, *pairs])
         measured = [self._measured(v) for v in [*sorted(effects, key=lambda v: -effects[v]), *pairs]]
         measured += [
             self._blank(v, "screened" if v.removed[0] in screened else "not trained", screened.get(v.removed[0], {}))
@@ -286,11 +287,19 @@ class _Ablation:
     def _place(self, trial_id: str) -> Path:
         return self.run.folder.checkpoints / trial_id
 
+    def _open_all(self, variations: Sequence[Variation]) -> None:
+        """Side by side; what is opened here is read back afterwards."""
+        if self.split == self.run.deciding:
+            ids = [t for v in variations for t in self._finished(v).values()]
+            open_test_split(self.run.folder, self.run.data, ids, split=self.split, call=self.run.call)
+
     def _open(self, ids: Mapping[int, str]) -> dict[int, dict[str, np.ndarray[Any, Any]]]:
         """Seed -> values per query on the split; weights of ablated trainings go once they are measured."""
         if self.split != self.run.deciding:
             return {seed: self._kept(t) for seed, t in ids.items()}
-        found = open_test_split(self.run.folder, self.run.data, list(ids.values()), split=self.split)
+        found = open_test_split(
+            self.run.folder, self.run.data, list(ids.values()), split=self.split, call=self.run.call
+        )
         self._drop_weights([r for r in self.stage.records() if r.trial_id in ids.values()])
         return {seed: found[t] for seed, t in ids.items()}
 

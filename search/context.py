@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from optuna.storages import BaseStorage
 from rich.console import Console
 
 from fusion_models.data import RankingDataset
 from search.background import InBackground
-from search.cluster import run_stages
 from search.folder import RunFolder
 from search.job import TrialRecord
 from search.limits import epoch_limit
@@ -24,6 +25,7 @@ from search.records import journal_records
 from search.stages import Earlier, Stage
 from search.tables import write_tables
 from search.tensorboard import TensorBoardObserver
+from search.tuning import TuneSession, call_in_ray
 from spaces import Phase
 
 
@@ -45,6 +47,8 @@ class Run:
     """Trainings of earlier phases, which are taken over and not done again."""
     mirror: Mirror | None = None
     """Where the run folder is kept as well, when --results is a URI."""
+    session: TuneSession | None = None
+    """What trains, inside `tuning`."""
 
     @property
     def deadline(self) -> float | None:
@@ -55,6 +59,31 @@ class Run:
     def records(self, *names: str) -> list[TrialRecord]:
         """Trials of the named stages, or of all that have been opened so far."""
         return [r for stage in self.stages if not names or stage.name in names for r in stage.records()]
+
+    @contextlib.contextmanager
+    def tuning(self, *, keep: bool = True) -> Iterator[None]:
+        """Inside, with Ray running, the run can train; with `keep`, in processes that stay from stage to stage."""
+        session = TuneSession(
+            self.options,
+            source=self.data.source,
+            fingerprint=self.data.fingerprint,
+            arrays=self.data.folder,
+            checkpoints=self.folder.checkpoints,
+            tune_folder=self.folder.tune,
+            epoch_limit=epoch_limit(self.options, self.data, self.phase),
+            keep=keep,
+        )
+        before, self.session = self.session, session
+        try:
+            with session:
+                yield
+        finally:
+            self.session = before
+            shutil.rmtree(self.folder.tune, ignore_errors=True)
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+        """See `TuneSession.call`; without a session, as a Ray task."""
+        return self.session.call(function, *arguments) if self.session else call_in_ray(function, *arguments)
 
     def train(self, stages: Sequence[Stage], *, deadline: float | None = None) -> None:
         """Train what the stages still have, and write the tables."""
@@ -72,23 +101,15 @@ class Run:
         mirror = [MirrorObserver(self.mirror, self.console)] if self.mirror is not None else []
         try:
             with progress, InBackground(board) as in_background:
-                run_stages(
+                assert self.session is not None, "trainings need a session: see Run.tuning"
+                self.session.train(
                     stages,
                     [progress, in_background, *mirror],
-                    self.options,
-                    source=self.data.source,
-                    cache=None,
-                    fingerprint=self.data.fingerprint,
-                    arrays=self.data.folder,
-                    checkpoints=self.folder.checkpoints,
-                    tune_folder=self.folder.tune,
                     deadline=deadline,
-                    epoch_limit=epoch_limit(self.options, self.data, self.phase),
                     on_waiting=progress.on_waiting,
                 )
         finally:
             board.close()
             for observer in mirror:
                 observer.close()
-            shutil.rmtree(self.folder.tune, ignore_errors=True)
         write_tables(self.folder, self.phase, journal_records(self.storage))

@@ -9,8 +9,6 @@ from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
-import ray
-import torch
 
 from fusion_models.data import DataError
 from fusion_models.data.relabelled import RELABELLINGS
@@ -23,7 +21,6 @@ from search.confirmation import FRESH_SEEDS, Candidate
 from search.context import Run
 from search.depot import DataTicket, Files, pack, ticket_for, unpacked
 from search.folder import RunFolder
-from search.groups import close_groups
 from search.job import Job
 from search.job_training import job_dataset
 from search.opening import LOOKS, look_of, open_inputs, opened_before
@@ -91,15 +88,13 @@ def broken_label_checks(run: Run, jobs: Sequence[Job]) -> list[Check]:
         mine = [job for job in jobs if job.labels == kind and job.trial_id in finished]
         rankers = [pack(run.folder.checkpoints / job.trial_id, WEIGHTS, RECIPE) for job in mine]
         ticket = ticket_for(run.data)
-        close_groups()
-        found = ray.get([_held_back.remote(r, ticket, job) for r, job in zip(rankers, mine, strict=True)])
+        calls = [run.call(_held_back, r, ticket, job) for r, job in zip(rankers, mine, strict=True)]
+        found = [answer() for answer in calls]
         out.append(chance_check(name, [f[0] for f in found], [f[1] for f in found]))
     return out
 
 
-@ray.remote(num_cpus=1)  # type: ignore[untyped-decorator]
 def _held_back(ranker: Files, ticket: DataTicket, job: Job) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    torch.set_num_threads(1)
     data = job_dataset(ticket, job)
     with unpacked(ranker) as place:
         scored = score(load_ranker(place, data), data, DECIDING)

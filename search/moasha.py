@@ -71,8 +71,12 @@ class MultiObjectiveAsha(DeathWatch):
             self._report(job, self._rungs.max_t, below(result, "numbers") if outcome == "finished" else {})
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """A process died: Tune calls this before each retry as well, and only the last death is a failure."""
+        """A process died: Tune calls this before each retry as well."""
         super().on_trial_error(tune_controller, trial)
+        self.on_trial_death(trial)
+
+    def on_trial_death(self, trial: Trial) -> None:
+        """Only the last death is a failure."""
         job = Job(**trial.config["job"])
         if job.name in self._compared and not trial.should_recover():
             self._report(job, self._rungs.max_t, {})

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import ray
 import torch
 
 from fusion_models.contribution import Contribution, contribution
@@ -24,7 +23,7 @@ from fusion_models.metrics import BLANKS, chance_ndcg
 from search.artifacts import RECIPE, WEIGHTS, load_ranker, read_queries, write_queries
 from search.depot import DataTicket, Files, pack, ticket_for, unpacked, write_bytes_whole
 from search.folder import RunFolder, now, write_whole
-from search.groups import close_groups
+from search.tuning import Call, call_in_ray
 
 DECIDING_SPLIT = "test"
 DECIDING_HALF = DECIDING
@@ -45,11 +44,12 @@ def open_test_split(
     *,
     split: str = DECIDING_SPLIT,
     full: Sequence[str] = (),
+    call: Call = call_in_ray,
 ) -> dict[str, dict[str, np.ndarray[Any, Any]]]:
-    """Measure finished trainings on the deciding split, side by side in Ray: trial id -> its values per query.
+    """Measure finished trainings on the deciding split, side by side: trial id -> its values per query.
 
-    `full` names the trainings that are also measured under every kind of blank. What has been measured once is read
-    back. Raises ClosedError unless `finalist.json` stands in the run folder. Ray must be running.
+    `call` says where (`Run.call`). `full` names the trainings that are also measured under every kind of blank. What
+    has been measured once is read back. Raises ClosedError unless `finalist.json` stands in the run folder.
     """
     require_finalist(folder)
     places = {trial_id: folder.checkpoints / trial_id for trial_id in trainings}
@@ -57,25 +57,21 @@ def open_test_split(
     missing = [t for t, place in places.items() if not (place / kept).exists()]
     slow_first = sorted(missing, key=lambda t: t not in full)
     ticket = ticket_for(data)
-    if missing:
-        close_groups()
-    measured = {t: _measure.remote(_ranker(places[t]), ticket, split, t in full) for t in slow_first}
+    measured = {t: call(_measure, _ranker(places[t]), ticket, split, t in full) for t in slow_first}
     for trial_id, values in measured.items():
-        write_bytes_whole(places[trial_id] / kept, ray.get(values))
+        write_bytes_whole(places[trial_id] / kept, values())
     return {t: read_queries(place / kept) for t, place in places.items()}
 
 
 def open_contribution(
-    folder: RunFolder, data: RankingDataset, trial_id: str, *, split: str = DECIDING_SPLIT
+    folder: RunFolder, data: RankingDataset, trial_id: str, *, split: str = DECIDING_SPLIT, call: Call = call_in_ray
 ) -> Callable[[], Contribution]:
     """What each modality gives one finished training on the deciding split; raises ClosedError as `open_test_split`.
 
-    It is measured in Ray from now on; calling what is returned waits for it.
+    It is measured from now on (by `call`); calling what is returned waits for it.
     """
     require_finalist(folder)
-    close_groups()
-    found = _contribution.remote(_ranker(folder.checkpoints / trial_id), ticket_for(data), split)
-    return lambda: ray.get(found)
+    return call(_contribution, _ranker(folder.checkpoints / trial_id), ticket_for(data), split)
 
 
 def open_scores(folder: RunFolder, data: RankingDataset, trial_id: str, *, split: str = DECIDING_SPLIT) -> Scored:
@@ -110,18 +106,14 @@ def _ranker(place: Path) -> Files:
     return pack(place, WEIGHTS, RECIPE)
 
 
-@ray.remote(num_cpus=1)  # type: ignore[untyped-decorator]
 def _contribution(ranker: Files, ticket: DataTicket, split: str) -> Contribution:
-    torch.set_num_threads(1)
     data = ticket.open()
     with unpacked(ranker) as place:
         return contribution(load_ranker(place, data), data, split)
 
 
-@ray.remote(num_cpus=1)  # type: ignore[untyped-decorator]
 def _measure(ranker: Files, ticket: DataTicket, split: str, full: bool) -> bytes:
     """The file of values per query that the driver keeps."""
-    torch.set_num_threads(1)
     kinds = BLANKS if full else ("zero",)
     data = ticket.open()
     with unpacked(ranker) as place:

@@ -92,7 +92,7 @@ def run_phase(
         run.earlier = EarlierRuns(link.earlier, into=folder, source=data.source, fingerprint=data.fingerprint)
     with mirrored(mirror, console):
         try:
-            with ray_session(options):
+            with ray_session(options), run.tuning():
                 _search(run, (link.warm if link is not None else None) or {})
                 confirmed = confirm_and_decide(run)
         except BaseException:  # Ctrl-C too, wherever it comes: what has finished is in the tables

@@ -131,7 +131,7 @@ def _validate(run: Run, chosen: Chosen, size: LadderSize) -> Decision:
         earlier = EarlierRuns(
             [chosen.folder], into=run.folder, source=run.data.source, fingerprint=run.data.fingerprint
         )
-        with ray_session(run.options):
+        with ray_session(run.options), run.tuning():
             run.train([FixedStage(run.storage, "confirm", chosen.jobs, earlier=earlier)])
             evidence = _evidence(run, chosen)
             checks = check_integrity(run, chosen.finalist, chosen.folder)
@@ -288,7 +288,7 @@ def _evidence(run: Run, chosen: Chosen) -> Evidence:
         raise RunFolderError(
             f"{chosen.folder.path} lacks the test values of {', '.join(missing[:3])}: run phase 3 again with --fresh"
         )
-    measured = open_test_split(chosen.folder, run.data, wanted)
+    measured = open_test_split(chosen.folder, run.data, wanted, call=run.call)
     return gather_evidence(
         run,
         finalist,

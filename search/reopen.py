@@ -57,7 +57,7 @@ def ablate_trial(record: RunRecord, trial_id: str, console: Console) -> None:
     run = reopen(record, console)
     finalist = record.finalist is not None and record.finalist["trial_id"] == trial_id and record.evidence is not None
     seeds = max(FEWEST_SEEDS, run.options.seeds(run.phase))
-    with ray_session(run.options):
+    with ray_session(run.options), run.tuning():
         kept = [r for r in journal_records(run.storage) if r.stage == "confirm" and r.name == trial_id and r.finished]
         if len(kept) < FEWEST_SEEDS:
             jobs = [

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from ray.tune.search import Searcher
 
+from search.errands import Errand
 from search.interrupts import raise_if_interrupted
 from search.job import Job, Outcome, State, TrialRecord, below
 from search.stages import Stage
@@ -22,35 +25,49 @@ class Observer(Protocol):
     def on_end(self, stage: Stage, record: TrialRecord, result: dict[str, Any]) -> None: ...
 
 
-class StageSearcher(Searcher):  # type: ignore[misc]
-    """Hands out the jobs of several stages, one stage after the other without waiting between them.
+class AbandonedError(RuntimeError):
+    """The driver has given up the experiment that asks for more."""
 
-    Tune calls it from one thread. A trial ends here in one of four ways: it says itself that it has finished or failed
-    (`outcome`), Tune saw its process die (`error`), or, with neither, a scheduler stopped it.
+
+class StageSearcher(Searcher):  # type: ignore[misc]
+    """Hands out the jobs of stages, one stage after the other without waiting between them.
+
+    Tune calls it from one thread; `serve`, `send` and `close` may come from another. A trial ends here in one of four
+    ways: it says itself that it has finished or failed (`outcome`), Tune saw its process die (`error`), or, with
+    neither, a scheduler stopped it.
+
+    With `idle`, a process that has nothing to do is given an idle trial, and the experiment goes on until `close`;
+    otherwise it ends with the stages that are served.
     """
 
     def __init__(
         self,
-        stages: Sequence[Stage],
-        observers: Sequence[Observer],
         *,
-        deadline: float | None = None,
+        idle: bool = False,
+        limit: Callable[[], int] | None = None,
         why_stopped: Callable[[str], str] | None = None,
         why_died: Callable[[str], str] | None = None,
         preemptions: Callable[[str], int] | None = None,
-        limit: Callable[[], int] | None = None,
     ) -> None:
         """`limit`: how many trials may be under way now; None: as many as Tune asks for."""
         super().__init__(metric=None, mode=None)
-        self._stages = list(stages)
-        self._observers = list(observers)
-        self._deadline = deadline
+        self._keeps_idle = idle
+        self._limit = limit
         self._why_stopped = why_stopped or (lambda trial_id: "stopped early by the scheduler")
         self._why_died = why_died or (lambda tune_id: "its process died")
         self._preemptions = preemptions or (lambda tune_id: 0)
-        self._limit = limit
+        self._stages: list[Stage] = []
+        self._observers: list[Observer] = []
+        self._deadline: float | None = None
+        self._errands: deque[Errand] = deque()
+        self._next: tuple[Stage, Job] | Errand | None = None
         self._running: dict[str, tuple[Stage, Job]] = {}
+        self._away: dict[str, Errand] = {}
+        self._idle: set[str] = set()
         self._last: dict[str, dict[str, Any]] = {}
+        self._lock = threading.RLock()
+        self._exhausted, self._closing, self._abandoned = True, not idle, False
+        self._drained = threading.Event()
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its searcher into a snapshot that is never read: nothing goes into it."""
@@ -59,21 +76,87 @@ class StageSearcher(Searcher):  # type: ignore[misc]
     def __deepcopy__(self, memo: dict[int, Any]) -> StageSearcher:
         return self
 
+    def serve(self, stages: Sequence[Stage], observers: Sequence[Observer], *, deadline: float | None = None) -> None:
+        """From now on hand out these stages' jobs. `deadline`: a `time.monotonic()` after which none is begun."""
+        with self._lock:
+            self._stages, self._observers, self._deadline = list(stages), list(observers), deadline
+            self._exhausted = False
+            self._drained.clear()
+
+    @property
+    def drained(self) -> threading.Event:
+        """Set once all that `serve` was given has ended."""
+        return self._drained
+
+    def send(self, errand: Errand) -> None:
+        """Have a process make a call, before it trains anything more."""
+        with self._lock:
+            self._errands.append(errand)
+
+    def close(self, *, abandon: bool = False) -> None:
+        """Nothing more will come: the experiment ends, at once and with an AbandonedError where it is abandoned."""
+        with self._lock:
+            self._closing, self._abandoned = True, abandon
+
+    def broken(self, error: BaseException) -> None:
+        """The experiment has ended before its time: nobody is to wait for it."""
+        with self._lock:
+            waiting = [*self._errands, *self._away.values()]
+            waiting += [self._next] if isinstance(self._next, Errand) else []
+            self._errands.clear()
+            self._away.clear()
+            self._drained.set()
+        for errand in waiting:
+            errand.end(error)
+
     def set_search_properties(self, metric: str | None, mode: str | None, config: dict[str, Any], **spec: Any) -> bool:
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         raise_if_interrupted()
-        if self._deadline is not None and time.monotonic() > self._deadline:
-            return str(Searcher.FINISHED)
-        if self._limit is not None and len(self._running) >= self._limit():
-            return None  # which Tune takes for "not now"
-        for stage in self._stages:
-            job = stage.ask()
-            if job is not None:
-                self._running[trial_id] = (stage, job)
-                return {"job": vars(job)}
-        return str(Searcher.FINISHED)
+        with self._lock:
+            if self._abandoned:
+                raise AbandonedError
+            busy, limit = len(self._running) + len(self._away), self._limit() if self._limit is not None else None
+            if limit is not None and busy + len(self._idle) >= limit:
+                return None  # which Tune takes for "not now"
+            work, self._next = self._next or self._take(), None
+            if isinstance(work, Errand):
+                self._away[trial_id] = work
+                return {"errand": str(work.path)}
+            if work is not None:
+                self._running[trial_id] = work
+                return {"job": vars(work[1])}
+            if self._closing:
+                return str(Searcher.FINISHED)
+            self._idle.add(trial_id)
+            return {"job": None}
+
+    def may_idle(self, trial_id: str) -> bool:
+        """Whether an idle trial is to go on waiting: not where there is something to do, nor at the end."""
+        with self._lock:
+            if trial_id in self._idle and self._next is None:
+                self._next = self._take()
+            return self._next is None and not self._closing
+
+    def _take(self) -> tuple[Stage, Job] | Errand | None:
+        """What comes next; None where there is nothing, which may be the end of what is served."""
+        if self._errands:
+            return self._errands.popleft()
+        if self._exhausted:
+            return None
+        if self._deadline is None or time.monotonic() <= self._deadline:
+            for stage in self._stages:
+                job = stage.ask()
+                if job is not None:
+                    return stage, job
+        self._exhausted = True
+        self._look_whether_drained()
+        return None
+
+    def _look_whether_drained(self) -> None:
+        if self._exhausted and not self._running:
+            self._drained.set()
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         raise_if_interrupted()
@@ -82,16 +165,25 @@ class StageSearcher(Searcher):  # type: ignore[misc]
             self._notify(lambda observer: observer.on_epoch(*self._running[trial_id], result))
 
     def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
-        if trial_id not in self._running:
-            return
-        stage, job = self._running.pop(trial_id)
-        last = result or self._last.pop(trial_id, {})
-        self._last.pop(trial_id, None)
+        with self._lock:
+            self._idle.discard(trial_id)
+            errand = self._away.pop(trial_id, None)
+            if errand is not None:
+                errand.end(RuntimeError(self._why_died(trial_id)) if error else None)
+            if trial_id in self._running:
+                self._tell(trial_id, result, error)
+                self._look_whether_drained()
+
+    def _tell(self, trial_id: str, result: dict[str, Any] | None, error: bool) -> None:
+        stage, job = self._running[trial_id]
+        last = result or self._last.get(trial_id, {})
         why = self._why_died(trial_id) if error else self._why_stopped(job.trial_id)
         outcome = _outcome(last, error, why)
         times = self._preemptions(trial_id) + int(last.get("preemptions", 0))
         if times:
             outcome = dataclasses.replace(outcome, numbers=outcome.numbers | {"preemptions": float(times)})
+        del self._running[trial_id]
+        self._last.pop(trial_id, None)
         record = stage.tell(job, outcome)
         self._notify(lambda observer: observer.on_end(stage, record, last))
 

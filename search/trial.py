@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import faulthandler
+import time
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -10,6 +13,7 @@ import torch
 from ray import tune
 
 from search.deaths import NODE
+from search.errands import IDLE_SECONDS, run_errand
 from search.job_training import JobTraining
 
 STDERR = 2
@@ -22,6 +26,8 @@ class FusionTrial(tune.Trainable):  # type: ignore[misc]
     A training that fails by itself says so in its last result and ends like any other; only a process that dies is an
     error to Ray, and so only that is tried again, from the checkpoint that was written after its last epoch. An epoch
     that takes longer than its limit ends the process, from a thread that needs nothing of Python to do so.
+
+    A trial without a job makes a call (`search.errands`), or waits in its process for what comes next.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -33,15 +39,27 @@ class FusionTrial(tune.Trainable):  # type: ignore[misc]
         return True
 
     def _begin(self, config: dict[str, Any]) -> None:
-        self._training = JobTraining(config)
+        self._config = config
+        self._training = JobTraining(config) if config["job"] is not None else None
         self._limit: float = config["epoch_limit"]
 
     def step(self) -> dict[str, Any]:
+        if self._training is None:
+            return self._wait_or_call() | {NODE: ray.get_runtime_context().get_node_id()}
         faulthandler.dump_traceback_later(self._limit, exit=True, file=STDERR)
         try:
             return self._training.step() | {NODE: ray.get_runtime_context().get_node_id()}
         finally:
             faulthandler.cancel_dump_traceback_later()
+
+    def _wait_or_call(self) -> dict[str, Any]:
+        if self._config["errand"] is not None:
+            run_errand(Path(self._config["errand"]))
+            return {"done": True}
+        with contextlib.suppress(Exception):  # the job that cannot open its data says so
+            self._config["data"].open()
+        time.sleep(IDLE_SECONDS)
+        return {}
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
         """Nothing for Ray to keep: checkpoints live in the run folder, where a resumed run finds them."""

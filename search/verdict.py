@@ -114,8 +114,8 @@ def _decide_on_test(
     if run.mirror is not None:
         run.mirror.sync()  # a look is noted at the store too before it is taken
     run.console.print(f"opening the {SPLIT_NAMES[split]} for {len(wanted)} rankers", highlight=False)
-    contribution = open_contribution(run.folder, run.data, finalist.trainings[0], split=split)
-    measured = open_test_split(run.folder, run.data, wanted, split=split, full=finalist.trainings[:1])
+    contribution = open_contribution(run.folder, run.data, finalist.trainings[0], split=split, call=run.call)
+    measured = open_test_split(run.folder, run.data, wanted, split=split, full=finalist.trainings[:1], call=run.call)
     clusters = open_groups(run.folder, run.data, split=split)
     rows = []
     for candidate in found:

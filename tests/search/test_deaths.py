@@ -38,7 +38,8 @@ def test_a_death_that_ray_does_not_explain_has_no_cause():
 RUN = """
     import sys
     from pathlib import Path
-    from search.cluster import ray_session, run_stages
+    from search.cluster import ray_session
+    from search.tuning import run_stages
     from search.job import Job
     from search.journal import open_journal
     from search.options import RunOptions

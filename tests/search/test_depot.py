@@ -13,12 +13,12 @@ import search.cluster
 from fusion_models.data import DataError, open_dataset
 from fusion_models.training import load, save, start
 from search.artifacts import QUERIES, RECIPE, WEIGHTS, load_ranker, read_queries
-from search.cluster import run_stages
 from search.depot import DataTicket, Home, TrialFolder, open_home, pack, unpack
 from search.folder import RunFolder
 from search.journal import open_journal
 from search.opening import open_test_split
 from search.stages import FixedStage
+from search.tuning import run_stages
 
 ELSEWHERE = Home(node="another machine")
 

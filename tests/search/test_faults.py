@@ -16,16 +16,17 @@ from rich.console import Console
 
 from fusion_models.training import load, start, train
 from search.artifacts import RECIPE, WEIGHTS
-from search.cluster import WORKER_DEATHS, run_stages
 from search.context import Run
 from search.depot import DataTicket
 from search.folder import RunFolder
+from search.groups import WORKER_DEATHS
 from search.job import Job
 from search.job_training import JobTraining
 from search.journal import open_journal
 from search.options import RunOptions
 from search.phase import run_phase
 from search.stages import FixedStage, SearchStage
+from search.tuning import run_stages
 from spaces import PHASES
 from spaces.ranges import Choice
 

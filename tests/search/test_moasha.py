@@ -7,7 +7,6 @@ import pytest
 from optuna.trial import TrialState
 from ray.tune.experiment import Trial
 
-from search.cluster import run_stages
 from search.front import pareto_front
 from search.job import Job, Outcome
 from search.journal import open_journal
@@ -15,6 +14,7 @@ from search.moasha import MultiObjectiveAsha, grace_period
 from search.options import RunOptions
 from search.stages import FixedStage, SearchStage
 from search.tables import trials_table
+from search.tuning import run_stages
 from spaces import PHASES
 from spaces.ranges import Choice, Float
 

@@ -7,13 +7,13 @@ import psutil
 import pytest
 
 from fusion_models.training import start, train
-from search.cluster import run_stages
 from search.groups import Shape, close_groups, group_pool
 from search.job import Job
 from search.journal import open_journal
 from search.options import RunOptions
 from search.room import concurrency
 from search.stages import FixedStage
+from search.tuning import run_stages
 from spaces import PHASES
 
 SMALL = "planted?queries=160&candidates=8"
