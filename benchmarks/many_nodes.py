@@ -58,7 +58,7 @@ def search_on(nodes: int, trials: int, epoch_seconds: float, checkpoint_bytes: i
     import ray
     from ray.cluster_utils import Cluster
 
-    import search.cluster
+    import search.tuning
     from search.job import Job
     from search.journal import open_journal
     from search.options import RunOptions
@@ -71,7 +71,7 @@ def search_on(nodes: int, trials: int, epoch_seconds: float, checkpoint_bytes: i
         for _ in range(nodes):
             cluster.add_node(num_cpus=ROOM, object_store_memory=80 * 1024**2)
         ray.init(address=cluster.address, log_to_driver=False)
-        search.cluster.FusionTrial = sleeping_trial(epoch_seconds, checkpoint_bytes)  # type: ignore[misc, assignment]
+        search.tuning.FusionTrial = sleeping_trial(epoch_seconds, checkpoint_bytes)  # type: ignore[misc, assignment]
         recipe = PHASES["phase1"].base.flat()
         jobs = [Job(trial_id=f"s{i:04d}", name="sleeping", recipe=recipe, seed=0) for i in range(trials)]
         with tempfile.TemporaryDirectory() as name:

@@ -4,7 +4,7 @@ Every way of searching gets the same planted data, the same space (phase 1's), t
 takes first points, the same training and measurement of a finished ranker, two trainings at once, and the same wall
 time, from the first import on. Ways:
 
-    ours, ours without MO-ASHA     search.cluster.run_stages as a run calls it, with journal, TensorBoard and progress
+    ours, ours without MO-ASHA     search.tuning.run_stages as a run calls it, with journal, TensorBoard and progress
     Tune + OptunaSearch            a function trainable, as Ray's documentation shows it
     Optuna alone                   study.optimize in two processes on one journal (TPE)
     random search                  the same with RandomSampler

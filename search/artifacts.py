@@ -60,7 +60,8 @@ def write_finished(
     interval = paired_bootstrap(gain, generator=generator, clusters=groups)
     numbers |= {"ndcg_gain_ci_low": interval.low, "ndcg_gain_ci_high": interval.high}
     numbers["ndcg_gain_p"] = sign_flip_p(gain, generator=generator, clusters=groups)
-    numbers["latency_p95_ms"] = scoring_latency(state.model, data, device=state.device).p95
+    if job.latency:
+        numbers["latency_p95_ms"] = scoring_latency(state.model, data, device=state.device).p95
     folder.mkdir(parents=True, exist_ok=True)
     weights = {k: v.detach().clone().contiguous().cpu() for k, v in state.model.state_dict().items()}
     save_file(weights, folder / WEIGHTS)

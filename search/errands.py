@@ -46,9 +46,9 @@ class Errand:
 
 def run_errand(path: Path) -> None:
     """Make the call in `path`, and leave its answer beside it, whole."""
-    function, arguments = pickle.loads(path.read_bytes())
     value, error = None, None
     try:
+        function, arguments = pickle.loads(path.read_bytes())
         value = function(*arguments)
     except Exception as raised:
         error = raised

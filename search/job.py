@@ -23,6 +23,8 @@ class Job:
     seed: int
     detail: Literal["brief", "full"] = "brief"
     """How much is measured after the training: `full` adds the slow blanks (training mean, shuffles)."""
+    latency: bool = False
+    """Whether scoring is timed after the training: for what a front compares."""
     labels: Literal["given", "permuted", "random"] = "given"
     """What is trained on: the data's labels, or others (see `fusion_models.data.relabelled`) that the seed decides."""
 

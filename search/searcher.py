@@ -113,7 +113,7 @@ class StageSearcher(Searcher):  # type: ignore[misc]
         return True
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
-        raise_if_interrupted()
+        self._raise_if_interrupted()
         with self._lock:
             if self._abandoned:
                 raise AbandonedError
@@ -158,8 +158,12 @@ class StageSearcher(Searcher):  # type: ignore[misc]
         if self._exhausted and not self._running:
             self._drained.set()
 
+    def _raise_if_interrupted(self) -> None:
+        if not self._keeps_idle:  # else the driver looks, which waits in a thread of its own
+            raise_if_interrupted()
+
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
-        raise_if_interrupted()
+        self._raise_if_interrupted()
         if trial_id in self._running:
             self._last[trial_id] = result
             self._notify(lambda observer: observer.on_epoch(*self._running[trial_id], result))

@@ -300,6 +300,7 @@ class SearchStage(Stage):
             name=trial.user_attrs.get("name", "sampled"),
             recipe=base | changes,
             seed=self.seed,
+            latency=True,
         )
 
     def note_rungs(self, job: Job, entries: Sequence[Entry]) -> None:

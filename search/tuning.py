@@ -25,6 +25,7 @@ from search.depot import DataTicket, open_home
 from search.errands import Errand
 from search.grouped_trial import GroupedTrial
 from search.groups import WORKER_DEATHS, GroupPool, Shape, close_groups, group_pool
+from search.interrupts import raise_if_interrupted
 from search.job import Job, TrialRecord
 from search.moasha import MultiObjectiveAsha
 from search.options import RunOptions
@@ -40,6 +41,7 @@ MANY = 10_000
 """Trials that Tune may have at once: how many there really are, the searcher decides, look by look."""
 EPOCH_LIMIT = 600.0
 """Seconds for an epoch where the caller names no limit."""
+LOOK_SECONDS = 1.0
 ENDING_SECONDS = 60.0
 
 
@@ -192,7 +194,7 @@ class _Experiment:
     def _fit(self) -> None:
         try:
             self._build(self.searcher, self.scheduler).fit()
-        except BaseException as error:  # a KeyboardInterrupt that was remembered too: the driver raises it
+        except BaseException as error:  # for the driver to raise
             self._error = error
         self.searcher.broken(self._error or RuntimeError("the trainings' processes were given up"))
 
@@ -205,8 +207,8 @@ class _Experiment:
     ) -> None:
         self.scheduler.early_stopping = early_stopping
         self.searcher.serve(stages, observers, deadline=deadline)
-        if self._thread.is_alive():
-            self.searcher.drained.wait()
+        while self._thread.is_alive() and not self.searcher.drained.wait(LOOK_SECONDS):
+            raise_if_interrupted()
         if self._error is not None:
             raise self._error
 

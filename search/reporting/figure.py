@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import altair as alt
@@ -62,8 +65,9 @@ class Panel:
     chart: Any
     height: int = 220
 
+    @cached_property
     def spec(self) -> dict[str, Any]:
-        """The Vega-Lite spec, as wide as its container."""
+        """The Vega-Lite spec, as wide as its container; not to be changed."""
         found: dict[str, Any] = self.chart.to_dict(validate=False)
         _few_ticks(found)
         found["config"] = CONFIG
@@ -74,7 +78,7 @@ class Panel:
 
     def png(self) -> bytes:
         """The same spec as a picture for slides, with its title."""
-        spec = self.spec() | {"width": PNG_WIDTH, "title": {"text": self.title, "offset": 12}}
+        spec = deepcopy(self.spec) | {"width": PNG_WIDTH, "title": {"text": self.title, "offset": 12}}
         spec.pop("autosize")
         _explain_colours(spec)
         drawn: bytes = vl_convert.vegalite_to_png(spec, vl_version=vegalite_version(), scale=PNG_SCALE)
@@ -136,16 +140,19 @@ def missing(name: str, title: str, why: str) -> Figure:
     return Figure(name=name, title=title, caption="", table=pd.DataFrame(), missing=why)
 
 
-def write_figure(figure: Figure, folder: RunFolder) -> None:
-    """The figure's table and the PNG of each panel, under `figures/`."""
+def write_figures(figures: Sequence[Figure], folder: RunFolder) -> None:
+    """The figures' tables and the PNG of each panel, under `figures/`; pictures are drawn side by side."""
     place = folder.path / "figures"
     place.mkdir(exist_ok=True)
-    if len(figure.table.columns):
-        write_csv(figure.table, RunFolder(place), f"{figure.name}.csv")
-    for panel in figure.panels:
-        staging = place / f".{panel.name}.png"
-        staging.write_bytes(panel.png())
-        staging.replace(place / f"{panel.name}.png")
+    for figure in figures:
+        if len(figure.table.columns):
+            write_csv(figure.table, RunFolder(place), f"{figure.name}.csv")
+    panels = [panel for figure in figures for panel in figure.panels]
+    with ThreadPoolExecutor() as pool:
+        for panel, drawn in zip(panels, pool.map(Panel.png, panels), strict=True):
+            staging = place / f".{panel.name}.png"
+            staging.write_bytes(drawn)
+            staging.replace(place / f"{panel.name}.png")
 
 
 def vegalite_version() -> str:

@@ -20,7 +20,7 @@ from rich.console import Console
 from fusion_models.data.cache import cache_root
 from search.folder import RunFolder, write_whole
 from search.reporting import curves, effects, flip, fronts, modalities, parallel, release, standing
-from search.reporting.figure import Figure, vegalite_version, write_figure
+from search.reporting.figure import Figure, vegalite_version, write_figures
 from search.reporting.records import RunRecord, read_run
 from search.reporting.words import LABELS, interval, label, number
 from search.tables import write_csv
@@ -63,8 +63,7 @@ def write_report(folder: RunFolder) -> None:
     """
     run = read_run(folder.path)
     figures = [draw(run) for draw in sections(run)]
-    for figure in figures:
-        write_figure(figure, folder)
+    write_figures(figures, folder)
     if len(run.curves):
         write_csv(run.curves, folder, "curves.csv")
     write_whole(folder.path / "report.html", page(run, figures))

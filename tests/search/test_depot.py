@@ -9,7 +9,7 @@ import pytest
 import ray
 from test_faults import BASE, SMALL, Killer, job, options
 
-import search.cluster
+import search.tuning
 from fusion_models.data import DataError, open_dataset
 from fusion_models.training import load, save, start
 from search.artifacts import QUERIES, RECIPE, WEIGHTS, load_ranker, read_queries
@@ -30,7 +30,7 @@ def away(shared_ray):
     search.depot._depot(ray.get_runtime_context().get_job_id(), node)
     patch = pytest.MonkeyPatch()
     patch.setattr(search.depot, "open_home", lambda: ELSEWHERE)
-    patch.setattr(search.cluster, "open_home", lambda: ELSEWHERE)
+    patch.setattr(search.tuning, "open_home", lambda: ELSEWHERE)
     yield
     patch.undo()
 

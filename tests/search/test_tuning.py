@@ -1,0 +1,147 @@
+"""One Tune experiment for a run: its processes stay from stage to stage, measure in between, and go with it."""
+
+import os
+import signal
+import time
+
+import psutil
+import pytest
+from ray.tune import TuneError
+
+from search.job import Job
+from search.journal import open_journal
+from search.options import RunOptions
+from search.stages import FixedStage
+from search.tuning import TuneSession
+from spaces import PHASES
+
+SMALL = "planted?queries=160&candidates=8"
+BASE = PHASES["phase1"].base.updated({"model.layers": 1, "train.epochs": 2, "train.patience": 2})
+SOON = 60.0
+
+
+class Processes:
+    """An observer that notes which process trained which job."""
+
+    def __init__(self):
+        self.of = {}
+
+    def on_epoch(self, stage, job, result):
+        self.of[job.trial_id] = result["pid"]
+
+    def on_end(self, stage, record, result):
+        self.of.setdefault(record.trial_id, result.get("pid"))
+
+
+def jobs(name, count):
+    return [Job(trial_id=f"{name}-{i}", name=name, recipe=BASE.flat(), seed=i) for i in range(count)]
+
+
+def session(path, small_data, **changes):
+    options = RunOptions(phase="phase1", data=SMALL, max_concurrent=2, **changes)
+    return TuneSession(options, source=small_data.source, checkpoints=path / "checkpoints", tune_folder=path / "tune")
+
+
+def train(open_session, storage, name, count=4, **more):
+    stage, noted = FixedStage(storage, name, jobs(name, count)), Processes()
+    open_session.train([stage], [noted], **more)
+    return stage, noted.of
+
+
+MEET = """(lambda os, time, torch, place: (
+    open(os.path.join(place, str(os.getpid())), "w").close(),
+    [time.sleep(0.05) for _ in iter(lambda: len(os.listdir(place)) < 2, False)],
+    (os.getpid(), torch.get_num_threads()),
+)[-1])(*map(__import__, ("os", "time", "torch")), {!r})"""
+"""For `eval`, since a process that trains does not know this file: waits until two processes are at it."""
+
+
+def children():
+    return {child.pid for child in psutil.Process().children(recursive=True)}
+
+
+def waits_for(condition):
+    end = time.monotonic() + SOON
+    while time.monotonic() < end and not condition():
+        time.sleep(0.1)
+    return condition()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory, small_data, shared_ray):
+    """Two stages with calls between them, in one session; which process did what."""
+    path = tmp_path_factory.mktemp("served")
+    storage = open_journal(path / "j")
+    with session(path, small_data) as open_session:
+        first, pids = train(open_session, storage, "first")
+        place = path / "meeting"
+        place.mkdir()
+        calls = [open_session.call(eval, MEET.format(str(place))) for _ in range(2)]
+        answers = [answer() for answer in calls]
+        refused = open_session.call(int, "on principle")
+        with pytest.raises(ValueError, match="on principle"):
+            refused()
+        second, more = train(open_session, storage, "second")
+        gone = set(pids.values()) | set(more.values())
+    return first, pids, answers, second, more, gone
+
+
+def test_every_training_of_every_stage_ends(served):
+    first, _, _, second, _, _ = served
+    assert [(r.state, r.epochs) for r in first.records() + second.records()] == [("finished", 2)] * 8
+
+
+def test_processes_stay_from_stage_to_stage_and_answer_between_them(served):
+    _, pids, answers, _, more, _ = served
+    both = {pid for pid, _ in answers}
+    assert len(both) == 2
+    assert set(pids.values()) | set(more.values()) <= both
+    assert {threads for _, threads in answers} == {1}
+
+
+def test_processes_go_with_the_session(served):
+    assert waits_for(lambda: not served[-1] & children())
+
+
+def test_the_death_of_an_idle_process_costs_nothing(tmp_path, small_data, shared_ray):
+    storage = open_journal(tmp_path / "j")
+    with session(tmp_path, small_data) as open_session:
+        _, pids = train(open_session, storage, "first", 2)
+        for pid in set(pids.values()):
+            os.kill(pid, signal.SIGKILL)
+        assert open_session.call(os.getpid)() not in pids.values()
+        second, more = train(open_session, storage, "second", 2)
+    assert [r.state for r in second.records()] == ["finished"] * 2
+    assert not set(more.values()) & set(pids.values())
+
+
+def test_a_stage_whose_time_is_over_begins_nothing_and_the_next_one_goes_on(tmp_path, small_data, shared_ray):
+    storage = open_journal(tmp_path / "j")
+    with session(tmp_path, small_data) as open_session:
+        late, _ = train(open_session, storage, "late", 2, deadline=time.monotonic() - 1.0)
+        assert late.left == 2
+        stage, _ = train(open_session, storage, "next", 2)
+    assert stage.left == 0
+
+
+def test_ctrl_c_while_trainings_run_ends_the_session_and_leaves_room_for_another(tmp_path, small_data, shared_ray):
+    class Interrupts(Processes):
+        def on_epoch(self, stage, job, result):
+            os.kill(os.getpid(), signal.SIGINT)
+
+    storage = open_journal(tmp_path / "j")
+    with pytest.raises(KeyboardInterrupt), session(tmp_path, small_data) as open_session:
+        open_session.train([FixedStage(storage, "first", jobs("first", 2))], [Interrupts()])
+    with session(tmp_path, small_data) as open_session:
+        again, _ = train(open_session, open_journal(tmp_path / "j"), "first", 2)
+    assert [r.state for r in again.records()] == ["finished"] * 2
+
+
+def test_an_observer_that_raises_ends_the_session_with_its_error(tmp_path, small_data, shared_ray):
+    class Refuses(Processes):
+        def on_epoch(self, stage, job, result):
+            raise ValueError("no more")
+
+    storage = open_journal(tmp_path / "j")
+    with pytest.raises(TuneError, match="no more"), session(tmp_path, small_data) as open_session:
+        open_session.train([FixedStage(storage, "first", jobs("first", 2))], [Refuses()])
