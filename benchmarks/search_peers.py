@@ -76,7 +76,7 @@ def train_once(recipe: dict[str, Any], trial: str, folder: Path) -> Any:
 
     torch.set_num_threads(1)
     data, log = open_dataset(DATA), Log(folder)
-    job = Job(trial_id=trial, name="peer", recipe=recipe, seed=0)
+    job = Job(trial_id=trial, name="peer", recipe=recipe, seed=0, latency=True)
     state = start(job.to_recipe(), data, seed=job.seed)
     for epoch in train(state, data):
         numbers = finish(state, data, job, folder / trial) if epoch.finished else state.best_numbers

@@ -74,6 +74,7 @@ def run_phase(
     if folder.finished() and not options.fresh:
         if mirror is not None:
             mirror.sync(whole=True)  # a last mirroring that failed is made up for
+        require_same_data(folder, options)
         console.print(f"{folder.path} holds a finished run; nothing was changed. --fresh starts over.")
         return folder
     phase = (phase or PHASES[options.phase]).with_base(options.changes)
@@ -105,6 +106,17 @@ def run_phase(
         build_report(folder, console)
         print_verdict(run, confirmed)
     return folder
+
+
+def require_same_data(folder: RunFolder, options: RunOptions) -> None:
+    """A finished run of one dataset must not be read as that of another. Raises RunFolderError."""
+    said = (folder.read() or {}).get("options")
+    asked = said.get("data") if isinstance(said, dict) else None
+    if asked != options.data:
+        raise RunFolderError(
+            f"{folder.path} holds a finished run on --data {asked}, not on {options.data}: give another --name or "
+            "--results, or --fresh to start over there"
+        )
 
 
 def _require_image_and_another(phase: Phase) -> None:

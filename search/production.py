@@ -41,7 +41,7 @@ from search.ladder import Ladder, LadderSize, measure_ladder
 from search.mirror import Mirror, is_uri
 from search.opening import DECIDING_SPLIT, SPLIT_NAMES, count_look, open_groups, open_test_split
 from search.options import RunOptions
-from search.phase import describe, run_phase
+from search.phase import describe, require_same_data, run_phase
 from search.records import journal_records
 from search.reference import TUNED_V1
 from search.release import Validated, decide_release
@@ -95,6 +95,7 @@ def run_production(
         )
     folder = RunFolder(Path(options.results).resolve() / (options.name or phase.name))
     if folder.finished() and not options.fresh:
+        require_same_data(folder, options)
         console.print(f"{folder.path} holds a finished run; nothing was changed. --fresh starts over.")
         return folder
     began = time.monotonic()

@@ -24,7 +24,7 @@ from search.ladder import LadderSize
 from search.mirror import Mirror, is_uri, local_results, mirror_of, mirrored
 from search.opening import SPLIT_NAMES
 from search.options import RunOptions
-from search.phase import RESUMABLE_CHANGES, run_phase
+from search.phase import RESUMABLE_CHANGES, require_same_data, run_phase
 from search.production import run_production
 from search.progress import clock
 from search.roadmap_decision import PhaseVerdict, RoadmapDecision, decide_roadmap, roadmap_text, stops
@@ -53,6 +53,7 @@ def run_roadmap(
         mirror = mirror_of(options.results, name)
         mirror.erase() if options.fresh else mirror.fetch()
     if folder.finished() and not options.fresh:
+        require_same_data(folder, options)
         console.print(f"{folder.path} holds a finished roadmap; nothing was changed. --fresh starts over.")
         return folder
     began = time.monotonic()

@@ -194,6 +194,13 @@ def test_a_finished_folder_is_left_as_it_is(folder, asked, console):
     assert snapshot(folder) == before
 
 
+def test_a_finished_folder_is_not_shown_as_the_run_of_other_data(folder, asked, console):
+    before = snapshot(folder)
+    with pytest.raises(RunFolderError, match=r"finished run on --data planted.*, not on clipart"):
+        run_phase(dataclasses.replace(asked, data="clipart"), console)
+    assert snapshot(folder) == before
+
+
 def test_the_same_seed_one_training_at_a_time_gives_the_same_front(folder, tmp_path, shared_ray):
     again = run_phase(options(tmp_path), Console(file=io.StringIO())).path
     tables = [pd.read_csv(f / "pareto.csv", dtype=str, keep_default_na=False) for f in (folder, again)]
