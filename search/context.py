@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from optuna.storages import BaseStorage
@@ -60,6 +61,13 @@ class Run:
         """Trials of the named stages, or of all that have been opened so far."""
         return [r for stage in self.stages if not names or stage.name in names for r in stage.records()]
 
+    @cached_property
+    def training_seconds(self) -> float:
+        """About how long the base recipe trains: measured once, before processes start that would disturb it."""
+        from search.plan import seconds_a_training  # the plan knows runs
+
+        return seconds_a_training(self.data, self.phase)
+
     @contextlib.contextmanager
     def tuning(self, *, keep: bool = True) -> Iterator[None]:
         """Inside, with Ray running, the run can train; with `keep`, in processes that stay from stage to stage."""
@@ -70,7 +78,7 @@ class Run:
             arrays=self.data.folder,
             checkpoints=self.folder.checkpoints,
             tune_folder=self.folder.tune,
-            epoch_limit=epoch_limit(self.options, self.data, self.phase),
+            epoch_limit=epoch_limit(self.options, self.phase, self.training_seconds),
             keep=keep,
         )
         before, self.session = self.session, session

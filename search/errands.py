@@ -13,8 +13,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-IDLE_SECONDS = 0.1
+import torch
+
+from search.interrupts import raise_if_interrupted
+
+IDLE_SECONDS = 0.2
 """How long a process that waits sleeps before it asks again."""
+LOOK_SECONDS = 1.0
 
 
 class Errand:
@@ -33,7 +38,8 @@ class Errand:
 
     def answer(self) -> Any:
         """Wait for what the function returned; raises what it raised, or why it could not be called."""
-        self._ended.wait()
+        while not self._ended.wait(LOOK_SECONDS):
+            raise_if_interrupted()
         if self._error is not None:
             raise self._error
         value, error = pickle.loads(_answer(self.path).read_bytes())
@@ -45,13 +51,16 @@ class Errand:
 
 
 def run_errand(path: Path) -> None:
-    """Make the call in `path`, and leave its answer beside it, whole."""
-    value, error = None, None
+    """Make the call in `path` on one thread, and leave its answer beside it, whole."""
+    value, error, threads = None, None, torch.get_num_threads()
+    torch.set_num_threads(1)
     try:
         function, arguments = pickle.loads(path.read_bytes())
         value = function(*arguments)
     except Exception as raised:
         error = raised
+    finally:
+        torch.set_num_threads(threads)
     staging = path.with_suffix(".part")
     staging.write_bytes(pickle.dumps((value, error)))
     staging.replace(_answer(path))

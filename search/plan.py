@@ -59,7 +59,7 @@ def print_plan(run: Run, stages: Sequence[Stage], concurrent: int) -> float:
     trainings = float(sum(left.values()))
     if run.options.scheduler != "none":
         trainings -= (1.0 - STOPPED_EARLY) * left.get("search", 0)
-    each = seconds_a_training(data, phase) / concurrent
+    each = run.training_seconds / concurrent
     expected = each * trainings
     run.console.print(
         f"{sum(left.values())} trainings ({', '.join(f'{n} {name}' for name, n in left.items())}), "

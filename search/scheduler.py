@@ -33,6 +33,11 @@ class StageScheduler(DeathWatch):
     def __deepcopy__(self, memo: dict[int, Any]) -> StageScheduler:
         return self
 
+    def choose_trial_to_run(self, tune_controller: Any) -> Trial | None:
+        """The first job or call that waits. Never an idle trial: it would take the process that a job is meant for."""
+        waiting = (t for t in tune_controller.get_trials() if t.status == Trial.PENDING and not is_idle(t))
+        return next(waiting, None)
+
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """What becomes of a trial that goes on by itself."""
         if is_idle(trial):

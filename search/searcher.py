@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -25,8 +26,12 @@ class Observer(Protocol):
     def on_end(self, stage: Stage, record: TrialRecord, result: dict[str, Any]) -> None: ...
 
 
+IDLE_MOST = 8
+"""Idle trials at once: more places than that start their processes anew with the next stage."""
+
+
 class AbandonedError(RuntimeError):
-    """The driver has given up the experiment that asks for more."""
+    """The experiment that asks for more is given up: by the driver, or since a result could not be taken in."""
 
 
 class StageSearcher(Searcher):  # type: ignore[misc]
@@ -68,6 +73,9 @@ class StageSearcher(Searcher):  # type: ignore[misc]
         self._lock = threading.RLock()
         self._exhausted, self._closing, self._abandoned = True, not idle, False
         self._drained = threading.Event()
+        self._ended: BaseException | None = None
+        self.failed: BaseException | None = None
+        """What went wrong when a result was told or an observer heard of it: Tune keeps that to itself."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Tune pickles its searcher into a snapshot that is never read: nothing goes into it."""
@@ -91,7 +99,10 @@ class StageSearcher(Searcher):  # type: ignore[misc]
     def send(self, errand: Errand) -> None:
         """Have a process make a call, before it trains anything more."""
         with self._lock:
-            self._errands.append(errand)
+            if self._ended is None:
+                self._errands.append(errand)
+                return
+        errand.end(self._ended)
 
     def close(self, *, abandon: bool = False) -> None:
         """Nothing more will come: the experiment ends, at once and with an AbandonedError where it is abandoned."""
@@ -101,6 +112,7 @@ class StageSearcher(Searcher):  # type: ignore[misc]
     def broken(self, error: BaseException) -> None:
         """The experiment has ended before its time: nobody is to wait for it."""
         with self._lock:
+            self._ended = error
             waiting = [*self._errands, *self._away.values()]
             waiting += [self._next] if isinstance(self._next, Errand) else []
             self._errands.clear()
@@ -115,8 +127,8 @@ class StageSearcher(Searcher):  # type: ignore[misc]
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         self._raise_if_interrupted()
         with self._lock:
-            if self._abandoned:
-                raise AbandonedError
+            if self._abandoned or self.failed is not None:
+                raise AbandonedError from self.failed
             busy, limit = len(self._running) + len(self._away), self._limit() if self._limit is not None else None
             if limit is not None and busy + len(self._idle) >= limit:
                 return None  # which Tune takes for "not now"
@@ -129,6 +141,8 @@ class StageSearcher(Searcher):  # type: ignore[misc]
                 return {"job": vars(work[1])}
             if self._closing:
                 return str(Searcher.FINISHED)
+            if len(self._idle) >= IDLE_MOST:
+                return None
             self._idle.add(trial_id)
             return {"job": None}
 
@@ -175,8 +189,10 @@ class StageSearcher(Searcher):  # type: ignore[misc]
             if errand is not None:
                 errand.end(RuntimeError(self._why_died(trial_id)) if error else None)
             if trial_id in self._running:
-                self._tell(trial_id, result, error)
-                self._look_whether_drained()
+                try:
+                    self._tell(trial_id, result, error)
+                finally:
+                    self._look_whether_drained()
 
     def _tell(self, trial_id: str, result: dict[str, Any] | None, error: bool) -> None:
         stage, job = self._running[trial_id]
@@ -188,12 +204,23 @@ class StageSearcher(Searcher):  # type: ignore[misc]
             outcome = dataclasses.replace(outcome, numbers=outcome.numbers | {"preemptions": float(times)})
         del self._running[trial_id]
         self._last.pop(trial_id, None)
-        record = stage.tell(job, outcome)
+        with self._remembered():
+            record = stage.tell(job, outcome)
         self._notify(lambda observer: observer.on_end(stage, record, last))
 
     def _notify(self, call: Callable[[Observer], None]) -> None:
         for observer in self._observers:
-            call(observer)
+            with self._remembered():
+                call(observer)
+
+    @contextlib.contextmanager
+    def _remembered(self) -> Iterator[None]:
+        """Tune would try the trial again after an error, and leave its actors alone after what is no Exception."""
+        try:
+            yield
+        except BaseException as error:
+            self.failed = self.failed or error
+            raise AbandonedError from error
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the journal is the only truth. Tune wants a file."""

@@ -27,7 +27,8 @@ class FusionTrial(tune.Trainable):  # type: ignore[misc]
     error to Ray, and so only that is tried again, from the checkpoint that was written after its last epoch. An epoch
     that takes longer than its limit ends the process, from a thread that needs nothing of Python to do so.
 
-    A trial without a job makes a call (`search.errands`), or waits in its process for what comes next.
+    A trial without a job makes a call (`search.errands`), which may take as long as it takes, or waits for what comes
+    next.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -42,22 +43,24 @@ class FusionTrial(tune.Trainable):  # type: ignore[misc]
         self._config = config
         self._training = JobTraining(config) if config["job"] is not None else None
         self._limit: float = config["epoch_limit"]
+        self._ready = False
 
     def step(self) -> dict[str, Any]:
-        if self._training is None:
-            return self._wait_or_call() | {NODE: ray.get_runtime_context().get_node_id()}
-        faulthandler.dump_traceback_later(self._limit, exit=True, file=STDERR)
-        try:
-            return self._training.step() | {NODE: ray.get_runtime_context().get_node_id()}
-        finally:
-            faulthandler.cancel_dump_traceback_later()
-
-    def _wait_or_call(self) -> dict[str, Any]:
         if self._config["errand"] is not None:
             run_errand(Path(self._config["errand"]))
             return {"done": True}
-        with contextlib.suppress(Exception):  # the job that cannot open its data says so
-            self._config["data"].open()
+        faulthandler.dump_traceback_later(self._limit, exit=True, file=STDERR)
+        try:
+            result = self._training.step() if self._training is not None else self._wait()
+            return result | {NODE: ray.get_runtime_context().get_node_id()}
+        finally:
+            faulthandler.cancel_dump_traceback_later()
+
+    def _wait(self) -> dict[str, Any]:
+        if not self._ready:
+            self._ready = True
+            with contextlib.suppress(Exception):  # the job that cannot open its data says so
+                self._config["data"].open()
         time.sleep(IDLE_SECONDS)
         return {}
 

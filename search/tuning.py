@@ -3,8 +3,8 @@
 A process that trains takes seconds to start (Ray, torch, the data), and a run has half a dozen stages with the driver's
 own work between them. So on one machine the processes stay: while there is nothing to train, each runs an idle trial,
 which ends as soon as there is something. What is measured between the stages is done by the same processes.
-On a cluster, or where a training has several workers, places are given back after each stage instead: the cluster may
-shrink meanwhile, and what is measured runs as Ray tasks wherever there is room.
+On a cluster, with GPUs, or where a training has several workers, places are given back after each stage instead: the
+cluster may shrink meanwhile, and what is measured runs as Ray tasks, one on each processor that there is.
 """
 
 from __future__ import annotations
@@ -71,7 +71,8 @@ class TuneSession:
         self._ticket = DataTicket(
             source=source, cache=cache, fingerprint=fingerprint, folder=str(arrays), home=open_home()
         )
-        self._keep = keep and options.address is None and options.workers_per_trial == 1
+        alone = options.workers_per_trial == 1 and options.gpus_per_worker == 0
+        self._keep = keep and options.address is None and alone
         self._staying: _Experiment | None = None
 
     def __enter__(self) -> TuneSession:
@@ -83,9 +84,11 @@ class TuneSession:
 
     def __exit__(self, kind: object, *_: object) -> None:
         if self._staying is not None:
-            self._staying.end(abandon=kind is not None)
-            self._staying = None
-            self._scratch.cleanup()
+            staying, self._staying = self._staying, None
+            try:
+                staying.end(abandon=kind is not None)
+            finally:
+                self._scratch.cleanup()
 
     def train(
         self,
@@ -209,8 +212,14 @@ class _Experiment:
         self.searcher.serve(stages, observers, deadline=deadline)
         while self._thread.is_alive() and not self.searcher.drained.wait(LOOK_SECONDS):
             raise_if_interrupted()
-        if self._error is not None:
-            raise self._error
+        self._raise(self._error)
+
+    def _raise(self, error: BaseException | None) -> None:
+        """What a result or an observer led to, rather than what Tune made of it."""
+        if self.searcher.failed is not None:
+            raise self.searcher.failed
+        if error is not None:
+            raise error
 
     def run(
         self,
@@ -221,7 +230,11 @@ class _Experiment:
     ) -> None:
         self.scheduler.early_stopping = early_stopping
         self.searcher.serve(stages, observers, deadline=deadline)
-        self._build(self.searcher, self.scheduler).fit()
+        try:
+            self._build(self.searcher, self.scheduler).fit()
+        except Exception as error:
+            self._raise(error)
+        self._raise(None)
 
     def end(self, *, abandon: bool) -> None:
         self.searcher.close(abandon=abandon)

@@ -128,7 +128,8 @@ def risky(tmp_path_factory, small_data, shared_ray):
     console = Console(file=io.StringIO(), width=300)
     run = Run(options(path), console, RISKY, small_data, folder, open_journal(folder.journal))
     stage = SearchStage(run.storage, RISKY, sampler="random", trials=10, seed=1)
-    run.train([stage])
+    with run.tuning(keep=False):
+        run.train([stage])
     return run, stage
 
 

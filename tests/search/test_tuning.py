@@ -6,13 +6,13 @@ import time
 
 import psutil
 import pytest
-from ray.tune import TuneError
 
+from search.groups import WORKER_DEATHS
 from search.job import Job
 from search.journal import open_journal
 from search.options import RunOptions
 from search.stages import FixedStage
-from search.tuning import TuneSession
+from search.tuning import TuneSession, run_stages
 from spaces import PHASES
 
 SMALL = "planted?queries=160&candidates=8"
@@ -83,6 +83,7 @@ def served(tmp_path_factory, small_data, shared_ray):
             refused()
         second, more = train(open_session, storage, "second")
         gone = set(pids.values()) | set(more.values())
+        assert gone <= children()
     return first, pids, answers, second, more, gone
 
 
@@ -109,10 +110,19 @@ def test_the_death_of_an_idle_process_costs_nothing(tmp_path, small_data, shared
         _, pids = train(open_session, storage, "first", 2)
         for pid in set(pids.values()):
             os.kill(pid, signal.SIGKILL)
-        assert open_session.call(os.getpid)() not in pids.values()
-        second, more = train(open_session, storage, "second", 2)
+        assert waits_for(lambda: not set(pids.values()) & children())
+        second, _ = train(open_session, storage, "second", 2)
     assert [r.state for r in second.records()] == ["finished"] * 2
-    assert not set(more.values()) & set(pids.values())
+
+
+def test_a_call_whose_process_dies_is_tried_again_and_then_fails_with_the_reason(tmp_path, small_data, shared_ray):
+    deaths = tmp_path / "deaths"
+    die = f"(open({str(deaths)!r}, 'a').write('x'), __import__('os').kill(__import__('os').getpid(), 9))"
+    with session(tmp_path, small_data) as open_session:
+        with pytest.raises(RuntimeError, match="its process died"):
+            open_session.call(eval, die)()
+        assert open_session.call(abs, -1)() == 1
+    assert len(deaths.read_text()) == 1 + WORKER_DEATHS
 
 
 def test_a_stage_whose_time_is_over_begins_nothing_and_the_next_one_goes_on(tmp_path, small_data, shared_ray):
@@ -137,11 +147,38 @@ def test_ctrl_c_while_trainings_run_ends_the_session_and_leaves_room_for_another
     assert [r.state for r in again.records()] == ["finished"] * 2
 
 
-def test_an_observer_that_raises_ends_the_session_with_its_error(tmp_path, small_data, shared_ray):
+@pytest.mark.parametrize("when", ["on_epoch", "on_end"])
+def test_an_observer_that_raises_ends_the_session_with_its_error(tmp_path, small_data, shared_ray, when):
     class Refuses(Processes):
-        def on_epoch(self, stage, job, result):
+        def __init__(self):
+            super().__init__()
+            setattr(self, when, self.refuse)
+
+        def refuse(self, *_):
             raise ValueError("no more")
 
     storage = open_journal(tmp_path / "j")
-    with pytest.raises(TuneError, match="no more"), session(tmp_path, small_data) as open_session:
-        open_session.train([FixedStage(storage, "first", jobs("first", 2))], [Refuses()])
+    with pytest.raises(ValueError, match="no more"), session(tmp_path, small_data) as open_session:
+        with pytest.raises(ValueError, match="no more"):
+            open_session.train([FixedStage(storage, "first", jobs("first", 1))], [Refuses()])
+        with pytest.raises(BaseException, match=r"no more|given up"):  # nobody is left to make it, and nobody waits
+            open_session.call(os.getpid)()
+        train(open_session, storage, "second", 1)
+
+
+def test_a_stage_of_its_own_ends_with_the_error_of_its_last_trial_s_observer(tmp_path, small_data, shared_ray):
+    class Refuses(Processes):
+        def on_end(self, stage, record, result):
+            raise OSError("no space left on device")
+
+    options = RunOptions(phase="phase1", data=SMALL, max_concurrent=2)
+    stage = FixedStage(open_journal(tmp_path / "j"), "first", jobs("first", 1))
+    with pytest.raises(OSError, match="no space left"):
+        run_stages(
+            [stage],
+            [Refuses()],
+            options,
+            source=small_data.source,
+            checkpoints=tmp_path / "checkpoints",
+            tune_folder=tmp_path / "tune",
+        )
