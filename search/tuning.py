@@ -199,7 +199,8 @@ class _Experiment:
             self._build(self.searcher, self.scheduler).fit()
         except BaseException as error:  # for the driver to raise
             self._error = error
-        self.searcher.broken(self._error or RuntimeError("the trainings' processes were given up"))
+        given_up = RuntimeError("the trainings' processes were given up")
+        self.searcher.broken(self.searcher.failed or self._error or given_up)
 
     def serve(
         self,
