@@ -154,7 +154,7 @@ class PlantedConfig:
 
 
 PRESETS: dict[str, PlantedConfig] = {
-    "": PlantedConfig(),
+    "": PlantedConfig(candidates=12),
     "seed-case": PlantedConfig(
         share_all=0.14,
         share_text_visual=0.03,
@@ -221,7 +221,7 @@ PRESETS: dict[str, PlantedConfig] = {
         v1_noise=0.6,
     ),
 }
-"""Datasets whose verdict is known (docs/evidence.md has what each gave); `""` is plain `planted`. Each key is
+"""Datasets whose verdict is known (docs/evidence.md has what each gave); `""` is plain `planted`, a small one to try things on. Each key is
 `planted:KEY`. Where a refit gain must be bounded below 0.005 there are more test queries."""
 
 

@@ -146,7 +146,7 @@ def test_dials_are_read_from_the_source() -> None:
     config = planted_config("planted:healthy?seed=3&queries=2000&grades=0.5,0.5&v1_pair_feature=true&text_scale=1e+1")
     changes = {"seed": 3, "queries": 2000, "grades": (0.5, 0.5), "v1_pair_feature": True, "text_scale": 10.0}
     assert config == dataclasses.replace(PRESETS["healthy"], **changes)
-    assert planted_config("planted") == planted_config("planted?seed=0") == PlantedConfig()
+    assert planted_config("planted") == planted_config("planted?seed=0") == PRESETS[""]
 
 
 def test_ragged_lists_and_v1_as_a_pair_feature() -> None:
