@@ -221,8 +221,8 @@ PRESETS: dict[str, PlantedConfig] = {
         v1_noise=0.6,
     ),
 }
-"""Datasets whose verdict is known (docs/evidence.md has what each gave); `""` is plain `planted`, a small one to try things on. Each key is
-`planted:KEY`. Where a refit gain must be bounded below 0.005 there are more test queries."""
+"""Datasets whose verdict is known (docs/evidence.md has what each gave). Each key is `planted:KEY`, and `""` plain
+`planted`, a small one to try things on. Where a refit gain must be bounded below 0.005 there are more test queries."""
 
 
 def planted_config(source: str) -> PlantedConfig:
