@@ -196,7 +196,8 @@ def _reading(gate: Gate, interval: Interval | None, status: Status = "not measur
 
 def _needed(interval: Interval, threshold: float) -> str:
     found = more_needed(interval, threshold)
-    ways = [f"{n:,} more {what}" for n, what in ((found.seeds, "seeds"), (found.queries, "queries")) if n]
+    counts = ((found.seeds, "seed", "seeds"), (found.queries, "query", "queries"))
+    ways = [f"{n:,} more {one if n == 1 else many}" for n, one, many in counts if n]
     return (
         " or ".join(ways) if ways else "no number of seeds or queries alone: the value lies too close to the threshold"
     )
