@@ -19,7 +19,14 @@ from fusion_models.config import MODALITIES
 from fusion_models.data import RankingDataset
 from fusion_models.data.batch import Batch
 from fusion_models.evaluation import EVALUATION_QUERIES, Scored
-from fusion_models.metrics import centred_correlation, centred_moments, correlation_of, ndcg, tune_weighted_sum
+from fusion_models.metrics import (
+    WeightedSum,
+    centred_correlation,
+    centred_moments,
+    correlation_of,
+    ndcg,
+    tune_weighted_sum,
+)
 
 LAMBDAMART_MAX_DOCUMENTS = 400_000
 """Training rows at the most: LightGBM holds them in memory. Whole queries are left out beyond it, and counted."""
@@ -38,13 +45,18 @@ class Baseline:
     which to read a fusion's: two rankers that are alike by design."""
 
 
-def weighted_sum(tuning: Mapping[str, Scored], scored: Mapping[str, Scored], *, name: str = "weighted sum") -> Baseline:
-    """The best convex combination of the single-modality rankers' scores on `tuning`, applied to `scored`.
+def tuned_weights(tuning: Mapping[str, Scored]) -> WeightedSum:
+    """The best convex combination of the rankers' scores on the split where they are `tuning`."""
+    first = next(iter(tuning.values()))
+    return tune_weighted_sum({name: s.scores for name, s in tuning.items()}, first.labels, first.valid)
 
-    Where both are one split the baseline is favoured, never the fusion.
+
+def weighted_sum(tuned: WeightedSum, scored: Mapping[str, Scored], *, name: str = "weighted sum") -> Baseline:
+    """A tuned combination of rankers applied to `scored`.
+
+    Where that is the split it was tuned on the baseline is favoured, never the fusion.
     """
-    first, target = next(iter(tuning.values())), next(iter(scored.values()))
-    tuned = tune_weighted_sum({name: s.scores for name, s in tuning.items()}, first.labels, first.valid)
+    target = next(iter(scored.values()))
     combined = tuned({name: s.scores for name, s in scored.items()}, target.valid)
     weights = ", ".join(f"{column} {weight:.2f}" for column, weight in tuned.weights.items())
     return Baseline(

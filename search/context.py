@@ -14,6 +14,7 @@ from optuna.storages import BaseStorage
 from rich.console import Console
 
 from fusion_models.data import RankingDataset
+from fusion_models.metrics import WeightedSum
 from search.background import InBackground
 from search.folder import RunFolder
 from search.job import TrialRecord
@@ -48,6 +49,8 @@ class Run:
     """Trainings of earlier phases, which are taken over and not done again."""
     mirror: Mirror | None = None
     """Where the run folder is kept as well, when --results is a URI."""
+    tuned: dict[str, WeightedSum] = field(default_factory=dict)
+    """Weights of reference rankers, by name, tuned on the validation split."""
     session: TuneSession | None = None
     """What trains, inside `tuning`."""
 

@@ -46,10 +46,24 @@ def open_test_split(
     full: Sequence[str] = (),
     call: Call = call_in_ray,
 ) -> dict[str, dict[str, np.ndarray[Any, Any]]]:
-    """Measure finished trainings on the deciding split, side by side: trial id -> its values per query.
+    """`begin_test_split`, waited for."""
+    return begin_test_split(folder, data, trainings, split=split, full=full, call=call)()
 
-    `call` says where (`Run.call`). `full` names the trainings that are also measured under every kind of blank. What
-    has been measured once is read back. Raises ClosedError unless `finalist.json` stands in the run folder.
+
+def begin_test_split(
+    folder: RunFolder,
+    data: RankingDataset,
+    trainings: Sequence[str],
+    *,
+    split: str = DECIDING_SPLIT,
+    full: Sequence[str] = (),
+    call: Call = call_in_ray,
+) -> Callable[[], dict[str, dict[str, np.ndarray[Any, Any]]]]:
+    """Measure finished trainings on the deciding split, side by side from now on.
+
+    Calling what is returned waits for them: trial id -> its values per query. `call` says where (`Run.call`). `full`
+    names the trainings that are also measured under every kind of blank. What has been measured once is read back.
+    Raises ClosedError unless `finalist.json` stands in the run folder.
     """
     require_finalist(folder)
     places = {trial_id: folder.checkpoints / trial_id for trial_id in trainings}
@@ -58,9 +72,13 @@ def open_test_split(
     slow_first = sorted(missing, key=lambda t: t not in full)
     ticket = ticket_for(data)
     measured = {t: call(_measure, _ranker(places[t]), ticket, split, t in full) for t in slow_first}
-    for trial_id, values in measured.items():
-        write_bytes_whole(places[trial_id] / kept, values())
-    return {t: read_queries(place / kept) for t, place in places.items()}
+
+    def collect() -> dict[str, dict[str, np.ndarray[Any, Any]]]:
+        for trial_id, values in measured.items():
+            write_bytes_whole(places[trial_id] / kept, values())
+        return {t: read_queries(place / kept) for t, place in places.items()}
+
+    return collect
 
 
 def open_contribution(

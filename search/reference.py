@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from fusion_models.baselines import Baseline, lambdamart, weighted_sum
+from fusion_models.baselines import Baseline, lambdamart, tuned_weights, weighted_sum
 from fusion_models.config import MODALITIES, Recipe
 from fusion_models.data.groups import Groups
-from fusion_models.evaluation import score
+from fusion_models.evaluation import Scored, score
 from fusion_models.metrics import centred_correlation, paired_bootstrap
 from search.artifacts import load_ranker
 from search.context import Run
+from search.depot import DataTicket, ticket_for
 from search.job import Job
 from search.opening import require_finalist
 
@@ -40,15 +43,17 @@ def reference_rankers(run: Run, split: str) -> list[Baseline]:
     """
     if split != "validation":
         require_finalist(run.folder)
-    data, options = run.data, run.options
+    data = run.data
     out: list[Baseline] = []
+    trees = _begin_trees(run, split)
     tuning, scored = {}, {}
     for record in run.records("baselines"):
         if not record.finished:
             continue
         model = load_ranker(run.folder.checkpoints / record.trial_id, data)
         found = scored[record.name] = score(model, data, split)
-        tuning[record.name] = found if split == "validation" else score(model, data, "validation")
+        known = split == "validation" or run.tuned  # all weights at once, or none
+        tuning[record.name] = found if known else score(model, data, "validation")
         if not out:
             out.append(Baseline(name="V1", ndcg=found.v1_ndcg(), detail="the production ranker", v1_correlation=1.0))
         out.append(
@@ -61,27 +66,42 @@ def reference_rankers(run: Run, split: str) -> list[Baseline]:
         )
     with_v1 = run.phase.base.model.v1_in_context
     if len(scored) > 1:
-        out.append(weighted_sum(tuning, scored))
+        out.append(_weighted_sum(run, tuning, scored, "weighted sum"))
         ranker = next(iter(scored))
         tuning["V1"], scored["V1"] = tuning[ranker].as_v1(), scored[ranker].as_v1()
         if with_v1:
-            out.append(weighted_sum(tuning, scored, name="weighted sum with V1"))
+            out.append(_weighted_sum(run, tuning, scored, "weighted sum with V1"))
         own = [f"{m} alone" for m in V1_MODALITIES if f"{m} alone" in scored] + ["V1"]
         of_own = ({n: tuning[n] for n in own}, {n: scored[n] for n in own})
-        out.append(weighted_sum(*of_own, name=f"{TUNED_V1} (weighted sum with {' and '.join(V1_MODALITIES)} alone)"))
-    out.append(lambdamart(data, split, with_v1=with_v1, seed=options.seed, threads=options.cpus_per_worker))
-    out.append(
-        lambdamart(
-            data,
-            split,
-            modalities=V1_MODALITIES,
-            with_v1=True,
-            name=f"{TUNED_V1} (LambdaMART on V1's own features)",
-            seed=options.seed,
-            threads=options.cpus_per_worker,
-        )
-    )
-    return out
+        name = f"{TUNED_V1} (weighted sum with {' and '.join(V1_MODALITIES)} alone)"
+        out.append(_weighted_sum(run, *of_own, name))
+    return [*out, *(tree() for tree in trees)]
+
+
+def _weighted_sum(run: Run, tuning: dict[str, Scored], scored: dict[str, Scored], name: str) -> Baseline:
+    """Tuned once a run: the validation split stays what it is."""
+    if name not in run.tuned:
+        run.tuned[name] = tuned_weights(tuning)
+    return weighted_sum(run.tuned[name], scored, name=name)
+
+
+def _begin_trees(run: Run, split: str) -> list[Callable[[], Baseline]]:
+    """LambdaMART on everything, and on V1's own features; where processes idle, beside what the driver does."""
+    common: dict[str, Any] = {"seed": run.options.seed, "threads": run.options.cpus_per_worker}
+    of_v1: dict[str, Any] = {
+        "modalities": V1_MODALITIES,
+        "with_v1": True,
+        "name": f"{TUNED_V1} (LambdaMART on V1's own features)",
+    }
+    ticket = ticket_for(run.data)
+    wanted = [{"with_v1": run.phase.base.model.v1_in_context}, of_v1]
+    if run.session is not None and run.session.keeps:
+        return [run.call(_trees, ticket, split, options | common) for options in wanted]
+    return [partial(_trees, ticket, split, options | common) for options in wanted]
+
+
+def _trees(ticket: DataTicket, split: str, options: dict[str, Any]) -> Baseline:
+    return lambdamart(ticket.open(), split, **options)
 
 
 def strongest_tuned_v1(baselines: Sequence[Baseline], validation: pd.DataFrame) -> Baseline:

@@ -75,6 +75,11 @@ class TuneSession:
         self._keep = keep and options.address is None and alone
         self._staying: _Experiment | None = None
 
+    @property
+    def keeps(self) -> bool:
+        """Whether processes stay between trainings, so that a call costs no start."""
+        return self._staying is not None
+
     def __enter__(self) -> TuneSession:
         if self._keep:
             self._scratch = tempfile.TemporaryDirectory(prefix="fusion-search-")

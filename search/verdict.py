@@ -36,11 +36,11 @@ from search.measure import Arrays, confirmed_table, difference, paired, quantiti
 from search.opening import (
     DECIDING_SPLIT,
     SPLIT_NAMES,
+    begin_test_split,
     count_look,
     open_chance,
     open_contribution,
     open_groups,
-    open_test_split,
 )
 from search.reference import reference_rankers, strongest_tuned_v1
 from search.stages import FixedStage
@@ -115,7 +115,9 @@ def _decide_on_test(
         run.mirror.sync()  # a look is noted at the store too before it is taken
     run.console.print(f"opening the {SPLIT_NAMES[split]} for {len(wanted)} rankers", highlight=False)
     contribution = open_contribution(run.folder, run.data, finalist.trainings[0], split=split, call=run.call)
-    measured = open_test_split(run.folder, run.data, wanted, split=split, full=finalist.trainings[:1], call=run.call)
+    measuring = begin_test_split(run.folder, run.data, wanted, split=split, full=finalist.trainings[:1], call=run.call)
+    baselines = reference_rankers(run, split)
+    measured = measuring()
     clusters = open_groups(run.folder, run.data, split=split)
     rows = []
     for candidate in found:
@@ -123,7 +125,6 @@ def _decide_on_test(
         level = 0.95 if mine else 1.0 - 0.05 / max(1, len(found) - 1)
         runs = [measured[t] for t in candidate.trainings]
         rows.append((candidate.trial_id, mine, split, len(runs), _quantities(candidate, runs, clusters, level)))
-    baselines = reference_rankers(run, split)
     of_finalist = {seed: measured[t] for seed, t in zip(finalist.seeds, finalist.trainings, strict=True)}
     tests = {name: {seed: measured[t] for seed, t in ids.items()} for name, ids in refits.items()}
     tuned = strongest_tuned_v1(baselines, pd.read_csv(run.folder.path / "baselines.csv"))

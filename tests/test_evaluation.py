@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 from sklearn.metrics import ndcg_score
 
-from fusion_models.baselines import lambdamart, weighted_sum
+from fusion_models.baselines import lambdamart, tuned_weights, weighted_sum
 from fusion_models.config import MODALITIES, Recipe
 from fusion_models.contribution import contribution
 from fusion_models.data import open_dataset
@@ -162,12 +162,12 @@ def test_lambdamart_learns_on_training_queries_alone_and_lines_up(data):
 def test_the_weighted_sum_is_tuned_on_one_split_and_read_on_another(model, data):
     scored = {split: score(model, data, split) for split in ("validation", "test")}
     columns = {s: {"model": scored[s], "V1": scored[s].as_v1()} for s in scored}
-    found = weighted_sum(columns["validation"], columns["test"])
+    found = weighted_sum(tuned_weights(columns["validation"]), columns["test"])
     assert found.ndcg.shape == scored["test"].rows.shape
-    alone = weighted_sum({"V1": columns["validation"]["V1"]}, {"V1": columns["test"]["V1"]})
+    alone = weighted_sum(tuned_weights({"V1": columns["validation"]["V1"]}), {"V1": columns["test"]["V1"]})
     np.testing.assert_allclose(alone.ndcg, scored["test"].v1_ndcg())
     assert 0.95 < alone.v1_correlation <= 1  # the sum takes every list to one scale first
-    tuned = weighted_sum(columns["validation"], columns["validation"])
+    tuned = weighted_sum(tuned_weights(columns["validation"]), columns["validation"])
     best = max(np.nanmean(scored["validation"].ndcg()), np.nanmean(scored["validation"].v1_ndcg()))
     assert np.nanmean(tuned.ndcg) >= best - 1e-9  # both corners of the simplex are tried
 
