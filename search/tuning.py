@@ -121,7 +121,7 @@ class TuneSession:
         experiment = _Experiment(
             lambda *parts: self._tuner(*parts, pool=pool, callbacks=callbacks), room, pool=pool, keep=False
         )
-        experiment.run(stages, watchers, _early_stopping(stages, self._options), deadline)
+        experiment.serve(stages, watchers, _early_stopping(stages, self._options), deadline)
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
         """Have a process call `function` (of a module, as are its arguments' types) from now on, side by side.
@@ -192,7 +192,7 @@ class _Experiment:
             preemptions=self.scheduler.preemptions,
             limit=(lambda: pool.grow(room.wanted)) if pool else (lambda: room.wanted),
         )
-        self._build = build
+        self._build, self._keep = build, keep
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._fit, name="tune", daemon=True)
 
@@ -214,33 +214,20 @@ class _Experiment:
         early_stopping: MultiObjectiveAsha | None,
         deadline: float | None,
     ) -> None:
+        """Train the stages to their end. Raises what a result or an observer led to, before what Tune made of it."""
         self.scheduler.early_stopping = early_stopping
         self.searcher.serve(stages, observers, deadline=deadline)
-        while self._thread.is_alive() and not self.searcher.drained.wait(LOOK_SECONDS):
-            raise_if_interrupted()
-        self._raise(self._error)
-
-    def _raise(self, error: BaseException | None) -> None:
-        """What a result or an observer led to, rather than what Tune made of it."""
-        if self.searcher.failed is not None:
-            raise self.searcher.failed
-        if error is not None:
-            raise error
-
-    def run(
-        self,
-        stages: Sequence[Stage],
-        observers: Sequence[Observer],
-        early_stopping: MultiObjectiveAsha | None,
-        deadline: float | None,
-    ) -> None:
-        self.scheduler.early_stopping = early_stopping
-        self.searcher.serve(stages, observers, deadline=deadline)
-        try:
-            self._build(self.searcher, self.scheduler).fit()
-        except Exception as error:
-            self._raise(error)
-        self._raise(None)
+        if self._keep:
+            while self._thread.is_alive() and not self.searcher.drained.wait(LOOK_SECONDS):
+                raise_if_interrupted()
+        else:
+            try:
+                self._build(self.searcher, self.scheduler).fit()
+            except Exception as error:
+                self._error = error
+        found = self.searcher.failed or self._error
+        if found is not None:
+            raise found
 
     def end(self, *, abandon: bool) -> None:
         self.searcher.close(abandon=abandon)
