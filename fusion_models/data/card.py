@@ -12,6 +12,7 @@ from fusion_models.data.dataset import RankingDataset
 from fusion_models.data.splits import SPLITS
 
 SAMPLE_DOCUMENTS = 20_000
+SAMPLE_PICTURES = 256
 """Training documents read to look for features that give the label or V1's score away."""
 GATE_TEST_QUERIES = 500
 
@@ -34,7 +35,7 @@ def data_card(data: RankingDataset) -> DataCard:
 def _facts(data: RankingDataset) -> list[tuple[str, str]]:
     judged = data.candidates[data.candidates > 0]
     grades, counts = np.unique(data.labels, return_counts=True)
-    share = ", ".join(f"{g:g}: {c / counts.sum():.1%}" for g, c in list(zip(grades, counts, strict=True))[:8])
+    share = ", ".join(f"{g + 0.0:g}: {c / counts.sum():.1%}" for g, c in list(zip(grades, counts, strict=True))[:8])
     widths = ", ".join(f"{m} {data.schema.width(m)}" for m in MODALITIES)
     names, sizes = np.unique(data.subdomain.astype(str), return_counts=True)
     largest = [f"{names[i]} {sizes[i]:,}" for i in np.argsort(-sizes, kind="stable")[:8]]
@@ -100,6 +101,10 @@ def _doubts_of_features(data: RankingDataset) -> list[str]:
         spread = float(np.sqrt((x.std(axis=0) ** 2).sum()))
         if constant < x.shape[1] and float(np.linalg.norm(x.mean(axis=0))) < 0.05 * spread:
             doubts.append(f"{modality} has a mean near zero: blanking it to zero is blanking it to the mean.")
+    if data.schema.thumbnail is not None:
+        pictures = data.thumbnails(np.unique(data.judged_item[judgements])[:SAMPLE_PICTURES])
+        if bool((pictures == pictures[0]).all()):
+            doubts.append("The pictures of the training documents are all the same: there is nothing to see.")
     return doubts
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from fusion_models.data import open_dataset
 from fusion_models.data.__main__ import Check, Convert, Planted, main
@@ -34,7 +36,7 @@ def test_check_prints_sizes_and_doubts(capsys: pytest.CaptureFixture[str]) -> No
     assert main(["check", "planted?queries=160&visual_offset=1&text_offset=1&metadata_offset=1"]) == 0
     printed = capsys.readouterr().out
     assert "train 70, validation 30, test 60" in printed
-    assert "3,200, 3,200" in printed
+    assert "1,920, 1,920" in printed
     assert "- 60 test queries: the gates of phase 3 ask for 500." in printed
     assert "mean near zero" not in printed
 
@@ -42,6 +44,19 @@ def test_check_prints_sizes_and_doubts(capsys: pytest.CaptureFixture[str]) -> No
 def test_a_healthy_dataset_of_size_has_no_doubts(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", "planted?visual_offset=1&text_offset=1&metadata_offset=1"]) == 0
     assert "no doubts" in capsys.readouterr().out
+
+
+def test_the_card_doubts_pictures_that_are_all_the_same(columns: Columns, write: Write) -> None:
+    def picture(grey: int) -> bytes:
+        out = io.BytesIO()
+        Image.new("RGB", (8, 8), (grey, grey, grey)).save(out, "PNG")
+        return out.getvalue()
+
+    said = "The pictures of the training documents are all the same"
+    columns["items"]["image"] = [picture(40)] * 6
+    assert said in doubts(write(columns))
+    columns["items"]["image"] = [picture(40 * n) for n in range(6)]
+    assert said not in doubts(write(columns))
 
 
 def test_the_card_doubts_leaks_constants_and_blanks(columns: Columns, write: Write) -> None:

@@ -87,7 +87,7 @@ def test_v1_is_built_from_its_weights() -> None:
 
 
 def test_grades_are_the_quantiles_of_each_query() -> None:
-    planted = draw(PRESETS[""])
+    planted = draw(PlantedConfig())
     for query in range(5):
         mine = planted.query == query
         assert np.bincount(planted.labels[mine]).tolist() == [8, 6, 4, 2]
@@ -150,7 +150,7 @@ def test_dials_are_read_from_the_source() -> None:
 
 
 def test_ragged_lists_and_v1_as_a_pair_feature() -> None:
-    data = open_dataset("planted?queries=50&candidates_spread=0.5&v1_pair_feature=true")
+    data = open_dataset("planted?queries=50&candidates=20&candidates_spread=0.5&v1_pair_feature=true")
     assert data.candidates.min() < 14
     assert data.candidates.max() > 26
     batch = data.gather(data.rows("train"))
