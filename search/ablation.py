@@ -291,7 +291,7 @@ class _Ablation:
         """Side by side; what is opened here is read back afterwards."""
         if self.split == self.run.deciding:
             ids = [t for v in variations for t in self._finished(v).values()]
-            open_test_split(self.run.folder, self.run.data, ids, split=self.split, call=self.run.call)
+            open_test_split(self.run.folder, self.run.data, ids, split=self.split, call=self.run.call)()
 
     def _open(self, ids: Mapping[int, str]) -> dict[int, dict[str, np.ndarray[Any, Any]]]:
         """Seed -> values per query on the split; weights of ablated trainings go once they are measured."""
@@ -299,7 +299,7 @@ class _Ablation:
             return {seed: self._kept(t) for seed, t in ids.items()}
         found = open_test_split(
             self.run.folder, self.run.data, list(ids.values()), split=self.split, call=self.run.call
-        )
+        )()
         self._drop_weights([r for r in self.stage.records() if r.trial_id in ids.values()])
         return {seed: found[t] for seed, t in ids.items()}
 

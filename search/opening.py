@@ -45,19 +45,6 @@ def open_test_split(
     split: str = DECIDING_SPLIT,
     full: Sequence[str] = (),
     call: Call = call_in_ray,
-) -> dict[str, dict[str, np.ndarray[Any, Any]]]:
-    """`begin_test_split`, waited for."""
-    return begin_test_split(folder, data, trainings, split=split, full=full, call=call)()
-
-
-def begin_test_split(
-    folder: RunFolder,
-    data: RankingDataset,
-    trainings: Sequence[str],
-    *,
-    split: str = DECIDING_SPLIT,
-    full: Sequence[str] = (),
-    call: Call = call_in_ray,
 ) -> Callable[[], dict[str, dict[str, np.ndarray[Any, Any]]]]:
     """Measure finished trainings on the deciding split, side by side from now on.
 

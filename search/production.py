@@ -289,7 +289,7 @@ def _evidence(run: Run, chosen: Chosen) -> Evidence:
         raise RunFolderError(
             f"{chosen.folder.path} lacks the test values of {', '.join(missing[:3])}: run phase 3 again with --fresh"
         )
-    measured = open_test_split(chosen.folder, run.data, wanted, call=run.call)
+    measured = open_test_split(chosen.folder, run.data, wanted, call=run.call)()
     return gather_evidence(
         run,
         finalist,

@@ -36,11 +36,11 @@ from search.measure import Arrays, confirmed_table, difference, paired, quantiti
 from search.opening import (
     DECIDING_SPLIT,
     SPLIT_NAMES,
-    begin_test_split,
     count_look,
     open_chance,
     open_contribution,
     open_groups,
+    open_test_split,
 )
 from search.reference import reference_rankers, strongest_tuned_v1
 from search.stages import FixedStage
@@ -115,7 +115,7 @@ def _decide_on_test(
         run.mirror.sync()  # a look is noted at the store too before it is taken
     run.console.print(f"opening the {SPLIT_NAMES[split]} for {len(wanted)} rankers", highlight=False)
     contribution = open_contribution(run.folder, run.data, finalist.trainings[0], split=split, call=run.call)
-    measuring = begin_test_split(run.folder, run.data, wanted, split=split, full=finalist.trainings[:1], call=run.call)
+    measuring = open_test_split(run.folder, run.data, wanted, split=split, full=finalist.trainings[:1], call=run.call)
     baselines = reference_rankers(run, split)
     measured = measuring()
     clusters = open_groups(run.folder, run.data, split=split)

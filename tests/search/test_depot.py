@@ -75,7 +75,7 @@ def test_the_test_split_is_measured_without_the_run_folder(trained, small_data):
     path, *_ = trained
     folder = RunFolder(path / "run")
     (folder.path / "finalist.json").write_text("{}")
-    measured = open_test_split(folder, small_data, ["once", "peace"])
+    measured = open_test_split(folder, small_data, ["once", "peace"])()
     for name, values in measured.items():
         assert len(values["ndcg"]) == len(small_data.rows("test"))
         assert read_queries(folder.checkpoints / name / "test.npz").keys() == values.keys()

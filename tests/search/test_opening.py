@@ -81,10 +81,10 @@ def test_the_half_that_decides_is_opened_after_a_finalist_and_holds_none_of_the_
     place = folder.checkpoints / job.trial_id
     finish(state, data, job, place)
     with pytest.raises(ClosedError, match=r"no finalist\.json"):
-        open_test_split(folder, data, [job.trial_id], split=DECIDING_HALF)
+        open_test_split(folder, data, [job.trial_id], split=DECIDING_HALF)()
     assert not (place / "deciding.npz").exists()
     (tmp_path / "finalist.json").write_text("{}")
-    found = open_test_split(folder, data, [job.trial_id], split=DECIDING_HALF)[job.trial_id]
+    found = open_test_split(folder, data, [job.trial_id], split=DECIDING_HALF)()[job.trial_id]
     assert np.array_equal(found["rows"], data.rows("deciding"))
     assert set(found["rows"]).isdisjoint(read_queries(place / "validation.npz")["rows"])
     assert {path.name for path in place.glob("*.npz")} == {"validation.npz", "deciding.npz"}
