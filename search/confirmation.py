@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -23,6 +23,8 @@ from search.job import Job, TrialRecord
 from spaces import Phase
 
 SHORT_LIST = 3
+NORMAL_95 = 1.96
+"""Standard errors on each side of a 95 % interval."""
 FRESH_SEEDS = 10_000
 """Confirmation seeds start here, far from any that the search used."""
 
@@ -106,7 +108,9 @@ def fix_finalist(folder: RunFolder, phase: Phase, table: pd.DataFrame, found: Se
     """Choose one finalist by its validation means and write `finalist.json`; one that is already there stands.
 
     Best: no seed that failed to train (a recipe that sometimes breaks is no recipe), then most gates passed, then the
-    smallest sum of relative misses, then the largest gain. `table` is `measure.confirmed_table` of validation.
+    smallest sum of relative misses; of those within one standard error of it, the largest gain (the one-standard-error
+    rule; Breiman et al. 1984, "Classification and Regression Trees", 3.4.3): which of them misses a gate by a hair less
+    is noise. `table` is `measure.confirmed_table` of validation.
     """
     path = folder.path / "finalist.json"
     if path.exists():
@@ -115,16 +119,7 @@ def fix_finalist(folder: RunFolder, phase: Phase, table: pd.DataFrame, found: Se
     if not found:
         return None
 
-    phase = _with_resume_gates(phase)
-
-    def merit(candidate: Candidate) -> tuple[float, float, float, float]:
-        row = table[table["trial_id"] == candidate.trial_id].iloc[0]
-        violations = phase.constraints({str(k): v for k, v in row.items()})
-        thresholds = {gate.name: abs(gate.threshold) or 1.0 for gate in phase.gates}
-        missed = sum(max(0.0, v) / thresholds[name] for name, v in violations.items())
-        return candidate.failed, -sum(v <= 0.0 for v in violations.values()), missed, -row["ndcg_gain"]
-
-    best = min(found, key=merit)
+    best = _choose(_with_resume_gates(phase), table.set_index("trial_id"), found)
     said = {
         "trial_id": best.trial_id,
         "recipe": best.recipe,
@@ -134,6 +129,40 @@ def fix_finalist(folder: RunFolder, phase: Phase, table: pd.DataFrame, found: Se
     }
     write_whole(path, json.dumps(said, indent=1) + "\n")
     return best
+
+
+def _choose(phase: Phase, table: pd.DataFrame, found: Sequence[Candidate]) -> Candidate:
+    rows = {name: {str(k): v for k, v in row.items()} for name, row in table.iterrows()}
+    standing = {c.trial_id: _standing(phase, rows[c.trial_id]) for c in found}
+    most = min((c.failed, -standing[c.trial_id].passed) for c in found)
+    left = [c for c in found if (c.failed, -standing[c.trial_id].passed) == most]
+    least = min((standing[c.trial_id] for c in left), key=lambda s: s.missed)
+    tied = [c for c in left if standing[c.trial_id].missed <= least.missed + least.error]
+    return max(tied, key=lambda c: standing[c.trial_id].gain)
+
+
+@dataclass(frozen=True)
+class _Standing:
+    passed: int
+    missed: float
+    """Sum over the gates of how far the mean misses, in thresholds."""
+    error: float
+    """Standard error of `missed`, the gates taken as independent."""
+    gain: float
+
+
+def _standing(phase: Phase, row: Mapping[str, float]) -> _Standing:
+    violations = phase.constraints(row)
+    missed, variance = 0.0, 0.0
+    for gate in phase.gates:
+        if violations.get(gate.name, 0.0) > 0.0:
+            unit = abs(gate.threshold) or 1.0
+            width = row.get(f"{gate.quantity}_ci_high", np.nan) - row.get(f"{gate.quantity}_ci_low", np.nan)
+            missed += violations[gate.name] / unit
+            if np.isfinite(width):
+                variance += (width / (2.0 * NORMAL_95) / unit) ** 2
+    passed = sum(v <= 0.0 for v in violations.values())
+    return _Standing(passed, missed, float(np.sqrt(variance)), row["ndcg_gain"])
 
 
 def subset_name(modalities: Sequence[str]) -> str:

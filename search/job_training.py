@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 import torch
@@ -66,35 +66,43 @@ class JobTraining:
         self._unsaved = ""
         self._seconds = 0.0
 
-    def step(self) -> dict[str, Any]:
-        """Train one epoch, with its checkpoint; after the last one, measure and write the ranker."""
+    def step(self, *, at_least: float = 0.0, pauses: Collection[int] = ()) -> dict[str, Any]:
+        """Train one epoch, with its checkpoint; after the last one, measure and write the ranker.
+
+        Where epochs are short, as many as `at_least` seconds hold, but none beyond one of `pauses`; the result is that
+        of the last one, and `before` has what the others gave.
+        """
         began = time.perf_counter()
         try:
-            result = self._train_epoch()
+            result = self._train(began + at_least, pauses)
         except Exception as error:
             self._epochs = None  # what it holds in memory goes before the next trial comes
             result = {"outcome": "failed", "reason": _reason(error), "done": True}
         self._seconds += time.perf_counter() - began
-        epochs = self._state.epoch if self._state is not None else 0
-        return result | {"numbers": self._numbers, "epochs": epochs, "seconds": self._seconds}
+        return result | self._now() | {"seconds": self._seconds}
 
-    def _train_epoch(self) -> dict[str, Any]:
+    def _now(self) -> dict[str, Any]:
+        return {"numbers": self._numbers, "epochs": self._state.epoch if self._state is not None else 0}
+
+    def _train(self, until: float, pauses: Collection[int]) -> dict[str, Any]:
         if self._data is None:
             self._data = job_dataset(self._ticket, self.job)
         data = self._data
         if self._state is None or self._epochs is None:
             self._state = self._open(data)
             self._epochs = train(self._state, data, distribution=self._distribution)
-        epoch = next(self._epochs, None)
-        if epoch is None:  # its checkpoint was written after the last epoch, and then the process died
-            return self._finish(self._state, data)
-        self._numbers = self._state.best_numbers
-        result: dict[str, Any] = {"parts": epoch.parts, "epoch_ndcg": epoch.evaluation.mean_ndcg}
-        if epoch.finished:
-            return result | self._finish(self._state, data)
-        if self._distribution.rank == 0:
-            self._save(self._state)
-        return result
+        before: list[dict[str, Any]] = []
+        for epoch in self._epochs:
+            self._numbers = self._state.best_numbers
+            result: dict[str, Any] = {"parts": epoch.parts, "before": before}
+            if epoch.finished:
+                return result | self._finish(self._state, data)
+            if epoch.epoch in pauses or time.perf_counter() >= until:
+                if self._distribution.rank == 0:
+                    self._save(self._state)
+                return result
+            before.append({"parts": epoch.parts} | self._now())
+        return self._finish(self._state, data)  # the process died between its last checkpoint and this
 
     def _finish(self, state: TrainingState, data: RankingDataset) -> dict[str, Any]:
         evaluation = measure(state, data, self.job, distribution=self._distribution)

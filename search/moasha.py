@@ -53,6 +53,11 @@ class MultiObjectiveAsha(DeathWatch):
     def __deepcopy__(self, memo: dict[int, Any]) -> MultiObjectiveAsha:
         return self
 
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Epochs at which trials are compared, over all brackets."""
+        return self._rungs.levels
+
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Judge a trial at the rung it has reached; Tune hands results over flattened (`numbers/ndcg_gain`)."""
         job = Job(**trial.config["job"])

@@ -12,7 +12,7 @@ import pandas as pd
 from search.chain import STEPS
 from search.folder import RunFolder, write_whole
 from search.reporting.standing import VERDICT_COLOURS, VERDICT_WORDS, gate_row
-from search.reporting.words import label, number
+from search.reporting.words import label, number, unbroken
 from search.roadmap_decision import bound, side
 
 NOT_RUN = "#5f6368"
@@ -41,7 +41,7 @@ def write_roadmap_report(folder: RunFolder) -> Path:
         accent=VERDICT_COLOURS[decision["verdict"]],
     )
     path = folder.path / "report.html"
-    write_whole(path, text)
+    write_whole(path, unbroken(text))
     return path
 
 

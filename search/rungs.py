@@ -179,6 +179,11 @@ class Rungs:
         self._rungs = {(b, level): _Rung() for b, levels in enumerate(self._brackets) for level in levels}
         self._last: dict[str, Entry] = {}
 
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """Epochs at which trials are compared, over all brackets."""
+        return tuple(sorted({level for levels in self._brackets for level in levels}))
+
     def bracket(self, trial_id: str) -> int:
         """Drawn with the weights of Hyperband (Li et al. 2018): as many epochs spent in each bracket."""
         depth = len(self._brackets)

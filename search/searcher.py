@@ -64,6 +64,7 @@ class StageSearcher(Searcher):  # type: ignore[misc]
         self._stages: list[Stage] = []
         self._observers: list[Observer] = []
         self._deadline: float | None = None
+        self._pauses: list[int] = []
         self._errands: deque[Errand] = deque()
         self._next: tuple[Stage, Job] | Errand | None = None
         self._running: dict[str, tuple[Stage, Job]] = {}
@@ -84,10 +85,21 @@ class StageSearcher(Searcher):  # type: ignore[misc]
     def __deepcopy__(self, memo: dict[int, Any]) -> StageSearcher:
         return self
 
-    def serve(self, stages: Sequence[Stage], observers: Sequence[Observer], *, deadline: float | None = None) -> None:
-        """From now on hand out these stages' jobs. `deadline`: a `time.monotonic()` after which none is begun."""
+    def serve(
+        self,
+        stages: Sequence[Stage],
+        observers: Sequence[Observer],
+        *,
+        deadline: float | None = None,
+        pauses: Sequence[int] = (),
+    ) -> None:
+        """From now on hand out these stages' jobs. `deadline`: a `time.monotonic()` after which none is begun.
+
+        `pauses`: epochs after which a training must report, however short they are.
+        """
         with self._lock:
             self._stages, self._observers, self._deadline = list(stages), list(observers), deadline
+            self._pauses = list(pauses)
             self._exhausted = False
             self._drained.clear()
 
@@ -138,7 +150,7 @@ class StageSearcher(Searcher):  # type: ignore[misc]
                 return {"errand": str(work.path)}
             if work is not None:
                 self._running[trial_id] = work
-                return {"job": vars(work[1])}
+                return {"job": vars(work[1]), "pauses": self._pauses}
             if self._closing:
                 return str(Searcher.FINISHED)
             if len(self._idle) >= IDLE_MOST:

@@ -63,16 +63,18 @@ class TensorBoardObserver:
                 self._write_end(record)
 
     def on_epoch(self, stage: Stage, job: Job, result: dict[str, Any]) -> None:
-        """One epoch's loss parts and objectives."""
+        """Loss parts and objectives of an epoch, and of those that were trained since the last result."""
         writer = self._writer(job.trial_id, job.recipe)
-        epoch = int(result["epochs"])
-        _scalars(writer, below(result, "parts"), "loss", epoch)
-        _scalars(writer, below(result, "numbers"), "", epoch)
+        _write_before(writer, result)
+        _scalars(writer, below(result, "parts"), "loss", int(result["epochs"]))
+        _scalars(writer, below(result, "numbers"), "", int(result["epochs"]))
         writer.flush()
 
     def on_end(self, stage: Stage, record: TrialRecord, result: dict[str, Any]) -> None:
         """The final numbers, the trial's state, and the front's hypervolume."""
-        _scalars(self._writer(record.trial_id, record.recipe), below(result, "parts"), "loss", record.epochs)
+        writer = self._writer(record.trial_id, record.recipe)
+        _write_before(writer, result)
+        _scalars(writer, below(result, "parts"), "loss", record.epochs)
         self._write_end(record)
         if isinstance(stage, SearchStage):
             self._count(record)
@@ -133,6 +135,12 @@ class TensorBoardObserver:
             self._writers[trial_id] = SummaryWriter(str(self._folder / trial_id))
             write_start(self._writers[trial_id], trial_id, recipe, self._kinds)
         return self._writers[trial_id]
+
+
+def _write_before(writer: SummaryWriter, result: dict[str, Any]) -> None:
+    for epoch in result.get("before", ()):
+        _scalars(writer, epoch["parts"], "loss", epoch["epochs"])
+        _scalars(writer, epoch["numbers"], "", epoch["epochs"])
 
 
 def _scalars(writer: SummaryWriter, values: dict[str, float], prefix: str, step: int) -> None:

@@ -24,8 +24,9 @@ class FusionTrial(tune.Trainable):  # type: ignore[misc]
     """Trains one job in this process. Reused for the next job, so that torch and the data are loaded once.
 
     A training that fails by itself says so in its last result and ends like any other; only a process that dies is an
-    error to Ray, and so only that is tried again, from the checkpoint that was written after its last epoch. An epoch
-    that takes longer than its limit ends the process, from a thread that needs nothing of Python to do so.
+    error to Ray, and so only that is tried again, from the checkpoint that was written after its last step: an epoch,
+    or as many short ones as `report_seconds` hold. A step that takes longer than an epoch may ends the process, from a
+    thread that needs nothing of Python to do so.
 
     A trial without a job makes a call (`search.errands`), which may take as long as it takes, or waits for what comes
     next.
@@ -51,10 +52,13 @@ class FusionTrial(tune.Trainable):  # type: ignore[misc]
             return {"done": True}
         faulthandler.dump_traceback_later(self._limit, exit=True, file=STDERR)
         try:
-            result = self._training.step() if self._training is not None else self._wait()
+            result = self._wait() if self._training is None else self._train(self._training)
             return result | {NODE: ray.get_runtime_context().get_node_id()}
         finally:
             faulthandler.cancel_dump_traceback_later()
+
+    def _train(self, training: JobTraining) -> dict[str, Any]:
+        return training.step(at_least=self._config["report_seconds"], pauses=self._config["pauses"])
 
     def _wait(self) -> dict[str, Any]:
         if not self._ready:

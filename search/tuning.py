@@ -41,6 +41,8 @@ MANY = 10_000
 """Trials that Tune may have at once: how many there really are, the searcher decides, look by look."""
 EPOCH_LIMIT = 600.0
 """Seconds for an epoch where the caller names no limit."""
+REPORT_SECONDS = 0.5
+"""A checkpoint and a result cost some 40 ms: epochs shorter than this are bundled, but not beyond a rung."""
 LOOK_SECONDS = 1.0
 ENDING_SECONDS = 60.0
 
@@ -62,12 +64,16 @@ class TuneSession:
         checkpoints: Path,
         tune_folder: Path,
         epoch_limit: float = EPOCH_LIMIT,
+        report_seconds: float = REPORT_SECONDS,
         keep: bool = True,
     ) -> None:
-        """`fingerprint` and `arrays` are those of the driver's data, sent to machines that cannot open `source`."""
+        """`fingerprint` and `arrays` are those of the driver's data, sent to machines that cannot open `source`.
+
+        One process trains for `report_seconds` between two checkpoints, at least an epoch; workers of a group an epoch.
+        """
         self._options = options
         self._checkpoints, self._folder = checkpoints, tune_folder
-        self._epoch_limit = epoch_limit
+        self._epoch_limit, self._report_seconds = epoch_limit, report_seconds
         self._ticket = DataTicket(
             source=source, cache=cache, fingerprint=fingerprint, folder=str(arrays), home=open_home()
         )
@@ -146,6 +152,8 @@ class TuneSession:
         config: dict[str, Any] = {
             "job": None,
             "errand": None,
+            "report_seconds": self._report_seconds,
+            "pauses": [],
             "data": self._ticket,
             "checkpoints": str(self._checkpoints.resolve()),
             "cpus": options.cpus_per_worker,
@@ -216,7 +224,8 @@ class _Experiment:
     ) -> None:
         """Train the stages to their end. Raises what a result or an observer led to, before what Tune made of it."""
         self.scheduler.early_stopping = early_stopping
-        self.searcher.serve(stages, observers, deadline=deadline)
+        pauses = early_stopping.levels if early_stopping is not None else ()
+        self.searcher.serve(stages, observers, deadline=deadline, pauses=pauses)
         if self._keep:
             while self._thread.is_alive() and not self.searcher.drained.wait(LOOK_SECONDS):
                 raise_if_interrupted()

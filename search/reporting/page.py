@@ -22,7 +22,7 @@ from search.folder import RunFolder, write_whole
 from search.reporting import curves, effects, flip, fronts, modalities, parallel, release, standing
 from search.reporting.figure import Figure, vegalite_version, write_figures
 from search.reporting.records import RunRecord, read_run
-from search.reporting.words import LABELS, interval, label, number
+from search.reporting.words import LABELS, interval, label, number, unbroken
 from search.tables import write_csv
 from spaces import PHASE4
 
@@ -95,7 +95,7 @@ def page(run: RunRecord, figures: Sequence[Figure]) -> str:
     environment.filters |= {"number": number, "label": label}
     by_name = {figure.name: figure for figure in figures}
     verdict = (run.decision or {}).get("verdict", "")
-    return environment.get_template("report.html.j2").render(
+    text = environment.get_template("report.html.j2").render(
         run=run,
         description=run.run,
         decision=run.decision,
@@ -119,6 +119,7 @@ def page(run: RunRecord, figures: Sequence[Figure]) -> str:
         other_ablations=[name for name in run.ablations if name != "ablation.csv"],
         javascript=Markup(javascript()),  # our own bundle, not text of anybody
     )
+    return unbroken(text)
 
 
 @lru_cache(maxsize=1)

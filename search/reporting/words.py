@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from typing import Any
 
 LABELS = {
@@ -61,6 +62,13 @@ def number(value: Any, name: str = "", *, signed: bool = False) -> str:
     else:
         text = f"{value:.3f}" if abs(value) < 10 else f"{value:,.1f}"
     return text.replace("-", "−")
+
+
+def unbroken(page: str) -> str:
+    """A page of HTML in which no line ends between a number and its percent sign."""
+    parts = re.split(r"(<script\b.*?</script>)", page, flags=re.DOTALL)
+    parts[::2] = [re.sub(r"(?<=\d) %", "\u00a0%", text) for text in parts[::2]]
+    return "".join(parts)
 
 
 def interval(low: Any, high: Any, name: str = "", *, signed: bool = False) -> str:

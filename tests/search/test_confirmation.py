@@ -3,6 +3,7 @@
 import json
 
 import pandas as pd
+import pytest
 
 from search.confirmation import FRESH_SEEDS, Candidate, candidates, fix_finalist, refit_jobs, short_list
 from search.folder import RunFolder
@@ -67,6 +68,31 @@ def test_a_recipe_that_sometimes_breaks_comes_after_one_that_does_not(tmp_path):
     assert found[1].trainings == ("confirm-t2-s0", "confirm-t2-s1", "confirm-t2-s2")
     rows = [{"trial_id": "t1"} | GOOD | {"ndcg_gain": 0.06}, {"trial_id": "t2"} | GOOD]
     assert fix_finalist(RunFolder(tmp_path), PHASE, pd.DataFrame(rows), found).trial_id == "t2"
+
+
+def finalist_of(rows, path):
+    found = [Candidate(trial_id=r["trial_id"], recipe=PHASE.base.flat(), trainings=("a", "b")) for r in rows]
+    return fix_finalist(RunFolder(path), PHASE, pd.DataFrame(rows), found).trial_id
+
+
+@pytest.mark.parametrize(
+    ("half_width", "chosen"),
+    [(0.0098, "larger gain"), (0.0, "smaller miss"), (float("nan"), "smaller miss"), (0.0039, "smaller miss")],
+)
+def test_of_misses_that_differ_by_no_more_than_a_standard_error_the_larger_gain_is_chosen(tmp_path, half_width, chosen):
+    def row(name, drop, gain):
+        interval = {"visual_masking_drop_ci_low": drop - half_width, "visual_masking_drop_ci_high": drop + half_width}
+        return {"trial_id": name} | GOOD | {"visual_masking_drop": drop, "ndcg_gain": gain} | interval
+
+    rows = [row("smaller miss", 0.024, 0.03), row("larger gain", 0.020, 0.05), row("too far off", 0.014, 0.09)]
+    assert finalist_of(rows, tmp_path) == chosen
+
+
+def test_an_uncertain_miss_does_not_come_before_a_gate_that_is_passed(tmp_path):
+    interval = {"visual_masking_drop_ci_low": 0.0, "visual_masking_drop_ci_high": 0.1}
+    rows = [{"trial_id": "misses"} | GOOD | interval | {"visual_masking_drop": 0.049, "ndcg_gain": 0.09}]
+    rows += [{"trial_id": "passes"} | GOOD | interval]
+    assert finalist_of(rows, tmp_path) == "passes"
 
 
 def test_refits_have_the_finalists_seeds_and_its_own_modalities():

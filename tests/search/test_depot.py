@@ -44,7 +44,7 @@ def trained(away, tmp_path_factory, small_data):
     run_stages(
         [stage], [killer], options(path), source=str(path / "only the driver has it"), cache=str(path / "cache"),
         fingerprint=small_data.fingerprint, arrays=small_data.folder,
-        checkpoints=path / "run" / "checkpoints", tune_folder=path / "tune",
+        checkpoints=path / "run" / "checkpoints", tune_folder=path / "tune", report_seconds=0.0,
     )  # fmt: skip
     return path, stage, killer
 

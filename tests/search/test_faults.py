@@ -83,7 +83,7 @@ def killed(tmp_path_factory, small_data, shared_ray):
     stage = FixedStage(open_journal(path / "study.journal"), "baselines", jobs)
     run_stages(
         [stage], [killer], options(path), source=small_data.source, cache=None,
-        checkpoints=path / "checkpoints", tune_folder=path / "tune",
+        checkpoints=path / "checkpoints", tune_folder=path / "tune", report_seconds=0.0,
     )  # fmt: skip
     return path, stage, killer
 

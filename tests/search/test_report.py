@@ -15,7 +15,7 @@ from search.report import ReportOptions, report
 from search.reporting import page as pages
 from search.reporting import read_run, write_report
 from search.reporting.explain import explain
-from search.reporting.words import interval, label, number
+from search.reporting.words import interval, label, number, unbroken
 from spaces import PHASES
 
 SECTIONS = (
@@ -200,3 +200,8 @@ def test_numbers_are_written_as_readers_write_them():
     assert interval(0.1, 0.2, "v1_correlation") == "[0.100, 0.200]"
     assert interval(None, 0.2) == ""
     assert label("resume: V1 correlation") == "Resume: V1 correlation"
+
+
+def test_no_line_ends_before_a_percent_sign_and_scripts_stay_as_they_are():
+    page = "<p>−2.3 % of 40 % left</p><script>const a = 7 % 3</script><td>5 %</td>"
+    assert unbroken(page) == ("<p>−2.3\u00a0% of 40\u00a0% left</p><script>const a = 7 % 3</script><td>5\u00a0%</td>")

@@ -78,6 +78,22 @@ def test_the_columns_are_every_searched_key_and_every_objective_under_its_plain_
     assert types["train.learning_rate"] == types["loss.unimodal"] == "DATA_TYPE_FLOAT64"
 
 
+def test_epochs_that_came_in_one_result_are_points_of_their_own(tmp_path):
+    stage = SearchStage(open_journal(tmp_path / "j"), PHASE, sampler="random", trials=2, seed=0)
+    board = TensorBoardObserver(tmp_path / "tensorboard", PHASE)
+    job = stage.ask()
+    early = [{"epochs": n, "parts": {"total": 1.0 / n}, "numbers": {"ndcg": 0.1 * n}} for n in (1, 2, 4)]
+    board.on_epoch(stage, job, result(3, {"ndcg": 0.3}) | {"before": early[:2]})
+    outcome = Outcome(state="finished", reason="", epochs=5, numbers={"ndcg": 0.5}, seconds=1.0)
+    board.on_end(stage, stage.tell(job, outcome), result(5, {"ndcg": 0.5}) | {"before": early[2:]})
+    board.close()
+    events = EventAccumulator(str(tmp_path / "tensorboard" / job.trial_id))
+    events.Reload()
+    for tag, value in (("loss/total", lambda n: 1.0 / n), ("ndcg", lambda n: 0.1 * n)):
+        points = [(event.step, event.value) for event in events.Scalars(tag)]
+        assert points == [(n, pytest.approx(value(n), rel=1e-6)) for n in (1, 2, 3, 4, 5)]
+
+
 def test_every_trial_s_row_holds_every_key_and_its_last_numbers(search):
     path, told, *_ = search
     rows = Backend(path).sessions()

@@ -40,7 +40,8 @@ def jobs(name, count):
 
 def session(path, small_data, **changes):
     options = RunOptions(phase="phase1", data=SMALL, max_concurrent=2, **changes)
-    return TuneSession(options, source=small_data.source, checkpoints=path / "checkpoints", tune_folder=path / "tune")
+    folders = {"checkpoints": path / "checkpoints", "tune_folder": path / "tune"}
+    return TuneSession(options, source=small_data.source, **folders, report_seconds=0.0)
 
 
 def train(open_session, storage, name, count=4, **more):

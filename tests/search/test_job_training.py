@@ -1,0 +1,58 @@
+"""A job stepped epoch by epoch, or several short epochs at once: the same training."""
+
+import pytest
+
+from fusion_models.training import load
+from search.depot import DataTicket
+from search.job import Job
+from search.job_training import JobTraining
+from spaces import PHASES
+
+BASE = PHASES["phase1"].base.updated({"model.layers": 1, "train.epochs": 6, "train.patience": 6})
+JOB = Job(trial_id="one", name="one", recipe=BASE.flat(), seed=3)
+FOR_EVER = 1e9
+
+
+@pytest.fixture
+def training(small_data, tmp_path):
+    """Opens the job in a folder of its own; again in the same one, as a process that takes over."""
+    tickets = {"job": vars(JOB), "data": DataTicket(source=small_data.source), "gpus": 0.0}
+    return lambda name: JobTraining(tickets | {"checkpoints": str(tmp_path / name)})
+
+
+def steps(training, **how):
+    results = []
+    while not results or not results[-1].get("done"):
+        results.append(training.step(**how))
+    return results
+
+
+def told(results):
+    """Epoch -> what was said of it, whether in a result or in `before`."""
+    epochs = [epoch for result in results for epoch in [*result["before"], result]]
+    return {epoch["epochs"]: (epoch["parts"], epoch["numbers"]) for epoch in epochs}
+
+
+def test_short_epochs_come_in_one_result_and_lose_nothing(training):
+    single, bundled = steps(training("single")), steps(training("bundled"), at_least=FOR_EVER)
+    assert [r["epochs"] for r in single] == [1, 2, 3, 4, 5, 6]
+    assert [r["epochs"] for r in bundled] == [6]
+    assert told(bundled) == told(single)
+    assert bundled[-1]["outcome"] == "finished"
+
+
+def test_a_result_comes_at_every_pause_with_a_checkpoint(training, small_data, tmp_path):
+    one = training("paused")
+    first = one.step(at_least=FOR_EVER, pauses=(2, 3))
+    assert first["epochs"] == 2
+    assert load(tmp_path / "paused" / "one" / "training", BASE, small_data, seed=3).epoch == 2
+    assert [r["epochs"] for r in steps(one, at_least=FOR_EVER, pauses=(2, 3))] == [3, 6]
+
+
+def test_another_process_goes_on_from_the_last_bundle(training):
+    training("lost").step(at_least=FOR_EVER, pauses=(4,))
+    after = steps(training("lost"), at_least=FOR_EVER)
+    whole = steps(training("whole"), at_least=FOR_EVER)
+    assert [r["epochs"] for r in after] == [6]
+    assert after[-1]["numbers"] == whole[-1]["numbers"]
+    assert told(after) == {epoch: said for epoch, said in told(whole).items() if epoch > 4}
