@@ -65,16 +65,17 @@ class JobTraining:
         self._numbers: dict[str, float] = {}
         self._unsaved = ""
         self._seconds = 0.0
+        self._saved = time.perf_counter()
 
     def step(self, *, at_least: float = 0.0, pauses: Collection[int] = ()) -> dict[str, Any]:
         """Train one epoch, with its checkpoint; after the last one, measure and write the ranker.
 
         Where epochs are short, as many as `at_least` seconds hold, but none beyond one of `pauses`; the result is that
-        of the last one, and `before` has what the others gave.
+        of the last one, and `before` has what the others gave. So long a time lies between two checkpoints, too.
         """
         began = time.perf_counter()
         try:
-            result = self._train(began + at_least, pauses)
+            result = self._train(at_least, pauses)
         except Exception as error:
             self._epochs = None  # what it holds in memory goes before the next trial comes
             result = {"outcome": "failed", "reason": _reason(error), "done": True}
@@ -84,7 +85,8 @@ class JobTraining:
     def _now(self) -> dict[str, Any]:
         return {"numbers": self._numbers, "epochs": self._state.epoch if self._state is not None else 0}
 
-    def _train(self, until: float, pauses: Collection[int]) -> dict[str, Any]:
+    def _train(self, at_least: float, pauses: Collection[int]) -> dict[str, Any]:
+        until = time.perf_counter() + at_least
         if self._data is None:
             self._data = job_dataset(self._ticket, self.job)
         data = self._data
@@ -98,8 +100,9 @@ class JobTraining:
             if epoch.finished:
                 return result | self._finish(self._state, data)
             if epoch.epoch in pauses or time.perf_counter() >= until:
-                if self._distribution.rank == 0:
+                if self._distribution.rank == 0 and time.perf_counter() >= self._saved + at_least:
                     self._save(self._state)
+                    self._saved = time.perf_counter()
                 return result
             before.append({"parts": epoch.parts} | self._now())
         return self._finish(self._state, data)  # the process died between its last checkpoint and this
