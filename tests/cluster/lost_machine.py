@@ -1,0 +1,77 @@
+"""Run in a process of its own: trainings of one worker on two machines of a cluster, one of which is taken away."""
+
+import json
+import sys
+import threading
+import time
+from pathlib import Path
+
+from ray.cluster_utils import Cluster
+
+from search.cluster import ray_session
+from search.deaths import NODE
+from search.job import Job
+from search.journal import open_journal
+from search.options import RunOptions
+from search.stages import FixedStage
+from search.tuning import run_stages
+from spaces import PHASES
+
+BASE = PHASES["phase1"].base.updated({"model.layers": 1, "train.epochs": 6, "train.patience": 6})
+MEMORY = {"object_store_memory": 100 * 1024**2}
+
+
+class Thief:
+    """An observer that takes a machine away, its raylet killed -9, once a training on it has a checkpoint."""
+
+    def __init__(self, cluster, machines):
+        self.cluster = cluster
+        self.machines = {machine.node_id: machine for machine in machines}
+        self.victim = None
+        self.reports = {}
+
+    def on_epoch(self, stage, job, result):
+        self.reports.setdefault(job.trial_id, []).append([result["epochs"], result[NODE]])
+        if self.victim is None and result[NODE] in self.machines and result["epochs"] == 2:
+            self.victim = result[NODE]
+            threading.Thread(target=self.take_away).start()
+
+    def take_away(self):
+        self.cluster.remove_node(self.machines[self.victim], allow_graceful=False)
+        self.cluster.add_node(num_cpus=1, **MEMORY)
+
+    def on_end(self, stage, record, result):
+        self.reports.setdefault(record.trial_id, []).append([record.epochs, result.get(NODE)])
+
+
+def main() -> None:
+    folder, source = Path(sys.argv[1]), sys.argv[2]
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, **MEMORY})
+    machines = [cluster.add_node(num_cpus=1, **MEMORY) for _ in range(2)]
+    options = RunOptions(phase="phase1", data=source, scheduler="none", address=cluster.address)
+    jobs = [Job(trial_id=f"job-{i}", name="job", recipe=BASE.flat(), seed=i) for i in range(4)]
+    began = time.monotonic()
+    with ray_session(options):
+        thief = Thief(cluster, machines)
+        stage = FixedStage(open_journal(folder / "study.journal"), "baselines", jobs)
+        run_stages(
+            [stage],
+            [thief],
+            options,
+            source=source,
+            checkpoints=folder / "checkpoints",
+            tune_folder=folder / "tune",
+            report_seconds=0.0,
+            on_waiting=lambda *_: None,
+        )
+    cluster.shutdown()
+    records = {
+        r.trial_id: {"state": r.state, "epochs": r.epochs, "numbers": r.numbers, "reason": r.state_reason}
+        for r in stage.records()
+    }
+    said = {"records": records, "reports": thief.reports, "victim": thief.victim, "seconds": time.monotonic() - began}
+    print("SAID", json.dumps(said))
+
+
+if __name__ == "__main__":
+    main()
