@@ -12,6 +12,7 @@ from typing import Any
 import ray
 
 from search.groups import TRAIN_SETTINGS, close_groups
+from search.interrupts import ending
 from search.options import RunOptions
 
 _QUIET = {
@@ -54,8 +55,9 @@ def ray_session(options: RunOptions) -> Iterator[None]:
     try:
         yield
     finally:
-        close_groups()
-        ray.shutdown()
+        with ending():
+            close_groups()
+            ray.shutdown()
 
 
 def _cpus() -> int:

@@ -11,7 +11,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+PATIENCE = 3
+"""Further Ctrl-Cs that an ending does not hear; the next one breaks it off, should it hang."""
 _pending = False
+_ending = 0
+_unheard = 0
 
 
 @contextmanager
@@ -35,7 +39,21 @@ def raise_if_interrupted() -> None:
         raise KeyboardInterrupt
 
 
+@contextmanager
+def ending() -> Iterator[None]:
+    """Inside, where things are put away, a Ctrl-C does not interrupt: half an ending leaves processes behind."""
+    global _ending, _unheard
+    _ending, _unheard = _ending + 1, 0
+    try:
+        yield
+    finally:
+        _ending -= 1
+
+
 def _remember(number: int, frame: FrameType | None) -> None:
-    global _pending
+    global _pending, _unheard
     _pending = True
+    if _ending and _unheard < PATIENCE:
+        _unheard += 1
+        return
     raise KeyboardInterrupt

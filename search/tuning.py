@@ -25,7 +25,7 @@ from search.depot import DataTicket, open_home
 from search.errands import Errand
 from search.grouped_trial import GroupedTrial
 from search.groups import WORKER_DEATHS, GroupPool, Shape, close_groups, group_pool
-from search.interrupts import raise_if_interrupted
+from search.interrupts import ending, raise_if_interrupted
 from search.job import Job, TrialRecord
 from search.moasha import MultiObjectiveAsha
 from search.options import RunOptions
@@ -41,7 +41,7 @@ MANY = 10_000
 """Trials that Tune may have at once: how many there really are, the searcher decides, look by look."""
 EPOCH_LIMIT = 600.0
 """Seconds for an epoch where the caller names no limit."""
-REPORT_SECONDS = 0.5
+REPORT_SECONDS = 1.0
 """A checkpoint and a result cost some 40 ms: epochs shorter than this are bundled, but not beyond a rung."""
 LOOK_SECONDS = 1.0
 ENDING_SECONDS = 60.0
@@ -96,10 +96,11 @@ class TuneSession:
     def __exit__(self, kind: object, *_: object) -> None:
         if self._staying is not None:
             staying, self._staying = self._staying, None
-            try:
-                staying.end(abandon=kind is not None)
-            finally:
-                self._scratch.cleanup()
+            with ending():
+                try:
+                    staying.end(abandon=kind is not None)
+                finally:
+                    self._scratch.cleanup()
 
     def train(
         self,

@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from search.interrupts import raise_if_interrupted, remembered_interrupts
+from search.interrupts import PATIENCE, ending, raise_if_interrupted, remembered_interrupts
 
 
 def interrupt():
@@ -42,3 +42,20 @@ def test_an_ordinary_interrupt_is_raised_at_once_and_forgotten_with_the_run():
     with pytest.raises(KeyboardInterrupt), remembered_interrupts():
         interrupt()
     raise_if_interrupted()
+
+
+def test_an_ending_is_not_interrupted_unless_by_somebody_who_insists():
+    done = []
+    with remembered_interrupts():
+        with ending():
+            interrupt()
+            done.append("put away")
+        with pytest.raises(KeyboardInterrupt), ending():
+            for _ in range(PATIENCE):
+                interrupt()
+            done.append("patient")
+            interrupt()
+            done.append("never")
+        with pytest.raises(KeyboardInterrupt):
+            interrupt()
+    assert done == ["put away", "patient"]
