@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,9 @@ import pandas as pd
 
 from search.chain import STEPS
 from search.folder import RunFolder, write_whole
-from search.reporting.standing import VERDICT_COLOURS, VERDICT_WORDS, gate_row
-from search.reporting.words import label, number, unbroken
+from search.reporting.records import read_run
+from search.reporting.standing import VERDICT_COLOURS, VERDICT_WORDS, gate_row, sentences
+from search.reporting.words import label, number, reading, unbroken
 from search.roadmap_decision import bound, side
 
 NOT_RUN = "#5f6368"
@@ -29,12 +31,12 @@ def write_roadmap_report(folder: RunFolder) -> Path:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("search.reporting"), autoescape=True, undefined=jinja2.StrictUndefined
     )
-    environment.filters |= {"label": label, "number": number, "side": side, "bound": bound}
+    environment.filters |= {"label": label, "number": number, "side": side, "bound": bound, "reading": reading}
     text = environment.get_template("roadmap.html.j2").render(
         name=folder.path.name,
         description=folder.read() or {},
         decision=decision,
-        sentences=_sentences(decision),
+        sentences=_sentences(folder, decision),
         words=VERDICT_WORDS,
         phases=[{"fragile": False, "facts": None, **phase} for phase in (*done, *left)],
         gates=[(gate["phase"], gate_row(gate)) for gate in decision["gates"]],
@@ -56,7 +58,8 @@ def _phase(folder: RunFolder, said: dict[str, Any]) -> dict[str, Any]:
         front = pd.read_csv(run.path / "pareto.csv")
         if len(front):
             best = number(front["ndcg_gain"].max(), "ndcg_gain")
-            facts["front"] = f"{len(front)} trials, best gain {best} on validation"
+            count = f"{len(front)} trial{'s' if len(front) > 1 else ''}"
+            facts["front"] = f"{count}, best gain {best} on validation"
     states = [gate["status"] for gate in json.loads((run.path / "decision.json").read_text())["gates"]]
     counted = [state for state in states if state != "not applicable"]
     facts["gates"] = f"{counted.count('pass')} of {len(counted)} passed"
@@ -64,9 +67,27 @@ def _phase(folder: RunFolder, said: dict[str, Any]) -> dict[str, Any]:
     return said | {"facts": facts, "colour": VERDICT_COLOURS[said["verdict"]], "page": page}
 
 
-def _sentences(decision: dict[str, Any]) -> list[str]:
-    """Why, for the first screen: one sentence a phase, and what stopped or holds it."""
-    own = [f"{said['phase']} said {VERDICT_WORDS[said['verdict']]}" for said in decision["phases"]]
-    more = [f"{reason[:1].upper()}{reason[1:]}." for reason in decision["reasons"][len(decision["phases"]) :]]
-    first = ", ".join(own)
-    return [f"{first[:1].upper()}{first[1:]}." if own else "No phase has ended.", *more]
+def _sentences(folder: RunFolder, decision: dict[str, Any]) -> list[str]:
+    """Why, for the first screen: what the phases said, what the last finalist is worth, and what else holds it."""
+    phases = decision["phases"]
+    if not phases:
+        return ["No phase has ended."]
+    verdicts = dict.fromkeys(said["verdict"] for said in phases)
+    parts = [
+        f"{_listed([said['phase'] for said in phases if said['verdict'] == verdict])} said {VERDICT_WORDS[verdict]}"
+        for verdict in verdicts
+    ]
+    out = [f"{', '.join(parts)}."]
+    last = read_run(folder.path / phases[-1]["phase"])
+    if last.evidence is not None and (last.decision or {}).get("finalist"):
+        out += sentences(last)[:-1]  # without the count of gates, which stand below
+    reasons = [reading(reason) for reason in decision["reasons"][len(phases) :]]
+    return [*out, *(f"{reason[:1].upper()}{reason[1:]}." for reason in reasons)]
+
+
+def _listed(names: Sequence[str]) -> str:
+    """`Phase 3`, `Phases 1, 2 and 4`."""
+    numbers = [name.removeprefix("phase") for name in names]
+    if len(numbers) == 1:
+        return f"Phase {numbers[0]}"
+    return f"Phases {', '.join(numbers[:-1])} and {numbers[-1]}"

@@ -40,6 +40,16 @@ def label(name: str) -> str:
     return found if found.startswith("nDCG") else found[:1].upper() + found[1:]
 
 
+def reading(reason: str) -> str:
+    """A reason of a decision with its quantities and facts as a reader calls them."""
+
+    def word(found: re.Match[str]) -> str:
+        name = LABELS.get(found[0], found[0].replace("_", " "))
+        return name if name.startswith(("nDCG", "SSIM")) else name[:1].lower() + name[1:]
+
+    return re.sub(r"[a-z0-9]+(?:_[a-z0-9]+)+", word, reason)
+
+
 def brief(name: str) -> str:
     """A gate, rule or ranker in a chart's margin: without what stands in brackets or after a comma."""
     if name.startswith("tuned V1 ("):

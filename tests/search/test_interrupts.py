@@ -44,18 +44,20 @@ def test_an_ordinary_interrupt_is_raised_at_once_and_forgotten_with_the_run():
     raise_if_interrupted()
 
 
+def put_away(done, interrupts):
+    with ending():
+        for _ in range(interrupts):
+            interrupt()
+        done.append(interrupts)
+
+
 def test_an_ending_is_not_interrupted_unless_by_somebody_who_insists():
     done = []
     with remembered_interrupts():
-        with ending():
-            interrupt()
-            done.append("put away")
-        with pytest.raises(KeyboardInterrupt), ending():
-            for _ in range(PATIENCE):
-                interrupt()
-            done.append("patient")
-            interrupt()
-            done.append("never")
+        put_away(done, 1)
+        put_away(done, PATIENCE)
+        with pytest.raises(KeyboardInterrupt):
+            put_away(done, PATIENCE + 1)
         with pytest.raises(KeyboardInterrupt):
             interrupt()
-    assert done == ["put away", "patient"]
+    assert done == [1, PATIENCE]

@@ -15,7 +15,7 @@ from search.report import ReportOptions, report
 from search.reporting import page as pages
 from search.reporting import read_run, write_report
 from search.reporting.explain import explain
-from search.reporting.words import interval, label, number, unbroken
+from search.reporting.words import interval, label, number, reading, unbroken
 from spaces import PHASES
 
 SECTIONS = (
@@ -205,3 +205,10 @@ def test_numbers_are_written_as_readers_write_them():
 def test_no_line_ends_before_a_percent_sign_and_scripts_stay_as_they_are():
     page = "<p>−2.3 % of 40 % left</p><script>const a = 7 % 3</script><td>5 %</td>"
     assert unbroken(page) == ("<p>−2.3\u00a0% of 40\u00a0% left</p><script>const a = 7 % 3</script><td>5\u00a0%</td>")
+
+
+def test_reasons_name_quantities_as_readers_do():
+    said = "fail: ndcg_gain, resume: V1 correlation; not stated: v1_stable, visual_masking_drop"
+    assert reading(said) == (
+        "fail: nDCG gain over V1, resume: V1 correlation; not stated: v1 stable, drop when the image is blanked"
+    )
