@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import TrialScheduler
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
-from search.deaths import DeathWatch
 from search.job import Job, below
 from search.rungs import Rungs
 from search.stages import SearchStage
@@ -22,7 +21,7 @@ def grace_period(max_t: int) -> int:
     return max(1, max_t // (2 * REDUCTION_FACTOR))
 
 
-class MultiObjectiveAsha(DeathWatch):
+class MultiObjectiveAsha(FIFOScheduler):  # type: ignore[misc]
     """Stops sampled trials of one search that are not among the best third at a rung.
 
     The phase's known recipes stand at the rungs as well, since a sampled trial must be worth more than they are, but
@@ -76,12 +75,7 @@ class MultiObjectiveAsha(DeathWatch):
             self._report(job, self._rungs.max_t, below(result, "numbers") if outcome == "finished" else {})
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
-        """A process died: Tune calls this before each retry as well."""
-        super().on_trial_error(tune_controller, trial)
-        self.on_trial_death(trial)
-
-    def on_trial_death(self, trial: Trial) -> None:
-        """Only the last death is a failure."""
+        """A process died: Tune calls this before each retry as well, and only the last death is a failure."""
         job = Job(**trial.config["job"])
         if job.name in self._compared and not trial.should_recover():
             self._report(job, self._rungs.max_t, {})

@@ -55,7 +55,7 @@ class StageScheduler(DeathWatch):
         """A process died: Tune calls this before each retry as well."""
         super().on_trial_error(tune_controller, trial)
         if _has_job(trial) and self.early_stopping is not None:
-            self.early_stopping.on_trial_death(trial)
+            self.early_stopping.on_trial_error(tune_controller, trial)
 
     def why_stopped(self, trial_id: str) -> str:
         """Why a trial of the journal was stopped."""
