@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from search.experiment.estimate import Estimate, Floats, t_estimate, units
+from search.experiment.estimate import Estimate, Floats, skewed_mean, t_estimate, units
 
 
 class Counterfactual(NamedTuple):
@@ -48,9 +48,12 @@ def importance_weights(target: npt.ArrayLike, logging: npt.ArrayLike) -> Floats:
 def ips(
     reward: npt.ArrayLike, weight: npt.ArrayLike, *, clip: float | None = None, alpha: float = 0.05
 ) -> Counterfactual:
-    """Inverse propensity score: mean of w r. Unbiased without `clip`, which cuts the weights at a maximum."""
+    """Inverse propensity score: mean of w r. Unbiased without `clip`, which cuts the weights at a maximum.
+
+    w r is skewed, and Student's limits miss too often where large weights are: these are Hall's (`skewed_mean`).
+    """
     gained, weights, facts = _prepared(reward, weight, clip)
-    return Counterfactual(_mean(weights * gained, alpha), *facts)
+    return Counterfactual(skewed_mean(weights * gained, alpha), *facts)
 
 
 def snips(
@@ -89,12 +92,9 @@ def doubly_robust(
     model, policy = units(predicted, "predicted"), units(expected, "expected")
     if model.shape != gained.shape or policy.shape != gained.shape:
         raise ValueError(f"predictions must line up with rewards {gained.shape}, got {model.shape} and {policy.shape}")
-    return Counterfactual(_mean(policy + weights * (gained - model), alpha), *facts)
-
-
-def _mean(values: Floats, alpha: float) -> Estimate:
-    count = values.shape[-1]
-    return t_estimate(values.mean(-1), values.var(-1, ddof=1) / count, count - 1, alpha)
+    found = policy + weights * (gained - model)
+    count = found.shape[-1]
+    return Counterfactual(t_estimate(found.mean(-1), found.var(-1, ddof=1) / count, count - 1, alpha), *facts)
 
 
 def _prepared(

@@ -8,6 +8,7 @@ from statsmodels.stats.weightstats import CompareMeans, DescrStatsW
 from search.experiment.analysis import cuped, difference_of_means, ratio_difference
 from search.experiment.assignment import buckets, in_treatment
 from search.experiment.counterfactual import doubly_robust, importance_weights, ips, snips
+from search.experiment.estimate import skewed_mean, t_estimate
 from search.experiment.guardrails import GUARDRAILS, Guardrail, may_ramp, read_guardrails, should_stop
 from search.experiment.interleaving import preference, team_draft
 from search.experiment.sample_ratio import always_valid_sample_ratio_p, sample_ratio
@@ -204,3 +205,22 @@ def test_a_guardrail_stops_on_harm_clears_on_safety_and_waits_between():
 def test_an_unread_guardrail_is_an_error():
     with pytest.raises(ValueError, match="not measured in both arms: slow answers"):
         read_guardrails(GUARDRAILS[:1], {}, {})
+
+
+def test_limits_that_heed_skewness_mirror_agree_with_p_and_are_student_s_without_it():
+    draw = np.random.default_rng(5)
+    heavy = draw.lognormal(sigma=1.5, size=(200, 80)) - 2.5
+    found, mirrored = skewed_mean(heavy, 0.05), skewed_mean(-heavy, 0.05)
+    np.testing.assert_allclose(mirrored.low, -found.high)
+    np.testing.assert_allclose(mirrored.p, found.p)
+    outside = (found.low > 0) | (found.high < 0)
+    assert 20 < outside.sum() < 180
+    np.testing.assert_array_equal(found.p <= 0.05, outside)
+    assert (found.high - found.value > found.value - found.low).all()  # the long side is where the tail is
+    even = np.concatenate([heavy, -heavy], axis=1)
+    plain, student = skewed_mean(even, 0.1), t_estimate(even.mean(-1), even.var(-1, ddof=1) / 160, 159, 0.1)
+    np.testing.assert_allclose(plain.low, student.low, atol=1e-5)
+    np.testing.assert_allclose(plain.p, student.p, atol=1e-5)
+    flat = skewed_mean(np.array([[0.0, 0.0], [1.0, 1.0]]), 0.05)
+    assert flat.p.tolist() == [1.0, 0.0]
+    assert flat.low.tolist() == flat.high.tolist() == [0.0, 1.0]
