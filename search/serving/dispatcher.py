@@ -20,7 +20,10 @@ MOST_AT_ONCE = 16
 """Requests of a batch."""
 CALLS_AT_ONCE = 2
 """Batches under way."""
-LONGEST_PAUSE = 30.0
+SLOW_PAUSE = (0.5, 30.0)
+"""Seconds that a V2 is left alone that took too long: the first time, and at the most. The pause doubles between."""
+FAILED_PAUSE = (5.0, 300.0)
+"""The same for one that failed: a process that starts again costs V1 seconds of the processors they share."""
 
 
 @dataclass
@@ -84,17 +87,17 @@ class Dispatcher:
             status, self._pause = "failed", 0.0  # failed: of those alone that have no scores
         except TimeoutError:
             status = "timeout"
-            self._rest()
+            self._rest(*SLOW_PAUSE)
         except Exception:  # whatever V2 does, V1 goes on; the status says it
             status = "failed"
-            self._rest()
+            self._rest(*FAILED_PAUSE)
         spent = (time.monotonic() - began) * 1000
         for (ticket, _), found in zip(batch, scores, strict=True):
             self._end(ticket, "scored" if found is not None else status, found, spent)
 
-    def _rest(self) -> None:
-        """Leave V2 alone for a while, longer each time: a process that crashes and restarts costs processor time."""
-        self._pause = min(LONGEST_PAUSE, 2 * self._pause or 0.5)
+    def _rest(self, first: float, longest: float) -> None:
+        """Leave V2 alone for a while, longer each time."""
+        self._pause = min(longest, max(first, 2 * self._pause))
         self._closed_until = time.monotonic() + self._pause
 
     def _end(self, ticket: Ticket | None, status: str, scores: list[float] | None = None, ms: float = 0.0) -> None:
