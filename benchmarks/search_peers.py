@@ -138,8 +138,8 @@ def ours(seed: int, folder: Path, *, scheduler: str = "moasha") -> None:
             self._write(job.trial_id, result, ended=False)
 
         def on_end(self, stage: Any, record: Any, result: dict[str, Any]) -> None:
-            if record.finished:
-                self._write(record.trial_id, result, ended=True)
+            if result.get("epochs"):  # Tune tells of a result that stops a trial here alone
+                self._write(record.trial_id, result, ended=record.finished)
 
         def _write(self, trial: str, result: dict[str, Any], *, ended: bool) -> None:
             numbers = {k.removeprefix("numbers/"): v for k, v in result.items() if k.startswith("numbers/")}

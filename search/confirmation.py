@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-import pandas as pd
 
 from fusion_models.config import MODALITIES, Flat, Recipe
+from fusion_models.metrics import Interval
 from search.decision import RESUME_GATES
 from search.folder import RunFolder, now, write_whole
 from search.front import costs, gates_passed, pareto_front
@@ -23,8 +23,6 @@ from search.job import Job, TrialRecord
 from spaces import Phase
 
 SHORT_LIST = 3
-NORMAL_95 = 1.96
-"""Standard errors on each side of a 95 % interval."""
 FRESH_SEEDS = 10_000
 """Confirmation seeds start here, far from any that the search used."""
 
@@ -104,13 +102,15 @@ def candidates(records: Sequence[TrialRecord]) -> list[Candidate]:
     return out
 
 
-def fix_finalist(folder: RunFolder, phase: Phase, table: pd.DataFrame, found: Sequence[Candidate]) -> Candidate | None:
+def fix_finalist(
+    folder: RunFolder, phase: Phase, measured: Mapping[str, Mapping[str, Interval]], found: Sequence[Candidate]
+) -> Candidate | None:
     """Choose one finalist by its validation means and write `finalist.json`; one that is already there stands.
 
     Best: no seed that failed to train (a recipe that sometimes breaks is no recipe), then most gates passed, then the
     smallest sum of relative misses; of those within one standard error of it, the largest gain (the one-standard-error
     rule; Breiman et al. 1984, "Classification and Regression Trees", 3.4.3): which of them misses a gate by a hair less
-    is noise. `table` is `measure.confirmed_table` of validation.
+    is noise. `measured` has each candidate's quantities on validation, over its seeds.
     """
     path = folder.path / "finalist.json"
     if path.exists():
@@ -119,7 +119,7 @@ def fix_finalist(folder: RunFolder, phase: Phase, table: pd.DataFrame, found: Se
     if not found:
         return None
 
-    best = _choose(_with_resume_gates(phase), table.set_index("trial_id"), found)
+    best = _choose(_with_resume_gates(phase), measured, found)
     said = {
         "trial_id": best.trial_id,
         "recipe": best.recipe,
@@ -131,9 +131,8 @@ def fix_finalist(folder: RunFolder, phase: Phase, table: pd.DataFrame, found: Se
     return best
 
 
-def _choose(phase: Phase, table: pd.DataFrame, found: Sequence[Candidate]) -> Candidate:
-    rows = {name: {str(k): v for k, v in row.items()} for name, row in table.iterrows()}
-    standing = {c.trial_id: _standing(phase, rows[c.trial_id]) for c in found}
+def _choose(phase: Phase, measured: Mapping[str, Mapping[str, Interval]], found: Sequence[Candidate]) -> Candidate:
+    standing = {c.trial_id: _standing(phase, measured[c.trial_id]) for c in found}
     most = min((c.failed, -standing[c.trial_id].passed) for c in found)
     left = [c for c in found if (c.failed, -standing[c.trial_id].passed) == most]
     least = min((standing[c.trial_id] for c in left), key=lambda s: s.missed)
@@ -147,22 +146,21 @@ class _Standing:
     missed: float
     """Sum over the gates of how far the mean misses, in thresholds."""
     error: float
-    """Standard error of `missed`, the gates taken as independent."""
+    """Standard error of `missed`: gates of one quantity err together, quantities independently."""
     gain: float
 
 
-def _standing(phase: Phase, row: Mapping[str, float]) -> _Standing:
-    violations = phase.constraints(row)
-    missed, variance = 0.0, 0.0
+def _standing(phase: Phase, found: Mapping[str, Interval]) -> _Standing:
+    violations = phase.constraints({name: interval.mean for name, interval in found.items()})
+    missed, errors = 0.0, dict[str, float]()
     for gate in phase.gates:
         if violations.get(gate.name, 0.0) > 0.0:
             unit = abs(gate.threshold) or 1.0
-            width = row.get(f"{gate.quantity}_ci_high", np.nan) - row.get(f"{gate.quantity}_ci_low", np.nan)
             missed += violations[gate.name] / unit
-            if np.isfinite(width):
-                variance += (width / (2.0 * NORMAL_95) / unit) ** 2
+            error = found[gate.quantity].standard_error if gate.quantity in found else 0.0
+            errors[gate.quantity] = errors.get(gate.quantity, 0.0) + (error if np.isfinite(error) else 0.0) / unit
     passed = sum(v <= 0.0 for v in violations.values())
-    return _Standing(passed, missed, float(np.sqrt(variance)), row["ndcg_gain"])
+    return _Standing(passed, missed, float(np.linalg.norm(list(errors.values()))), found["ndcg_gain"].mean)
 
 
 def subset_name(modalities: Sequence[str]) -> str:

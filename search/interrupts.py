@@ -41,13 +41,15 @@ def raise_if_interrupted() -> None:
 
 @contextmanager
 def ending() -> Iterator[None]:
-    """Inside, where things are put away, a Ctrl-C does not interrupt: half an ending leaves processes behind."""
+    """Inside, where things are put away, a Ctrl-C waits for the end: half an ending leaves processes behind."""
     global _ending, _unheard
     _ending, _unheard = _ending + 1, 0
     try:
         yield
     finally:
         _ending -= 1
+    if not _ending:
+        raise_if_interrupted()
 
 
 def _remember(number: int, frame: FrameType | None) -> None:

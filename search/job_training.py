@@ -74,11 +74,12 @@ class JobTraining:
         of the last one, and `before` has what the others gave. So long a time lies between two checkpoints, too.
         """
         began = time.perf_counter()
+        self._before: list[dict[str, Any]] = []
         try:
             result = self._train(at_least, pauses)
         except Exception as error:
             self._epochs = None  # what it holds in memory goes before the next trial comes
-            result = {"outcome": "failed", "reason": _reason(error), "done": True}
+            result = {"outcome": "failed", "reason": _reason(error), "done": True, "before": self._before}
         self._seconds += time.perf_counter() - began
         return result | self._now() | {"seconds": self._seconds}
 
@@ -93,10 +94,12 @@ class JobTraining:
         if self._state is None or self._epochs is None:
             self._state = self._open(data)
             self._epochs = train(self._state, data, distribution=self._distribution)
-        before: list[dict[str, Any]] = []
+            if self._state.epoch in pauses:  # read from a checkpoint: whether it was told is not known
+                self._numbers = self._state.best_numbers
+                return {"before": self._before}
         for epoch in self._epochs:
             self._numbers = self._state.best_numbers
-            result: dict[str, Any] = {"parts": epoch.parts, "before": before}
+            result: dict[str, Any] = {"parts": epoch.parts, "before": self._before}
             if epoch.finished:
                 return result | self._finish(self._state, data)
             if epoch.epoch in pauses or time.perf_counter() >= until:
@@ -104,7 +107,7 @@ class JobTraining:
                     self._save(self._state)
                     self._saved = time.perf_counter()
                 return result
-            before.append({"parts": epoch.parts} | self._now())
+            self._before.append({"parts": epoch.parts} | self._now())
         return self._finish(self._state, data)  # the process died between its last checkpoint and this
 
     def _finish(self, state: TrainingState, data: RankingDataset) -> dict[str, Any]:

@@ -58,7 +58,8 @@ class FusionTrial(tune.Trainable):  # type: ignore[misc]
             faulthandler.cancel_dump_traceback_later()
 
     def _train(self, training: JobTraining) -> dict[str, Any]:
-        return training.step(at_least=self._config["report_seconds"], pauses=self._config["pauses"])
+        at_least = min(self._config["report_seconds"], self._limit / 2)  # the limit is an epoch's
+        return training.step(at_least=at_least, pauses=self._config["pauses"])
 
     def _wait(self) -> dict[str, Any]:
         if not self._ready:

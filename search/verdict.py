@@ -62,8 +62,11 @@ class Confirmed:
 def confirm_and_decide(run: Run) -> Confirmed:
     """Run the confirmation's trainings and write confirmed.csv, decision.json and decision.md."""
     facts = read_facts(run.options.facts).statuses()
-    found, table = _confirm(run)
-    finalist = fix_finalist(run.folder, run.phase, table, found)
+    found, measured = _confirm(run)
+    table = confirmed_table(
+        run.phase, [(c.trial_id, False, "validation", len(c.trainings), measured[c.trial_id]) for c in found]
+    )
+    finalist = fix_finalist(run.folder, run.phase, measured, found)
     if finalist is None:
         confirmed = Confirmed(decision=decide(run.phase, None, None, facts), table=table, finalist=None, evidence=None)
     else:
@@ -80,18 +83,14 @@ def confirm_and_decide(run: Run) -> Confirmed:
     return dataclasses.replace(confirmed, ablation=ablation)
 
 
-def _confirm(run: Run) -> tuple[list[Candidate], pd.DataFrame]:
-    """Step (a): the short list with fresh seeds, measured on the validation split."""
+def _confirm(run: Run) -> tuple[list[Candidate], dict[str, dict[str, Interval]]]:
+    """Step (a): the short list with fresh seeds, and the quantities of each on the validation split."""
     chosen = short_list(run.phase, run.records("search")) if run.options.seeds(run.phase) else []
     jobs = confirmation_jobs(chosen, run.options.seeds(run.phase))
     run.train([FixedStage(run.storage, "confirm", jobs, earlier=run.earlier)])
     found = candidates(run.records("confirm"))
     clusters = query_groups(run.data, "validation")
-    rows = [
-        (c.trial_id, False, "validation", len(c.trainings), _quantities(c, _kept(run, c.trainings), clusters))
-        for c in found
-    ]
-    return found, confirmed_table(run.phase, rows)
+    return found, {c.trial_id: _quantities(c, _kept(run, c.trainings), clusters) for c in found}
 
 
 def _decide_on_test(

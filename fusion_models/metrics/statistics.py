@@ -41,6 +41,11 @@ class Interval:
     level: float = 0.95
     variance: Variance = field(default_factory=Variance, repr=False)
 
+    @property
+    def standard_error(self) -> float:
+        """Of the estimate, from queries and seeds together; NaN where it is not known."""
+        return float(np.sqrt(self.variance.query + self.variance.seed))
+
 
 @dataclass(frozen=True)
 class Needed:

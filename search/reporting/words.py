@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import math
 import re
+from dataclasses import fields
 from typing import Any
+
+from search.facts import Facts
 
 LABELS = {
     "ndcg": "nDCG@10",
@@ -41,13 +44,15 @@ def label(name: str) -> str:
 
 
 def reading(reason: str) -> str:
-    """A reason of a decision with its quantities and facts as a reader calls them."""
+    """A reason of a decision with its quantities and business facts as a reader calls them."""
 
     def word(found: re.Match[str]) -> str:
         name = LABELS.get(found[0], found[0].replace("_", " "))
         return name if name.startswith(("nDCG", "SSIM")) else name[:1].lower() + name[1:]
 
-    return re.sub(r"[a-z0-9]+(?:_[a-z0-9]+)+", word, reason)
+    known = (*LABELS, *(fact.name for fact in fields(Facts)))
+    names = "|".join(name for name in known if "_" in name)
+    return re.sub(rf"(?<![\w./])(?:{names})(?![\w./])", word, reason)
 
 
 def brief(name: str) -> str:

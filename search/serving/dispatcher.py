@@ -41,6 +41,7 @@ class Dispatcher:
     _waiting: deque[tuple[Ticket | None, str]] = field(default_factory=deque)
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _pause: float = 0.0
+    _closed_at: float = 0.0
     _closed_until: float = 0.0
 
     @property
@@ -87,18 +88,20 @@ class Dispatcher:
             status, self._pause = "failed", 0.0  # failed: of those alone that have no scores
         except TimeoutError:
             status = "timeout"
-            self._rest(*SLOW_PAUSE)
+            self._rest(began, *SLOW_PAUSE)
         except Exception:  # whatever V2 does, V1 goes on; the status says it
             status = "failed"
-            self._rest(*FAILED_PAUSE)
+            self._rest(began, *FAILED_PAUSE)
         spent = (time.monotonic() - began) * 1000
         for (ticket, _), found in zip(batch, scores, strict=True):
             self._end(ticket, "scored" if found is not None else status, found, spent)
 
-    def _rest(self, first: float, longest: float) -> None:
-        """Leave V2 alone for a while, longer each time."""
-        self._pause = min(longest, max(first, 2 * self._pause))
-        self._closed_until = time.monotonic() + self._pause
+    def _rest(self, began: float, first: float, longest: float) -> None:
+        """Leave V2 alone for a while, longer each time; a batch begun before the last time tells nothing new."""
+        if began >= self._closed_at:
+            self._pause = min(longest, max(first, 2 * self._pause))
+            self._closed_at = time.monotonic()
+            self._closed_until = self._closed_at + self._pause
 
     def _end(self, ticket: Ticket | None, status: str, scores: list[float] | None = None, ms: float = 0.0) -> None:
         self.counts[status] += 1

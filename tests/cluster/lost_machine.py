@@ -34,11 +34,8 @@ class Thief:
         self.reports.setdefault(job.trial_id, []).append([result["epochs"], result[NODE]])
         if self.victim is None and result[NODE] in self.machines and result["epochs"] == 2:
             self.victim = result[NODE]
-            threading.Thread(target=self.take_away).start()
-
-    def take_away(self):
-        self.cluster.remove_node(self.machines[self.victim], allow_graceful=False)
-        self.cluster.add_node(num_cpus=1, **MEMORY)
+            self.cluster.remove_node(self.machines[self.victim], allow_graceful=False)  # before its next epoch begins
+            threading.Thread(target=lambda: self.cluster.add_node(num_cpus=1, **MEMORY)).start()
 
     def on_end(self, stage, record, result):
         self.reports.setdefault(record.trial_id, []).append([record.epochs, result.get(NODE)])

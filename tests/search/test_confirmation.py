@@ -2,9 +2,10 @@
 
 import json
 
-import pandas as pd
 import pytest
 
+from fusion_models.metrics import Interval
+from fusion_models.metrics.statistics import Variance
 from search.confirmation import FRESH_SEEDS, Candidate, candidates, fix_finalist, refit_jobs, short_list
 from search.folder import RunFolder
 from search.job import TrialRecord
@@ -18,6 +19,12 @@ GOOD = {
     "attention_min_share": 0.31,
     "v1_correlation": 0.80,
 }
+
+
+def quantities(error=0.0, **numbers):
+    """Intervals around GOOD or what is given instead; of the limits nothing is read."""
+    spread = Variance(query=error**2 / 2, seed=error**2 / 2)
+    return {name: Interval(value, value, value, variance=spread) for name, value in (GOOD | numbers).items()}
 
 
 def searched(trial_id, **numbers):
@@ -37,11 +44,11 @@ def searched(trial_id, **numbers):
 
 def test_a_larger_gain_at_a_correlation_that_cannot_pass_is_not_the_finalist(tmp_path):
     found = [Candidate(trial_id=t, recipe=PHASE.base.flat(), trainings=(f"{t}-s0", f"{t}-s1")) for t in ("t1", "t2")]
-    rows = [{"trial_id": "t1"} | GOOD | {"ndcg_gain": 0.06, "v1_correlation": 0.93}, {"trial_id": "t2"} | GOOD]
-    finalist = fix_finalist(RunFolder(tmp_path), PHASE, pd.DataFrame(rows), found)
+    measured = {"t1": quantities(ndcg_gain=0.06, v1_correlation=0.93), "t2": quantities()}
+    finalist = fix_finalist(RunFolder(tmp_path), PHASE, measured, found)
     assert finalist.trial_id == "t2"
     assert json.loads((tmp_path / "finalist.json").read_text())["trial_id"] == "t2"
-    assert fix_finalist(RunFolder(tmp_path), PHASE, pd.DataFrame(rows[::-1]), found[:1]) is None  # what is fixed stands
+    assert fix_finalist(RunFolder(tmp_path), PHASE, measured, found[:1]) is None  # what is fixed stands
 
 
 def trained(name, seed, state="finished"):
@@ -66,33 +73,40 @@ def test_a_recipe_that_sometimes_breaks_comes_after_one_that_does_not(tmp_path):
         ("t2", 0, [0, 1, 2]),
     ]
     assert found[1].trainings == ("confirm-t2-s0", "confirm-t2-s1", "confirm-t2-s2")
-    rows = [{"trial_id": "t1"} | GOOD | {"ndcg_gain": 0.06}, {"trial_id": "t2"} | GOOD]
-    assert fix_finalist(RunFolder(tmp_path), PHASE, pd.DataFrame(rows), found).trial_id == "t2"
+    measured = {"t1": quantities(ndcg_gain=0.06), "t2": quantities()}
+    assert fix_finalist(RunFolder(tmp_path), PHASE, measured, found).trial_id == "t2"
 
 
-def finalist_of(rows, path):
-    found = [Candidate(trial_id=r["trial_id"], recipe=PHASE.base.flat(), trainings=("a", "b")) for r in rows]
-    return fix_finalist(RunFolder(path), PHASE, pd.DataFrame(rows), found).trial_id
+def finalist_of(measured, path, phase=PHASE):
+    found = [Candidate(trial_id=name, recipe=PHASE.base.flat(), trainings=("a", "b")) for name in measured]
+    return fix_finalist(RunFolder(path), phase, measured, found).trial_id
 
 
 @pytest.mark.parametrize(
-    ("half_width", "chosen"),
-    [(0.0098, "larger gain"), (0.0, "smaller miss"), (float("nan"), "smaller miss"), (0.0039, "smaller miss")],
+    ("error", "chosen"),
+    [(0.005, "larger gain"), (0.0, "smaller miss"), (float("nan"), "smaller miss"), (0.003, "smaller miss")],
 )
-def test_of_misses_that_differ_by_no_more_than_a_standard_error_the_larger_gain_is_chosen(tmp_path, half_width, chosen):
-    def row(name, drop, gain):
-        interval = {"visual_masking_drop_ci_low": drop - half_width, "visual_masking_drop_ci_high": drop + half_width}
-        return {"trial_id": name} | GOOD | {"visual_masking_drop": drop, "ndcg_gain": gain} | interval
+def test_of_misses_that_differ_by_no_more_than_a_standard_error_the_larger_gain_is_chosen(tmp_path, error, chosen):
+    measured = {
+        "smaller miss": quantities(visual_masking_drop=0.024, ndcg_gain=0.03, error=error),
+        "larger gain": quantities(visual_masking_drop=0.020, ndcg_gain=0.05, error=error),
+        "too far off": quantities(visual_masking_drop=0.014, ndcg_gain=0.09, error=error),
+    }
+    assert finalist_of(measured, tmp_path) == chosen
 
-    rows = [row("smaller miss", 0.024, 0.03), row("larger gain", 0.020, 0.05), row("too far off", 0.014, 0.09)]
-    assert finalist_of(rows, tmp_path) == chosen
+
+def test_a_quantity_that_two_gates_ask_for_errs_in_both_at_once(tmp_path):
+    phase = PHASES["phase1"]  # its gate on the masking drop is among those for resuming as well
+    measured = {
+        "smaller miss": quantities(visual_masking_drop=0.024, ndcg_gain=0.03, error=0.005),
+        "larger gain": quantities(visual_masking_drop=0.0195, ndcg_gain=0.05, error=0.005),
+    }
+    assert finalist_of(measured, tmp_path, phase) == "larger gain"
 
 
 def test_an_uncertain_miss_does_not_come_before_a_gate_that_is_passed(tmp_path):
-    interval = {"visual_masking_drop_ci_low": 0.0, "visual_masking_drop_ci_high": 0.1}
-    rows = [{"trial_id": "misses"} | GOOD | interval | {"visual_masking_drop": 0.049, "ndcg_gain": 0.09}]
-    rows += [{"trial_id": "passes"} | GOOD | interval]
-    assert finalist_of(rows, tmp_path) == "passes"
+    measured = {"misses": quantities(visual_masking_drop=0.049, ndcg_gain=0.09, error=0.02)}
+    assert finalist_of(measured | {"passes": quantities(error=0.02)}, tmp_path) == "passes"
 
 
 def test_refits_have_the_finalists_seeds_and_its_own_modalities():

@@ -51,13 +51,13 @@ def put_away(done, interrupts):
         done.append(interrupts)
 
 
-def test_an_ending_is_not_interrupted_unless_by_somebody_who_insists():
+def test_an_interrupt_waits_for_the_end_of_an_ending_unless_somebody_insists():
     done = []
     with remembered_interrupts():
-        put_away(done, 1)
-        put_away(done, PATIENCE)
-        with pytest.raises(KeyboardInterrupt):
-            put_away(done, PATIENCE + 1)
+        put_away(done, 0)
+        for interrupts in (1, PATIENCE, PATIENCE + 1):
+            with pytest.raises(KeyboardInterrupt):
+                put_away(done, interrupts)
         with pytest.raises(KeyboardInterrupt):
             interrupt()
-    assert done == [1, PATIENCE]
+    assert done == [0, 1, PATIENCE]

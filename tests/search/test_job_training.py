@@ -2,7 +2,8 @@
 
 import pytest
 
-from fusion_models.training import load
+import search.job_training
+from fusion_models.training import load, train
 from search.depot import DataTicket
 from search.job import Job
 from search.job_training import JobTraining
@@ -58,3 +59,26 @@ def test_another_process_goes_on_from_the_last_checkpoint(training, small_data, 
     assert [r["epochs"] for r in after] == [6]
     assert after[-1]["numbers"] == whole[-1]["numbers"]
     assert told(after) == {epoch: said for epoch, said in told(whole).items() if epoch > reached}
+
+
+def test_a_checkpoint_at_a_pause_is_reported_before_more_is_trained(training):
+    """The process that wrote it may have died before anybody heard of that epoch, at which the search compares."""
+    lost = training("lost")
+    lost.step(pauses=(2,))
+    last = lost.step(pauses=(2,))
+    assert last["epochs"] == 2
+    results = steps(training("lost"), at_least=FOR_EVER, pauses=(2, 4))
+    assert [r["epochs"] for r in results] == [2, 4, 6]
+    assert results[0]["numbers"] == last["numbers"]
+
+
+def test_a_training_that_breaks_keeps_what_it_had_reached(training, monkeypatch):
+    def breaks(*arguments, **more):
+        epochs = train(*arguments, **more)
+        yield from (next(epochs) for _ in range(2))
+        raise RuntimeError("the loss is not finite")
+
+    monkeypatch.setattr(search.job_training, "train", breaks)
+    (result,) = steps(training("breaks"), at_least=FOR_EVER)
+    assert (result["outcome"], result["reason"]) == ("failed", "RuntimeError: the loss is not finite")
+    assert [epoch["epochs"] for epoch in result["before"]] == [1, 2]

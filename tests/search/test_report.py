@@ -208,7 +208,8 @@ def test_no_line_ends_before_a_percent_sign_and_scripts_stay_as_they_are():
 
 
 def test_reasons_name_quantities_as_readers_do():
-    said = "fail: ndcg_gain, resume: V1 correlation; not stated: v1_stable, visual_masking_drop"
+    said = "fail: ndcg_gain, resume: V1 correlation; not stated: v1_stable, visual_masking_drop; see test_looks.json"
     assert reading(said) == (
-        "fail: nDCG gain over V1, resume: V1 correlation; not stated: v1 stable, drop when the image is blanked"
+        "fail: nDCG gain over V1, resume: V1 correlation; not stated: v1 stable, drop when the image is blanked; "
+        "see test_looks.json"
     )

@@ -50,7 +50,10 @@ def _command(process):
 
 
 class Driver:
-    """A run in a process and a session of its own, so that whatever it starts can be told from all else."""
+    """A run in a process and a session of its own, so that whatever it starts can be told from all else.
+
+    Its short epochs are not bundled: there is a checkpoint after each, as there is in long trainings.
+    """
 
     def __init__(self, results, *more):
         self.journal = results / "phase3" / "study.journal"
@@ -62,7 +65,7 @@ class Driver:
         with self.output.open("w") as output:
             self.process = subprocess.Popen(
                 command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True,
-                env=os.environ | {"OMP_NUM_THREADS": "1"},
+                env=os.environ | {"OMP_NUM_THREADS": "1", "FUSION_SEARCH_REPORT_SECONDS": "0"},
             )  # fmt: skip
         self.known = psutil.Process(self.process.pid)
 

@@ -4,6 +4,7 @@ One deployment, started as a user starts it, for all tests here; the last one en
 """
 
 import asyncio
+import contextlib
 import json
 import signal
 import threading
@@ -177,6 +178,10 @@ def test_v2_that_is_slow_delays_and_changes_no_answer_and_overload_sheds_it_firs
     assert set(statuses) <= {"timeout", "unavailable", "shed", "scored"}
 
 
+ASKED = {"failed", "timeout"}
+"""What becomes of a request for which V2 was asked while it was dead."""
+
+
 def test_v2_that_dies_again_and_again_changes_no_answer_while_it_is_absent(deployment, request_of):
     """Whatever process Serve starts for V2 is killed at once, until V1 has answered all."""
     wait_for(lambda: deployment.replica("v2"), "V2's process")
@@ -186,24 +191,26 @@ def test_v2_that_dies_again_and_again_changes_no_answer_while_it_is_absent(deplo
         while not over.is_set():
             v2 = deployment.replica("v2")
             if v2 is not None:
-                v2.kill()
-                killed.add(v2.pid)
+                with contextlib.suppress(psutil.Error):
+                    v2.kill()
+                    killed.add(v2.pid)
             time.sleep(0.02)
 
     killer = threading.Thread(target=keep_killing)
     killer.start()
     try:
         wait_for(lambda: killed, "V2 to be killed")
-        names, began = [], time.monotonic()
-        while time.monotonic() < began + 10.0 and (len(killed) < 2 or len(names) < 40):
-            names.append(f"dead-{len(names)}")
-            answered(deployment, request_of(len(names) % 20, request_id=names[-1]))
-        statuses = {deployment.outcome(name)["v2_status"] for name in names}
+        names, statuses, end = [], set(), time.monotonic() + PATIENCE
+        while time.monotonic() < end and (len(killed) < 2 or len(names) < 40 or not statuses & ASKED):
+            for _ in range(10):
+                names.append(f"dead-{len(names)}")
+                answered(deployment, request_of(len(names) % 20, request_id=names[-1]))
+            statuses |= {deployment.outcome(name)["v2_status"] for name in names[-10:]}
     finally:
         over.set()
         killer.join()
     assert statuses <= {"failed", "unavailable", "timeout", "shed"}  # shed: while V1 needs the processor
-    assert statuses & {"failed", "timeout"}  # it was asked for
+    assert statuses & ASKED
     assert len(killed) >= 2
 
 
