@@ -5,16 +5,14 @@ import io
 import json
 import os
 import shutil
-import signal
 import subprocess
 import sys
 import time
 
 import pandas as pd
-import psutil
 import pytest
 from rich.console import Console
-from roadmap_run import PATIENCE, SET, options
+from roadmap_run import PATIENCE, SET, kill_driver, options
 
 from search.chain import STEPS
 from search.journal import open_journal
@@ -61,13 +59,7 @@ def kill_in_the_ablation(path, output):
         assert process.poll() is None, output.read_text()
         assert time.monotonic() < deadline, output.read_text()
         time.sleep(0.01)
-    family = psutil.Process(process.pid).children(recursive=True)
-    process.kill()
-    assert process.wait(PATIENCE) == -signal.SIGKILL
-    psutil.wait_procs(family, timeout=20)
-    for child in family:
-        if child.is_running():
-            child.kill()
+    kill_driver(process)
 
 
 def ended(path):
