@@ -63,6 +63,7 @@ class JobTraining:
         self._state: TrainingState | None = None
         self._epochs: Iterator[EpochResult] | None = None
         self._numbers: dict[str, float] = {}
+        self._before: list[dict[str, Any]] = []
         self._unsaved = ""
         self._seconds = 0.0
         self._saved = time.perf_counter()
@@ -74,7 +75,7 @@ class JobTraining:
         of the last one, and `before` has what the others gave. So long a time lies between two checkpoints, too.
         """
         began = time.perf_counter()
-        self._before: list[dict[str, Any]] = []
+        self._before = []
         try:
             result = self._train(at_least, pauses)
         except Exception as error:

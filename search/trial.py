@@ -1,4 +1,4 @@
-"""One trial: a Tune Trainable that steps the training generator, one epoch a step."""
+"""One trial: a Tune Trainable that steps the training generator, one epoch a step, or several short ones."""
 
 from __future__ import annotations
 
