@@ -57,6 +57,15 @@ class Shape:
             placement_strategy="PACK",
         )
 
+    @property
+    def backend(self) -> str:
+        """torch.distributed's: NCCL between whole GPUs, gloo otherwise.
+
+        NCCL refuses two ranks on one GPU ("Duplicate GPU detected"), which is where PACK puts workers that ask for
+        shares of one; gloo reduces and broadcasts CUDA tensors too, by way of the CPU.
+        """
+        return "cpu:gloo,cuda:nccl" if self.gpus >= 1 else "gloo"
+
 
 class GroupPool:
     """Groups of one shape, owned by the driver, and the switchboard that joins them with its trials."""
@@ -91,11 +100,10 @@ class GroupPool:
         return int(ray.get(self.board.training.remote()))
 
     def _fit(self, index: int) -> None:
-        backend = "cpu:gloo,cuda:nccl" if self.shape.gpus > 0 else "gloo"
         trainer = TorchTrainer(
             serve,
             train_loop_config={"board": self.board, "index": index, "cpus": self.shape.cpus},
-            torch_config=ReachableTorch(backend=backend),
+            torch_config=ReachableTorch(backend=self.shape.backend),
             scaling_config=self.shape.scaling(),
             run_config=ray.train.RunConfig(
                 name=f"group-{index}",

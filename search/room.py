@@ -48,10 +48,11 @@ def _trainings(options: RunOptions) -> int:
 
 def _workers(options: RunOptions) -> int:
     """How many workers the nodes have room for; none is ever divided between two."""
-    return sum(_workers_on(node["Resources"], options) for node in ray.nodes() if node["Alive"])
+    return sum(workers_on(node["Resources"], options) for node in ray.nodes() if node["Alive"])
 
 
-def _workers_on(node: dict[str, float], options: RunOptions) -> int:
+def workers_on(node: dict[str, float], options: RunOptions) -> int:
+    """How many workers a node has room for; `node`: its resources as Ray names them. Workers may share a GPU."""
     room = int(node.get("CPU", 0) // options.cpus_per_worker)
     if options.gpus_per_worker > 0:
         room = min(room, int(node.get("GPU", 0) / options.gpus_per_worker + 1e-9))

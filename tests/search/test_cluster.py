@@ -2,8 +2,9 @@
 
 import pytest
 
+from search.groups import Shape
 from search.options import RunOptions
-from search.room import concurrency
+from search.room import concurrency, workers_on
 
 
 @pytest.mark.usefixtures("shared_ray")
@@ -19,3 +20,17 @@ class TestOnTwoProcessors:
     def test_more_than_there_is_says_so(self, options):
         with pytest.raises(ValueError, match="asks for more than the"):
             concurrency(RunOptions(phase="phase1", **options))
+
+
+class TestGpus:
+    @pytest.mark.parametrize(
+        ("cpus", "gpus", "share", "workers"),
+        [(16, 1, 0.25, 4), (3, 1, 0.25, 3), (16, 1, 0.1, 10), (16, 1, 0.3, 3), (16, 2, 1, 2), (16, 0, 0.5, 0), (4, 1, 0, 4)],
+    )
+    def test_workers_share_what_a_node_has(self, cpus, gpus, share, workers):
+        node = {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
+        assert workers_on(node, RunOptions(phase="phase1", gpus_per_worker=share)) == workers
+
+    @pytest.mark.parametrize(("gpus", "backend"), [(0, "gloo"), (0.5, "gloo"), (1, "cpu:gloo,cuda:nccl")])
+    def test_nccl_is_for_whole_gpus(self, gpus, backend):
+        assert Shape(workers=2, cpus=1, gpus=gpus).backend == backend
