@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 
 from fusion_models.data import open_dataset
 from search.serving.answering import Answering
-from search.serving.behind import Archive, Ranker
+from search.serving.behind import Archive, Ranker, behind_everybody
 from search.serving.dispatcher import Dispatcher
 from search.serving.journal import Journal
 from search.serving.request import MOST_BYTES, Catalogue, Problem, RankRequest
@@ -151,14 +151,15 @@ def application(
     replicas: int = 1,
 ) -> Any:
     """The application: V1 answers over `source`; V2 of `checkpoint` behind it (None: no V2). For `serve.run`."""
-    light: dict[str, Any] = {"num_cpus": 0}  # Ray's count of processors is for trainings; here nice values share them
+    light: dict[str, Any] = {"num_cpus": 0}  # Ray's count of processors is for trainings; here priorities share them
+    last = light | {"runtime_env": behind_everybody()}
     health: dict[str, Any] = {"health_check_period_s": 1.0, "health_check_timeout_s": 60.0}
     health["graceful_shutdown_wait_loop_s"] = 0.2
     v2 = None
     if checkpoint is not None:
-        deployed = serve.deployment(ranker, name="v2", max_ongoing_requests=4, ray_actor_options=light, **health)
+        deployed = serve.deployment(ranker, name="v2", max_ongoing_requests=4, ray_actor_options=last, **health)
         v2 = deployed.bind(str(checkpoint.resolve()), source)
-    keeper = serve.deployment(Archive, name="archive", ray_actor_options=light, **health).bind(str(log.resolve()))
+    keeper = serve.deployment(Archive, name="archive", ray_actor_options=last, **health).bind(str(log.resolve()))
     answering = serve.deployment(
         Shadow,
         name="v1",

@@ -1,26 +1,32 @@
 """The processes behind the answering one: V2's ranker, and the archive of the log.
 
-Both are nicer than the answering process from their first heavy import on, which is why imports stand in their methods:
-a V2 that crashes and starts again, over and over, then takes little of V1's processor time.
+Both have a processor only when nobody else wants it, from their very first instruction on: a V2 that crashes and starts
+again, over and over, spends seconds of a processor on imports alone, and V1 must not wait for them.
 """
 
 from __future__ import annotations
 
 import asyncio
-import os
+import shlex
+import shutil
+import sys
 import threading
 import time
 from pathlib import Path
 
-NICE = 10
-"""Behind everybody else for the processor; the answering process has 0."""
+
+def behind_everybody() -> dict[str, str]:
+    """Ray's runtime environment of a process that runs when nobody else wants the processor (Linux: SCHED_IDLE)."""
+    for command in ("chrt --idle 0", "nice -n 19"):
+        if shutil.which(command.split()[0]):
+            return {"py_executable": f"{command} {shlex.quote(sys.executable)}"}
+    return {}
 
 
 class Ranker:
     """V2 in a process of its own."""
 
     def __init__(self, checkpoint: str, source: str) -> None:
-        os.nice(NICE)
         import torch
 
         from fusion_models.data import open_dataset
@@ -47,7 +53,6 @@ class Archive:
     """Turns the journals of the log into Parquet files, away from the answering process."""
 
     def __init__(self, log: str, every: float = 1.0) -> None:
-        os.nice(NICE)
         self._log, self._every = Path(log), every
         threading.Thread(target=self._run, daemon=True).start()
 

@@ -17,7 +17,7 @@ LOOPBACK = "127.0.0.1"
 @contextlib.contextmanager
 def serving(*, host: str = LOOPBACK, port: int = 8000) -> Iterator[None]:
     """Serve's proxy on `host:port` while the block runs, in a Ray of its own or the one that runs already."""
-    # Ray starts every worker at nice 15; the answering one must not stand behind others. V2 makes itself nicer.
+    # Ray starts every worker at nice 15; the answering one must not stand behind others.
     os.environ.setdefault("RAY_worker_niceness", "0")
     own = not ray.is_initialized()
     if own:

@@ -6,6 +6,7 @@ One deployment, started as a user starts it, for all tests here; the last one en
 import asyncio
 import contextlib
 import json
+import os
 import signal
 import threading
 import time
@@ -66,6 +67,11 @@ def test_it_listens_on_loopback_alone(deployment):
         if c.status == psutil.CONN_LISTEN and c.laddr.port == port
     }
     assert addresses == {"127.0.0.1"}
+
+
+def test_v2_and_the_archive_stand_behind_v1_for_the_processor(deployment):
+    policy = {name: os.sched_getscheduler(deployment.replica(name).pid) for name in ("v1", "v2", "archive")}
+    assert policy == {"v1": os.SCHED_OTHER, "v2": os.SCHED_IDLE, "archive": os.SCHED_IDLE}
 
 
 def test_it_publishes_what_it_takes(deployment):
