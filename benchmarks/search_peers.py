@@ -1,8 +1,8 @@
 """Search against its peers, in one run: `python benchmarks/search_peers.py --seeds 0 1 2 3 4 --seconds 60`.
 
 Every way of searching gets the same planted data, the same space (phase 1's), the same base recipe first where it
-takes first points, the same training and measurement of a finished ranker, two trainings at once, and the same wall
-time, from the first import on. Ways:
+takes first points, the same training (its seed, too) and measurement of a finished ranker, two trainings at once, and
+the same wall time, from the first import on. Ways:
 
     ours, ours without MO-ASHA     search.tuning.run_stages as a run calls it, with journal, TensorBoard and progress
     Tune + OptunaSearch            a function trainable, as Ray's documentation shows it
@@ -66,7 +66,7 @@ class Log:
             file.write(json.dumps(line) + "\n")
 
 
-def train_once(recipe: dict[str, Any], trial: str, folder: Path) -> Any:
+def train_once(recipe: dict[str, Any], trial: str, folder: Path, seed: int) -> Any:
     """The training that every peer runs: yields each epoch's objectives, measures the finished ranker."""
     import torch
 
@@ -77,7 +77,7 @@ def train_once(recipe: dict[str, Any], trial: str, folder: Path) -> Any:
 
     torch.set_num_threads(1)
     data, log = open_dataset(DATA), Log(folder)
-    job = Job(trial_id=trial, name="peer", recipe=recipe, seed=0, latency=True)
+    job = Job(trial_id=trial, name="peer", recipe=recipe, seed=seed, latency=True)
     state = start(job.to_recipe(), data, seed=job.seed)
     for epoch in train(state, data):
         numbers = finish(state, data, job, folder / trial) if epoch.finished else state.best_numbers
@@ -185,7 +185,7 @@ def tune_with_optuna(seed: int, folder: Path) -> None:
 
     def trainable(config: dict[str, Any]) -> None:
         name = tune.get_context().get_trial_id()
-        for numbers in train_once(recipe_of(Given(config)), name, folder):
+        for numbers in train_once(recipe_of(Given(config)), name, folder, seed):
             tune.report(dict(zip(names, phase().objective_values(numbers), strict=True)))
 
     import optuna
@@ -214,7 +214,7 @@ def optuna_alone(seed: int, folder: Path, *, sampler: str = "TPESampler") -> Non
     study = _study(seed, folder, sampler)
     study.enqueue_trial(base_point())
     context = multiprocessing.get_context("spawn")
-    workers = [context.Process(target=_optimise, args=(seed + 1000 * w, folder, sampler)) for w in range(WORKERS)]
+    workers = [context.Process(target=_optimise, args=(seed, w, folder, sampler)) for w in range(WORKERS)]
     for worker in workers:
         worker.start()
     for worker in workers:
@@ -239,14 +239,14 @@ def _study(seed: int, folder: Path, sampler: str) -> Any:
     )
 
 
-def _optimise(seed: int, folder: Path, sampler: str) -> None:
+def _optimise(seed: int, worker: int, folder: Path, sampler: str) -> None:
     def objective(trial: Any) -> list[float]:
         numbers: dict[str, float] = {}
-        for numbers in train_once(recipe_of(trial), f"t{trial.number:04d}", folder):  # noqa: B007
+        for numbers in train_once(recipe_of(trial), f"t{trial.number:04d}", folder, seed):  # noqa: B007
             pass
         return list(phase().objective_values(numbers))
 
-    _study(seed, folder, sampler).optimize(objective)
+    _study(seed + 1000 * worker, folder, sampler).optimize(objective)
 
 
 def syne_tune_moasha(seed: int, folder: Path) -> None:
@@ -276,7 +276,7 @@ def syne_tune_moasha(seed: int, folder: Path) -> None:
     random.seed(seed)
     np.random.seed(seed)  # noqa: NPY002  (its config spaces draw from the global state)
     scheduler = MOASHA(
-        space | {"folder": str(folder)},
+        space | {"folder": str(folder), "training_seed": seed},
         metrics=[o.name for o in phase().objectives],
         time_attr="epoch",
         max_t=EPOCHS,
@@ -301,10 +301,11 @@ def syne_tune_trial(arguments: Sequence[str]) -> None:
 
     path = Path(arguments[arguments.index(SYNE_TUNE_CONFIG) + 1])
     config, trial = json.loads(path.read_text()), path.parent.name
+    folder, seed = Path(config["folder"]), int(config["training_seed"])
     report = Reporter()
     objectives = phase().objectives
     signs = [-1.0 if o.direction == "maximize" else 1.0 for o in objectives]
-    for epoch, numbers in enumerate(train_once(recipe_of(Given(config)), trial, Path(config["folder"])), start=1):
+    for epoch, numbers in enumerate(train_once(recipe_of(Given(config)), trial, folder, seed), start=1):
         values = zip(objectives, signs, phase().objective_values(numbers), strict=True)
         report(epoch=epoch, **{o.name: sign * value for o, sign, value in values})
 

@@ -76,11 +76,14 @@ def _parallel_lines(table: pd.DataFrame, order: list[str]) -> list[Any]:
             ),
             detail="trial_id:N",
             color=state_colour(table["what"]),
-            opacity=alt.condition("datum.kept > 0", alt.value(0.9), alt.value(0.06)),
             tooltip=["trial_id", "name", "what", "objective", alt.Tooltip("value:Q", format=".4f")],
         )
     )
-    return [base.mark_line(strokeWidth=1.6), base.mark_circle(size=38).add_params(brush)]
+    # Not `opacity`: drawing a PNG, resvg gives each mark that has it a layer as large as the picture.
+    fading: Any = alt.condition("datum.kept > 0", alt.value(0.9), alt.value(0.06))
+    lines = base.mark_line(strokeWidth=1.6, opacity=1).encode(strokeOpacity=fading)
+    dots = base.mark_circle(size=38, opacity=1).encode(fillOpacity=fading)
+    return [lines, dots.add_params(brush)]
 
 
 def _axis_ends(table: pd.DataFrame, phase: Phase, order: list[str]) -> Any:

@@ -103,7 +103,7 @@ def test_brushing_the_parallel_coordinates_keeps_the_lines_that_pass_through(pag
     def faint():
         return browser.execute_script(
             "return [...arguments[0].querySelectorAll('.mark-line path')]"
-            ".map((p) => Number(p.getAttribute('opacity') ?? p.style.opacity ?? 1)).map((o) => o < 0.2)",
+            ".map((p) => Number(getComputedStyle(p).strokeOpacity)).map((o) => o < 0.2)",
             chart,
         )
 
