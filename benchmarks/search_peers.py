@@ -35,8 +35,8 @@ from pathlib import Path
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-DATA = "planted?queries=240&candidates=8"
-EPOCHS = 6
+DATA = "planted?queries=600&candidates=12"
+EPOCHS = 10
 WORKERS = 2
 MANY = 10_000
 SYNE_TUNE_CONFIG = "--st_config_json_filename"

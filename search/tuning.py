@@ -42,7 +42,7 @@ MANY = 10_000
 """Trials that Tune may have at once: how many there really are, the searcher decides, look by look."""
 EPOCH_LIMIT = 600.0
 """Seconds for an epoch where the caller names no limit."""
-REPORT_SECONDS = float(os.environ.get("FUSION_SEARCH_REPORT_SECONDS", "1"))
+REPORT_SECONDS = float(os.environ.get("FUSION_SEARCH_REPORT_SECONDS", "2"))
 """A checkpoint and a result cost some 40 ms: epochs shorter than this are bundled, but not beyond a rung."""
 LOOK_SECONDS = 1.0
 ENDING_SECONDS = 60.0
