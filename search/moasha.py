@@ -17,8 +17,8 @@ SAMPLED = "sampled"
 
 
 def grace_period(max_t: int) -> int:
-    """Epochs that every trial gets: a sixth of a full training, so that 12 epochs have their rungs at 2 and 6."""
-    return max(1, max_t // (2 * REDUCTION_FACTOR))
+    """Epochs that every trial gets: a sixth of a full training, rounded up: 10 and 12 epochs have rungs at 2 and 6."""
+    return max(1, -(-max_t // (2 * REDUCTION_FACTOR)))
 
 
 class MultiObjectiveAsha(FIFOScheduler):  # type: ignore[misc]
