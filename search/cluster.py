@@ -11,6 +11,7 @@ from typing import Any
 
 import ray
 
+from search.depot import ALONE
 from search.groups import TRAIN_SETTINGS, close_groups
 from search.interrupts import ending
 from search.options import RunOptions
@@ -47,6 +48,7 @@ def ray_session(options: RunOptions) -> Iterator[None]:
             "include_dashboard": False,
             "object_store_memory": 200 * 1024**2,
             "num_cpus": _cpus(),
+            "resources": {ALONE: 1},
         }
     else:
         arguments["address"] = options.address

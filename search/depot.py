@@ -31,6 +31,8 @@ TRAINING = "training"
 """The folder of a checkpoint in the making, replaced as a whole."""
 PIECE = 16 * 1024**2
 """Bytes of a dataset sent at once."""
+ALONE = "fusion-search-alone"
+"""A resource of the one node of a Ray that a run starts for itself: no other machine will join it."""
 
 
 class Depot:
@@ -83,7 +85,7 @@ class Home:
 def open_home() -> Home:
     """Called by the driver, with Ray running: where files go."""
     nodes = [node for node in ray.nodes() if node["Alive"]]
-    if len(nodes) == 1 and nodes[0]["NodeManagerAddress"] == "127.0.0.1":  # which no other machine can ever join
+    if len(nodes) == 1 and ALONE in nodes[0]["Resources"]:
         return Home(node=None)
     context = ray.get_runtime_context()
     node = str(context.get_node_id())

@@ -4,6 +4,8 @@ Every process believes that it is on another machine than the driver; the real t
 """
 
 import shutil
+import subprocess
+import sys
 
 import pytest
 import ray
@@ -102,6 +104,16 @@ def test_on_one_machine_nothing_travels(shared_ray, tmp_path):
     folder.send_results()
     folder.fetch()
     assert pack(folder.path) == {"weights": b"1"}
+
+
+def test_a_ray_that_the_run_starts_for_itself_needs_no_depot():
+    program = (
+        "from search.cluster import ray_session; from search.depot import open_home; "
+        "from search.options import RunOptions\n"
+        "with ray_session(RunOptions(phase='phase1')): print(open_home().node)"
+    )
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    assert said.stdout.split() == ["None"]
 
 
 def test_other_data_under_the_same_name_is_an_error_where_nobody_can_send_the_right_one(small_data):
