@@ -7,8 +7,9 @@ again, over and over, spends seconds of a processor on imports alone, and V1 mus
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import shlex
-import shutil
+import subprocess
 import sys
 import threading
 import time
@@ -16,10 +17,14 @@ from pathlib import Path
 
 
 def behind_everybody() -> dict[str, str]:
-    """Ray's runtime environment of a process that runs when nobody else wants the processor (Linux: SCHED_IDLE)."""
-    for command in ("chrt --idle 0", "nice -n 19"):
-        if shutil.which(command.split()[0]):
-            return {"py_executable": f"{command} {shlex.quote(sys.executable)}"}
+    """Ray's runtime environment of a process that runs when nobody else wants the processor.
+
+    Linux's SCHED_IDLE, else nice 19; empty where this machine grants neither.
+    """
+    for command in (["chrt", "--idle", "0"], ["nice", "-n", "19"]):
+        with contextlib.suppress(OSError):
+            if subprocess.run([*command, sys.executable, "-c", ""], capture_output=True).returncode == 0:
+                return {"py_executable": shlex.join([*command, sys.executable])}
     return {}
 
 
