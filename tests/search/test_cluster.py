@@ -25,7 +25,15 @@ class TestOnTwoProcessors:
 class TestGpus:
     @pytest.mark.parametrize(
         ("cpus", "gpus", "share", "workers"),
-        [(16, 1, 0.25, 4), (3, 1, 0.25, 3), (16, 1, 0.1, 10), (16, 1, 0.3, 3), (16, 2, 1, 2), (16, 0, 0.5, 0), (4, 1, 0, 4)],
+        [
+            (16, 1, 0.25, 4),
+            (3, 1, 0.25, 3),
+            (16, 1, 0.1, 10),
+            (16, 1, 0.3, 3),
+            (16, 2, 1, 2),
+            (16, 0, 0.5, 0),
+            (4, 1, 0, 4),
+        ],
     )
     def test_workers_share_what_a_node_has(self, cpus, gpus, share, workers):
         node = {"CPU": cpus} | ({"GPU": gpus} if gpus else {})
