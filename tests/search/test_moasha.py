@@ -53,8 +53,8 @@ def known_first(stage, scheduler, **numbers):
     return jobs
 
 
-@pytest.mark.parametrize(("max_t", "grace"), [(1, 1), (5, 1), (6, 1), (12, 2), (60, 10)])
-def test_the_grace_period_is_a_sixth_of_a_training(max_t, grace):
+@pytest.mark.parametrize(("max_t", "grace"), [(1, 1), (5, 1), (6, 1), (7, 2), (10, 2), (12, 2), (60, 10)])
+def test_the_grace_period_is_a_sixth_of_a_training_rounded_up(max_t, grace):
     assert grace_period(max_t) == grace
 
 
