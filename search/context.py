@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -51,6 +51,8 @@ class Run:
     """Where the run folder is kept as well, when --results is a URI."""
     tuned: dict[str, WeightedSum] = field(default_factory=dict)
     """Weights of reference rankers, by name, tuned on the validation split."""
+    on_front: Mapping[str, float] | None = None
+    """p_on_front by trial, where it has been computed: what trains more in a run that has ended keeps it."""
     session: TuneSession | None = None
     """What trains, inside `tuning`."""
 
@@ -123,4 +125,4 @@ class Run:
             board.close()
             for observer in mirror:
                 observer.close()
-        write_tables(self.folder, self.phase, journal_records(self.storage))
+        write_tables(self.folder, self.phase, journal_records(self.storage), self.on_front)

@@ -44,6 +44,8 @@ def reopen(record: RunRecord, console: Console) -> Run:
         raise ValueError(f"{options.data} holds other data than when {folder.path} was run")
     run = Run(options, console, record.phase, data, folder, open_journal(folder.journal))
     run.deciding = (record.run.get("roadmap") or {}).get("decides_on", run.deciding)
+    if len(record.pareto):
+        run.on_front = {str(t): float(p) for t, p in record.pareto.set_index("trial_id")["p_on_front"].items()}
     return run
 
 
@@ -78,9 +80,6 @@ def ablate_trial(record: RunRecord, trial_id: str, console: Console) -> None:
         trainings = tuple(r.trial_id for r in kept)
         candidate = Candidate(trial_id=trial_id, recipe=trial.recipe, trainings=trainings)
         table = ablate(run, candidate, split=run.deciding if finalist else VALIDATION)
-    front = {}
-    if len(record.pareto):
-        front = {str(t): float(p) for t, p in record.pareto.set_index("trial_id")["p_on_front"].items()}
-    write_tables(record.folder, record.phase, journal_records(run.storage), front)
+    write_tables(record.folder, record.phase, journal_records(run.storage), run.on_front)
     said = f"{table['removed'].nunique()} variations" if len(table) else "no component that could be taken out"
     console.print(f"{trial_id}: {said}", highlight=False)

@@ -44,7 +44,7 @@ def written(path):
 
 
 def kill_in_the_middle(path, output):
-    """Ask for the ablation as a user does, and kill its driver when two trainings of it have ended."""
+    """Ask for the ablation as a user does, and kill its driver when the intact trainings and one more have ended."""
     told = (path / "study.journal").read_bytes().count(b'"outcome"')
     with output.open("w") as said:
         process = subprocess.Popen(
@@ -52,7 +52,7 @@ def kill_in_the_middle(path, output):
             stdout=said, stderr=subprocess.STDOUT, start_new_session=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
         )  # fmt: skip
     deadline = time.monotonic() + PATIENCE
-    while (path / "study.journal").read_bytes().count(b'"outcome"') < told + 2:
+    while (path / "study.journal").read_bytes().count(b'"outcome"') < told + 3:
         assert process.poll() is None, output.read_text()
         assert time.monotonic() < deadline, output.read_text()
         time.sleep(0.01)
@@ -66,6 +66,7 @@ def ablated(roadmap, shared_ray, tmp_path_factory):
     path = place / "phase1"
     shutil.copytree(roadmap[0] / "phase1", path)
     kill_in_the_middle(path, place / "output.txt")
+    assert (path / "pareto.csv").read_text() == (roadmap[0] / "phase1" / "pareto.csv").read_text()
     before = written(path)
     report(ReportOptions(run=str(path), ablate=TRIAL), Console(file=io.StringIO()))
     return path, before
