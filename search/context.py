@@ -51,8 +51,8 @@ class Run:
     """Where the run folder is kept as well, when --results is a URI."""
     tuned: dict[str, WeightedSum] = field(default_factory=dict)
     """Weights of reference rankers, by name, tuned on the validation split."""
-    on_front: Mapping[str, float] | None = None
-    """p_on_front by trial, where it has been computed: what trains more in a run that has ended keeps it."""
+    p_on_front: Mapping[str, float] | None = None
+    """See `replicates.p_on_front`, where it has been computed: what trains more in a run that has ended keeps it."""
     session: TuneSession | None = None
     """What trains, inside `tuning`."""
 
@@ -125,4 +125,4 @@ class Run:
             board.close()
             for observer in mirror:
                 observer.close()
-        write_tables(self.folder, self.phase, journal_records(self.storage), self.on_front)
+        write_tables(self.folder, self.phase, journal_records(self.storage), self.p_on_front)

@@ -45,7 +45,7 @@ def reopen(record: RunRecord, console: Console) -> Run:
     run = Run(options, console, record.phase, data, folder, open_journal(folder.journal))
     run.deciding = (record.run.get("roadmap") or {}).get("decides_on", run.deciding)
     if len(record.pareto):
-        run.on_front = {str(t): float(p) for t, p in record.pareto.set_index("trial_id")["p_on_front"].items()}
+        run.p_on_front = {str(t): float(p) for t, p in record.pareto.set_index("trial_id")["p_on_front"].items()}
     return run
 
 
@@ -80,6 +80,6 @@ def ablate_trial(record: RunRecord, trial_id: str, console: Console) -> None:
         trainings = tuple(r.trial_id for r in kept)
         candidate = Candidate(trial_id=trial_id, recipe=trial.recipe, trainings=trainings)
         table = ablate(run, candidate, split=run.deciding if finalist else VALIDATION)
-    write_tables(record.folder, record.phase, journal_records(run.storage), run.on_front)
+    write_tables(record.folder, record.phase, journal_records(run.storage), run.p_on_front)
     said = f"{table['removed'].nunique()} variations" if len(table) else "no component that could be taken out"
     console.print(f"{trial_id}: {said}", highlight=False)
