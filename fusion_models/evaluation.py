@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -16,21 +17,9 @@ from fusion_models.config import MODALITIES
 from fusion_models.data import RankingDataset
 from fusion_models.data.batch import Batch
 from fusion_models.distribution import ALONE, Distribution
-from fusion_models.metrics import (
-    BLANKS,
-    Blank,
-    agreement,
-    balance,
-    blank,
-    centred_correlation,
-    centred_moments,
-    gradient_times_input_shares,
-    masking_drop,
-    ndcg,
-    query_shares,
-    ssim,
-)
+from fusion_models.metrics import BLANKS, Blank, blank, gradient_times_input_shares, ndcg, query_shares, ssim
 from fusion_models.models import FusionRanker, RankerOutput
+from fusion_models.quantities import Lists, Outputs, drop_name, numbers, quantity
 
 Values = npt.NDArray[np.float64]
 
@@ -65,42 +54,60 @@ class Scored:
         """`[Q]`: nDCG@10 of the production ranker on the same lists."""
         return ndcg(self.v1, self.labels, self.valid).numpy()
 
+    def lists(self) -> Lists:
+        """The lists themselves."""
+        labels, v1 = self.labels.double().numpy(), self.v1.double().numpy()
+        return Lists(rows=self.rows, labels=labels, v1=v1, valid=self.valid.numpy())
+
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
     """What one model does on one split. Values a query are NaN where it has no relevant item."""
 
     split: str
-    rows: npt.NDArray[np.int64]
-    """`[Q]`: rows of the dataset's queries, ascending, so that two evaluations of a split line up."""
-    documents: Values
-    """`[Q]`: candidates of each query."""
-    ndcg: Values
-    """`[Q]`: nDCG@10 of the model."""
-    v1_ndcg: Values
-    """`[Q]`: nDCG@10 of the production ranker on the same lists."""
-    masked: dict[tuple[str, str], Values]
-    """(modality, blank) -> `[Q]`: nDCG@10 with that modality blanked."""
-    modalities: tuple[str, ...]
-    shares: Values
-    """`[Q, K, M]`: mean share of attention (or what stands for it) over each query's documents, by layer."""
-    value_shares: Values | None
-    """The same weighted by the norm of the values; None where the variant has none."""
-    share_kind: str
-    moments: Values
-    """`[Q, 3]`: centred moments of the scores with V1's."""
-    agreement: dict[str, float]
-    ssim: Values | None = None
-    """`[Q]`: mean SSIM of decoded thumbnails; None unless asked for, and without a decoder or pictures."""
+    outputs: Outputs
+    ranks: bool = False
+    """Whether `numbers` holds all that the outputs tell, or only what every epoch measures."""
 
     @property
+    def rows(self) -> npt.NDArray[np.int64]:
+        """`[Q]`: rows of the dataset's queries, ascending, so that two evaluations of a split line up."""
+        return self.outputs.lists.rows
+
+    @property
+    def documents(self) -> Values:
+        """`[Q]`: candidates of each query."""
+        return self.outputs.lists.documents
+
+    @property
+    def ndcg(self) -> Values:
+        """`[Q]`: nDCG@10 of the model."""
+        return self.outputs.ndcg
+
+    @property
+    def v1_ndcg(self) -> Values:
+        """`[Q]`: nDCG@10 of the production ranker on the same lists."""
+        return self.outputs.lists.v1_ndcg
+
+    @property
+    def masked(self) -> dict[tuple[str, str], Values]:
+        """(modality, blank) -> `[Q]`: nDCG@10 with that modality blanked."""
+        return self.outputs.masked_ndcg
+
+    @property
+    def shares(self) -> Values:
+        """`[Q, K, M]`: mean share of attention (or what stands for it) over each query's documents, by layer."""
+        assert self.outputs.shares is not None
+        return self.outputs.shares
+
+    @cached_property
     def mean_ndcg(self) -> float:
-        """Mean nDCG@10 over queries that have a relevant item."""
-        return float(np.nanmean(self.ndcg))
+        """Mean nDCG@10 over queries that have a relevant item, by their weights."""
+        return quantity("ndcg").estimate(self.outputs)
 
     def masking_drop(self, modality: str, kind: str = "zero") -> float:
         """(nDCG - nDCG with `modality` blanked) / nDCG, a fraction."""
-        return masking_drop(torch.from_numpy(self.ndcg), torch.from_numpy(self.masked[modality, kind]))
+        return quantity(drop_name(modality, kind)).estimate(self.outputs)
 
     def layer_shares(self) -> Values:
         """`[K, M]`: mean share over all documents, layer by layer."""
@@ -108,21 +115,7 @@ class Evaluation:
 
     def numbers(self) -> dict[str, float]:
         """The scalars of this evaluation under the names that every table uses; fractions are fractions."""
-        out = {"ndcg": self.mean_ndcg, "v1_ndcg": float(np.nanmean(self.v1_ndcg))}
-        out["ndcg_gain"] = float(np.nanmean(self.ndcg - self.v1_ndcg))
-        for modality, kind in self.masked:
-            suffix = "" if kind == "zero" else f"_{kind}"
-            out[f"{modality}_masking_drop{suffix}"] = self.masking_drop(modality, kind)
-        mean = self.layer_shares().mean(axis=0)
-        out |= {f"attention_{m}": float(share) for m, share in zip(self.modalities, mean, strict=True)}
-        out["attention_max_share"], out["attention_min_share"] = float(mean.max()), float(mean.min())
-        out["attention_balance"] = float(balance(torch.from_numpy(mean)))
-        if self.value_shares is not None:
-            weighted = np.average(self.value_shares, axis=0, weights=self.documents).mean(axis=0)
-            out |= {f"value_attention_{m}": float(share) for m, share in zip(self.modalities, weighted, strict=True)}
-        if self.ssim is not None:
-            out["reconstruction_ssim"] = float(self.ssim.mean())
-        return out | self.agreement
+        return numbers(self.outputs, epochs=not self.ranks)
 
 
 def evaluate(
@@ -161,30 +154,25 @@ def evaluate(
     measured = distribution.join(mine)
     lists = [part.lists for part in measured]
     order = torch.cat([queries for queries, *_ in lists]).argsort()
-    scored = _scored(lists)
-    agreed = v1_agreement(scored, ranks=ranks)
     value_shares = [part.value_shares for part in measured if part.value_shares is not None]
     similarity = [part.ssim for part in measured if part.ssim is not None]
-    return Evaluation(
-        split=split,
-        rows=scored.rows,
-        documents=scored.valid.sum(dim=1).double().numpy(),
-        ndcg=scored.ndcg(),
-        v1_ndcg=scored.v1_ndcg(),
-        masked=masked_ndcg(
+    scored = _scored(lists)
+    outputs = Outputs(
+        lists=scored.lists(),
+        scores=scored.scores.double().numpy(),
+        modalities=model.modalities,
+        blanked=blanked_scores(
             model, data, split, blanks=blanks, kinds=kinds, device=device, seed=seed, distribution=distribution
         ),
-        modalities=model.modalities,
         shares=torch.cat([part.shares for part in measured])[order].numpy(),
         value_shares=torch.cat(value_shares)[order].numpy() if value_shares else None,
         share_kind=model.share_kind,
-        moments=centred_moments(scored.scores, scored.v1, scored.valid).numpy(),
-        agreement=agreed,
         ssim=torch.cat(similarity)[order].double().numpy() if similarity else None,
     )
+    return Evaluation(split=split, outputs=outputs, ranks=ranks)
 
 
-def masked_ndcg(
+def blanked_scores(
     model: FusionRanker,
     data: RankingDataset,
     split: str,
@@ -195,7 +183,7 @@ def masked_ndcg(
     seed: int = 0,
     distribution: Distribution = ALONE,
 ) -> dict[tuple[str, str], Values]:
-    """(modality, blank) -> nDCG@10 of each query, rows ascending, with that modality blanked; see `evaluate`."""
+    """(modality, blank) -> scores `[D, Q, L]`, D draws, rows ascending, with that modality blanked; see `evaluate`."""
     model.eval()
     wanted = [(modality, kind) for modality in blanks if modality in model.modalities for kind in kinds]
     if not wanted:
@@ -203,13 +191,19 @@ def masked_ndcg(
     mine: list[tuple[Tensor, dict[tuple[str, str], Tensor]]] = []
     for index, batch in _batches(data, split, device, distribution):
         generator = torch.Generator(device).manual_seed(seed + index)  # a batch's draws, whichever process makes them
-        masked: dict[tuple[str, str], Tensor] = {
-            (m, kind): _masked_ndcg(model, batch, m, kind, generator) for m, kind in wanted
+        found: dict[tuple[str, str], Tensor] = {
+            (m, kind): _blanked_scores(model, batch, m, kind, generator) for m, kind in wanted
         }
-        mine.append((batch.query.cpu(), masked))
-    found = distribution.join(mine)
-    order = torch.cat([queries for queries, _ in found]).argsort()
-    return {key: torch.cat([masked[key] for _, masked in found])[order].numpy() for key in wanted}
+        mine.append((batch.query.cpu(), found))
+    joined = distribution.join(mine)
+    order = torch.cat([queries for queries, _ in joined]).argsort()
+    longest = max(scores.shape[-1] for _, found in joined for scores in found.values())
+
+    def whole(key: tuple[str, str]) -> Values:
+        parts = [torch.nn.functional.pad(found[key], (0, longest - found[key].shape[-1])) for _, found in joined]
+        return torch.cat(parts, dim=1)[:, order].double().numpy()
+
+    return {key: whole(key) for key in wanted}
 
 
 def _batches(
@@ -221,6 +215,12 @@ def _batches(
             yield index, data.gather(rows, device)
 
 
+def split_lists(data: RankingDataset, split: str) -> Lists:
+    """The judged lists of a split, rows ascending: what every ranker is measured on."""
+    batches = data.batches(split, EVALUATION_QUERIES)
+    return _scored([_lists(batch, batch.v1) for batch in batches]).lists()
+
+
 @torch.no_grad()
 def score(model: FusionRanker, data: RankingDataset, split: str, *, device: torch.device | str = "cpu") -> Scored:
     """Every list of `split` with the model's scores."""
@@ -230,32 +230,16 @@ def score(model: FusionRanker, data: RankingDataset, split: str, *, device: torc
         return _scored([_lists(batch, model(batch).scores) for batch in batches])
 
 
-def v1_agreement(scored: Scored, *, ranks: bool) -> dict[str, float]:
-    """Agreement of the scores with V1's under the tables' names."""
-    if not ranks:
-        return {"v1_correlation": centred_correlation(scored.scores, scored.v1, scored.valid)}
-    found = agreement(scored.scores, scored.v1, scored.valid)
-    return {
-        "v1_correlation": found.centred_correlation,
-        "v1_correlation_pooled": found.pooled_correlation,
-        "v1_spearman": found.spearman,
-        "v1_kendall": found.kendall,
-        "top1_stability": found.top1_stability,
-        "v1_rank_change": found.rank_change,
-        "v1_rank_biased_overlap": found.rank_biased_overlap,
-    }
-
-
 @torch.no_grad()
-def _masked_ndcg(model: FusionRanker, batch: Batch, modality: str, kind: Blank, generator: torch.Generator) -> Tensor:
+def _blanked_scores(
+    model: FusionRanker, batch: Batch, modality: str, kind: Blank, generator: torch.Generator
+) -> Tensor:
+    """`[D, B, L]`, on the CPU."""
     draws = SHUFFLE_DRAWS if kind in BLANKS[2:] else 1
     mean = model.feature_mean(modality) if kind == "mean" else None
     with model.scores_only():
-        found = [
-            ndcg(model(blank(batch, modality, kind, mean=mean, generator=generator)).scores, batch.labels, batch.valid)
-            for _ in range(draws)
-        ]
-    return torch.stack(found).mean(dim=0).cpu()
+        found = [model(blank(batch, modality, kind, mean=mean, generator=generator)).scores for _ in range(draws)]
+    return torch.stack(found).float().cpu()
 
 
 @torch.no_grad()
@@ -281,24 +265,24 @@ def _shares(model: FusionRanker, batch: Batch, out: RankerOutput) -> Tensor:
     return shares.reshape(*batch.labels.shape, 1, -1)
 
 
-Lists = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+Columns = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
 
 
 class _Measured(NamedTuple):
     """One batch of `evaluate`, on the CPU."""
 
-    lists: Lists
+    lists: Columns
     shares: Tensor
     value_shares: Tensor | None
     ssim: Tensor | None
 
 
-def _lists(batch: Batch, scores: Tensor) -> Lists:
+def _lists(batch: Batch, scores: Tensor) -> Columns:
     """Query rows `[B]`, then scores, labels, V1's scores and valid places `[B, L]` of a scored batch."""
     return batch.query.cpu(), scores.float().cpu(), batch.labels.cpu(), batch.v1.cpu(), batch.valid.cpu()
 
 
-def _scored(parts: Sequence[Lists]) -> Scored:
+def _scored(parts: Sequence[Columns]) -> Scored:
     """Scored batches of one pass over a split, put together: rows ascending, padded to the longest list."""
     longest = max(scores.shape[1] for _, scores, *_ in parts)
     queries = torch.cat([part[0] for part in parts])

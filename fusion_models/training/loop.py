@@ -13,7 +13,7 @@ import torch
 from fusion_models.data import RankingDataset
 from fusion_models.data.batch import Batch
 from fusion_models.distribution import ALONE, Distribution, Share, share_of
-from fusion_models.evaluation import Evaluation, evaluate, masked_ndcg
+from fusion_models.evaluation import Evaluation, blanked_scores, evaluate
 from fusion_models.training.accumulation import Slices
 from fusion_models.training.state import TrainingState
 from fusion_models.training.step import DivergedError, Forward, train_step
@@ -56,10 +56,11 @@ def train(state: TrainingState, data: RankingDataset, *, distribution: Distribut
         state.epoch += 1
         improved = evaluation.mean_ndcg > state.best_ndcg
         if improved:
-            masked = masked_ndcg(
+            blanked = blanked_scores(
                 state.model, data, "validation", blanks=("visual",), device=state.device, distribution=distribution
             )
-            evaluation = dataclasses.replace(evaluation, masked=masked)
+            outputs = dataclasses.replace(evaluation.outputs, blanked=blanked)
+            evaluation = dataclasses.replace(evaluation, outputs=outputs)
             state.best_epoch, state.best_ndcg = state.epoch, evaluation.mean_ndcg
             state.best_numbers = evaluation.numbers()
             state.best_weights = {k: v.detach().clone() for k, v in state.model.state_dict().items()}

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from fusion_models.data.groups import Groups
-from search.run_store.artifacts import QUERIES, read_queries
+from search.run_store.artifacts import OUTPUTS, read_queries
 from search.run_store.folder import RunFolder
 from search.run_store.job import TrialRecord
 from spaces import Phase
@@ -27,10 +27,10 @@ def p_on_front(
     that what is common to them cancels. Trials whose values per query are gone are left out, with those that have not
     finished.
     """
-    finished = [r for r in searched if r.finished and (folder.checkpoints / r.trial_id / QUERIES).exists()]
+    finished = [r for r in searched if r.finished and (folder.checkpoints / r.trial_id / OUTPUTS).exists()]
     if not finished:
         return {}
-    runs = [read_queries(folder.checkpoints / r.trial_id / QUERIES) for r in finished]
+    runs = [read_queries(folder.checkpoints / r.trial_id / OUTPUTS) for r in finished]
     relevant = np.isfinite(runs[0]["ndcg"])
     standing = np.arange(len(relevant)) if groups is None else groups
     _, member = np.unique(standing[relevant], return_inverse=True)

@@ -26,7 +26,7 @@ from search.execution.capacity import concurrency
 from search.pipeline.confirmation.short_list import FRESH_SEEDS, Candidate
 from search.pipeline.confirmation.test_split import open_test_split
 from search.pipeline.context import Run
-from search.run_store.artifacts import QUERIES, WEIGHTS, read_queries
+from search.run_store.artifacts import OUTPUTS, WEIGHTS, read_queries
 from search.run_store.csv_tables import write_csv
 from search.run_store.job import Job, TrialRecord
 from search.run_store.looks import DECIDING_SPLIT
@@ -278,7 +278,7 @@ class _Ablation:
         return Measured(kind="single", removed=variation.removed, changes=changes, status=status, screened=screened)
 
     def _kept(self, trial_id: str) -> dict[str, np.ndarray[Any, Any]]:
-        return read_queries(self._place(trial_id) / QUERIES)
+        return read_queries(self._place(trial_id) / OUTPUTS)
 
     def _drop_weights(self, records: Sequence[TrialRecord]) -> None:
         """Of ablated trainings; their values per query stay."""

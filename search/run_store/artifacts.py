@@ -1,4 +1,4 @@
-"""What a finished training leaves in the run folder: weights, recipe and its evaluation, query by query."""
+"""What a finished training leaves in the run folder: weights, recipe and what it said, document by document."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from safetensors.torch import load_file, save_file
 
@@ -18,12 +19,14 @@ from fusion_models.evaluation import Evaluation, evaluate
 from fusion_models.latency import scoring_latency
 from fusion_models.metrics import BLANKS, paired_bootstrap, sign_flip_p
 from fusion_models.models import FusionRanker, build_ranker
+from fusion_models.quantities import Lists, Outputs
 from fusion_models.training import TrainingState
 from search.run_store.job import Job
 
 WEIGHTS = "weights.safetensors"
 RECIPE = "recipe.json"
-QUERIES = "validation.npz"
+OUTPUTS = "validation.npz"
+PER_QUERY = ("shares", "value_shares", "ssim")
 
 
 def finish(state: TrainingState, data: RankingDataset, job: Job, folder: Path) -> dict[str, float]:
@@ -49,7 +52,7 @@ def measure(state: TrainingState, data: RankingDataset, job: Job, *, distributio
 def write_finished(
     evaluation: Evaluation, state: TrainingState, data: RankingDataset, job: Job, folder: Path
 ) -> dict[str, float]:
-    """Write a measured ranker, its recipe and its values per query; returns the numbers, intervals included."""
+    """Write a measured ranker, its recipe and what it said; returns the numbers, intervals included."""
     numbers = evaluation.numbers() | {"best_epoch": float(state.best_epoch)}
     numbers["parameters"] = float(sum(p.numel() for p in state.model.parameters()))
     numbers["queries"] = float(np.isfinite(evaluation.ndcg).sum())
@@ -66,24 +69,51 @@ def write_finished(
     weights = {k: v.detach().clone().contiguous().cpu() for k, v in state.model.state_dict().items()}
     save_file(weights, folder / WEIGHTS)
     (folder / RECIPE).write_text(json.dumps({"recipe": job.recipe, "seed": job.seed, "numbers": numbers}, indent=1))
-    write_queries(evaluation, folder / QUERIES)
+    write_outputs(evaluation.outputs, folder / OUTPUTS)
     return numbers
 
 
-def write_queries(evaluation: Evaluation, path: Path) -> None:
-    """Keep the values per query, from which intervals are computed later."""
-    names = ("rows", "documents", "ndcg", "v1_ndcg", "shares", "moments")
-    columns: dict[str, Any] = {name: getattr(evaluation, name) for name in names}
-    if evaluation.ssim is not None:
-        columns["ssim"] = evaluation.ssim
-    columns |= {f"masked.{modality}.{kind}": values for (modality, kind), values in evaluation.masked.items()}
+def write_outputs(outputs: Outputs, path: Path) -> None:
+    """Keep what a ranker said, from which every number and interval is computed later; the lists stay with the data.
+
+    Scores are kept document by document, without padding, as float32.
+    """
+    valid = outputs.lists.valid
+    columns: dict[str, Any] = {
+        "rows": outputs.lists.rows,
+        "scores": outputs.scores[valid].astype(np.float32),
+        "modalities": np.array(outputs.modalities),
+        "share_kind": np.array(outputs.share_kind),
+    }
+    columns |= {f"blanked.{m}.{kind}": d[:, valid].astype(np.float32) for (m, kind), d in outputs.blanked.items()}
+    columns |= {name: v for name in PER_QUERY if (v := getattr(outputs, name)) is not None}
     np.savez_compressed(path, allow_pickle=False, **columns)
 
 
-def read_queries(path: Path) -> dict[str, np.ndarray[Any, Any]]:
-    """The arrays that `write_queries` kept, by name."""
+def read_outputs(path: Path, lists: Lists) -> Outputs:
+    """What `write_outputs` kept; `lists` are those of the split (`evaluation.split_lists`).
+
+    Raises ValueError where it was measured on other queries.
+    """
     with np.load(path, allow_pickle=False) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+        kept = {name: arrays[name] for name in arrays.files}
+    if not np.array_equal(kept["rows"], lists.rows):
+        raise ValueError(f"{path} was measured on other queries than the split holds now")
+
+    def padded(flat: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        out = np.zeros((*flat.shape[:-1], *lists.valid.shape))
+        out[..., lists.valid] = flat
+        return out
+
+    blanked = {tuple(n.split(".")[1:]): padded(v) for n, v in kept.items() if n.startswith("blanked.")}
+    return Outputs(
+        lists=lists,
+        scores=padded(kept["scores"]),
+        modalities=tuple(kept["modalities"].tolist()),
+        blanked={(modality, kind): draws for (modality, kind), draws in blanked.items()},
+        share_kind=str(kept["share_kind"]),
+        **{name: kept.get(name) for name in PER_QUERY},
+    )
 
 
 def load_ranker(folder: Path, data: RankingDataset, device: torch.device | str = "cpu") -> FusionRanker:

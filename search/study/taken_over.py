@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from search.run_store.artifacts import QUERIES, RECIPE, WEIGHTS
+from search.run_store.artifacts import OUTPUTS, RECIPE, WEIGHTS
 from search.run_store.folder import RunFolder
 from search.run_store.job import Job, Outcome, TrialRecord
 from search.run_store.journal import open_journal
@@ -37,7 +37,7 @@ class EarlierRuns:
                 continue
             for record in journal_records(open_journal(run.journal)):
                 place = run.checkpoints / record.trial_id
-                if not record.finished or not (place / QUERIES).exists():
+                if not record.finished or not (place / OUTPUTS).exists():
                     continue
                 identity = _identity(record.recipe, record.seed)
                 if record.stage == "search":
@@ -60,7 +60,7 @@ class EarlierRuns:
             return None
         run, record = found
         source = run.checkpoints / record.trial_id
-        for name in (WEIGHTS, RECIPE, QUERIES):
+        for name in (WEIGHTS, RECIPE, OUTPUTS):
             _link(source / name, self._into.checkpoints / job.trial_id / name)
         curves = run.tensorboard / record.trial_id
         for path in curves.glob("*") if curves.exists() else ():

@@ -32,7 +32,7 @@ from search.pipeline.confirmation.short_list import (
 )
 from search.pipeline.confirmation.test_split import open_chance, open_contribution, open_groups, open_test_split
 from search.pipeline.context import Run
-from search.run_store.artifacts import QUERIES, read_queries
+from search.run_store.artifacts import OUTPUTS, read_queries
 from search.run_store.csv_tables import write_csv
 from search.run_store.facts import read_facts
 from search.run_store.folder import json_text, write_whole
@@ -221,7 +221,7 @@ def decision_text(title: str, decision: Decision, decided_on: str) -> str:
 
 
 def _kept(run: Run, trainings: Sequence[str]) -> list[dict[str, np.ndarray[Any, Any]]]:
-    return [read_queries(run.folder.checkpoints / t / QUERIES) for t in trainings]
+    return [read_queries(run.folder.checkpoints / t / OUTPUTS) for t in trainings]
 
 
 def _quantities(

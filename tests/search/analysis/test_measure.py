@@ -16,7 +16,7 @@ from search.pipeline.baselines import strongest_tuned_v1
 from search.pipeline.confirmation.short_list import Candidate
 from search.pipeline.confirmation.verdict import gather_evidence
 from search.pipeline.context import Run
-from search.run_store.artifacts import QUERIES
+from search.run_store.artifacts import OUTPUTS
 from search.run_store.folder import RunFolder
 from search.run_store.job import TrialRecord
 from spaces import PHASES
@@ -125,7 +125,7 @@ def test_a_place_on_the_front_is_surer_where_queries_are_many_and_alone(tmp_path
     worse["masked.visual.zero"] = worse["ndcg"] * (better["masked.visual.zero"] / better["ndcg"]) + 1e-3
     for name, run in (("t0", better), ("t1", worse), ("t2", better)):
         (folder.checkpoints / name).mkdir(parents=True)
-        np.savez(folder.checkpoints / name / QUERIES, **run)
+        np.savez(folder.checkpoints / name / OUTPUTS, **run)
     records = [record(t, {"ndcg_gain": 0.0}) for t in ("t0", "t1", "t2")]
     alone = p_on_front(folder, PHASES["phase3"], records, seed=0)
     assert alone["t0"] == alone["t2"] > 0.5

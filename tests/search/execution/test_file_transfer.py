@@ -17,7 +17,7 @@ from fusion_models.training import load, save, start
 from search.execution.file_transfer import DataTicket, Home, TrialFolder, open_home, pack, unpack
 from search.execution.tuning import run_stages
 from search.pipeline.confirmation.test_split import open_test_split
-from search.run_store.artifacts import QUERIES, RECIPE, WEIGHTS, load_ranker, read_queries
+from search.run_store.artifacts import OUTPUTS, RECIPE, WEIGHTS, load_ranker, read_queries
 from search.run_store.folder import RunFolder
 from search.run_store.journal import open_journal
 from search.study.stages import FixedStage
@@ -56,7 +56,7 @@ def test_what_finished_elsewhere_lies_with_the_driver(trained, small_data):
     assert [(r.state, r.state_reason) for r in stage.records()] == [("finished", "")] * 2
     for record in stage.records():
         place = path / "run" / "checkpoints" / record.trial_id
-        assert sorted(p.name for p in place.iterdir()) == sorted([QUERIES, RECIPE, WEIGHTS])
+        assert sorted(p.name for p in place.iterdir()) == sorted([OUTPUTS, RECIPE, WEIGHTS])
         assert load_ranker(place, small_data).training is False
 
 
