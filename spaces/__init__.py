@@ -3,6 +3,7 @@
 from spaces.phase import Gate, Objective, Phase
 from spaces.phases import PHASE4, PHASES, ROADMAP_STEPS
 from spaces.ranges import Choice, Float, Int, Range, Weight, applies, parameters, project, suggest
+from spaces.thresholds import Thresholds
 
 __all__ = [
     "PHASE4",
@@ -15,6 +16,7 @@ __all__ = [
     "Objective",
     "Phase",
     "Range",
+    "Thresholds",
     "Weight",
     "applies",
     "parameters",

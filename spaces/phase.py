@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fusion_models.config import Flat, Recipe
+from fusion_models.quantities import known_names
 from spaces.ranges import Range
+from spaces.thresholds import Thresholds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,8 +42,11 @@ class Gate:
     at_most: float | None = None
     steers: bool = True
     """Whether the search knows it while it runs, and takes it as a constraint."""
-    needs: Literal["", "attention", "images"] = ""
-    """What must exist for the gate to apply; without it the gate is neutral."""
+    needs: Literal["", "attention", "images", "test split"] = ""
+    """What must exist for the gate to apply as it stands. Without images or the test split it is neutral; without
+    attention it reads the shares of the refitted Shapley values."""
+    strict: bool = False
+    """Whether the threshold itself does not pass."""
 
     def __post_init__(self) -> None:
         if (self.at_least is None) == (self.at_most is None):
@@ -74,6 +79,43 @@ class Phase:
     """Component -> the changes that take it out of a recipe."""
     trials: int = 24
     confirm_seeds: int = 3
+    suspect: str = "visual"
+    """The modality that V2 is suspected not to use: refits, probes and archive rules ask what it is worth."""
+    v1_reads: tuple[str, ...] = ("text", "metadata")
+    """Modalities that the production ranker reads: a refit without one of them also loses V1's score."""
+    thresholds: Thresholds = Thresholds()  # noqa: RUF009  (frozen)
+    late: bool = False
+    """From the roadmap's phase 3 on: V2 is held against its rivals, every modality must earn its place, and all
+    archive rules are read."""
+
+    def __post_init__(self) -> None:
+        known = known_names(self.base.model.modalities)
+        for kind, entries in (("objective", self.objectives), ("gate", self.gates)):
+            for entry in entries:
+                name = entry.name if isinstance(entry, Objective) else entry.quantity
+                if name not in known:
+                    raise ValueError(
+                        f"{self.name}: {kind} {entry.name!r} asks for {name!r}, which is not measured; known are "
+                        f"{', '.join(known)}"
+                    )
+
+    @property
+    def resume_gates(self) -> tuple[Gate, ...]:
+        """The roadmap's technical conditions for resuming V2, read in every phase."""
+        asked, drop = self.thresholds, f"{self.suspect}_masking_drop"
+        return (
+            Gate(
+                name="resume: queries", quantity="queries", at_least=asked.queries, steers=False, needs="test split"
+            ),
+            Gate(name=f"resume: {self.suspect} masking drop", quantity=drop, at_least=asked.masking_drop),
+            Gate(name="resume: V1 correlation", quantity="v1_correlation", at_most=asked.v1_correlation),
+            Gate(
+                name="resume: V1 rank correlation",
+                quantity="v1_spearman_mean",
+                at_most=asked.v1_correlation,
+                steers=False,
+            ),
+        )
 
     def known_recipes(self) -> dict[str, Recipe]:
         """The base recipe and the known points, by name, in the order in which they are asked."""

@@ -110,6 +110,7 @@ PHASE2 = Phase(
     objectives=OBJECTIVES,
     gates=(
         Gate(name="v1_correlation", quantity="v1_correlation", at_most=0.90),
+        Gate(name="v1_rank_correlation", quantity="v1_spearman_mean", at_most=0.90, steers=False),
         Gate(name="ndcg_gain", quantity="ndcg_gain", at_least=0.015),
         Gate(name="reconstruction_ssim", quantity="reconstruction_ssim", at_least=0.75, steers=False, needs="images"),
     ),
@@ -152,6 +153,7 @@ PHASE3 = Phase(
         Gate(name="ndcg_gain", quantity="ndcg_gain", at_least=0.020),
         Gate(name="test_queries", quantity="queries", at_least=500, steers=False),
     ),
+    late=True,
     ablatable={
         **PHASE2.ablatable,
         "adversarial": {"loss.adversarial": 0.0, "loss.orthogonality": 0.0},
@@ -176,6 +178,7 @@ PHASE4 = Phase(
     ),
     ablatable=PHASE3.ablatable,
     trials=0,
+    late=True,
 )
 """It searches nothing: it reads phase 3's finalist, and its GO means release."""
 

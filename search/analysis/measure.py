@@ -1,9 +1,10 @@
-"""Intervals of a recipe's quantities over its seeds and queries, from the values per query of its trainings."""
+"""Intervals of an artefact's quantities over queries, and the arms of recipes, from what their trainings said."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,15 @@ import numpy.typing as npt
 import pandas as pd
 
 from fusion_models.config import MODALITIES
-from fusion_models.metrics import Interval, seed_correlation_interval, seed_interval, seed_ratio_interval
+from fusion_models.metrics import Interval
+from fusion_models.metrics.ensembles import Arm, arm, combined, recipe_interval
+from fusion_models.metrics.query_intervals import query_interval, t_limits
+from fusion_models.quantities import Outputs, Quantity, of_outputs, quantity
 from spaces import Phase
 
 Values = npt.NDArray[np.float64]
-Arrays = Mapping[str, npt.NDArray[Any]]
+Clusters = npt.NDArray[np.int64] | None
+"""`[Q]`, or `[Q, W]` where queries stand together in several ways that cross."""
 
 TABLE_QUANTITIES = (
     "ndcg",
@@ -25,49 +30,75 @@ TABLE_QUANTITIES = (
     "attention_max_share",
     "attention_min_share",
     "v1_correlation",
+    "v1_spearman_mean",
+    "top1_stability",
     "reconstruction_ssim",
 )
 
 
-def quantities(
-    runs: Sequence[Arrays],
-    modalities: Sequence[str],
-    *,
-    clusters: npt.NDArray[np.int64] | None = None,
-    level: float = 0.95,
-) -> dict[str, Interval]:
-    """Every gated quantity of one recipe, from its trainings' arrays (see `artifacts.write_queries`) on one split.
+def quantities(outputs: Outputs, *, clusters: Clusters = None, level: float = 0.95) -> dict[str, Interval]:
+    """Every quantity of one given ranker that its outputs tell, with its interval over queries.
 
-    All of them are about the recipe's mean over training seeds: variance of queries and of seeds (see
-    `fusion_models.metrics.statistics`). The largest and the smallest share have limits that hold for every modality
-    (`largest`, `smallest`). Raises ValueError where the trainings were not measured on the same queries.
+    The largest and the smallest share have limits that hold for every modality (`largest`, `smallest`).
     """
-    rows = runs[0]["rows"]
-    if any(not np.array_equal(run["rows"], rows) for run in runs):
-        raise ValueError("trainings of one recipe were measured on different queries")
-    relevant = np.isfinite(runs[0]["ndcg"])
-    groups = clusters[relevant] if clusters is not None else None
-    ndcg = _stack(runs, "ndcg")[:, relevant]
-    out = {"ndcg": seed_interval(ndcg, groups, level)}
-    out["ndcg_gain"] = seed_interval(ndcg - _stack(runs, "v1_ndcg")[:, relevant], groups, level)
-    for key in set.intersection(*(set(run) for run in runs)):
-        if key.startswith("masked."):
-            _, modality, kind = key.split(".")
-            name = f"{modality}_masking_drop" + ("" if kind == "zero" else f"_{kind}")
-            out[name] = seed_ratio_interval(ndcg - _stack(runs, key)[:, relevant], ndcg, groups, level)
-    documents = _stack(runs, "documents")
-    shares = np.stack([run["shares"].mean(axis=1) for run in runs])  # [S, Q, M]
-    for index, modality in enumerate(modalities):
-        mass = shares[..., index] * documents
-        out[f"attention_{modality}"] = seed_ratio_interval(mass, documents, clusters, level)
-    each = [out[f"attention_{m}"] for m in modalities]
-    out["attention_min_share"], out["attention_max_share"] = smallest(each), largest(each)
-    if all("ssim" in run for run in runs):
-        out["reconstruction_ssim"] = seed_interval(_stack(runs, "ssim"), clusters, level)
-    moments = np.stack([run["moments"] for run in runs])
-    if (moments[..., 1:].sum(axis=(0, 1)) > 0).all():  # scores that order nothing have no correlation
-        out["v1_correlation"] = seed_correlation_interval(moments, clusters, level)
+    out = {}
+    for name, found in of_outputs(outputs.modalities).items():
+        interval = quantity_interval(found, outputs, clusters=clusters, level=level)
+        if interval is not None:
+            out[name] = interval
+    each = [out[name] for m in outputs.modalities if (name := f"attention_{m}") in out]
+    if each:
+        out["attention_min_share"], out["attention_max_share"] = smallest(each), largest(each)
     return out
+
+
+def quantity_interval(
+    found: Quantity, outputs: Outputs, *, clusters: Clusters = None, level: float = 0.95
+) -> Interval | None:
+    """One quantity's interval over queries by its influence function; None where the outputs do not tell it."""
+    influence = found.influence(outputs)
+    if influence is None:
+        return None
+    counted = np.isfinite(influence)
+    groups = None if clusters is None else clusters[counted]
+    interval = query_interval(influence[counted], found.estimate(outputs), groups, level)
+    return _cut(interval) if found.unit == "correlation" else interval
+
+
+def _cut(interval: Interval) -> Interval:
+    """A correlation's limits lie in [-1, 1]."""
+    if not isfinite(interval.low):
+        return interval
+    return dataclasses.replace(interval, low=max(interval.low, -1.0), high=min(interval.high, 1.0))
+
+
+def at_level(interval: Interval, level: float) -> Interval:
+    """The same estimate with limits of another level, from what its width is made of."""
+    part = interval.variance
+    if not isfinite(part.query):
+        return dataclasses.replace(interval, level=level)
+    total, df = combined(part.query, part.query_df, part.arms)
+    low, high = t_limits(total, df, part.skew, level)
+    return dataclasses.replace(interval, low=interval.mean + low, high=interval.mean + high, level=level)
+
+
+def recipe_arm(trainings: Sequence[Outputs], members: int) -> Arm:
+    """A recipe's nDCG as ensembles of `members`, or of one fewer than there are trainings where those are few.
+
+    Raises ValueError with fewer than two trainings, or where they were measured on different queries.
+    """
+    if len(trainings) < 2:
+        raise ValueError(f"a recipe's spread needs two trainings at least, got {len(trainings)}")
+    lists = trainings[0].lists
+    if any(not np.array_equal(one.lists.rows, lists.rows) for one in trainings):
+        raise ValueError("trainings of one recipe were measured on different queries")
+    scores = np.stack([one.scores for one in trainings])
+    return arm(scores, lists.labels, lists.valid, min(members, len(trainings) - 1))
+
+
+def mean_ndcg(outputs: Outputs) -> float:
+    """Mean nDCG@10 of one ranker."""
+    return quantity("ndcg").estimate(outputs)
 
 
 def largest(intervals: Sequence[Interval]) -> Interval:
@@ -88,33 +119,18 @@ def smallest(intervals: Sequence[Interval]) -> Interval:
     return dataclasses.replace(widest, mean=mean, high=high)
 
 
-def paired(runs: Mapping[int, Arrays], others: Mapping[int, Arrays]) -> tuple[list[Arrays], list[Arrays]]:
-    """The runs of the seeds that both recipes have, in one order: what a seed does to both cancels in a difference."""
-    common = sorted(runs.keys() & others.keys())
-    return [runs[seed] for seed in common], [others[seed] for seed in common]
-
-
-def difference(
-    runs: Sequence[Arrays],
-    others: Sequence[Arrays] | Values,
-    *,
-    clusters: npt.NDArray[np.int64] | None = None,
-    level: float = 0.95,
+def linear_interval(
+    terms: Sequence[tuple[float, Arm]], *, constant: float = 0.0, clusters: Clusters = None, level: float = 0.95
 ) -> Interval:
-    """nDCG of one recipe minus another's (`paired`, as many runs of both), or minus one ranker's values `[Q]`.
-
-    Raises ValueError where the two do not have as many runs.
-    """
-    ndcg = _stack(runs, "ndcg")
-    if isinstance(others, np.ndarray):
-        other = np.broadcast_to(others, ndcg.shape)
-    else:
-        other = _stack(others, "ndcg")
-        if len(other) != len(ndcg):
-            raise ValueError(f"{len(ndcg)} trainings cannot be paired with {len(other)}")
-    relevant = np.isfinite(ndcg[0]) & np.isfinite(other[0])
-    groups = clusters[relevant] if clusters is not None else None
-    return seed_interval((ndcg - other)[:, relevant], groups, level)
+    """Of `constant` plus a weighted sum of arms' means: trainings of every arm unpaired, queries in common."""
+    rows = np.isfinite(np.sum([a.mean for _, a in terms], axis=0))
+    groups = None if clusters is None else clusters[rows]
+    values = np.sum([w * a.mean[rows] for w, a in terms], axis=0)
+    parts = []
+    for weight, each in terms:
+        part = each.seed_part(rows, groups)
+        parts.append(dataclasses.replace(part, variance=weight**2 * part.variance, shared=weight**2 * part.shared))
+    return recipe_interval(values, parts, groups, level, mean=float(values.mean()) + constant)
 
 
 def table_row(found: Mapping[str, Interval]) -> dict[str, float]:
@@ -128,19 +144,29 @@ def table_row(found: Mapping[str, Interval]) -> dict[str, float]:
     return row
 
 
-def confirmed_table(phase: Phase, rows: Sequence[tuple[str, bool, str, int, Mapping[str, Interval]]]) -> pd.DataFrame:
-    """One row a (trial_id, finalist, split, seeds, quantities), with the gates that its means meet."""
-    out = []
-    for trial_id, finalist, split, seeds, found in rows:
-        means = {name: interval.mean for name, interval in found.items()}
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ConfirmedRow:
+    """One recipe of the short list on one split, as an ensemble of its trainings."""
+
+    trial_id: str
+    name: str
+    """`base` for the base recipe, else what the search called it."""
+    finalist: bool
+    split: str
+    seeds: int
+    quantities: Mapping[str, Interval]
+
+
+def confirmed_table(phase: Phase, rows: Sequence[ConfirmedRow]) -> pd.DataFrame:
+    """One row a recipe and split, with the gates that its means meet."""
+    out: list[dict[str, Any]] = []
+    for row in rows:
+        means = {name: interval.mean for name, interval in row.quantities.items()}
         violations = phase.constraints(means)
         out.append(
-            {"trial_id": trial_id, "finalist": finalist, "split": split, "seeds": seeds}
-            | table_row(found)
+            {"trial_id": row.trial_id, "name": row.name, "finalist": row.finalist}
+            | {"split": row.split, "seeds": row.seeds}
+            | table_row(row.quantities)
             | {"gates_passed": sum(v <= 0.0 for v in violations.values()), "gates_total": len(violations)}
         )
     return pd.DataFrame(out)
-
-
-def _stack(runs: Sequence[Arrays], key: str) -> Values:
-    return np.stack([run[key] for run in runs]).astype(np.float64)

@@ -1,0 +1,97 @@
+"""What a decision may read, as plain values: measured elsewhere, judged in `gates` and `archive`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from fusion_models.config import MODALITIES
+from fusion_models.metrics import Interval
+
+FEWEST_TRAININGS = 5
+"""Fresh trainings of an arm below which nothing that it decides can be GO."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Lead:
+    """V2's nDCG less a rival's, on the deciding split."""
+
+    rival: str
+    interval: Interval
+    with_suspect: bool = False
+    """Whether the rival reads the suspect: one that surely leads shows that V2 misses what is there."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Probe:
+    """A ranker outside the family, with less without the suspect."""
+
+    name: str
+    gain: Interval
+    """At the level of an archive rule."""
+    counts: bool
+    """Whether it finds a signal worth 0.02 that was planted into the suspect's own columns."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cold:
+    """What holds on candidates that no deciding training has seen."""
+
+    needed: bool
+    """Whether test items recur in training, and the catalogue is not declared closed."""
+    queries: int = 0
+    """Lists with at least four cold candidates and two labels among them."""
+    gain: Interval | None = None
+    refit_gain: Mapping[str, Interval] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ArchiveEvidence:
+    """Intervals at the level of an archive rule: the rules of a phase share one error of 2.5 %."""
+
+    refit_gain: Interval | None = None
+    base_refit_gain: Interval | None = None
+    probes: tuple[Probe, ...] = ()
+    ndcg_gain: Interval | None = None
+    """Of the better of finalist and base recipe, by validation."""
+    over_tuned_v1: Interval | None = None
+    base_drop: Interval | None = None
+    """What blanking the suspect costs the base recipe."""
+    drop_rise: Interval | None = None
+    """The finalist's drop less the base recipe's."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evidence:
+    """All that a decision reads, on the deciding split at the level of this look.
+
+    `quantities` are the artefact's, over queries; refit gains and leads the recipe's, over trainings and queries.
+    """
+
+    quantities: Mapping[str, Interval]
+    refit_gain: Mapping[str, Interval]
+    """Modality -> nDCG of the finalist minus that of the same recipe retrained without it, ensembles on both sides."""
+    archive: ArchiveEvidence = ArchiveEvidence()
+    strongest_blind: Lead | None = None
+    """Over the strongest ranker without the suspect, chosen on validation."""
+    rivals: Mapping[str, Lead | None] = field(default_factory=dict)
+    """Role (base, trees, sum) -> lead over it; None where it could not be measured."""
+    shapley_share: Mapping[str, Interval] = field(default_factory=dict)
+    """Modality -> its share of the refitted Shapley values."""
+    cold: Cold = Cold(needed=False)
+    queries: int | None = 0
+    """Queries of the test split with a relevant item; None where another split decides."""
+    has_attention: bool = True
+    has_images: bool = True
+    modalities: tuple[str, ...] = MODALITIES
+    """What the finalist is built with."""
+    trainings: tuple[int, int] = (0, 0)
+    """Of the trainings that the intervals above rest on: how many finished, how many were asked for."""
+    fewest: int = FEWEST_TRAININGS
+    """Finished trainings of the deciding arm that has fewest."""
+    members: int = 1
+    """Trainings whose scores the artefact averages."""
+    closed_catalogue: bool = False
+    """A business fact: no new item ever comes."""
+    outlook: Mapping[str, str] = field(default_factory=dict)
+    """Gate key -> what would settle it, where it is open."""

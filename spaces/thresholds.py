@@ -1,0 +1,37 @@
+"""One team's numbers beside its gates: below what a modality has nothing to give, by how much a rival may lead."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thresholds:
+    """Differences of nDCG@10 unless said otherwise; the defaults are the roadmap's."""
+
+    nothing_to_give: float = 0.005
+    """A refit gain wholly below it: the modality has nothing to give. One that counts lies wholly above."""
+    least_gain: float = 0.015
+    """After phase 3 a gain over V1 wholly below this ends V2."""
+    as_good_as_tuned_v1: float = 0.005
+    """V2's lead over a tuned V1 wholly below this: V1 gains as much by tuning."""
+    lead_without_suspect: float = 0.005
+    """From phase 3 on, the lead over the strongest ranker without the suspect must lie wholly above it."""
+    rival_worse: float = 0.005
+    """A rival that surely leads, and by more than this on the mean, fails V2."""
+    rival_half_width: float = 0.02
+    """A comparison with a rival whose interval is wider to each side says nothing: undecided."""
+    queries: int = 500
+    """Test queries with a relevant item that a resumption needs."""
+    masking_drop: float = 0.05
+    """Share of nDCG that blanking the suspect must cost for V2 to be resumed, a fraction."""
+    v1_correlation: float = 0.90
+    """Within-query correlation with V1, Pearson and Spearman, above which V2 is not resumed."""
+    slowest_ms: float = 150.0
+    """P95 of one query, milliseconds, that some runtime variant must stay under."""
+
+    def __post_init__(self) -> None:
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if not value > 0:
+                raise ValueError(f"thresholds.{field.name} must be above 0, got {value}")
