@@ -9,7 +9,7 @@ import moocore
 import numpy as np
 import numpy.typing as npt
 
-from fusion_models.data.groups import Groups as Clusters
+from fusion_models.data.clusters import Clusters
 from fusion_models.quantities import Lists, Outputs, quantity
 from search.run_store.artifacts import OUTPUTS, read_outputs
 from search.run_store.folder import RunFolder

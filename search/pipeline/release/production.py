@@ -32,7 +32,7 @@ from search.options import RunOptions
 from search.pipeline.ablation import ablate, ablation_complete
 from search.pipeline.baselines import TUNED_V1
 from search.pipeline.confirmation.short_list import Candidate
-from search.pipeline.confirmation.test_split import open_groups, open_test_split
+from search.pipeline.confirmation.test_split import open_clusters, open_test_split
 from search.pipeline.confirmation.verdict import decision_text, gather_evidence
 from search.pipeline.context import Run
 from search.pipeline.phase import describe, require_same_data, run_phase
@@ -299,7 +299,7 @@ def _evidence(run: Run, chosen: Chosen) -> Evidence:
         {seed: measured[t] for seed, t in zip(finalist.seeds, finalist.trainings, strict=True)},
         {name: {seed: measured[t] for seed, t in ids.items()} for name, ids in names.items()},
         _over_tuned_v1(chosen.folder),
-        open_groups(chosen.folder, run.data),
+        open_clusters(chosen.folder, run.data),
     )
 
 

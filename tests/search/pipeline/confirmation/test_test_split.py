@@ -15,8 +15,8 @@ from search.pipeline.baselines import reference_rankers
 from search.pipeline.confirmation.test_split import (
     ClosedError,
     open_chance,
+    open_clusters,
     open_contribution,
-    open_groups,
     open_test_split,
 )
 from search.pipeline.context import Run
@@ -61,7 +61,7 @@ def test_closed_without_a_finalist(tmp_path):
         lambda: open_test_split(folder, None, ["confirm-t0001-s0"]),
         lambda: open_contribution(folder, None, "confirm-t0001-s0"),
         lambda: open_chance(folder, None),
-        lambda: open_groups(folder, None),
+        lambda: open_clusters(folder, None),
         lambda: reference_rankers(run, DECIDING_SPLIT),
     ):
         with pytest.raises(ClosedError, match=r"no finalist\.json"):
