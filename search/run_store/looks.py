@@ -1,8 +1,16 @@
-"""Which split decides, and which runs have looked at it: test_looks.json beside the run folders."""
+"""Which split decides, which runs have looked at it, and what level the next look has.
+
+A team that looks at one test split again and again finds a run that passes. So looks are counted, beside the run
+folders and in the user's state folder, and look j at the same data has the level 0.05 * 6 / (pi^2 j^2): all looks
+together keep 5 %.
+"""
 
 from __future__ import annotations
 
 import json
+import math
+import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from fusion_models.data.splits import DECIDING
@@ -13,7 +21,44 @@ DECIDING_HALF = DECIDING
 """Of a halved dataset's validation split (see `RankingDataset.halved`)."""
 SPLIT_NAMES = {DECIDING_SPLIT: "test split", DECIDING_HALF: "deciding half of validation"}
 LOOKS = "test_looks.json"
-"""Beside the run folders: when which run looked at the test split of which data."""
+"""When which run looked at the test split of which data."""
+STATE_FOLDER = "FUSION_SEARCH_STATE"
+"""Environment variable that names another folder for looks than the user's state folder."""
+PRACTICE = ("clipart", "planted")
+"""Data that everybody has: looks at them are counted and spend nothing."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """One look at a deciding split, counted before it is taken."""
+
+    number: int
+    """1 for the first of this data."""
+    practice: bool = False
+    """Bundled or planted data: every look has the full level."""
+
+    @property
+    def alpha(self) -> float:
+        """Two-sided error of every interval of this look."""
+        return 0.05 if self.practice else look_alpha(self.number)
+
+    @property
+    def level(self) -> float:
+        """Of its intervals."""
+        return 1.0 - self.alpha
+
+    def said(self) -> str:
+        """For people: which look it is, and what follows for its intervals."""
+        if self.practice:
+            return f"look {self.number} at practice data, which spends nothing: intervals of 95 %"
+        return f"look {self.number} at this test split: intervals of {100 * self.level:.4g} %"
+
+
+def look_alpha(number: int) -> float:
+    """Error of look `number` (1, 2, ...): 0.05 * 6 / (pi^2 j^2), which sums to 0.05 over all of them."""
+    if number < 1:
+        raise ValueError(f"looks are counted from 1, got {number}")
+    return 0.05 * 6.0 / (math.pi**2 * number**2)
 
 
 def opened_before(folder: RunFolder, fingerprint: str) -> list[dict[str, str]]:
@@ -27,25 +72,59 @@ def look_of(folder: RunFolder) -> dict[str, str]:
     return {"run": name, "start": str((folder.read() or {}).get("start"))}
 
 
+def count_look(
+    folder: RunFolder, fingerprint: str, source: str, *, split: str = DECIDING_SPLIT, verdict: int = 1
+) -> Look:
+    """Note that this run looks at the deciding split of this data for its verdict number `verdict`.
+
+    The same verdict of the same run, resumed, is the same look. Looks are kept beside the run folders (for a phase of a
+    roadmap: beside the roadmap's) and in the user's state folder, so that neither starting afresh nor another
+    `--results` forgets them.
+    """
+    key = fingerprint if split == DECIDING_SPLIT else f"{fingerprint} ({split})"
+    mine = look_of(folder) | {"results": str(_home(folder)), "verdict": str(verdict)}
+    beside, state = _home(folder) / LOOKS, _state_folder() / LOOKS
+    known = _joined(_read(beside).get(key, []), _read(state).get(key, []))
+    place = next((i for i, look in enumerate(known) if _same(look, mine)), None)
+    if place is None:
+        place, known = len(known), [*known, mine | {"looked": now()}]
+    for path in (beside, state):
+        _note(path, key, known)
+    return Look(number=place + 1, practice=source.split(":")[0].split("?")[0] in PRACTICE)
+
+
+def _joined(one: list[dict[str, str]], other: list[dict[str, str]]) -> list[dict[str, str]]:
+    found = list(one)
+    found += [look for look in other if not any(_same(look, known) for known in one)]
+    return sorted(found, key=lambda look: look.get("looked", ""))
+
+
+def _same(look: dict[str, str], mine: dict[str, str]) -> bool:
+    """One look: of one run folder, run at one time, for one of its verdicts."""
+    return all(look.get(key, mine[key] if key != "verdict" else "1") == mine[key] for key in mine)
+
+
+def _note(path: Path, key: str, known: list[dict[str, str]]) -> None:
+    """A state folder that cannot be written costs the memory beyond `--results`, never the run."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, json.dumps(_read(path) | {key: known}, indent=1) + "\n")
+    except OSError:
+        if path.parent != _state_folder():
+            raise
+
+
+def _state_folder() -> Path:
+    """The user's state folder, by the XDG base directory specification."""
+    if os.environ.get(STATE_FOLDER):
+        return Path(os.environ[STATE_FOLDER]).expanduser()
+    root = os.environ.get("XDG_STATE_HOME")
+    return (Path(root) if root else Path("~/.local/state").expanduser()) / "fusion-search"
+
+
 def _home(folder: RunFolder) -> Path:
     """Where looks are counted: beside the run folders; for a phase of a roadmap, beside the roadmap's."""
     return folder.path.parent.parent if (folder.read() or {}).get("roadmap") else folder.path.parent
-
-
-def count_look(folder: RunFolder, fingerprint: str, *, split: str = DECIDING_SPLIT) -> int:
-    """Note that this run has looked at the deciding split of this data; returns how many runs have, this one included.
-
-    The count is kept beside the run folders (for a phase of a roadmap: beside the roadmap's), so that starting afresh
-    does not forget it.
-    """
-    path = _home(folder) / LOOKS
-    looks: dict[str, list[dict[str, str]]] = _read(path)
-    mine = look_of(folder)
-    known = looks.setdefault(fingerprint if split == DECIDING_SPLIT else f"{fingerprint} ({split})", [])
-    if not any({key: look[key] for key in mine} == mine for look in known):
-        known.append(mine | {"looked": now()})
-        write_whole(path, json.dumps(looks, indent=1) + "\n")
-    return len(known)
 
 
 def _read(path: Path) -> dict[str, list[dict[str, str]]]:

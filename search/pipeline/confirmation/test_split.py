@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -15,12 +14,13 @@ import torch
 from fusion_models.contribution import Contribution, contribution
 from fusion_models.data import RankingDataset
 from fusion_models.data.clusters import Clusters, query_clusters
-from fusion_models.evaluation import EVALUATION_QUERIES, Scored, evaluate, score
+from fusion_models.evaluation import EVALUATION_QUERIES, Scored, evaluate, score, split_lists
 from fusion_models.integrity import Check, isolation_checks, separability_checks
 from fusion_models.metrics import BLANKS, chance_ndcg
+from fusion_models.quantities import Outputs
 from search.execution.file_transfer import DataTicket, Files, pack, ticket_for, unpacked, write_bytes_whole
 from search.execution.tuning import Call, call_in_ray
-from search.run_store.artifacts import RECIPE, WEIGHTS, load_ranker, read_queries, write_queries
+from search.run_store.artifacts import RECIPE, WEIGHTS, load_ranker, read_outputs, write_outputs
 from search.run_store.folder import RunFolder
 from search.run_store.looks import DECIDING_SPLIT
 
@@ -37,12 +37,12 @@ def open_test_split(
     split: str = DECIDING_SPLIT,
     full: Sequence[str] = (),
     call: Call = call_in_ray,
-) -> Callable[[], dict[str, dict[str, np.ndarray[Any, Any]]]]:
+) -> Callable[[], dict[str, Outputs]]:
     """Measure finished trainings on the deciding split, side by side from now on.
 
-    Calling what is returned waits for them: trial id -> its values per query. `call` says where (`Run.call`). `full`
-    names the trainings that are also measured under every kind of blank. What has been measured once is read back.
-    Raises ClosedError unless `finalist.json` stands in the run folder.
+    Calling what is returned waits for them: trial id -> what it said. `call` says where (`Trainer.call`). `full` names
+    the trainings that are also measured under every kind of blank. What has been measured once is read back. Raises
+    ClosedError unless `finalist.json` stands in the run folder.
     """
     require_finalist(folder)
     places = {trial_id: folder.checkpoints / trial_id for trial_id in trainings}
@@ -52,10 +52,11 @@ def open_test_split(
     ticket = ticket_for(data)
     measured = {t: call(_measure, _ranker(places[t]), ticket, split, t in full) for t in slow_first}
 
-    def collect() -> dict[str, dict[str, np.ndarray[Any, Any]]]:
+    def collect() -> dict[str, Outputs]:
         for trial_id, values in measured.items():
             write_bytes_whole(places[trial_id] / kept, values())
-        return {t: read_queries(place / kept) for t, place in places.items()}
+        lists = split_lists(data, split)
+        return {t: read_outputs(place / kept, lists) for t, place in places.items()}
 
     return collect
 
@@ -110,13 +111,13 @@ def _contribution(ranker: Files, ticket: DataTicket, split: str) -> Contribution
 
 
 def _measure(ranker: Files, ticket: DataTicket, split: str, full: bool) -> bytes:
-    """The file of values per query that the driver keeps."""
+    """The file that the driver keeps."""
     kinds = BLANKS if full else ("zero",)
     data = ticket.open()
     with unpacked(ranker) as place:
         evaluation = evaluate(load_ranker(place, data), data, split, kinds=kinds, pictures=True)
-        write_queries(evaluation, place / "values.npz")
-        return (place / "values.npz").read_bytes()
+        write_outputs(evaluation.outputs, place / "outputs.npz")
+        return (place / "outputs.npz").read_bytes()
 
 
 def open_inputs(folder: RunFolder, data: RankingDataset, *, seed: int) -> list[Check]:

@@ -30,7 +30,7 @@ from search.pipeline.confirmation.short_list import (
     short_list,
     subset_name,
 )
-from search.pipeline.confirmation.test_split import open_chance, open_contribution, open_clusters, open_test_split
+from search.pipeline.confirmation.test_split import open_chance, open_clusters, open_contribution, open_test_split
 from search.pipeline.context import Run
 from search.run_store.artifacts import OUTPUTS, read_queries
 from search.run_store.csv_tables import write_csv

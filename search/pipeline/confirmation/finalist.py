@@ -1,0 +1,127 @@
+"""The finalist: one recipe of the short list, chosen on validation and fixed on disk before the test split opens."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from scipy import special
+
+from fusion_models.config import Flat
+from fusion_models.metrics import Interval
+from search.pipeline.confirmation.short_list import Candidate
+from search.run_store.folder import RunFolder, now, write_whole
+from spaces import Gate, Phase
+
+FILE = "finalist.json"
+LEAST_PROBABILITY = 1e-3
+"""Gates that a recipe surely misses count alike, however far it misses them: which misses by less is noise."""
+AS_LIKELY = math.log(1.25)
+"""Recipes whose chances differ by less than a quarter are as likely to pass; the best ranker of them is chosen."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finalist:
+    """What finalist.json says."""
+
+    trial_id: str
+    recipe: Flat
+    seeds: tuple[int, ...]
+    """Of the artefact's members, frozen before the look: the lowest deciding seeds."""
+    is_base: bool = False
+
+
+def read_finalist(folder: RunFolder) -> Finalist | None:
+    """The finalist that stands in a run folder."""
+    path = folder.path / FILE
+    if not path.exists():
+        return None
+    said = json.loads(path.read_text())
+    return Finalist(
+        trial_id=said["trial_id"],
+        recipe=said["recipe"],
+        seeds=tuple(said["seeds"]),
+        is_base=said["is_base"],
+    )
+
+
+def fix_finalist(
+    folder: RunFolder,
+    phase: Phase,
+    measured: Mapping[str, Mapping[str, Interval]],
+    leads: Mapping[str, Sequence[Interval]],
+    found: Sequence[Candidate],
+    seeds: Sequence[int],
+) -> Finalist | None:
+    """Choose one finalist by its ensembles on validation and write finalist.json; one that is already there stands.
+
+    `measured`: each candidate's quantities; `leads`: its leads over the rivals of the phase, base recipe included.
+    """
+    known = read_finalist(folder)
+    if known is not None or not found:
+        return known
+    best = choose(phase, measured, leads, found)
+    finalist = Finalist(trial_id=best.trial_id, recipe=best.recipe, seeds=tuple(seeds), is_base=best.is_base)
+    said = dataclasses.asdict(finalist) | {
+        "chosen_on": "validation",
+        "fixed": now(),
+        "of": [c.trial_id for c in found],
+    }
+    write_whole(folder.path / FILE, json.dumps(said, indent=1) + "\n")
+    return finalist
+
+
+def choose(
+    phase: Phase,
+    measured: Mapping[str, Mapping[str, Interval]],
+    leads: Mapping[str, Sequence[Interval]],
+    found: Sequence[Candidate],
+) -> Candidate:
+    """The recipe that most probably meets every gate, by validation; of those about as likely, the best ranker.
+
+    No training that failed comes first: a recipe that sometimes breaks is no recipe. The probability of a gate is that
+    of a normal value with the interval's standard error; gates count as independent, which orders recipes well enough.
+    """
+    fewest = min(c.failed for c in found)
+    left = [c for c in found if c.failed == fewest]
+    chances = {c.trial_id: chance(phase, measured[c.trial_id], leads.get(c.trial_id, ())) for c in left}
+    highest = max(chances.values())
+    likely = [c for c in left if chances[c.trial_id] >= highest - AS_LIKELY]
+    return max(likely, key=lambda c: measured[c.trial_id]["ndcg"].mean)
+
+
+def chance(phase: Phase, found: Mapping[str, Interval], leads: Sequence[Interval] = ()) -> float:
+    """Log of the probability that every gate that validation can tell of is met."""
+    total = 0.0
+    for gate in _by_quantity((*phase.gates, *phase.resume_gates)):
+        interval = found.get(gate.quantity)
+        if interval is not None:
+            total += _log_probability(-gate.violation(interval.mean), interval.standard_error)
+    margin = phase.thresholds.rival_worse
+    return total + sum(_log_probability(lead.mean + margin, lead.standard_error) for lead in leads)
+
+
+def _by_quantity(gates: Sequence[Gate]) -> list[Gate]:
+    """The strictest gate of each quantity and side: two gates on one number are one event."""
+    out: dict[tuple[str, bool], Gate] = {}
+    for gate in gates:
+        side = (gate.quantity, gate.at_least is not None)
+        other = out.get(side)
+        stricter = other is None or (gate.threshold > other.threshold) == (gate.at_least is not None)
+        if stricter:
+            out[side] = gate
+    return list(out.values())
+
+
+def _log_probability(margin: float, error: float) -> float:
+    """Of a value above its threshold, whose estimate lies `margin` above it."""
+    if not math.isfinite(margin):
+        return math.log(LEAST_PROBABILITY)
+    if not math.isfinite(error) or error <= 0.0:
+        probability = float(margin >= 0.0)
+    else:
+        probability = float(special.ndtr(margin / error))
+    return math.log(max(probability, LEAST_PROBABILITY))

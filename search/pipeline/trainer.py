@@ -1,0 +1,113 @@
+"""What trains a run's stages, and writes the tables after each of them."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+from rich.console import Console
+
+from fusion_models.data import RankingDataset
+from search.analysis.tables import write_tables
+from search.execution.timeouts import epoch_limit
+from search.execution.tuning import TuneSession, call_in_ray
+from search.monitoring.background import InBackground
+from search.monitoring.mirroring import MirrorObserver
+from search.monitoring.progress import ProgressObserver
+from search.monitoring.tensorboard import TensorBoardObserver
+from search.options import RunOptions
+from search.pipeline.store import RunStore
+from search.pipeline.training_time import seconds_a_training
+from search.run_store.job import TrialRecord
+from search.run_store.records import journal_records
+from search.study.stages import Stage
+from spaces import Phase
+
+
+class Trainer:
+    """Trains stages through Ray, inside `tuning`."""
+
+    def __init__(
+        self,
+        store: RunStore,
+        phase: Phase,
+        data: RankingDataset,
+        options: RunOptions,
+        console: Console,
+        *,
+        p_on_front: Mapping[str, float] | None = None,
+    ) -> None:
+        """`p_on_front`: of a run that has ended and trains more, so that its pareto.csv keeps it."""
+        self._store, self._phase, self._data = store, phase, data
+        self._options, self._console, self._p_on_front = options, console, p_on_front
+        self._stages: list[Stage] = []
+        self._session: TuneSession | None = None
+
+    @cached_property
+    def training_seconds(self) -> float:
+        """About how long the base recipe trains: measured once, before processes start that would disturb it."""
+        return seconds_a_training(self._data, self._phase)
+
+    @property
+    def keeps_processes(self) -> bool:
+        """Whether calls run in processes that stay, beside what the driver does."""
+        return self._session is not None and self._session.keeps
+
+    def records(self, *names: str) -> list[TrialRecord]:
+        """Trials of the named stages, or of all that have been opened so far."""
+        return [r for stage in self._stages if not names or stage.name in names for r in stage.records()]
+
+    @contextlib.contextmanager
+    def tuning(self, *, keep: bool = True) -> Iterator[None]:
+        """Inside, with Ray running, stages can be trained; with `keep`, in processes that stay from stage to stage."""
+        folder = self._store.folder
+        session = TuneSession(
+            self._options,
+            source=self._data.source,
+            fingerprint=self._data.fingerprint,
+            arrays=self._data.folder,
+            checkpoints=folder.checkpoints,
+            tune_folder=folder.tune,
+            epoch_limit=epoch_limit(self._options, self._phase, self.training_seconds),
+            keep=keep,
+        )
+        before, self._session = self._session, session
+        try:
+            with session:
+                yield
+        finally:
+            self._session = before
+            shutil.rmtree(folder.tune, ignore_errors=True)
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+        """See `TuneSession.call`; without a session, as a Ray task."""
+        return self._session.call(function, *arguments) if self._session else call_in_ray(function, *arguments)
+
+    def train(self, stages: Sequence[Stage], *, deadline: float | None = None) -> None:
+        """Train what the stages still have, and write the tables."""
+        self._stages += [stage for stage in stages if stage not in self._stages]
+        left = sum(stage.left for stage in stages)
+        if left <= 0:
+            return
+        folder, mirror = self._store.folder, self._store.mirror
+        board = TensorBoardObserver(folder.tensorboard, self._phase)
+        progress = ProgressObserver(self._console, self._phase, left)
+        searched = [r for r in self.records("search") if r.state != "running"]
+        progress.take(searched)
+        board.take(searched)
+        if self._options.resume:
+            board.mend([r for r in self.records() if not r.state_reason.startswith("taken over")])
+        mirroring = [MirrorObserver(mirror, self._console)] if mirror is not None else []
+        try:
+            with progress, InBackground(board) as in_background:
+                assert self._session is not None, "trainings need a session: see Trainer.tuning"
+                observers = [progress, in_background, *mirroring]
+                self._session.train(stages, observers, deadline=deadline, on_waiting=progress.on_waiting)
+        finally:
+            board.close()
+            for observer in mirroring:
+                observer.close()
+        write_tables(folder, self._phase, journal_records(self._store.journal), self._p_on_front)
