@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from search.run_store.facts import read_facts
-from spaces import Phase
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,7 +30,10 @@ class RunOptions:
     scheduler: Literal["moasha", "none"] = "moasha"
     """moasha stops trials that fall behind (multi-objective successive halving); none trains every trial to its end."""
     confirm_seeds: int | None = None
-    """Fresh seeds for each recipe of the short list (default: 3); 0 skips confirmation, and no gate is measured."""
+    """Fresh trainings of every recipe that decides (default: what a GO needs, 5, and more where validation leaves a
+    gate open); with fewer than 5 nothing is GO; 0 skips confirmation, and no gate is measured."""
+    max_seeds: int | None = None
+    """Fresh trainings of a recipe at the most, where a gate stays open (default: 12 within --time-budget, else 5)."""
     ablation: bool = True
     """Leave out the trainings after the verdict that show what each component does (phase 4 needs them)."""
     workers_per_trial: int = 1
@@ -60,7 +62,7 @@ class RunOptions:
     """KEY=VALUE: fix a key of the base recipe, such as model.width=64; a fixed key is not searched."""
 
     def __post_init__(self) -> None:
-        for name in ("trials", "epochs", "workers_per_trial", "cpus_per_worker", "max_concurrent"):
+        for name in ("trials", "epochs", "workers_per_trial", "cpus_per_worker", "max_concurrent", "max_seeds"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
@@ -86,10 +88,6 @@ class RunOptions:
     def epoch_limit_seconds(self) -> float | None:
         """`epoch_limit` in seconds."""
         return _seconds("--epoch-limit", self.epoch_limit)
-
-    def seeds(self, phase: Phase) -> int:
-        """Confirmation seeds: the option, or the phase's own number."""
-        return phase.confirm_seeds if self.confirm_seeds is None else self.confirm_seeds
 
     @property
     def changes(self) -> dict[str, Any]:

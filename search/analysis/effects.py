@@ -1,4 +1,7 @@
-"""What changes when a recipe is changed: paired over the same seeds and queries, every objective."""
+"""What changes when a recipe is changed: every objective, of single trainings, unpaired over seeds.
+
+Same-seed pairing of two recipes cancels nothing, so each side's trainings vary by themselves; the queries are the same.
+"""
 
 from __future__ import annotations
 
@@ -8,14 +11,14 @@ from math import nan
 from typing import Any, Literal
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
-from fusion_models.metrics import Interval, holm, linear_correlation, linear_ratio, seed_interval, two_sided_p
-from search.analysis.measure import Arrays
+from fusion_models.metrics import Interval, holm, two_sided_p
+from fusion_models.metrics.ensembles import Arm
+from fusion_models.quantities import Outputs, quantity
+from search.analysis.measure import Clusters, linear_interval
 
-Clusters = npt.NDArray[np.int64] | None
-Values = npt.NDArray[np.float64]
+Trainings = Sequence[Outputs]
 Kind = Literal["single", "pair"]
 Status = Literal["measured", "in part", "screened", "failed", "not trained"]
 
@@ -29,13 +32,13 @@ COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Measured:
-    """One variation of a recipe, seed by seed: seed -> its values per query (see `artifacts.write_queries`)."""
+    """One variation of a recipe, by its trainings."""
 
     kind: Kind
     removed: tuple[str, ...]
     changes: str
     status: Status
-    runs: Mapping[int, Arrays] = field(default_factory=dict)
+    runs: Trainings = ()
     screened: Mapping[str, float] = field(default_factory=dict)
     """Objective -> change in one training on the validation split, where nothing more was trained."""
 
@@ -43,13 +46,12 @@ class Measured:
 def effect_table(
     trial_id: str,
     split: str,
-    intact: Mapping[int, Arrays],
+    intact: Trainings,
     variations: Sequence[Measured],
     objectives: Sequence[str],
-    modalities: Sequence[str],
     clusters: Clusters = None,
 ) -> pd.DataFrame:
-    """`COLUMNS`, variations in their order, objectives within. Intervals are paired over seeds and queries.
+    """`COLUMNS`, variations in their order, objectives within. Intervals are over trainings and queries.
 
     `beyond_sum` of a pair is its change less the sum of its two singles' changes: 0 where they only add up. p is of
     the t test that the interval is made of; Holm's correction runs over the variations, for each objective by itself.
@@ -57,43 +59,38 @@ def effect_table(
     singles = {m.removed[0]: m for m in variations if m.kind == "single"}
     rows: list[dict[str, Any]] = []
     for variation in variations:
-        seeds = sorted(set(intact) & set(variation.runs))
+        seeds = len(variation.runs)
         parts = [singles[name] for name in variation.removed] if variation.kind == "pair" else []
         for objective in objectives:
             row: dict[str, Any] = dict.fromkeys(COLUMNS, nan)
-            row |= {"trial_id": trial_id, "split": split, "kind": variation.kind, "seeds": len(seeds)}
+            row |= {"trial_id": trial_id, "split": split, "kind": variation.kind, "seeds": seeds}
             row |= {"removed": " + ".join(variation.removed), "changes": variation.changes}
             row |= {"status": variation.status, "objective": objective}
             if variation.status == "screened":
                 row |= {"split": "validation", "seeds": 1, "change": variation.screened.get(objective, nan)}
             elif seeds:
-                row |= _effect(intact, variation.runs, parts, seeds, objective, modalities, clusters)
+                row |= _effect(intact, variation.runs, parts, objective, clusters)
             rows.append(row)
     table = pd.DataFrame(rows, columns=list(COLUMNS))
     return _corrected(table)
 
 
 def _effect(
-    intact: Mapping[int, Arrays],
-    changed: Mapping[int, Arrays],
-    parts: Sequence[Measured],
-    seeds: Sequence[int],
-    objective: str,
-    modalities: Sequence[str],
-    clusters: Clusters,
+    intact: Trainings, changed: Trainings, parts: Sequence[Measured], objective: str, clusters: Clusters
 ) -> dict[str, float]:
-    before = linearised([intact[s] for s in seeds], objective, modalities)
-    after = linearised([changed[s] for s in seeds], objective, modalities)
+    before, after = objective_arm(intact, objective), objective_arm(changed, objective)
     if before is None or after is None:
         return {}
-    groups = _groups(clusters, intact[seeds[0]], objective)
-    change = seed_interval(after - before, groups)
-    out = {"intact": float(before.mean()), "value": float(after.mean())} | _limits("", change)
-    out |= {"change": change.mean, "p": two_sided_p(change)}
-    if len(parts) == 2 and all(set(seeds) <= set(part.runs) for part in parts):
-        one, two = (linearised([part.runs[s] for s in seeds], objective, modalities) for part in parts)
-        if one is not None and two is not None:
-            beyond = seed_interval(after - one - two + before, groups)
+    out = {"intact": float(np.nanmean(before.mean)), "value": float(np.nanmean(after.mean))}
+    if before.n < 2 or after.n < 2:
+        return out | {"change": out["value"] - out["intact"]}
+    change = linear_interval([(1.0, after), (-1.0, before)], clusters=clusters)
+    out |= _limits("", change) | {"change": change.mean, "p": two_sided_p(change)}
+    if len(parts) == 2:
+        one, two = (objective_arm(part.runs, objective) for part in parts)
+        if one is not None and two is not None and min(one.n, two.n) > 1:
+            terms = [(1.0, after), (-1.0, one), (-1.0, two), (1.0, before)]
+            beyond = linear_interval(terms, clusters=clusters)
             out |= {"beyond_sum": beyond.mean} | _limits("beyond_sum_", beyond)
     return out
 
@@ -106,43 +103,20 @@ def _limits(prefix: str, interval: Interval) -> dict[str, float]:
     }
 
 
-def linearised(runs: Sequence[Arrays], objective: str, modalities: Sequence[str]) -> Values | None:
-    """`[S, Q]` values whose mean is the objective over these trainings; None where it was not measured.
-
-    Queries without a relevant item are left out of nDCG and of masking drops, as everywhere.
-    """
-    if objective in ("ndcg", "ndcg_gain"):
-        relevant = np.isfinite(runs[0]["ndcg"])
-        ndcg = _stack(runs, "ndcg")[:, relevant]
-        return ndcg if objective == "ndcg" else ndcg - _stack(runs, "v1_ndcg")[:, relevant]
-    if objective.endswith("_masking_drop"):
-        key = f"masked.{objective.removesuffix('_masking_drop')}.zero"
-        if any(key not in run for run in runs):
+def objective_arm(runs: Trainings, objective: str) -> Arm | None:
+    """Influence values `[Q]` of an objective, the mean over trainings; None where one of them does not tell it."""
+    if not runs:
+        return None
+    found = []
+    for outputs in runs:
+        influence = quantity(objective, outputs.modalities).influence(outputs)
+        if influence is None:
             return None
-        relevant = np.isfinite(runs[0]["ndcg"])
-        ndcg = _stack(runs, "ndcg")[:, relevant]
-        return linear_ratio(ndcg - _stack(runs, key)[:, relevant], ndcg)
-    if objective == "attention_max_share" or objective.removeprefix("attention_") in modalities:
-        documents = _stack(runs, "documents")
-        shares = [linear_ratio(mass * documents, documents) for mass in _mass(runs)]
-        if objective == "attention_max_share":
-            return max(shares, key=lambda share: float(share.mean()))
-        return shares[list(modalities).index(objective.removeprefix("attention_"))]
-    if objective == "v1_correlation":
-        return linear_correlation(np.stack([run["moments"] for run in runs]))
-    return None
-
-
-def _mass(runs: Sequence[Arrays]) -> list[Values]:
-    """Of each modality, its share by seed and query, `[S, Q]`, averaged over layers."""
-    shares = np.stack([run["shares"].mean(axis=1) for run in runs])
-    return [shares[..., index] for index in range(shares.shape[-1])]
-
-
-def _groups(clusters: Clusters, run: Arrays, objective: str) -> Clusters:
-    if clusters is None or objective in ("attention_max_share", "v1_correlation") or objective.startswith("attention_"):
-        return clusters
-    return clusters[np.isfinite(run["ndcg"])]
+        found.append(influence)
+    values = np.stack(found)
+    count = len(values)
+    left = (values.sum(axis=0) - values) / (count - 1) if count > 1 else values
+    return Arm(values.mean(axis=0), left, 1)
 
 
 def _corrected(table: pd.DataFrame) -> pd.DataFrame:
@@ -152,7 +126,3 @@ def _corrected(table: pd.DataFrame) -> pd.DataFrame:
         if len(known):
             table.loc[known, "p_holm"] = holm(table.loc[known, "p"].to_numpy(dtype=np.float64))
     return table
-
-
-def _stack(runs: Sequence[Arrays], key: str) -> Values:
-    return np.stack([run[key] for run in runs]).astype(np.float64)

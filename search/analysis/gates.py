@@ -8,6 +8,7 @@ from typing import Literal
 
 from fusion_models.metrics import Interval
 from search.analysis.judged import FEWEST_TRAININGS, Evidence, Lead
+from search.analysis.outlook import outlook
 from spaces import Gate, Phase
 
 Status = Literal["pass", "fail", "undecided", "not applicable", "not measured"]
@@ -68,7 +69,7 @@ def read_gate(gate: Gate, evidence: Evidence) -> GateResult:
         return _result(gate, Interval(count, count, count))
     if gate.needs == "attention" and not evidence.has_attention:
         return _by_contribution(gate, evidence)
-    return _result(gate, evidence.quantities.get(gate.quantity), evidence=evidence)
+    return _result(gate, evidence.quantities.get(gate.quantity))
 
 
 def _by_contribution(gate: Gate, evidence: Evidence) -> GateResult:
@@ -81,7 +82,7 @@ def _by_contribution(gate: Gate, evidence: Evidence) -> GateResult:
         pick = max if largest else min
         found = Interval(pick(i.mean for i in known), pick(i.low for i in known), pick(i.high for i in known))
     note = "read on the refitted Shapley shares: this variant has no attention"
-    return _result(gate, found, evidence=evidence, note=note)
+    return _result(gate, found, note=note)
 
 
 def _worth(phase: Phase, evidence: Evidence) -> GateResult:
@@ -93,7 +94,7 @@ def _worth(phase: Phase, evidence: Evidence) -> GateResult:
         at_least=phase.thresholds.nothing_to_give,
         strict=True,
     )
-    return _result(gate, evidence.refit_gain.get(suspect), evidence=evidence, key="resume: refit gain")
+    return _result(gate, evidence.refit_gain.get(suspect), key="resume: refit gain")
 
 
 def _worth_of_all(phase: Phase, evidence: Evidence) -> GateResult:
@@ -108,7 +109,7 @@ def _worth_of_all(phase: Phase, evidence: Evidence) -> GateResult:
     if len(gains) < len(evidence.modalities):
         return _result(gate, None)
     smallest = Interval(min(g.mean for g in gains), min(g.low for g in gains), min(g.high for g in gains))
-    return _result(gate, smallest, evidence=evidence)
+    return _result(gate, smallest)
 
 
 def _over_blind(phase: Phase, evidence: Evidence) -> GateResult:
@@ -120,7 +121,7 @@ def _over_blind(phase: Phase, evidence: Evidence) -> GateResult:
         strict=True,
     )
     note = f"rival: {lead.rival}" if lead else ""
-    return _result(gate, lead.interval if lead else None, evidence=evidence, key="lead: blind", note=note)
+    return _result(gate, lead.interval if lead else None, key="lead: blind", note=note)
 
 
 def _rivals(phase: Phase, evidence: Evidence) -> list[GateResult]:
@@ -200,7 +201,6 @@ def _result(
     interval: Interval | None,
     status: Status = "not measured",
     *,
-    evidence: Evidence | None = None,
     key: str = "",
     kind: Kind = "quantity",
     note: str = "",
@@ -220,7 +220,7 @@ def _result(
         threshold=gate.threshold,
         direction="at least" if gate.at_least is not None else "at most",
         status=status,
-        needed=evidence.outlook.get(key, "") if evidence is not None and status == "undecided" else "",
+        needed=outlook(found, gate.threshold) if kind == "quantity" and status == "undecided" else "",
         note=note,
     )
 

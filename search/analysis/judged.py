@@ -93,5 +93,3 @@ class Evidence:
     """Trainings whose scores the artefact averages."""
     closed_catalogue: bool = False
     """A business fact: no new item ever comes."""
-    outlook: Mapping[str, str] = field(default_factory=dict)
-    """Gate key -> what would settle it, where it is open."""

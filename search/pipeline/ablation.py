@@ -1,4 +1,4 @@
-"""Ablation: what each component of a recipe does, by taking it out and training again with the same fresh seeds.
+"""Ablation: what each component of a recipe does, by taking it out and training again with fresh seeds.
 
 Nothing here decides. The finalist is fixed and the test split is open before its ablation is measured there; any other
 trial is measured on the validation split, so that nobody chooses a recipe by the test split.
@@ -13,20 +13,21 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from fusion_models.config import Flat, Recipe
 from fusion_models.data.clusters import query_clusters
+from fusion_models.evaluation import split_lists
 from fusion_models.models.applicability import inapplicable
-from search.analysis.effects import Kind, Measured, Status, effect_table, linearised
+from fusion_models.quantities import Outputs
+from search.analysis.effects import Kind, Measured, Status, effect_table, objective_arm
 from search.execution.capacity import concurrency
-from search.pipeline.confirmation.short_list import FRESH_SEEDS, Candidate
 from search.pipeline.confirmation.test_split import open_test_split
 from search.pipeline.context import Run
-from search.run_store.artifacts import OUTPUTS, WEIGHTS, read_queries
+from search.run_store.artifacts import OUTPUTS, WEIGHTS, read_outputs
 from search.run_store.csv_tables import write_csv
 from search.run_store.job import Job, TrialRecord
 from search.run_store.looks import DECIDING_SPLIT
@@ -39,6 +40,8 @@ LARGEST = 5
 PAIRS_AMONG = 3
 """The components that matter most, whose pairs are taken out together."""
 STAGE = "ablation"
+SEEDS = tuple(30_000 + index for index in range(3))
+"""Of each variation's trainings: none that chose or decided anything."""
 _CORNER = 0.10
 """What counts as a whole step of an objective without a bound; see `front.hypervolume`."""
 
@@ -81,7 +84,7 @@ def active(phase: Phase, recipe: Recipe) -> list[Variation]:
     return [variation for variation in found if variation.recipe != recipe]
 
 
-def expected_trainings(phase: Phase, seeds: int) -> int:
+def expected_trainings(phase: Phase, seeds: int = len(SEEDS)) -> int:
     """About how many trainings an ablation takes, for the plan: most of the known points' components are active."""
     recipe = list(phase.known_recipes().values())[-1]
     components = len(active(phase, recipe))
@@ -116,16 +119,27 @@ def ablation_complete(table: pd.DataFrame) -> bool:
     return bool(len(table)) and set(table["status"]) <= {"measured", "screened"}
 
 
+@dataclass(frozen=True, kw_only=True)
+class Intact:
+    """The recipe that is taken apart, and its trainings as it stands."""
+
+    trial_id: str
+    recipe: Flat
+    trainings: tuple[str, ...]
+    items: Literal["all", "without cold"] = "all"
+    """What they were trained on; so are the variations."""
+
+
 def ablate(
     run: Run,
-    candidate: Candidate,
+    intact: Intact,
     *,
     split: str = DECIDING_SPLIT,
     largest: int = LARGEST,
     pairs_among: int = PAIRS_AMONG,
     deadline: float | None = None,
 ) -> pd.DataFrame:
-    """Train the candidate's recipe without each component, measure the changes, and write them (`effects.COLUMNS`).
+    """Train the recipe without each component, measure the changes, and write them (`effects.COLUMNS`).
 
     `split` is the deciding one for the finalist (`ablation.csv`), and `validation` for any other trial
     (`ablation-TRIAL.csv`). Of more than `largest` active components the largest are those whose removal changes the
@@ -134,25 +148,25 @@ def ablate(
     (`time.monotonic()`), the phase's first components are trained and no pairs, so that what is measured is measured
     whole; after it nothing new is started, and what is missing says so. Ray must be running.
     """
-    return _Ablation(run, candidate, split, deadline).table(largest, pairs_among)
+    return _Ablation(run, intact, split, deadline).table(largest, pairs_among)
 
 
 class _Ablation:
-    """One candidate's ablation: which trainings, in which order, and what they show."""
+    """One ablation under way."""
 
-    def __init__(self, run: Run, candidate: Candidate, split: str, deadline: float | None) -> None:
-        self.run, self.candidate, self.split, self.deadline = run, candidate, split, deadline
-        self.recipe = Recipe.from_flat(candidate.recipe)
+    def __init__(self, run: Run, intact: Intact, split: str, deadline: float | None) -> None:
+        self.run, self.intact, self.split, self.deadline = run, intact, split, deadline
+        self.recipe = Recipe.from_flat(intact.recipe)
         self.objectives = [o.name for o in run.phase.objectives]
-        known = {r.trial_id: r for r in journal_records(run.storage)}
-        self.intact = {known[t].seed: t for t in candidate.trainings}
-        self.searched = known.get(candidate.trial_id)
-        self.stage = FixedStage(run.storage, STAGE, [], earlier=run.earlier)
+        self.lists = split_lists(run.data, "validation")
+        known = {r.trial_id: r for r in journal_records(run.store.journal)}
+        self.searched = known.get(intact.trial_id)
+        self.stage = FixedStage(run.store.journal, STAGE, [])
 
     def table(self, largest: int, pairs_among: int) -> pd.DataFrame:
         singles = active(self.run.phase, self.recipe)
         largest, screened_first, pairs_among = affordable(
-            len(singles), self._trainings_left(), seeds=len(self.intact), largest=largest, pairs_among=pairs_among
+            len(singles), self._trainings_left(), seeds=len(SEEDS), largest=largest, pairs_among=pairs_among
         )
         screened = self._screen(singles) if screened_first else {}
         ordered = sorted(singles, key=lambda v: -self._distance(screened.get(v.removed[0], {})))
@@ -169,15 +183,14 @@ class _Ablation:
             for v in rest
         ]
         table = effect_table(
-            self.candidate.trial_id,
+            self.intact.trial_id,
             self.split,
-            self._open(self.intact),
+            self._open(self.intact.trainings),
             measured,
             self.objectives,
-            self.recipe.model.modalities,
             query_clusters(self.run.data, self.split),
         )
-        name = "ablation.csv" if self.split == self.run.deciding else f"ablation-{self.candidate.trial_id}.csv"
+        name = "ablation.csv" if self.split == self.run.deciding else f"ablation-{self.intact.trial_id}.csv"
         write_csv(table, self.run.folder, name)
         return table
 
@@ -185,8 +198,8 @@ class _Ablation:
         """About how many trainings there is time for, as long as the intact recipe's took."""
         if self.deadline is None:
             return math.inf
-        known = {r.trial_id: r.seconds for r in journal_records(self.run.storage)}
-        each = float(np.mean([known[t] for t in self.intact.values()])) / concurrency(self.run.options)
+        known = {r.trial_id: r.seconds for r in journal_records(self.run.store.journal)}
+        each = float(np.mean([known[t] for t in self.intact.trainings])) / concurrency(self.run.options)
         return max(0.0, self.deadline - time.monotonic()) / each
 
     def _pair(self, a: Variation, b: Variation) -> Variation:
@@ -194,18 +207,19 @@ class _Ablation:
         return Variation(kind="pair", removed=removed, recipe=without(self.run.phase, self.recipe, removed))
 
     def _job(self, variation: Variation, seed: int, mark: str) -> Job:
-        trial = self.candidate.trial_id
+        trial = self.intact.trial_id
         return Job(
             trial_id=f"ablate-{trial}-{variation.slug}-{mark}",
             name=f"{trial} without {' and '.join(variation.removed)}",
             recipe=variation.recipe.flat(),
             seed=seed,
+            items=self.intact.items,
         )
 
     def _train(self, variations: Sequence[Variation]) -> None:
         """Variation by variation, so that what a deadline cuts off is missing whole."""
-        self.stage.extend([self._job(v, seed, _mark(seed)) for v in variations for seed in self.intact])
-        self.run.train([self.stage], deadline=self.deadline)
+        self.stage.extend([self._job(v, seed, _mark(seed)) for v in variations for seed in SEEDS])
+        self.run.trainer.train([self.stage], deadline=self.deadline)
         if self.split != self.run.deciding:
             self._drop_weights(self.stage.records())
 
@@ -216,7 +230,7 @@ class _Ablation:
             return {}
         jobs = {v.removed[0]: self._job(v, searched.seed, "screen") for v in singles}
         self.stage.extend(list(jobs.values()))
-        self.run.train([self.stage], deadline=self.deadline)
+        self.run.trainer.train([self.stage], deadline=self.deadline)
         ended = self._ended()
         self._drop_weights([ended[job.trial_id] for job in jobs.values() if job.trial_id in ended])
         return {
@@ -230,17 +244,13 @@ class _Ablation:
         }
 
     def _validation_change(self, variation: Variation) -> dict[str, float]:
-        """Objective -> mean change over the seeds on the validation split."""
-        ids = self._finished(variation)
+        """Objective -> change of the mean over trainings on the validation split."""
         changes = {}
+        before, after = (self._kept(ids) for ids in (self.intact.trainings, self._finished(variation)))
         for objective in self.objectives:
-            pair = [
-                linearised([self._kept(t) for t in trainings], objective, self.recipe.model.modalities)
-                for trainings in ([self.intact[s] for s in ids], list(ids.values()))
-                if trainings
-            ]
-            if len(pair) == 2 and pair[0] is not None and pair[1] is not None:
-                changes[objective] = float(pair[1].mean() - pair[0].mean())
+            pair = [objective_arm(trainings, objective) for trainings in (before, after)]
+            if pair[0] is not None and pair[1] is not None:
+                changes[objective] = float(np.nanmean(pair[1].mean) - np.nanmean(pair[0].mean))
         return changes
 
     def _distance(self, change: Mapping[str, float]) -> float:
@@ -253,16 +263,16 @@ class _Ablation:
     def _ended(self) -> dict[str, TrialRecord]:
         return {r.trial_id: r for r in self.stage.records() if r.state != "running"}
 
-    def _finished(self, variation: Variation) -> dict[int, str]:
-        """Seed -> trial id of the variation's finished trainings."""
+    def _finished(self, variation: Variation) -> list[str]:
+        """Trial ids of the variation's finished trainings, by seed."""
         ended = self._ended()
-        ids = {seed: self._job(variation, seed, _mark(seed)).trial_id for seed in self.intact}
-        return {seed: t for seed, t in ids.items() if t in ended and ended[t].finished}
+        ids = [self._job(variation, seed, _mark(seed)).trial_id for seed in SEEDS]
+        return [t for t in ids if t in ended and ended[t].finished]
 
     def _measured(self, variation: Variation) -> Measured:
         ids, ended = self._finished(variation), self._ended()
-        asked = [self._job(variation, seed, _mark(seed)).trial_id for seed in self.intact]
-        status: Status = "measured" if len(ids) == len(self.intact) else "in part"
+        asked = [self._job(variation, seed, _mark(seed)).trial_id for seed in SEEDS]
+        status: Status = "measured" if len(ids) == len(SEEDS) else "in part"
         if not ids:
             status = "failed" if any(t in ended for t in asked) else "not trained"
         return Measured(
@@ -277,11 +287,11 @@ class _Ablation:
         changes = said_changes(self.recipe.flat(), variation.recipe.flat())
         return Measured(kind="single", removed=variation.removed, changes=changes, status=status, screened=screened)
 
-    def _kept(self, trial_id: str) -> dict[str, np.ndarray[Any, Any]]:
-        return read_queries(self._place(trial_id) / OUTPUTS)
+    def _kept(self, ids: Sequence[str]) -> list[Outputs]:
+        return [read_outputs(self._place(t) / OUTPUTS, self.lists) for t in ids]
 
     def _drop_weights(self, records: Sequence[TrialRecord]) -> None:
-        """Of ablated trainings; their values per query stay."""
+        """Of ablated trainings; what they said stays."""
         for record in records:
             (self._place(record.trial_id) / WEIGHTS).unlink(missing_ok=True)
 
@@ -291,22 +301,23 @@ class _Ablation:
     def _open_all(self, variations: Sequence[Variation]) -> None:
         """Side by side; what is opened here is read back afterwards."""
         if self.split == self.run.deciding:
-            ids = [t for v in variations for t in self._finished(v).values()]
-            open_test_split(self.run.folder, self.run.data, ids, split=self.split, call=self.run.call)()
+            self._look([t for v in variations for t in self._finished(v)])
 
-    def _open(self, ids: Mapping[int, str]) -> dict[int, dict[str, np.ndarray[Any, Any]]]:
-        """Seed -> values per query on the split; weights of ablated trainings go once they are measured."""
+    def _open(self, ids: Sequence[str]) -> list[Outputs]:
+        """What these trainings say of the split; weights of ablated trainings go once they are measured."""
         if self.split != self.run.deciding:
-            return {seed: self._kept(t) for seed, t in ids.items()}
-        found = open_test_split(
-            self.run.folder, self.run.data, list(ids.values()), split=self.split, call=self.run.call
-        )()
-        self._drop_weights([r for r in self.stage.records() if r.trial_id in ids.values()])
-        return {seed: found[t] for seed, t in ids.items()}
+            return self._kept(ids)
+        found = self._look(ids)
+        self._drop_weights([r for r in self.stage.records() if r.trial_id in ids])
+        return [found[t] for t in ids]
+
+    def _look(self, ids: Sequence[str]) -> dict[str, Outputs]:
+        run = self.run
+        return open_test_split(run.folder, run.data, ids, split=self.split, call=run.trainer.call)()
 
 
 def _mark(seed: int) -> str:
-    return f"s{seed - FRESH_SEEDS}"
+    return f"s{seed - SEEDS[0]}"
 
 
 def said_changes(before: Flat, after: Flat) -> str:

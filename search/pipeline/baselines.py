@@ -1,137 +1,234 @@
-"""The rankers that a fusion must beat, on one split: V1, each modality alone, their weighted sum, LambdaMART."""
+"""The rankers that a fusion must beat, on one split: V1, each modality alone, tuned sums, LambdaMART, a tuned V1."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 
-from fusion_models.baselines import Baseline, lambdamart, tuned_weights, weighted_sum
-from fusion_models.config import MODALITIES, Recipe
-from fusion_models.data.clusters import Clusters
+from fusion_models.config import Recipe
 from fusion_models.evaluation import Scored, score
-from fusion_models.metrics import centred_correlation, paired_bootstrap
+from fusion_models.lambdamart import train_lambdamart, tree_scores
+from fusion_models.metrics import WeightedSum, paired_bootstrap, tune_weighted_sum
+from fusion_models.quantities import Lists, Outputs, ensemble, quantity, standardised
+from fusion_models.quantities.outputs import tensor
+from search.analysis.measure import Clusters
 from search.execution.file_transfer import DataTicket, ticket_for
+from search.execution.job_training import without_cold_items
 from search.pipeline.confirmation.test_split import require_finalist
 from search.pipeline.context import Run
 from search.run_store.artifacts import load_ranker
-from search.run_store.job import Job
+from search.run_store.job import Job, TrialRecord
 
-V1_MODALITIES = ("text", "metadata")
-"""What the production ranker reads."""
-TUNED_V1 = "tuned V1"
-"""How the names of the baselines begin that use V1's score and V1's own modalities alone."""
+Role = Literal["v1", "single", "sum", "sum with v1", "trees", "blind trees", "tuned v1 sum", "tuned v1 trees", "base"]
+TUNED_V1: tuple[Role, ...] = ("tuned v1 sum", "tuned v1 trees")
+"""Rankers on V1's score and V1's own modalities alone: what V1's team could do by tuning."""
+REFERENCE_SEEDS = 3
+"""Trainings of each single-modality ranker, averaged as an ensemble."""
+TREE_SEEDS = 5
+"""Trainings of each LambdaMART."""
+STAGE = "baselines"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reference:
+    """One reference ranker on one split."""
+
+    role: Role
+    name: str
+    trainings: tuple[Outputs, ...]
+    """One a seed; a single one where it has no seeds of its own."""
+    detail: str = ""
+    sees_suspect: bool = False
+
+    @property
+    def outputs(self) -> Outputs:
+        """All of its trainings as one ranker."""
+        return ensemble(self.trainings)
 
 
 def single_modality_jobs(recipe: Recipe, seed: int) -> list[Job]:
-    """One training a modality: the recipe with that modality alone, no term that needs another one, and no V1 score."""
+    """Each modality alone, over a few seeds: the recipe without any term that needs another one, and without V1."""
     jobs = []
-    for modality in MODALITIES:
-        alone = recipe.restricted((modality,)).updated({"model.v1_in_context": False}).flat()
-        jobs.append(Job(trial_id=f"alone-{modality}", name=f"{modality} alone", recipe=alone, seed=seed))
+    for modality in recipe.model.modalities:
+        alone = recipe.restricted((modality,)).updated({"model.context": "none"}).flat()
+        jobs += [
+            Job(trial_id=f"alone-{modality}-s{i}", name=f"{modality} alone", recipe=alone, seed=seed + i)
+            for i in range(REFERENCE_SEEDS)
+        ]
     return jobs
 
 
-def reference_rankers(run: Run, split: str) -> list[Baseline]:
-    """Every baseline on `split`, V1 first; single-modality rankers that failed to train are left out.
+def tune_sums(run: Run) -> dict[Role, WeightedSum]:
+    """Weights of the sums, tuned on the validation split, once a run."""
+    columns, lists = _columns(run, "validation")
+    return {
+        role: tune_weighted_sum({n: tensor(columns[n]) for n in names}, tensor(lists.labels), tensor(lists.valid))
+        for role, names in _sums(run, columns).items()
+    }
 
-    The weights of the weighted sum are tuned on the validation split, whichever split is measured. Any other split than
-    that raises ClosedError before a finalist is fixed.
+
+def reference_rankers(
+    run: Run, split: str, tuned: Mapping[Role, WeightedSum], *, cold: bool = False
+) -> list[Reference]:
+    """Every reference on `split`, V1 first; single-modality rankers that failed to train are left out.
+
+    `cold`: the trees are trained without the items that cold lists are read on, as the arms that decide are. Any other
+    split than validation raises ClosedError before a finalist is fixed.
     """
     if split != "validation":
         require_finalist(run.folder)
-    data = run.data
-    out: list[Baseline] = []
-    trees = _begin_trees(run, split)
-    tuning, scored = {}, {}
-    for record in run.records("baselines"):
-        if not record.finished:
+    trees = _begin_trees(run, split, cold=cold)
+    columns, lists = _columns(run, split)
+    out = [_given("v1", "V1", lists, lists.v1, "the production ranker")]
+    suspect = run.phase.suspect
+    for name in columns:
+        if name != "V1":
+            said = f"{REFERENCE_SEEDS} trainings of one fusion ranker with one modality, averaged"
+            out.append(_given("single", name, lists, columns[name], said, sees=name == f"{suspect} alone"))
+    for role, names in _sums(run, columns).items():
+        weights = tuned[role].weights
+        if set(weights) != set(names):
             continue
-        model = load_ranker(run.folder.checkpoints / record.trial_id, data)
-        found = scored[record.name] = score(model, data, split)
-        known = split == "validation" or run.tuned  # all weights at once, or none
-        tuning[record.name] = found if known else score(model, data, "validation")
-        if not out:
-            out.append(Baseline(name="V1", ndcg=found.v1_ndcg(), detail="the production ranker", v1_correlation=1.0))
-        out.append(
-            Baseline(
-                name=record.name,
-                ndcg=found.ndcg(),
-                detail="one fusion ranker with one modality",
-                v1_correlation=centred_correlation(found.scores, found.v1, found.valid),
-            )
-        )
-    with_v1 = run.phase.base.model.v1_in_context
-    if len(scored) > 1:
-        out.append(_weighted_sum(run, tuning, scored, "weighted sum"))
-        ranker = next(iter(scored))
-        tuning["V1"], scored["V1"] = tuning[ranker].as_v1(), scored[ranker].as_v1()
-        if with_v1:
-            out.append(_weighted_sum(run, tuning, scored, "weighted sum with V1"))
-        own = [f"{m} alone" for m in V1_MODALITIES if f"{m} alone" in scored] + ["V1"]
-        of_own = ({n: tuning[n] for n in own}, {n: scored[n] for n in own})
-        name = f"{TUNED_V1} (weighted sum with {' and '.join(V1_MODALITIES)} alone)"
-        out.append(_weighted_sum(run, *of_own, name))
+        scores = np.sum([weights[n] * standardised(columns[n], lists) for n in names], axis=0)
+        said = f"weights: {', '.join(f'{name} {weight:.2f}' for name, weight in weights.items())}"
+        sees = weights.get(f"{suspect} alone", 0.0) > 0
+        out.append(_given(role, _SUM_NAMES[role].format(_joined(run.phase.v1_reads)), lists, scores, said, sees=sees))
     return [*out, *(tree() for tree in trees)]
 
 
-def _weighted_sum(run: Run, tuning: dict[str, Scored], scored: dict[str, Scored], name: str) -> Baseline:
-    """Tuned once a run: the validation split stays what it is."""
-    if name not in run.tuned:
-        run.tuned[name] = tuned_weights(tuning)
-    return weighted_sum(run.tuned[name], scored, name=name)
+_SUM_NAMES: dict[Role, str] = {
+    "sum": "weighted sum",
+    "sum with v1": "weighted sum with V1",
+    "tuned v1 sum": "tuned V1 (weighted sum with {} alone)",
+}
 
 
-def _begin_trees(run: Run, split: str) -> list[Callable[[], Baseline]]:
-    """LambdaMART on everything, and on V1's own features; where processes idle, beside what the driver does."""
-    common: dict[str, Any] = {"seed": run.options.seed, "threads": run.options.cpus_per_worker}
-    of_v1: dict[str, Any] = {
-        "modalities": V1_MODALITIES,
-        "with_v1": True,
-        "name": f"{TUNED_V1} (LambdaMART on V1's own features)",
-    }
-    ticket = ticket_for(run.data)
-    wanted = [{"with_v1": run.phase.base.model.v1_in_context}, of_v1]
-    if run.session is not None and run.session.keeps:
-        return [run.call(_trees, ticket, split, options | common) for options in wanted]
-    return [partial(_trees, ticket, split, options | common) for options in wanted]
+def _given(role: Role, name: str, lists: Lists, scores: Any, detail: str, *, sees: bool = False) -> Reference:
+    outputs = Outputs(lists=lists, scores=np.asarray(scores, dtype=np.float64))
+    return Reference(role=role, name=name, trainings=(outputs,), detail=detail, sees_suspect=sees)
 
 
-def _trees(ticket: DataTicket, split: str, options: dict[str, Any]) -> Baseline:
-    return lambdamart(ticket.open(), split, **options)
+def _columns(run: Run, split: str) -> tuple[dict[str, Any], Lists]:
+    """Scores `[Q, L]` of each modality alone (its trainings as one ensemble) and of V1, by name."""
+    by_name: dict[str, list[TrialRecord]] = {}
+    for record in run.trainer.records(STAGE):
+        if record.finished:
+            by_name.setdefault(record.name, []).append(record)
+    columns: dict[str, Any] = {}
+    scored: Scored | None = None
+    for name, records in by_name.items():
+        members = []
+        for record in records:
+            scored = score(load_ranker(run.folder.checkpoints / record.trial_id, run.data), run.data, split)
+            members.append(Outputs(lists=scored.lists(), scores=scored.scores.double().numpy()))
+        columns[name] = ensemble(members).scores
+    assert scored is not None, "a run without a reference ranker ends before this"
+    lists = scored.lists()
+    return columns | {"V1": lists.v1}, lists
 
 
-def strongest_tuned_v1(baselines: Sequence[Baseline], validation: pd.DataFrame) -> Baseline:
-    """The tuned V1 that is best on the validation split (`reference_table`), measured where `baselines` are.
-
-    Chosen where it is not read: the better of two on the deciding split would be favoured by that choice, and an
-    archive rule reads it. On validation the weighted sum is favoured, whose weights were tuned there.
-    """
-    known = dict(zip(validation["name"], validation["ndcg"], strict=True))
-    return max((b for b in baselines if b.name.startswith(TUNED_V1)), key=lambda b: known.get(b.name, -np.inf))
+def _sums(run: Run, columns: Mapping[str, Any]) -> dict[Role, list[str]]:
+    """Which columns each weighted sum may use."""
+    alone = [name for name in columns if name != "V1"]
+    own = [name for m in run.phase.v1_reads if (name := f"{m} alone") in columns]
+    wanted: dict[Role, list[str]] = {"sum": alone, "sum with v1": [*alone, "V1"], "tuned v1 sum": [*own, "V1"]}
+    return {role: names for role, names in wanted.items() if len(names) > 1}
 
 
-def reference_table(baselines: Sequence[Baseline], *, clusters: Clusters | None = None, seed: int) -> pd.DataFrame:
-    """name, ndcg, gain over V1 with CI95 (paired bootstrap over queries, clusters together), V1 correlation, detail."""
-    v1 = next(b.ndcg for b in baselines if b.name == "V1")
+def _begin_trees(run: Run, split: str, *, cold: bool) -> list[Callable[[], Reference]]:
+    """LambdaMART on everything, without the suspect, and on what V1 reads, all with V1's score as an input."""
+    phase = run.phase
+    modalities = phase.base.model.modalities
+    blind = tuple(m for m in modalities if m != phase.suspect)
+    reads = tuple(m for m in phase.v1_reads if m in modalities)
+    wanted: list[tuple[Role, str, tuple[str, ...]]] = [
+        ("trees", "LambdaMART", modalities),
+        ("blind trees", f"LambdaMART without {phase.suspect}", blind),
+        ("tuned v1 trees", "tuned V1 (LambdaMART on V1's own features)", reads),
+    ]
+    ticket, call = ticket_for(run.data), run.trainer.call if run.trainer.keeps_processes else _now
+    return [
+        _Trees(
+            role=role,
+            name=name,
+            sees=phase.suspect in seen,
+            answers=[call(_trees, ticket, split, seen, seed, cold) for seed in _seeds(run)],
+        )
+        for role, name, seen in wanted
+    ]
+
+
+def _now(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+    """A call where no other process could make it."""
+    return partial(function, *arguments)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Trees:
+    """Trainings of one LambdaMART under way; calling it waits for them."""
+
+    role: Role
+    name: str
+    sees: bool
+    answers: Sequence[Callable[[], tuple[Scored, str]]]
+
+    def __call__(self) -> Reference:
+        found = [answer() for answer in self.answers]
+        lists = found[0][0].lists()
+        trainings = tuple(Outputs(lists=lists, scores=scored.scores.double().numpy()) for scored, _ in found)
+        said = f"mean of {len(trainings)} seeds; the last one: {found[-1][1]}"
+        return Reference(role=self.role, name=self.name, trainings=trainings, detail=said, sees_suspect=self.sees)
+
+
+def _seeds(run: Run) -> list[int]:
+    return [run.options.seed + i for i in range(TREE_SEEDS)]
+
+
+def _trees(ticket: DataTicket, split: str, modalities: tuple[str, ...], seed: int, cold: bool) -> tuple[Scored, str]:
+    data = ticket.open()
+    seen = without_cold_items(data) if cold else data
+    rows = seen.rows("train")
+    trees = train_lambdamart(seen, rows, modalities=modalities, with_v1=True, seed=seed)
+    said = f"{trees.booster.best_iteration} trees, {trees.queries} of {len(rows)} training queries"
+    return tree_scores(trees, data, split), said
+
+
+def by_role(references: Sequence[Reference], role: Role) -> Reference | None:
+    """The reference in this role."""
+    return next((r for r in references if r.role == role), None)
+
+
+def _joined(names: Sequence[str]) -> str:
+    return " and ".join(names)
+
+
+def reference_table(
+    references: Sequence[Reference], *, clusters: Clusters = None, seed: int, split: str = "validation"
+) -> pd.DataFrame:
+    """role, name, split, ndcg, gain over V1 with CI95 (paired bootstrap over queries), V1 correlation, detail."""
     rows = []
-    for baseline in baselines:
-        gain = baseline.ndcg - v1
+    for reference in references:
+        outputs = reference.outputs
+        gain = outputs.ndcg - outputs.lists.v1_ndcg
         known = np.isfinite(gain)
-        standing = clusters[known] if clusters is not None else None
-        interval = paired_bootstrap(gain[known], clusters=standing, generator=np.random.default_rng(seed))
+        groups = clusters[known] if clusters is not None else None
+        interval = paired_bootstrap(gain[known], clusters=groups, generator=np.random.default_rng(seed))
         rows.append(
             {
-                "name": baseline.name,
-                "ndcg": float(np.nanmean(baseline.ndcg)),
+                "name": reference.name,
+                "role": reference.role,
+                "split": split,
+                "ndcg": quantity("ndcg").estimate(outputs),
                 "ndcg_gain": interval.mean,
                 "ndcg_gain_ci_low": interval.low,
                 "ndcg_gain_ci_high": interval.high,
-                "v1_correlation": baseline.v1_correlation,
-                "detail": baseline.detail,
+                "v1_correlation": quantity("v1_correlation").estimate(outputs),
+                "detail": reference.detail,
             }
         )
     return pd.DataFrame(rows)

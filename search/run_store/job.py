@@ -25,6 +25,8 @@ class Job:
     """How much is measured after the training: `full` adds the slow blanks (training mean, shuffles)."""
     latency: bool = False
     """Whether scoring is timed after the training: for what a front compares."""
+    items: Literal["all", "without cold"] = "all"
+    """Whether the items that cold lists are read on (`fusion_models.data.cold`) are left out of the training."""
     labels: Literal["given", "permuted", "random"] = "given"
     """What is trained on: the data's labels, or others (see `fusion_models.data.relabelled`) that the seed decides."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,10 +12,7 @@ import pandas as pd
 from PIL import Image
 
 from fusion_models.data import RankingDataset
-from fusion_models.evaluation import Scored
-from search.analysis.measure import Arrays
-from search.pipeline.confirmation.short_list import Candidate
-from search.pipeline.confirmation.test_split import open_scores
+from fusion_models.quantities import Lists, Outputs
 from search.pipeline.context import Run
 from search.run_store.csv_tables import write_csv
 
@@ -27,25 +24,22 @@ RANKS = 10
 PICTURE_SIDE = 72
 
 
-def write_examples(run: Run, finalist: Candidate, of_finalist: Sequence[Arrays]) -> None:
-    """`examples.parquet` and `agreement.csv`, from the finalist's first training on the deciding split.
-
-    The queries are chosen by nDCG gain averaged over the finalist's seeds; the orders shown are the first one's.
-    """
-    scored = open_scores(run.folder, run.data, finalist.trainings[0], split=run.deciding)
-    write_csv(rank_table(scored), run.folder, "agreement.csv")
-    gain = np.mean([one["ndcg"] - one["v1_ndcg"] for one in of_finalist], axis=0)
-    table = example_table(run.data, scored, gain)
+def write_examples(run: Run, artefact: Outputs) -> None:
+    """`examples.parquet` and `agreement.csv`, of the ranker that would be released, on the deciding split."""
+    write_csv(rank_table(artefact), run.folder, "agreement.csv")
+    gain = artefact.ndcg - artefact.lists.v1_ndcg
+    table = example_table(run.data, artefact, gain)
     staging = run.folder.path / ".examples.parquet"
     table.to_parquet(staging, index=False)
     staging.replace(run.folder.path / "examples.parquet")
 
 
-def rank_table(scored: Scored) -> pd.DataFrame:
+def rank_table(outputs: Outputs) -> pd.DataFrame:
     """v1_rank, v2_rank (1 to 10, later), documents, share of that V1 rank's documents."""
     rows = []
-    v1, v2 = _ranks(scored, "v1"), _ranks(scored, "scores")
-    valid = scored.valid.numpy()
+    lists = outputs.lists
+    v1, v2 = _ranks(lists, lists.v1), _ranks(lists, outputs.scores)
+    valid = lists.valid
     labels = [*(str(i + 1) for i in range(RANKS)), "later"]
     for place in range(RANKS):
         at = valid & (v1 == place)
@@ -59,7 +53,7 @@ def rank_table(scored: Scored) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def example_table(data: RankingDataset, scored: Scored, gain: npt.NDArray[np.float64]) -> pd.DataFrame:
+def example_table(data: RankingDataset, outputs: Outputs, gain: npt.NDArray[np.float64]) -> pd.DataFrame:
     """One row a query, order (V1, V2) and place: query_id, query, subdomain, gain, item_id, title, label, picture.
 
     Pictures are JPEG bytes. Without texts or pictures those columns are empty.
@@ -67,11 +61,12 @@ def example_table(data: RankingDataset, scored: Scored, gain: npt.NDArray[np.flo
     order = np.argsort(np.where(np.isfinite(gain), gain, 0.0), kind="stable")
     hurt = [int(i) for i in order[:EACH_WAY] if gain[i] < 0]
     helped = [int(i) for i in order[::-1][:EACH_WAY] if gain[i] > 0]
-    ranks = {"V1": _ranks(scored, "v1"), "V2": _ranks(scored, "scores")}
+    lists = outputs.lists
+    ranks = {"V1": _ranks(lists, lists.v1), "V2": _ranks(lists, outputs.scores)}
     rows: list[dict[str, Any]] = []
     for kind, chosen in (("helped", helped), ("hurt", hurt)):
         for i in chosen:
-            query = int(scored.rows[i])
+            query = int(lists.rows[i])
             items = data.judged_item[data.offset[query] : data.offset[query + 1]]
             for name, places in ranks.items():
                 shown = np.argsort(places[i, : len(items)])[:SHOWN]
@@ -83,7 +78,7 @@ def example_table(data: RankingDataset, scored: Scored, gain: npt.NDArray[np.flo
                             "order": name,
                             "place": place + 1,
                             "item": int(items[j]),
-                            "label": float(scored.labels[i, j]),
+                            "label": float(lists.labels[i, j]),
                         }
                     )
     table = pd.DataFrame(rows)
@@ -98,9 +93,9 @@ def example_table(data: RankingDataset, scored: Scored, gain: npt.NDArray[np.flo
     return table.drop(columns="item")
 
 
-def _ranks(scored: Scored, which: str) -> npt.NDArray[np.int64]:
+def _ranks(lists: Lists, scores: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
     """`[Q, L]`: place of each document, 0 the first; padding stands last, ties in the order of the table."""
-    values = np.where(scored.valid.numpy(), getattr(scored, which).numpy(), -np.inf)
+    values = np.where(lists.valid, scores, -np.inf)
     order = np.argsort(-values, axis=1, kind="stable")
     ranks = np.empty_like(order)
     np.put_along_axis(ranks, order, np.broadcast_to(np.arange(order.shape[1]), order.shape), axis=1)

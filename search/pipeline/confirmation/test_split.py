@@ -9,15 +9,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from fusion_models.contribution import Contribution, contribution
 from fusion_models.data import RankingDataset
 from fusion_models.data.clusters import Clusters, query_clusters
-from fusion_models.evaluation import EVALUATION_QUERIES, Scored, evaluate, score, split_lists
+from fusion_models.evaluation import evaluate, split_lists
 from fusion_models.integrity import Check, isolation_checks, separability_checks
-from fusion_models.metrics import BLANKS, chance_ndcg
+from fusion_models.metrics import BLANKS
 from fusion_models.quantities import Outputs
+from fusion_models.quantities.outputs import Values
 from search.execution.file_transfer import DataTicket, Files, pack, ticket_for, unpacked, write_bytes_whole
 from search.execution.tuning import Call, call_in_ray
 from search.run_store.artifacts import RECIPE, WEIGHTS, load_ranker, read_outputs, write_outputs
@@ -62,20 +62,20 @@ def open_test_split(
 
 
 def open_contribution(
-    folder: RunFolder, data: RankingDataset, trial_id: str, *, split: str = DECIDING_SPLIT, call: Call = call_in_ray
+    folder: RunFolder,
+    data: RankingDataset,
+    members: Sequence[str],
+    *,
+    split: str = DECIDING_SPLIT,
+    call: Call = call_in_ray,
 ) -> Callable[[], Contribution]:
-    """What each modality gives one finished training on the deciding split; raises ClosedError as `open_test_split`.
+    """What each modality gives the ranker of these trainings on the deciding split; raises ClosedError as above.
 
     It is measured from now on (by `call`); calling what is returned waits for it.
     """
     require_finalist(folder)
-    return call(_contribution, _ranker(folder.checkpoints / trial_id), ticket_for(data), split)
-
-
-def open_scores(folder: RunFolder, data: RankingDataset, trial_id: str, *, split: str = DECIDING_SPLIT) -> Scored:
-    """Every list of the deciding split as one finished training scores it; raises ClosedError as `open_test_split`."""
-    require_finalist(folder)
-    return score(load_ranker(folder.checkpoints / trial_id, data), data, split)
+    rankers = [_ranker(folder.checkpoints / trial_id) for trial_id in members]
+    return call(_contribution, rankers, ticket_for(data), split)
 
 
 def open_clusters(folder: RunFolder, data: RankingDataset, *, split: str = DECIDING_SPLIT) -> Clusters | None:
@@ -84,11 +84,11 @@ def open_clusters(folder: RunFolder, data: RankingDataset, *, split: str = DECID
     return query_clusters(data, split)
 
 
-def open_chance(folder: RunFolder, data: RankingDataset, *, split: str = DECIDING_SPLIT) -> float:
-    """nDCG of constant scores on the deciding split; raises ClosedError as `open_test_split`."""
+def open_chance(folder: RunFolder, data: RankingDataset, *, split: str = DECIDING_SPLIT) -> Values:
+    """`[Q]`: nDCG of constant scores on the deciding split; raises ClosedError as `open_test_split`."""
     require_finalist(folder)
-    batches = data.batches(split, EVALUATION_QUERIES)
-    return float(torch.nanmean(torch.cat([chance_ndcg(batch.labels, batch.valid) for batch in batches])))
+    lists = split_lists(data, split)
+    return lists.ndcg(np.zeros_like(lists.v1))
 
 
 def require_finalist(folder: RunFolder) -> None:
@@ -104,10 +104,13 @@ def _ranker(place: Path) -> Files:
     return pack(place, WEIGHTS, RECIPE)
 
 
-def _contribution(ranker: Files, ticket: DataTicket, split: str) -> Contribution:
+def _contribution(rankers: Sequence[Files], ticket: DataTicket, split: str) -> Contribution:
     data = ticket.open()
-    with unpacked(ranker) as place:
-        return contribution(load_ranker(place, data), data, split)
+    loaded = []
+    for ranker in rankers:
+        with unpacked(ranker) as place:
+            loaded.append(load_ranker(place, data))
+    return contribution(loaded[0], data, split)
 
 
 def _measure(ranker: Files, ticket: DataTicket, split: str, full: bool) -> bytes:

@@ -1,4 +1,4 @@
-"""From a searched front to a verdict: confirm, fix a finalist, refit, open the test split, decide."""
+"""From a searched front to a verdict: short list, finalist, deciding arms, one look at the test split, decision."""
 
 from __future__ import annotations
 
@@ -8,36 +8,54 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
-from fusion_models.baselines import Baseline
-from fusion_models.config import Recipe
-from fusion_models.data.clusters import Clusters, query_clusters
-from fusion_models.metrics import Interval
-from fusion_models.models import VARIANTS
+from fusion_models.data.clusters import query_clusters
+from fusion_models.evaluation import split_lists
+from fusion_models.metrics import Interval, WeightedSum
+from fusion_models.metrics.query_intervals import query_interval
+from fusion_models.quantities import Outputs, ensemble
 from search.analysis.decision import Decision, Evidence, decide
-from search.analysis.evidence import write_evidence
-from search.analysis.measure import Arrays, confirmed_table, difference, paired, quantities
-from search.pipeline.ablation import ablate
-from search.pipeline.baselines import reference_rankers, strongest_tuned_v1
+from search.analysis.judged import Cold
+from search.analysis.measure import ConfirmedRow, confirmed_table, quantities
+from search.pipeline.ablation import Intact, ablate
+from search.pipeline.baselines import Reference, Role, by_role, reference_rankers, reference_table
+from search.pipeline.confirmation.arms import has_attention
+from search.pipeline.confirmation.cold import needs_cold_lists, read_cold
+from search.pipeline.confirmation.deciding import Deciding, train_deciding_arms
 from search.pipeline.confirmation.examples import write_examples
-from search.pipeline.confirmation.short_list import (
-    Candidate,
-    candidates,
-    confirmation_jobs,
-    fix_finalist,
-    refit_jobs,
-    short_list,
-    subset_name,
+from search.pipeline.confirmation.explained import write_evidence
+from search.pipeline.confirmation.finalist import Finalist, fix_finalist
+from search.pipeline.confirmation.gathering import (
+    Measured,
+    archive_evidence,
+    blind_lead,
+    choose_rivals,
+    measured,
+    refit_gains,
+    rival_leads,
+    shapley,
 )
-from search.pipeline.confirmation.test_split import open_chance, open_clusters, open_contribution, open_test_split
+from search.pipeline.confirmation.probing import begin_probes, read_probes
+from search.pipeline.confirmation.seeds import MOST_ON_SHORT_LIST, deciding_seed
+from search.pipeline.confirmation.short_list import Candidate, candidates, short_list, short_list_jobs
+from search.pipeline.confirmation.test_split import (
+    open_chance,
+    open_clusters,
+    open_contribution,
+    open_test_split,
+)
 from search.pipeline.context import Run
-from search.run_store.artifacts import OUTPUTS, read_queries
+from search.reporting.decision_text import decision_text
+from search.run_store.artifacts import OUTPUTS, read_outputs
 from search.run_store.csv_tables import write_csv
-from search.run_store.facts import read_facts
+from search.run_store.facts import Facts, read_facts
 from search.run_store.folder import json_text, write_whole
-from search.run_store.looks import DECIDING_SPLIT, SPLIT_NAMES, count_look
+from search.run_store.looks import DECIDING_SPLIT, SPLIT_NAMES, Look, count_look
 from search.study.stages import FixedStage
+
+CONFIRM = "confirm"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,189 +64,233 @@ class Confirmed:
 
     decision: Decision
     table: pd.DataFrame
-    finalist: Candidate | None
+    finalist: Finalist | None
     evidence: Evidence | None
-    baselines: tuple[Baseline, ...] = ()
+    references: tuple[Reference, ...] = ()
+    look: Look | None = None
+    intact: Intact | None = None
     ablation: pd.DataFrame | None = None
 
 
-def confirm_and_decide(run: Run) -> Confirmed:
-    """Run the confirmation's trainings and write confirmed.csv, decision.json and decision.md."""
-    facts = read_facts(run.options.facts).statuses()
-    found, measured = _confirm(run)
-    table = confirmed_table(
-        run.phase, [(c.trial_id, False, "validation", len(c.trainings), measured[c.trial_id]) for c in found]
-    )
-    finalist = fix_finalist(run.folder, run.phase, measured, found)
+def confirm_and_decide(run: Run, tuned: Mapping[Role, WeightedSum], references: Sequence[Reference]) -> Confirmed:
+    """Run the confirmation's trainings and write confirmed.csv, decision.json and decision.md.
+
+    `tuned` and `references`: the reference rankers as validation has them.
+    """
+    facts = read_facts(run.options.facts)
+    found, of_each = _short_list(run)
+    rows = [
+        ConfirmedRow(
+            trial_id=c.trial_id,
+            name="base" if c.is_base else c.trial_id,
+            finalist=False,
+            split="validation",
+            seeds=len(c.trainings),
+            quantities=of_each[c.trial_id][1],
+        )
+        for c in found
+    ]
+    leads = {c.trial_id: _validation_leads(run, c, of_each, found, references) for c in found}
+    measured_here = {name: intervals for name, (_, intervals) in of_each.items()}
+    finalist = fix_finalist(run.folder, run.phase, measured_here, leads, found, _member_seeds(run))
     if finalist is None:
-        confirmed = Confirmed(decision=decide(run.phase, None, None, facts), table=table, finalist=None, evidence=None)
+        decision = decide(run.phase, None, None, facts.statuses())
+        confirmed = Confirmed(decision=decision, table=confirmed_table(run.phase, rows), finalist=None, evidence=None)
     else:
-        confirmed = _decide_on_test(run, found, finalist, table, facts)
+        confirmed = _decide_on_test(run, found, finalist, rows, facts, tuned, references)
     write_csv(confirmed.table, run.folder, "confirmed.csv")
-    write_whole(run.folder.path / "decision.json", json_text(confirmed.decision.as_json()))
-    text = decision_text(run.phase.title, confirmed.decision, SPLIT_NAMES[run.deciding])
+    write_whole(run.folder.path / "decision.json", json_text(_described(confirmed)))
+    text = decision_text(run.phase, confirmed.decision, SPLIT_NAMES[run.deciding], confirmed.look)
     write_whole(run.folder.path / "decision.md", text)
     if finalist is None or not run.options.ablation:
         return confirmed
     said = f"verdict: {confirmed.decision.verdict} ({run.folder.path / 'decision.md'}); now what each component does"
     run.console.print(said, highlight=False)
-    ablation = ablate(run, finalist, split=run.deciding, deadline=run.deadline)  # after the verdict: it explains
+    assert confirmed.intact is not None
+    ablation = ablate(
+        run, confirmed.intact, split=run.deciding, deadline=run.deadline
+    )  # after the verdict: it explains
     return dataclasses.replace(confirmed, ablation=ablation)
 
 
-def _confirm(run: Run) -> tuple[list[Candidate], dict[str, dict[str, Interval]]]:
-    """Step (a): the short list with fresh seeds, and the quantities of each on the validation split."""
-    chosen = short_list(run.phase, run.records("search")) if run.options.seeds(run.phase) else []
-    jobs = confirmation_jobs(chosen, run.options.seeds(run.phase))
-    run.train([FixedStage(run.storage, "confirm", jobs, earlier=run.earlier)])
-    found = candidates(run.records("confirm"))
+def _described(confirmed: Confirmed) -> dict[str, Any]:
+    said = confirmed.decision.as_json()
+    if confirmed.look is not None:
+        look = confirmed.look
+        said["look"] = {"number": look.number, "practice": look.practice, "level": look.level}
+    return said
+
+
+def _member_seeds(run: Run) -> list[int]:
+    """Of the artefact: the lowest deciding seeds, as many as the recipe has members."""
+    members = run.phase.base.train.members
+    asked = run.options.confirm_seeds
+    count = members if asked is None else min(members, asked)
+    return [deciding_seed(run.phase.name, index) for index in range(count)]
+
+
+def _short_list(run: Run) -> tuple[list[Candidate], dict[str, tuple[Outputs, dict[str, Interval]]]]:
+    """The short list with fresh seeds; each as an ensemble on validation, with its quantities."""
+    asked = run.options.confirm_seeds
+    seeds = MOST_ON_SHORT_LIST if asked is None else min(MOST_ON_SHORT_LIST, asked)
+    chosen = short_list(run.phase, run.trainer.records("search")) if seeds else []
+    run.trainer.train([FixedStage(run.store.journal, CONFIRM, short_list_jobs(chosen, seeds), earlier=run.earlier)])
+    found = candidates(chosen, run.trainer.records(CONFIRM))
+    lists, clusters = split_lists(run.data, "validation"), query_clusters(run.data, "validation")
+    out = {}
+    for candidate in found:
+        members = [read_outputs(run.folder.checkpoints / t / OUTPUTS, lists) for t in candidate.trainings]
+        together = ensemble(members)
+        out[candidate.trial_id] = (together, quantities(together, clusters=clusters))
+    return found, out
+
+
+def _validation_leads(
+    run: Run,
+    candidate: Candidate,
+    of_each: Mapping[str, tuple[Outputs, Mapping[str, Interval]]],
+    found: Sequence[Candidate],
+    references: Sequence[Reference],
+) -> list[Interval]:
+    """Of a candidate's ensemble over the base recipe's, and from phase 3 on over trees and the weighted sum."""
+    mine = of_each[candidate.trial_id][0].ndcg
+    rivals = [of_each[c.trial_id][0].ndcg for c in found if c.is_base and not candidate.is_base]
+    if run.phase.late:
+        wanted = [by_role(references, "trees"), by_role(references, "sum with v1")]
+        rivals += [reference.outputs.ndcg for reference in wanted if reference is not None]
+    known = np.isfinite(mine)
     clusters = query_clusters(run.data, "validation")
-    return found, {c.trial_id: _quantities(c, _kept(run, c.trainings), clusters) for c in found}
+    groups = None if clusters is None else clusters[known]
+    return [query_interval((mine - rival)[known], None, groups) for rival in rivals]
 
 
 def _decide_on_test(
     run: Run,
     found: Sequence[Candidate],
-    finalist: Candidate,
-    validation: pd.DataFrame,
-    facts: Mapping[str, str],
+    finalist: Finalist,
+    rows: Sequence[ConfirmedRow],
+    facts: Facts,
+    tuned: Mapping[Role, WeightedSum],
+    references: Sequence[Reference],
 ) -> Confirmed:
-    """Step (b): the finalist's refits, then the deciding split."""
-    jobs = refit_jobs(finalist, run.phase.base)
-    run.train([FixedStage(run.storage, "refits", jobs, earlier=run.earlier)])
-    refits: dict[str, dict[int, str]] = {job.name: {} for job in jobs}
-    for record in run.records("refits"):
-        if record.finished:
-            refits[record.name][record.seed] = record.trial_id
-    wanted = [t for c in found for t in c.trainings] + [t for ids in refits.values() for t in ids.values()]
+    """The arms that decide, then the deciding split, once."""
+    cold = needs_cold_lists(run, facts)
+    deciding = train_deciding_arms(run, finalist, references, cold=cold, deadline=run.deadline)
+    here = _measured_on(run, deciding, "validation", references)
+    chosen = choose_rivals(here)
     split = run.deciding
-    count_look(run.folder, run.data.fingerprint, split=split)
-    if run.mirror is not None:
-        run.mirror.sync()  # a look is noted at the store too before it is taken
-    run.console.print(f"opening the {SPLIT_NAMES[split]} for {len(wanted)} rankers", highlight=False)
-    contribution = open_contribution(run.folder, run.data, finalist.trainings[0], split=split, call=run.call)
-    measuring = open_test_split(run.folder, run.data, wanted, split=split, full=finalist.trainings[:1], call=run.call)
-    baselines = reference_rankers(run, split)
-    measured = measuring()
+    look = count_look(run.folder, run.data.fingerprint, run.data.source, split=split)
+    if run.store.mirror is not None:
+        run.store.mirror.sync()  # a look is noted at the store too before it is taken
+    ids = [t for trainings in deciding.trainings.values() for t in trainings]
+    listed = [t for c in found for t in c.trainings]
+    run.console.print(f"opening the {SPLIT_NAMES[split]} for {len(ids)} trainings ({look.said()})", highlight=False)
+    members = deciding.trainings[deciding.plan.whole][: deciding.members]
+    contribution = open_contribution(run.folder, run.data, members, split=split, call=run.trainer.call)
+    measuring = open_test_split(run.folder, run.data, [*ids, *listed], split=split, full=members, call=run.trainer.call)
+    probes = begin_probes(run, split, cold=cold)
+    there = reference_rankers(run, split, tuned, cold=cold)
+    said = measuring()
     clusters = open_clusters(run.folder, run.data, split=split)
-    rows = []
-    for candidate in found:
-        mine = candidate.trial_id == finalist.trial_id
-        level = 0.95 if mine else 1.0 - 0.05 / max(1, len(found) - 1)
-        runs = [measured[t] for t in candidate.trainings]
-        rows.append((candidate.trial_id, mine, split, len(runs), _quantities(candidate, runs, clusters, level)))
-    of_finalist = {seed: measured[t] for seed, t in zip(finalist.seeds, finalist.trainings, strict=True)}
-    tests = {name: {seed: measured[t] for seed, t in ids.items()} for name, ids in refits.items()}
-    tuned = strongest_tuned_v1(baselines, pd.read_csv(run.folder.path / "baselines.csv"))
-    evidence = gather_evidence(run, finalist, of_finalist, tests, tuned, clusters)
-    write_evidence(
-        run.folder,
-        run.data,
-        split,
-        of_finalist=of_finalist,
-        refits=tests,
-        modalities=evidence.modalities,
-        baselines=baselines,
-        contribution=contribution(),
-        quantities=evidence.quantities,
-        refit_gain=evidence.refit_gain,
-        chance=open_chance(run.folder, run.data, split=split),
-        clusters=clusters,
-        seed=run.options.seed,
+    trained = {key: [said[t] for t in trainings] for key, trainings in deciding.trainings.items()}
+    whole = measured(run.phase, deciding.plan, deciding.members, trained, there, clusters)
+    chance = open_chance(run.folder, run.data, split=split)
+    evidence = gather_evidence(run, whole, deciding, look, cold=read_cold(run, whole, facts, look), chance=chance)
+    evidence = dataclasses.replace(
+        evidence,
+        strongest_blind=blind_lead(whole, chosen, look.level) if run.phase.late else None,
+        archive=archive_evidence(whole, chosen, read_probes(probes, whole), look.alpha),
+        closed_catalogue=bool(facts.closed_catalogue),
     )
-    write_examples(run, finalist, list(of_finalist.values()))
-    validation = validation.assign(finalist=validation["trial_id"] == finalist.trial_id)
+    write_evidence(run, whole, evidence, contribution(), chance=chance)
+    write_examples(run, whole.artefact)
+    tested = _test_rows(found, finalist, whole, said, split, look)
+    table = reference_table(there, clusters=clusters, seed=run.options.seed, split=split)
+    _write_baselines(run, table, whole, references)
     return Confirmed(
-        decision=decide(run.phase, finalist.trial_id, evidence, facts),
-        table=pd.concat([confirmed_table(run.phase, rows), validation], ignore_index=True),
+        decision=decide(run.phase, finalist.trial_id, evidence, facts.statuses()),
+        table=confirmed_table(
+            run.phase, [*_test_rows(found, finalist, whole, said, split, look), *_marked(rows, finalist)]
+        ),
         finalist=finalist,
         evidence=evidence,
-        baselines=tuple(baselines),
+        references=tuple(there),
+        look=look,
     )
+
+
+def _measured_on(run: Run, deciding: Deciding, split: str, references: Sequence[Reference]) -> Measured:
+    lists = split_lists(run.data, split)
+    trained = {
+        key: [read_outputs(run.folder.checkpoints / t / f"{split}.npz", lists) for t in trainings]
+        for key, trainings in deciding.trainings.items()
+    }
+    return measured(run.phase, deciding.plan, deciding.members, trained, references)
 
 
 def gather_evidence(
-    run: Run,
-    finalist: Candidate,
-    of_finalist: Mapping[int, Arrays],
-    refits: Mapping[str, Mapping[int, Arrays]],
-    tuned_v1: Baseline | Interval,
-    clusters: Clusters | None,
+    run: Run, whole: Measured, deciding: Deciding, look: Look, *, cold: Cold, chance: npt.NDArray[np.float64]
 ) -> Evidence:
-    """Everything that the decision may read, on the deciding split; trainings by seed.
-
-    `tuned_v1`: the ranker, or V2's lead over it.
-    """
-    recipe = Recipe.from_flat(finalist.recipe)
-    own, of_base = recipe.model.modalities, run.phase.base.model.modalities
-    without = {m: refits.get(f"refit {subset_name([o for o in own if o != m])}", {}) for m in own}
-    base, blind = refits.get("base", {}), refits.get(f"base {subset_name([m for m in of_base if m != 'visual'])}", {})
-    read = [of_finalist, *without.values(), base, blind]
-    runs = list(of_finalist.values())
-    loss = recipe.loss
-    gains = {m: _refit_gain(of_finalist, trained, clusters) for m, trained in without.items()}
+    """What gates read, on the deciding split at the level of this look; `chance` `[Q]`: nDCG without any modality."""
+    recipe, level = whole.plan.recipes[whole.plan.whole], look.level
+    artefact = whole.artefact
+    attentive = has_attention(recipe)
     return Evidence(
-        quantities=_quantities(finalist, runs, clusters),
-        refit_gain={m: gain for m, gain in gains.items() if gain is not None},
-        base_refit_gain=_refit_gain(base, blind, clusters),
-        over_tuned_v1=tuned_v1
-        if isinstance(tuned_v1, Interval)
-        else difference(runs, tuned_v1.ndcg, clusters=clusters),
-        queries=int(np.isfinite(runs[0]["ndcg"]).sum()) if run.deciding == DECIDING_SPLIT else None,
-        modalities=own,
-        trainings=(sum(map(len, read)), len(finalist.seeds) * len(read) + finalist.failed),
-        has_attention=VARIANTS[recipe.model.variant].share_kind == "attention",
+        quantities=quantities(artefact, clusters=whole.clusters, level=level),
+        refit_gain=refit_gains(whole, level),
+        rivals=rival_leads(whole, level),
+        shapley_share={} if attentive else shapley(whole, chance, level),
+        cold=cold,
+        queries=int(artefact.lists.relevant.sum()) if run.deciding == DECIDING_SPLIT else None,
+        modalities=whole.plan.whole.modalities,
+        trainings=(deciding.finished, deciding.asked),
+        fewest=deciding.fewest,
+        members=deciding.members,
+        has_attention=attentive,
         has_images=run.data.schema.thumbnail is not None,
-        importance_regularised=loss.visual_importance > 0.0 or loss.unimodal > 0.0 or loss.attention_entropy > 0.0,
     )
 
 
-def _refit_gain(full: Mapping[int, Arrays], blind: Mapping[int, Arrays], clusters: Clusters | None) -> Interval | None:
-    """What a recipe gains over itself retrained without a modality; None with fewer than two seeds of both."""
-    runs, others = paired(full, blind)
-    return difference(runs, others, clusters=clusters) if len(runs) > 1 else None
+def _marked(rows: Sequence[ConfirmedRow], finalist: Finalist) -> list[ConfirmedRow]:
+    return [dataclasses.replace(row, finalist=row.trial_id == finalist.trial_id) for row in rows]
 
 
-def decision_text(title: str, decision: Decision, decided_on: str) -> str:
-    """decision.md: the verdict, why, and every gate, for a ticket."""
-    lines = [
-        f"# {decision.verdict}{' (fragile)' if decision.fragile else ''}",
-        "",
-        f"{title}. Decided on the {decided_on}. Finalist: ",
-    ]
-    lines[-1] += f"`{decision.finalist}`." if decision.finalist else "none."
-    lines += ["", *(f"- {reason}" for reason in decision.reasons), ""]
-    lines += ["| gate | measured | CI95 | threshold | status | would settle it |", "|---|---|---|---|---|---|"]
-    for gate in decision.gates:
-        value = f"{gate.value:.4f}" if np.isfinite(gate.value) else "–"
-        interval = f"[{gate.ci_low:.4f}, {gate.ci_high:.4f}]" if np.isfinite(gate.value) else "–"
-        lines.append(
-            f"| {gate.name} | {value} | {interval} | {gate.direction} {gate.threshold:g} | {gate.status} | "
-            f"{gate.needed or '–'} |"
+def _test_rows(
+    found: Sequence[Candidate],
+    finalist: Finalist,
+    whole: Measured,
+    said: Mapping[str, Outputs],
+    split: str,
+    look: Look,
+) -> list[ConfirmedRow]:
+    """The artefact at the level of this look; the others of the short list for comparison, Holm's share of it each."""
+    rows = []
+    for candidate in found:
+        mine = candidate.trial_id == finalist.trial_id
+        runs = whole.trained[whole.plan.whole][: whole.members] if mine else [said[t] for t in candidate.trainings]
+        level = look.level if mine else 1.0 - look.alpha / max(1, len(found) - 1)
+        rows.append(
+            ConfirmedRow(
+                trial_id=candidate.trial_id,
+                name="base" if candidate.is_base else candidate.trial_id,
+                finalist=mine,
+                split=split,
+                seeds=len(runs),
+                quantities=quantities(ensemble(runs), clusters=whole.clusters, level=level),
+            )
         )
-    if decision.archive_rules:
-        lines += ["", "| archive rule | measured | CI95 | holds | says so |", "|---|---|---|---|---|"]
-        for rule in decision.archive_rules:
-            said = "yes" if rule.holds else "no" if rule.measured else "not measured"
-            where = f"{rule.direction} {rule.threshold:g}"
-            form = "+.4f" if rule.direction == "below" else ".4g"  # a gain has a sign, milliseconds have none
-            interval = f"[{rule.ci_low:{form}}, {rule.ci_high:{form}}]"
-            lines.append(f"| {rule.name} | {rule.value:{form}} | {interval} | {where} | {said} |")
-    if decision.facts:
-        lines += ["", "Business facts (counted by the release decision of phase 4 alone):", ""]
-        lines += [f"- {name.replace('_', ' ')}: {status}" for name, status in decision.facts.items()]
-    return "\n".join(lines) + "\n"
+    return rows
 
 
-def _kept(run: Run, trainings: Sequence[str]) -> list[dict[str, np.ndarray[Any, Any]]]:
-    return [read_queries(run.folder.checkpoints / t / OUTPUTS) for t in trainings]
-
-
-def _quantities(
-    candidate: Candidate,
-    runs: Sequence[Arrays],
-    clusters: Clusters | None,
-    level: float = 0.95,
-) -> dict[str, Interval]:
-    modalities = Recipe.from_flat(candidate.recipe).model.modalities
-    return quantities(runs, modalities, clusters=clusters, level=level)
+def _write_baselines(run: Run, table: pd.DataFrame, whole: Measured, references: Sequence[Reference]) -> None:
+    """baselines.csv: every reference on validation and on the deciding split, and there the base recipe too."""
+    before = reference_table(
+        references, clusters=query_clusters(run.data, "validation"), seed=run.options.seed, split="validation"
+    )
+    base = whole.base
+    if base is not None:
+        said = f"the V2 that you have: {whole.members} trainings averaged"
+        own = Reference(role="base", name="base recipe", trainings=(base,), detail=said, sees_suspect=True)
+        more = reference_table([own], clusters=whole.clusters, seed=run.options.seed, split=run.deciding)
+        table = pd.concat([table, more], ignore_index=True)
+    write_csv(pd.concat([before, table], ignore_index=True), run.folder, "baselines.csv")

@@ -1,0 +1,150 @@
+"""Trains the arms that decide: as many trainings as a verdict needs, then more where validation leaves it open."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fusion_models.config import Recipe
+from fusion_models.evaluation import split_lists
+from fusion_models.metrics import Interval
+from search.analysis.gates import status_of
+from search.execution.capacity import concurrency
+from search.pipeline.baselines import Reference
+from search.pipeline.confirmation.arms import (
+    STAGE,
+    ArmKey,
+    ArmPlan,
+    arm_jobs,
+    fewest_trainings,
+    finished_trainings,
+    plan_arms,
+)
+from search.pipeline.confirmation.finalist import Finalist
+from search.pipeline.confirmation.gathering import Measured, Trained, measured, refit_gains
+from search.pipeline.context import Run
+from search.run_store.artifacts import OUTPUTS, read_outputs
+from search.study.stages import FixedStage
+from spaces import Gate
+
+STEPS = (5, 8, 12)
+"""Trainings of an arm, step by step, while validation leaves its gate open."""
+WORTH_IT = 0.2
+"""Share of an interval's variance that trainings must make up for more of them to be worth their time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deciding:
+    """The arms as they were trained."""
+
+    plan: ArmPlan
+    counts: Mapping[ArmKey, int]
+    trainings: Mapping[ArmKey, Sequence[str]]
+    """Trial ids of the finished ones, by seed."""
+    members: int
+
+    @property
+    def asked(self) -> int:
+        """Trainings in all, finished or not."""
+        return sum(self.counts.values())
+
+    @property
+    def finished(self) -> int:
+        """Those that finished."""
+        return sum(map(len, self.trainings.values()))
+
+    @property
+    def fewest(self) -> int:
+        """Finished trainings of the arm that has fewest."""
+        return min(map(len, self.trainings.values()))
+
+
+def train_deciding_arms(
+    run: Run, finalist: Finalist, references: Sequence[Reference], *, cold: bool, deadline: float | None
+) -> Deciding:
+    """Train every arm that a gate or a rule reads, and more of those whose gate validation leaves open.
+
+    The arm of the base recipe without the suspect is read by archive rules alone, so it is left out where validation
+    says that the finalist surely earns from the suspect. `deadline` (`time.monotonic()`) ends the further steps; the
+    first one is never cut. Which arms get more is decided on validation: the deciding split stays closed.
+    """
+    recipe = Recipe.from_flat(finalist.recipe)
+    members = len(finalist.seeds)
+    plan = plan_arms(run.phase, recipe, is_base=finalist.is_base, archive_open=False)
+    first = first_trainings(run, members)
+    counts = dict.fromkeys(plan.recipes, first)
+    deciding = _train(run, plan, counts, members, cold=cold)
+    if _archive_open(run, _on_validation(run, deciding, references)):
+        plan = plan_arms(run.phase, recipe, is_base=finalist.is_base, archive_open=True)
+        counts = {key: counts.get(key, first) for key in plan.recipes}
+        deciding = _train(run, plan, counts, members, cold=cold)
+    most = run.options.max_seeds or STEPS[-1]
+    for step in STEPS:
+        if step <= first or run.options.confirm_seeds is not None or step > most:
+            continue
+        wanted = open_arms(run, _on_validation(run, deciding, references))
+        more = {key: max(counts[key], step) if key in wanted else counts[key] for key in counts}
+        if more == counts or not _affordable(run, sum(more.values()) - sum(counts.values()), deadline):
+            break
+        counts = more
+        deciding = _train(run, plan, counts, members, cold=cold)
+    return deciding
+
+
+def first_trainings(run: Run, members: int) -> int:
+    """Of every arm: what a GO needs, or what --confirm-seeds asks for."""
+    asked = run.options.confirm_seeds
+    return fewest_trainings(members) if asked is None else asked
+
+
+def _train(run: Run, plan: ArmPlan, counts: Mapping[ArmKey, int], members: int, *, cold: bool) -> Deciding:
+    jobs = arm_jobs(run.phase, plan, counts, cold=cold)
+    run.trainer.train([FixedStage(run.store.journal, STAGE, jobs)])
+    trainings = finished_trainings(plan, counts, run.trainer.records(STAGE))
+    return Deciding(plan=plan, counts=counts, trainings=trainings, members=members)
+
+
+def _on_validation(run: Run, deciding: Deciding, references: Sequence[Reference]) -> Measured:
+    lists = split_lists(run.data, "validation")
+    trained: Trained = {
+        key: [read_outputs(run.folder.checkpoints / t / OUTPUTS, lists) for t in ids]
+        for key, ids in deciding.trainings.items()
+    }
+    return measured(run.phase, deciding.plan, deciding.members, trained, references)
+
+
+def _archive_open(run: Run, found: Measured) -> bool:
+    """Whether the rule "nothing to give" may still hold, as far as validation can tell."""
+    gain = refit_gains(found).get(run.phase.suspect)
+    return gain is None or not gain.low > run.phase.thresholds.nothing_to_give
+
+
+def open_arms(run: Run, found: Measured) -> set[ArmKey]:
+    """Arms whose refit gain validation leaves open, and where more trainings could settle it."""
+    gate = Gate(
+        name="refit gain", quantity="min_refit_gain", at_least=run.phase.thresholds.nothing_to_give, strict=True
+    )
+    wanted = set()
+    for modality, gain in refit_gains(found).items():
+        if modality != run.phase.suspect and not run.phase.late:
+            continue
+        if status_of(gate, gain) == "undecided" and seeds_share(gain) >= WORTH_IT:
+            wanted |= {found.plan.whole, found.plan.without(modality)}
+    return wanted
+
+
+def seeds_share(interval: Interval) -> float:
+    """Share of an interval's variance that comes from the trainings."""
+    part = interval.variance
+    total = part.query + part.seed
+    return part.seed / total if math.isfinite(total) and total > 0 else 0.0
+
+
+def _affordable(run: Run, more: int, deadline: float | None) -> bool:
+    """Whether so many trainings fit before the deadline; without a time budget only what is planned is trained."""
+    if deadline is None:
+        return run.options.max_seeds is not None
+    each = run.trainer.training_seconds / max(1, concurrency(run.options))
+    return time.monotonic() + each * more < deadline

@@ -1,0 +1,140 @@
+"""evidence.json: what was measured of the finalist beyond its gates. Nothing here decides; everything here explains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from fusion_models.contribution import Contribution
+from fusion_models.data import RankingDataset
+from fusion_models.metrics import Interval, holm, two_sided_p
+from fusion_models.metrics.ensembles import Arm, arm_difference
+from fusion_models.metrics.query_intervals import query_interval
+from fusion_models.quantities import Outputs
+from search.analysis.judged import Evidence
+from search.analysis.measure import Clusters, mean_ndcg, recipe_arm
+from search.analysis.shapley import shapley_shares
+from search.pipeline.confirmation.gathering import Measured
+from search.pipeline.context import Run
+from search.run_store.folder import json_text, write_whole
+
+Values = npt.NDArray[np.float64]
+
+
+def write_evidence(
+    run: Run, whole: Measured, evidence: Evidence, contribution: Contribution, *, chance: Values
+) -> dict[str, Any]:
+    """Contribution, refits, fusion gain and subdomains of the finalist on the deciding split."""
+    artefact = whole.artefact
+    interaction = contribution.interaction_gain
+    own = whole.plan.whole.modalities
+    values = refit_values(whole, chance)
+    shares = artefact.shares
+    found = {
+        "split": run.deciding,
+        "members": whole.members,
+        "trainings": {key.slug: len(runs) for key, runs in whole.trained.items()},
+        "quantities": {name: plain(interval) for name, interval in evidence.quantities.items()},
+        "refit_gain": {name: plain(interval) for name, interval in evidence.refit_gain.items()},
+        "refit_values": values,
+        "refit_shapley": refit_shapley(whole, chance),
+        "leads": {role: {"rival": lead.rival} | plain(lead.interval) for role, lead in evidence.rivals.items() if lead},
+        "strongest_blind": {"rival": lead.rival} | plain(lead.interval) if (lead := evidence.strongest_blind) else None,
+        "probes": [
+            {"name": probe.name, "counts": probe.counts} | plain(probe.gain) for probe in evidence.archive.probes
+        ],
+        "masked_values": contribution.masked_values,
+        "masked_shapley": contribution.masked_shapley,
+        "interaction_gain": float(np.nanmean(interaction)),
+        "cka": contribution.cka,
+        "effective_rank": contribution.effective_rank,
+        "ssim": contribution.ssim or None,
+        "fusion_gain": fusion_gains(whole),
+        "subdomains": subdomain_gains(run.data, artefact, clusters=whole.clusters),
+        "attention_by_layer": None
+        if shares is None
+        else np.average(shares, axis=0, weights=artefact.lists.documents).tolist(),
+        "modalities": list(own),
+    }
+    write_whole(run.folder.path / "evidence.json", json_text(found))
+    return found
+
+
+def refit_values(whole: Measured, chance: Values) -> dict[str, float]:
+    """Mean nDCG of the finalist's recipe retrained on each subset, `text+metadata` -> value; `` is none of them."""
+    out = {"": float(np.nanmean(chance))}
+    for key, arm in whole.arms.items():
+        if key.of == "finalist":
+            out["+".join(key.modalities)] = float(np.nanmean(arm.mean))
+    return out
+
+
+def refit_shapley(whole: Measured, chance: Values) -> dict[str, Any] | None:
+    """Shares of the refitted Shapley values with their intervals; None unless every subset was trained."""
+    arms = {frozenset(key.modalities): arm for key, arm in whole.arms.items() if key.of == "finalist"}
+    found = shapley_shares(whole.plan.whole.modalities, arms, chance, clusters=whole.clusters)
+    return {name: plain(interval) for name, interval in found.items()} or None
+
+
+def fusion_gains(whole: Measured) -> dict[str, dict[str, Any]]:
+    """nDCG of the finalist minus each rival's: best single modality, best pair, weighted sums, LambdaMART, tuned V1."""
+    out: dict[str, dict[str, Any]] = {}
+    mine = whole.arms.get(whole.plan.whole)
+    if mine is None:
+        return out
+    for title, size in (("best single modality", 1), ("best pair", 2)):
+        rivals = {
+            "+".join(key.modalities): arm
+            for key, arm in whole.arms.items()
+            if key.of == "finalist" and len(key.modalities) == size < len(whole.plan.whole.modalities)
+        }
+        if rivals:
+            best = max(rivals, key=lambda name: float(np.nanmean(rivals[name].mean)))
+            out[title] = {"rival": best} | plain(arm_difference(mine, rivals[best], whole.clusters))
+    singles = [r for r in whole.references if r.role == "single"]
+    if singles and "best single modality" not in out:
+        best_single = max(singles, key=lambda r: mean_ndcg(r.outputs))
+        gain = arm_difference(mine, best_single.outputs.ndcg, whole.clusters)
+        out["best single modality"] = {"rival": best_single.name.removesuffix(" alone")} | plain(gain)
+    for reference in whole.references:
+        if reference.role != "single":
+            gain = arm_difference(mine, _arm(reference.outputs, reference.trainings, mine), whole.clusters)
+            out[reference.name] = {"rival": reference.name} | plain(gain)
+    if whole.plan.base != whole.plan.whole and whole.plan.base in whole.arms:
+        gain = arm_difference(mine, whole.arms[whole.plan.base], whole.clusters)
+        out["base recipe"] = {"rival": "base recipe"} | plain(gain)
+    return out
+
+
+def _arm(outputs: Outputs, trainings: tuple[Outputs, ...], mine: Arm) -> Arm | Values:
+    return recipe_arm(trainings, mine.k) if len(trainings) > mine.k else outputs.ndcg
+
+
+def subdomain_gains(data: RankingDataset, artefact: Outputs, *, clusters: Clusters) -> list[dict[str, Any]]:
+    """The artefact's gain over V1 in each subdomain, with p corrected by Holm over the subdomains."""
+    gain = artefact.ndcg - artefact.lists.v1_ndcg
+    names = np.asarray(data.subdomain)[artefact.lists.rows]
+    out: list[dict[str, Any]] = []
+    for name in sorted({str(n) for n in names}):
+        chosen = (names == name) & np.isfinite(gain)
+        if chosen.sum() < 2:
+            continue
+        groups = clusters[chosen] if clusters is not None else None
+        interval = query_interval(gain[chosen], None, groups)
+        out.append({"subdomain": name, "queries": int(chosen.sum()), "p": _p(interval)} | plain(interval))
+    for entry, adjusted in zip(out, holm([entry["p"] for entry in out]) if out else [], strict=True):
+        entry["p_holm"] = float(adjusted)
+    return out
+
+
+def _p(interval: Interval) -> float:
+    """Two-sided p of a mean of 0, by the t test that the interval is made of."""
+    found = two_sided_p(interval)
+    return found if found == found else 1.0
+
+
+def plain(interval: Interval) -> dict[str, float]:
+    """`mean`, `ci_low`, `ci_high`."""
+    return {"mean": interval.mean, "ci_low": interval.low, "ci_high": interval.high}

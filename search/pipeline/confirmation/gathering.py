@@ -1,0 +1,259 @@
+"""From what the deciding trainings and the rivals said to the evidence that the decision reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from fusion_models.metrics import Interval, tune_weighted_sum
+from fusion_models.metrics.ensembles import Arm, arm_difference
+from fusion_models.metrics.query_intervals import query_interval
+from fusion_models.quantities import Outputs, ensemble, quantity, standardised
+from fusion_models.quantities.outputs import Values, tensor
+from search.analysis.archive import rules_read
+from search.analysis.judged import ArchiveEvidence, Lead, Probe
+from search.analysis.measure import Clusters, linear_interval, mean_ndcg, quantity_interval, recipe_arm
+from search.analysis.shapley import shapley_shares
+from search.pipeline.baselines import TUNED_V1, Reference, by_role
+from search.pipeline.confirmation.arms import ArmKey, ArmPlan
+from spaces import Phase
+
+Trained = Mapping[ArmKey, Sequence[Outputs]]
+"""What each arm's trainings said of one split, by seed."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """What validation chose between rivals, so that the deciding split is read for one of them alone."""
+
+    blind: str
+    """The strongest ranker without the suspect."""
+    weight: float = 0.0
+    """Of V1's score, where the strongest one is a refit with V1 added."""
+    tuned_v1: str = ""
+    better_is_base: bool = False
+    """Whether the base recipe, and not the finalist, is read by the rule on the gain."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """Everything on one split that evidence is made of."""
+
+    phase: Phase
+    plan: ArmPlan
+    members: int
+    trained: Trained
+    references: Sequence[Reference]
+    clusters: Clusters = None
+    arms: Mapping[ArmKey, Arm] = field(default_factory=dict)
+
+    @property
+    def artefact(self) -> Outputs:
+        """The ranker that would be released: the lowest deciding seeds of the finalist."""
+        return ensemble(self.trained[self.plan.whole][: self.members])
+
+    @property
+    def base(self) -> Outputs | None:
+        """The base recipe as an ensemble of as many."""
+        found = self.trained.get(self.plan.base, ())
+        return ensemble(found[: self.members]) if found else None
+
+
+def measured(
+    phase: Phase,
+    plan: ArmPlan,
+    members: int,
+    trained: Trained,
+    references: Sequence[Reference],
+    clusters: Clusters = None,
+) -> Measured:
+    """With the arms of every recipe that has two trainings at least, all as ensembles of one size."""
+    size = max(1, min(members, *(len(runs) - 1 for runs in trained.values() if len(runs) > 1), members))
+    arms = {key: recipe_arm(runs, size) for key, runs in trained.items() if len(runs) > 1}
+    return Measured(
+        phase=phase,
+        plan=plan,
+        members=members,
+        trained=trained,
+        references=references,
+        clusters=clusters,
+        arms=arms,
+    )
+
+
+def refit_gains(found: Measured, level: float = 0.95) -> dict[str, Interval]:
+    """Modality -> nDCG of the finalist's recipe minus that of the same recipe without it, ensembles on both sides."""
+    whole, out = found.arms.get(found.plan.whole), {}
+    for modality in found.plan.whole.modalities:
+        other = found.arms.get(found.plan.without(modality))
+        if whole is not None and other is not None:
+            out[modality] = arm_difference(whole, other, found.clusters, level)
+    return out
+
+
+def base_refit_gain(found: Measured, level: float = 0.95) -> Interval | None:
+    """What the suspect is worth to the base recipe."""
+    base, blind = found.arms.get(found.plan.base), found.arms.get(found.plan.without(found.plan.suspect, "base"))
+    return arm_difference(base, blind, found.clusters, level) if base is not None and blind is not None else None
+
+
+def shapley(found: Measured, nothing: Values, level: float = 0.95) -> dict[str, Interval]:
+    """Shares of the refitted Shapley values, where every subset was trained; `nothing` `[Q]`: nDCG without any."""
+    own = found.plan.whole.modalities
+    arms = {frozenset(key.modalities): a for key, a in found.arms.items() if key.of == "finalist"}
+    return shapley_shares(own, arms, nothing, clusters=found.clusters, level=level)
+
+
+def rival_leads(found: Measured, level: float = 0.95) -> dict[str, Lead | None]:
+    """Role -> lead of the finalist's recipe over the base recipe, over LambdaMART, over the weighted sum with V1."""
+    whole = found.arms.get(found.plan.whole)
+    out: dict[str, Lead | None] = {"base": None, "trees": None, "sum": None}
+    if whole is None:
+        return out
+    if found.plan.base == found.plan.whole:
+        out["base"] = Lead(rival="the base recipe, which is the finalist", interval=Interval(0.0, 0.0, 0.0))
+    elif found.plan.base in found.arms:
+        found_lead = arm_difference(whole, found.arms[found.plan.base], found.clusters, level)
+        out["base"] = Lead(rival="the base recipe", interval=found_lead, with_suspect=False)
+    for role, wanted in (("trees", "trees"), ("sum", "sum with v1")):
+        reference = by_role(found.references, wanted)  # type: ignore[arg-type]
+        if reference is not None:
+            out[role] = _lead(found, whole, reference, level)
+    return out
+
+
+def _lead(found: Measured, whole: Arm, reference: Reference, level: float) -> Lead:
+    interval = arm_difference(whole, _arm_of(reference, whole.k), found.clusters, level)
+    return Lead(rival=reference.name, interval=interval, with_suspect=reference.sees_suspect)
+
+
+def _arm_of(reference: Reference, members: int) -> Arm | Values:
+    """Ensembles of as many, where the reference has seeds; else its values a query."""
+    if len(reference.trainings) > members:
+        return recipe_arm(reference.trainings, members)
+    return reference.outputs.ndcg
+
+
+def choose_rivals(found: Measured) -> Chosen:
+    """On validation: the strongest blind ranker, the strongest tuned V1, and the better of finalist and base."""
+    blind = {name: mean_ndcg(outputs) for name, outputs in _blind(found).items()}
+    best = max(blind, key=lambda name: blind[name])
+    tuned = {r.name: mean_ndcg(r.outputs) for r in found.references if r.role in TUNED_V1}
+    base = found.base
+    return Chosen(
+        blind=best,
+        weight=_v1_weight(found) if best.endswith(WITH_V1) else 0.0,
+        tuned_v1=max(tuned, key=lambda name: tuned[name]) if tuned else "",
+        better_is_base=base is not None and mean_ndcg(base) > mean_ndcg(found.artefact),
+    )
+
+
+WITH_V1 = " + V1's score"
+REFIT = "the same recipe without it"
+BASE_REFIT = "the base recipe without it"
+
+
+def _blind(found: Measured, weight: float | None = None) -> dict[str, Outputs]:
+    """Name -> every ranker that does not read the suspect, as an ensemble; refits also with V1's score added."""
+    out = {r.name: r.outputs for r in found.references if r.role in (*TUNED_V1, "blind trees")}
+    runs = found.trained.get(found.plan.without(found.plan.suspect), ())
+    if runs:
+        refit = ensemble(runs[: found.members])
+        out[REFIT] = refit
+        weight = _v1_weight(found) if weight is None else weight
+        out[REFIT + WITH_V1] = _with_v1(refit, weight)
+    base = found.trained.get(found.plan.without(found.plan.suspect, "base"), ())
+    if base:
+        out[BASE_REFIT] = ensemble(base[: found.members])
+    return out
+
+
+def _v1_weight(found: Measured) -> float:
+    """Of V1's score beside the refit without the suspect, tuned on these lists (validation's)."""
+    runs = found.trained.get(found.plan.without(found.plan.suspect), ())
+    if not runs:
+        return 0.0
+    refit = ensemble(runs[: found.members])
+    columns = {"refit": tensor(refit.scores), "V1": tensor(refit.lists.v1)}
+    tuned = tune_weighted_sum(columns, tensor(refit.lists.labels), tensor(refit.lists.valid))
+    return tuned.weights["V1"]
+
+
+def _with_v1(outputs: Outputs, weight: float) -> Outputs:
+    lists = outputs.lists
+    scores = (1.0 - weight) * standardised(outputs.scores, lists) + weight * standardised(lists.v1, lists)
+    return Outputs(lists=lists, scores=scores)
+
+
+def blind_lead(found: Measured, chosen: Chosen, level: float = 0.95) -> Lead | None:
+    """The finalist's recipe against the strongest ranker without the suspect, which validation chose."""
+    whole = found.arms.get(found.plan.whole)
+    if whole is None:
+        return None
+    refits = {
+        REFIT: found.arms.get(found.plan.without(found.plan.suspect)),
+        BASE_REFIT: found.arms.get(found.plan.without(found.plan.suspect, "base")),
+    }
+    if chosen.blind in refits:
+        other = refits[chosen.blind]
+        if other is None:
+            return None
+        return Lead(rival=chosen.blind, interval=arm_difference(whole, other, found.clusters, level))
+    reference = next((r for r in found.references if r.name == chosen.blind), None)
+    if reference is not None:
+        return _lead(found, whole, reference, level)
+    outputs = _blind(found, chosen.weight).get(chosen.blind)
+    if outputs is None:
+        return None
+    return Lead(rival=chosen.blind, interval=arm_difference(whole, outputs.ndcg, found.clusters, level))
+
+
+def archive_evidence(
+    found: Measured, chosen: Chosen, probes: Sequence[tuple[str, Arm, Arm, bool]], alpha: float
+) -> ArchiveEvidence:
+    """Intervals at the level of an archive rule: a phase's rules share one side of this look's `alpha`.
+
+    `probes`: name, arm with the suspect, arm without it, and whether the probe counts.
+    """
+    level = 1.0 - alpha / rules_read(found.phase)
+    whole, base = found.arms.get(found.plan.whole), found.base
+    better = base if chosen.better_is_base and base is not None else found.artefact
+    tuned = next((r for r in found.references if r.name == chosen.tuned_v1), None)
+    drop = quantity(f"{found.plan.suspect}_masking_drop")
+    return ArchiveEvidence(
+        refit_gain=refit_gains(found, level).get(found.plan.suspect),
+        base_refit_gain=refit_gains(found, level).get(found.plan.suspect)
+        if found.plan.base == found.plan.whole
+        else base_refit_gain(found, level),
+        probes=tuple(
+            Probe(name=name, gain=arm_difference(with_it, without, found.clusters, level), counts=counts)
+            for name, with_it, without, counts in probes
+        ),
+        ndcg_gain=quantity_interval(quantity("ndcg_gain"), better, clusters=found.clusters, level=level),
+        over_tuned_v1=_lead(found, whole, tuned, level).interval if whole is not None and tuned is not None else None,
+        base_drop=quantity_interval(drop, base, clusters=found.clusters, level=level) if base is not None else None,
+        drop_rise=_rise(found, base, level),
+    )
+
+
+def _rise(found: Measured, base: Outputs | None, level: float) -> Interval | None:
+    """The artefact's masking drop less the base ensemble's, over the same queries."""
+    if base is None:
+        return None
+    drop = quantity(f"{found.plan.suspect}_masking_drop")
+    mine, theirs = drop.influence(found.artefact), drop.influence(base)
+    if mine is None or theirs is None:
+        return None
+    difference = np.asarray(mine - theirs)
+    known = np.isfinite(difference)
+    groups = None if found.clusters is None else found.clusters[known]
+    return query_interval(difference[known], None, groups, level)
+
+
+def contrast(found: Measured, key: ArmKey, other: ArmKey, level: float = 0.95) -> Interval | None:
+    """nDCG of one arm less another's."""
+    if key not in found.arms or other not in found.arms:
+        return None
+    return linear_interval([(1.0, found.arms[key]), (-1.0, found.arms[other])], clusters=found.clusters, level=level)
