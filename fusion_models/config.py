@@ -172,11 +172,13 @@ class TrainConfig:
     """Probability that a query's modality is replaced by its learned null token."""
     gradient_modulation: float = 0.0
     """OGM-style: strength of the slow-down of the modality that is ahead; 0 is off."""
+    members: int = 1
+    """Trainings whose within-query standardised scores are averaged to one ranker."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 autocast on a GPU that has it, float32 elsewhere."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "patience", "batch_queries"):
+        for name in ("epochs", "patience", "batch_queries", "members"):
             _require(getattr(self, name) >= 1, f"train.{name} must be >= 1, got {getattr(self, name)}")
         for name in ("learning_rate", "visual_learning_rate_scale", "gradient_clip"):
             _require(getattr(self, name) > 0.0, f"train.{name} must be > 0, got {getattr(self, name)}")
@@ -223,7 +225,7 @@ class Recipe:
             parts[part][name] = _read(key, value, kinds[name])
         return Recipe(**{part: dataclasses.replace(getattr(self, part), **new) for part, new in parts.items()})
 
-    def restricted(self, modalities: tuple[str, ...]) -> Recipe:
+    def restricted(self, modalities: tuple[str, ...], v1_reads: tuple[str, ...] = ()) -> Recipe:
         """The same recipe built with `modalities` alone: terms that need one that is gone, or several, are off."""
         changes: dict[str, Any] = {"model.modalities": modalities}
         if "visual" not in modalities:
@@ -233,6 +235,8 @@ class Recipe:
         if len(modalities) == 1:
             alone = ("loss.attention_entropy", "loss.unimodal", "loss.adversarial", "loss.orthogonality")
             changes |= dict.fromkeys((*alone, "train.modality_dropout", "train.gradient_modulation"), 0.0)
+        if set(v1_reads) & (set(self.model.modalities) - set(modalities)):
+            changes["model.v1_in_context"] = False
         return self.updated(changes)
 
     @staticmethod

@@ -104,9 +104,7 @@ class Phase:
         """The roadmap's technical conditions for resuming V2, read in every phase."""
         asked, drop = self.thresholds, f"{self.suspect}_masking_drop"
         return (
-            Gate(
-                name="resume: queries", quantity="queries", at_least=asked.queries, steers=False, needs="test split"
-            ),
+            Gate(name="resume: queries", quantity="queries", at_least=asked.queries, steers=False, needs="test split"),
             Gate(name=f"resume: {self.suspect} masking drop", quantity=drop, at_least=asked.masking_drop),
             Gate(name="resume: V1 correlation", quantity="v1_correlation", at_most=asked.v1_correlation),
             Gate(

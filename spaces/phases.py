@@ -20,6 +20,7 @@ BASE = Recipe().updated(
     {
         "model.text_tokens": 12,
         "model.v1_in_context": True,
+        "train.members": 4,
         "train.epochs": 10,
         "train.patience": 3,
         "train.learning_rate": 2e-3,

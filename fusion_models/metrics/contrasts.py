@@ -6,7 +6,7 @@ query, by its influence function. Sums and differences of such values are then c
 
 from __future__ import annotations
 
-from math import isfinite, nan
+from math import inf, isfinite, nan
 
 import numpy as np
 import numpy.typing as npt
@@ -64,5 +64,13 @@ def two_sided_p(interval: Interval) -> float:
         return nan
     if total <= 0.0:
         return 1.0 if interval.mean == 0.0 else 0.0
-    df = total**2 / (part.query**2 / part.query_df + part.seed**2 / part.seed_df)
-    return float(2.0 * special.stdtr(df, -abs(interval.mean) / np.sqrt(total)))
+    weight = part.query**2 / part.query_df if part.query_df > 0 else 0.0
+    if part.arms:
+        weight += sum(arm.variance**2 / arm.df for arm in part.arms)
+    elif part.seed > 0.0:
+        weight += part.seed**2 / part.seed_df
+    df = total**2 / weight if weight > 0 else inf
+    statistic = interval.mean / np.sqrt(total)
+    skew = part.skew / total**1.5
+    statistic += skew * statistic**2 / 3.0 + skew**2 * statistic**3 / 27.0 + skew / 6.0
+    return float(2.0 * special.stdtr(df, -abs(statistic)))

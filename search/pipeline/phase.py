@@ -12,6 +12,8 @@ from fusion_models.config import Flat
 from fusion_models.data import RankingDataset, open_dataset
 from fusion_models.data.clusters import query_clusters
 from fusion_models.data.readiness import require_rankable
+from fusion_models.evaluation import split_lists
+from fusion_models.metrics import WeightedSum
 from search.analysis.front import pareto_front
 from search.analysis.importances import write_importances
 from search.analysis.replicates import p_on_front
@@ -19,17 +21,28 @@ from search.analysis.tables import write_tables
 from search.execution.capacity import concurrency
 from search.execution.cluster import ray_session
 from search.options import RunOptions
-from search.pipeline.baselines import reference_rankers, reference_table, single_modality_jobs
+from search.pipeline.baselines import STAGE as BASELINES
+from search.pipeline.baselines import (
+    Reference,
+    Role,
+    reference_rankers,
+    reference_table,
+    single_modality_jobs,
+    tune_sums,
+)
 from search.pipeline.confirmation.verdict import confirm_and_decide
 from search.pipeline.context import Run
 from search.pipeline.plan import print_plan
 from search.pipeline.roadmap_step import RoadmapStep
+from search.pipeline.store import RunStore
 from search.pipeline.summary import print_validation, print_verdict
+from search.pipeline.trainer import Trainer
 from search.reporting import build_report
 from search.run_store.artifacts import WEIGHTS
 from search.run_store.csv_tables import write_csv
 from search.run_store.folder import RunFolder, RunFolderError, environment, now
 from search.run_store.journal import open_journal
+from search.run_store.looks import DECIDING_SPLIT
 from search.run_store.mirror import Mirror, is_uri, local_results, mirror_of, mirrored
 from search.run_store.records import journal_records
 from search.study.stages import FixedStage, SearchStage
@@ -88,21 +101,31 @@ def run_phase(
         mirror.erase()
     folder.prepare(resume=options.resume, fresh=options.fresh)
     describe(folder, options, phase, data, previous, link)
-    run = Run(options, console, phase, data, folder, open_journal(folder.journal), began, mirror=mirror)
-    if link is not None:
-        run.deciding = link.deciding
-        run.earlier = EarlierRuns(link.earlier, into=folder, source=data.source, fingerprint=data.fingerprint)
+    store = RunStore(folder=folder, journal=open_journal(folder.journal), mirror=mirror)
+    known = {"source": data.source, "fingerprint": data.fingerprint}
+    run = Run(
+        options=options,
+        phase=phase,
+        data=data,
+        store=store,
+        trainer=Trainer(store, phase, data, options, console),
+        console=console,
+        deciding=link.deciding if link is not None else DECIDING_SPLIT,
+        earlier=EarlierRuns(link.earlier, into=folder, **known) if link is not None else None,
+        began=began,
+    )
     with mirrored(mirror, console):
         try:
-            with ray_session(options), run.tuning():
-                _search(run, (link.warm if link is not None else None) or {})
-                confirmed = confirm_and_decide(run)
+            with ray_session(options), run.trainer.tuning():
+                references = _search(run, (link.warm if link is not None else None) or {})
+                confirmed = confirm_and_decide(run, *references)
         except BaseException:  # Ctrl-C too, wherever it comes: what has finished is in the tables
-            write_tables(folder, phase, journal_records(run.storage))
+            write_tables(folder, phase, journal_records(store.journal))
             raise
-        clusters = query_clusters(data, "validation")
-        stays = p_on_front(folder, phase, run.records("search"), clusters=clusters, seed=options.seed)
-        write_tables(folder, phase, run.records(), stays)
+        lists, clusters = split_lists(data, "validation"), query_clusters(data, "validation")
+        searched = run.trainer.records("search")
+        stays = p_on_front(folder, phase, searched, lists, clusters=clusters, seed=options.seed)
+        write_tables(folder, phase, run.trainer.records(), stays)
         folder.write((folder.read() or {}) | {"end": now(), "seconds": round(time.monotonic() - began, 1)})
         build_report(folder, console)
         print_verdict(run, confirmed)
@@ -129,14 +152,14 @@ def _require_image_and_another(phase: Phase) -> None:
         )
 
 
-def _search(run: Run, warm: Mapping[str, Flat]) -> None:
+def _search(run: Run, warm: Mapping[str, Flat]) -> tuple[dict[Role, WeightedSum], list[Reference]]:
     """The reference rankers and the search, side by side, and what they gave on the validation split."""
-    options, phase = run.options, run.phase
+    options, phase, journal = run.options, run.phase, run.store.journal
     reference = phase.known_recipes()["balanced"]
     jobs = single_modality_jobs(reference, options.seed)
-    baselines = FixedStage(run.storage, "baselines", jobs, earlier=run.earlier)
+    baselines = FixedStage(journal, BASELINES, jobs, earlier=run.earlier)
     search = SearchStage(
-        run.storage,
+        journal,
         phase,
         sampler=options.sampler,
         trials=options.trials or phase.trials,
@@ -147,14 +170,17 @@ def _search(run: Run, warm: Mapping[str, Flat]) -> None:
     for note in search.notes:
         run.console.print(f"earlier front: {note}", highlight=False)
     later = print_plan(run, [baselines, search], concurrency(options))
-    run.train([baselines, search], deadline=_search_deadline(run, later))
+    run.trainer.train([baselines, search], deadline=_search_deadline(run, later))
     _require_references(run)
+    tuned = tune_sums(run)
+    references = reference_rankers(run, "validation", tuned)
     clusters = query_clusters(run.data, "validation")
-    table = reference_table(reference_rankers(run, "validation"), clusters=clusters, seed=options.seed)
+    table = reference_table(references, clusters=clusters, seed=options.seed)
     write_csv(table, run.folder, "baselines.csv")
     print_validation(run, table)
-    write_importances(run.folder, run.phase, run.storage, seed=run.options.seed)
+    write_importances(run.folder, phase, journal, seed=options.seed)
     _keep_front_weights(run)
+    return tuned, references
 
 
 def _search_deadline(run: Run, later: float) -> float | None:
@@ -206,7 +232,7 @@ def _plain(value: object) -> object:
 
 def _require_references(run: Run) -> None:
     """Nothing can be compared where no reference ranker was trained. Raises ValueError with the reason."""
-    records = run.records("baselines")
+    records = run.trainer.records(BASELINES)
     if not any(record.finished for record in records):
         reason = next((r.state_reason for r in records if r.state_reason), "the time budget ended before one had")
         raise ValueError(
@@ -217,7 +243,7 @@ def _require_references(run: Run) -> None:
 
 def _keep_front_weights(run: Run) -> None:
     """Weights stay for the front's trials alone; the values per query stay for all."""
-    searched = run.records("search")
+    searched = run.trainer.records("search")
     front = {record.trial_id for record in pareto_front(run.phase, searched)}
     for record in searched:
         if record.trial_id not in front:

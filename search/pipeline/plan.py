@@ -6,10 +6,14 @@ from collections.abc import Sequence
 
 from search.monitoring.progress import clock
 from search.pipeline.ablation import expected_trainings
-from search.pipeline.confirmation.short_list import SHORT_LIST, proper_subsets
+from search.pipeline.confirmation.arms import fewest_trainings
+from search.pipeline.confirmation.seeds import MOST_ON_SHORT_LIST
+from search.pipeline.confirmation.short_list import SHORT_LIST
 from search.pipeline.context import Run
 from search.study.stages import Stage
 
+DECIDING_ARMS = 6
+"""The finalist, without each of three modalities, the base recipe, and the base recipe without the suspect."""
 STOPPED_EARLY = 0.45
 """Share of its epochs that a search with early stopping takes (see tests/search/study/test_rung_simulation.py)."""
 
@@ -22,15 +26,18 @@ def print_plan(run: Run, stages: Sequence[Stage], concurrent: int) -> float:
         f"{data.source}: queries {said}; the rest stays closed until a finalist is fixed", highlight=False
     )
     left = {stage.name: stage.left for stage in stages}
-    seeds = run.options.seeds(phase)
-    if seeds:
-        left |= {"confirmation": SHORT_LIST * seeds, "refits": (len(proper_subsets()) + 2) * seeds}
+    asked = run.options.confirm_seeds
+    if asked != 0:
+        members = phase.base.train.members
+        fresh = fewest_trainings(members) if asked is None else asked
+        left["short list"] = (SHORT_LIST + 1) * min(MOST_ON_SHORT_LIST, fresh)
+        left["deciding"] = DECIDING_ARMS * fresh
         if run.options.ablation:
-            left["ablation"] = expected_trainings(phase, seeds)
+            left["ablation"] = expected_trainings(phase)
     trainings = float(sum(left.values()))
     if run.options.scheduler != "none":
         trainings -= (1.0 - STOPPED_EARLY) * left.get("search", 0)
-    each = run.training_seconds / concurrent
+    each = run.trainer.training_seconds / concurrent
     expected = each * trainings
     run.console.print(
         f"{sum(left.values())} trainings ({', '.join(f'{n} {name}' for name, n in left.items())}), "

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
+from fusion_models.config import Flat
 from fusion_models.data import open_dataset
-from search.analysis.tables import write_tables
 from search.execution.cluster import ray_session
 from search.options import RunOptions
-from search.pipeline.ablation import ablate
-from search.pipeline.confirmation.short_list import FRESH_SEEDS, Candidate
+from search.pipeline.ablation import STAGE as ABLATION
+from search.pipeline.ablation import Intact, ablate
+from search.pipeline.confirmation.arms import STAGE as DECIDING
+from search.pipeline.confirmation.finalist import read_finalist
+from search.pipeline.confirmation.seeds import MOST_ON_SHORT_LIST, SHORT_LIST_SEEDS
+from search.pipeline.confirmation.verdict import CONFIRM
 from search.pipeline.context import Run
+from search.pipeline.store import RunStore
+from search.pipeline.trainer import Trainer
 from search.run_store.job import Job
 from search.run_store.journal import open_journal
+from search.run_store.looks import DECIDING_SPLIT
 from search.run_store.records import journal_records
 from search.study.stages import FixedStage
 
@@ -42,11 +49,19 @@ def reopen(record: RunRecord, console: Console) -> Run:
     data = open_dataset(record.run["data"])
     if data.fingerprint != record.run["fingerprint"]:
         raise ValueError(f"{options.data} holds other data than when {folder.path} was run")
-    run = Run(options, console, record.phase, data, folder, open_journal(folder.journal))
-    run.deciding = (record.run.get("roadmap") or {}).get("decides_on", run.deciding)
+    stays = None
     if len(record.pareto):
-        run.p_on_front = {str(t): float(p) for t, p in record.pareto.set_index("trial_id")["p_on_front"].items()}
-    return run
+        stays = {str(t): float(p) for t, p in record.pareto.set_index("trial_id")["p_on_front"].items()}
+    store = RunStore(folder=folder, journal=open_journal(folder.journal))
+    return Run(
+        options=options,
+        phase=record.phase,
+        data=data,
+        store=store,
+        trainer=Trainer(store, record.phase, data, options, console, p_on_front=stays),
+        console=console,
+        deciding=(record.run.get("roadmap") or {}).get("decides_on", DECIDING_SPLIT),
+    )
 
 
 def ablate_trial(record: RunRecord, trial_id: str, console: Console) -> None:
@@ -57,29 +72,39 @@ def ablate_trial(record: RunRecord, trial_id: str, console: Console) -> None:
     """
     trial = record.trial(trial_id)
     run = reopen(record, console)
-    finalist = record.finalist is not None and record.finalist["trial_id"] == trial_id and record.evidence is not None
-    seeds = max(FEWEST_SEEDS, run.options.seeds(run.phase))
-    with ray_session(run.options), run.tuning():
-        kept = [r for r in journal_records(run.storage) if r.stage == "confirm" and r.name == trial_id and r.finished]
-        if len(kept) < FEWEST_SEEDS:
-            jobs = [
-                Job(
-                    trial_id=f"ablate-{trial_id}-intact-s{seed}",
-                    name=f"{trial_id} intact",
-                    recipe=trial.recipe,
-                    seed=FRESH_SEEDS + seed,
-                )
-                for seed in range(seeds)
-            ]
-            stage = FixedStage(run.storage, "ablation", jobs)
-            run.train([stage])
-            wanted = {job.trial_id for job in jobs}
-            kept = [r for r in stage.records() if r.trial_id in wanted and r.finished]
-        if len(kept) < FEWEST_SEEDS:
-            raise ValueError(f"{trial_id} could not be trained again with {FEWEST_SEEDS} seeds; trials.csv says why")
-        trainings = tuple(r.trial_id for r in kept)
-        candidate = Candidate(trial_id=trial_id, recipe=trial.recipe, trainings=trainings)
-        table = ablate(run, candidate, split=run.deciding if finalist else VALIDATION)
-    write_tables(record.folder, record.phase, journal_records(run.storage), run.p_on_front)
+    finalist = read_finalist(run.folder)
+    mine = finalist is not None and finalist.trial_id == trial_id and record.evidence is not None
+    with ray_session(run.options), run.trainer.tuning():
+        intact = _deciding(run, trial_id, trial.recipe) if mine else _retrained(run, trial_id, trial.recipe)
+        table = ablate(run, intact, split=run.deciding if mine else VALIDATION)
     said = f"{table['removed'].nunique()} variations" if len(table) else "no component that could be taken out"
     console.print(f"{trial_id}: {said}", highlight=False)
+
+
+def _deciding(run: Run, trial_id: str, recipe: Flat) -> Intact:
+    """The finalist as it was judged."""
+    kept = [r for r in journal_records(run.store.journal) if r.stage == DECIDING and r.finished and r.recipe == recipe]
+    items: Literal["all", "without cold"] = "without cold" if any(r.items != "all" for r in kept) else "all"
+    return Intact(trial_id=trial_id, recipe=recipe, trainings=tuple(r.trial_id for r in kept), items=items)
+
+
+def _retrained(run: Run, trial_id: str, recipe: Flat) -> Intact:
+    """Any other trial, as the short list trained it, or trained now."""
+    kept = [r for r in journal_records(run.store.journal) if r.stage == CONFIRM and r.name == trial_id and r.finished]
+    if len(kept) < FEWEST_SEEDS:
+        jobs = [
+            Job(
+                trial_id=f"ablate-{trial_id}-intact-s{index}",
+                name=f"{trial_id} intact",
+                recipe=recipe,
+                seed=SHORT_LIST_SEEDS + index,
+            )
+            for index in range(MOST_ON_SHORT_LIST)
+        ]
+        stage = FixedStage(run.store.journal, ABLATION, jobs)
+        run.trainer.train([stage])
+        wanted = {job.trial_id for job in jobs}
+        kept = [r for r in stage.records() if r.trial_id in wanted and r.finished]
+    if len(kept) < FEWEST_SEEDS:
+        raise ValueError(f"{trial_id} could not be trained again with {FEWEST_SEEDS} seeds; trials.csv says why")
+    return Intact(trial_id=trial_id, recipe=recipe, trainings=tuple(r.trial_id for r in kept))

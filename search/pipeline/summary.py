@@ -12,6 +12,7 @@ from rich.table import Table
 
 from search.analysis.decision import Decision
 from search.analysis.front import gates_passed, hypervolume, pareto_front
+from search.analysis.measure import mean_ndcg
 from search.monitoring.progress import clock
 from search.pipeline.confirmation.verdict import Confirmed
 from search.pipeline.context import Run
@@ -25,7 +26,7 @@ STYLES = {"GO": "bold green", "PAUSE_AND_FIX": "bold yellow", "ARCHIVE": "bold r
 
 def print_validation(run: Run, references: pd.DataFrame) -> None:
     """Where V1, the baselines, the base recipe and the best fusions stand on the validation split."""
-    searched = run.records("search")
+    searched = run.trainer.records("search")
     front = pareto_front(run.phase, searched)
     title = f"{run.phase.name}: {run.phase.title} (validation split)"
     table = Table(title=title, title_justify="left")
@@ -61,10 +62,11 @@ def print_verdict(run: Run, confirmed: Confirmed) -> None:
     """The verdict with every gate, and the paths of the files."""
     decision = confirmed.decision
     where = SPLIT_NAMES[run.deciding]
-    if confirmed.baselines and confirmed.evidence is not None:
+    if confirmed.references and confirmed.evidence is not None:
         ndcg = confirmed.evidence.quantities["ndcg"]
-        said = ", ".join(f"{b.name} {np.nanmean(b.ndcg):.4f}" for b in confirmed.baselines)
-        run.console.print(f"{where}: finalist {decision.finalist} {ndcg.mean:.4f}; {said}", highlight=False)
+        said = ", ".join(f"{r.name} {mean_ndcg(r.outputs):.4f}" for r in confirmed.references)
+        ranker = f"finalist {decision.finalist} ({confirmed.evidence.members} trainings averaged)"
+        run.console.print(f"{where}: {ranker} {ndcg.mean:.4f}; {said}", highlight=False)
     print_decision(run, decision, FILES)
 
 
@@ -85,6 +87,8 @@ def print_decision(run: Run, decision: Decision, files: Sequence[str]) -> None:
     run.console.print(table)
     verdict = decision.verdict + (" (fragile, not fused)" if decision.fragile else "")
     run.console.print(f"[{STYLES[decision.verdict]}]{verdict}[/]")
+    for warning in decision.warnings:
+        run.console.print(f"  [bold]{warning}[/bold]", highlight=False)
     for reason in decision.reasons:
         run.console.print(f"  {reason}", highlight=False, markup=False)
     run.console.print(f"{clock(time.monotonic() - run.began)}; files:", highlight=False)

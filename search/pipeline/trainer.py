@@ -12,6 +12,7 @@ from rich.console import Console
 
 from fusion_models.data import RankingDataset
 from search.analysis.tables import write_tables
+from search.execution.searcher import Observer
 from search.execution.timeouts import epoch_limit
 from search.execution.tuning import TuneSession, call_in_ray
 from search.monitoring.background import InBackground
@@ -104,7 +105,7 @@ class Trainer:
         try:
             with progress, InBackground(board) as in_background:
                 assert self._session is not None, "trainings need a session: see Trainer.tuning"
-                observers = [progress, in_background, *mirroring]
+                observers: list[Observer] = [progress, in_background, *mirroring]
                 self._session.train(stages, observers, deadline=deadline, on_waiting=progress.on_waiting)
         finally:
             board.close()

@@ -116,6 +116,11 @@ def read_outputs(path: Path, lists: Lists) -> Outputs:
     )
 
 
+def member_weights(index: int) -> str:
+    """File of one member's weights in the folder of an ensemble."""
+    return f"weights-{index}.safetensors"
+
+
 def load_ranker(folder: Path, data: RankingDataset, device: torch.device | str = "cpu") -> FusionRanker:
     """The ranker of a finished trial, ready to score `data`; nothing in the files is executed.
 

@@ -49,6 +49,8 @@ class TrialRecord:
     recipe: Flat
     numbers: dict[str, float] = field(default_factory=dict)
     seconds: float = float("nan")
+    items: Literal["all", "without cold"] = "all"
+    """What it was trained on; see `Job.items`."""
 
     @property
     def out_of_memory(self) -> bool:

@@ -47,6 +47,7 @@ def trial_record(stage: str, trial: FrozenTrial) -> TrialRecord:
         recipe=job.recipe,
         numbers=outcome.get("numbers", {}),
         seconds=outcome.get("seconds", float("nan")),
+        items=job.items,
     )
 
 

@@ -39,7 +39,7 @@ class EarlierRuns:
                 place = run.checkpoints / record.trial_id
                 if not record.finished or not (place / OUTPUTS).exists():
                     continue
-                identity = _identity(record.recipe, record.seed)
+                identity = _identity(record.recipe, record.seed, record.items)
                 if record.stage == "search":
                     self._searched.setdefault(identity, (run, record))
                 if (place / WEIGHTS).exists():
@@ -54,7 +54,7 @@ class EarlierRuns:
 
     def outcome(self, job: Job) -> Outcome | None:
         """How the same training ended; links its weights, recipe, values per query and curves."""
-        identity = _identity(job.recipe, job.seed)
+        identity = _identity(job.recipe, job.seed, job.items)
         found = self._weighty.get(identity) or self._searched.get(identity)
         if found is None or job.detail != "brief":
             return None
@@ -71,8 +71,8 @@ class EarlierRuns:
         )
 
 
-def _identity(recipe: dict[str, object], seed: int) -> Identity:
-    return (seed, *sorted(recipe.items()))
+def _identity(recipe: dict[str, object], seed: int, items: str) -> Identity:
+    return (seed, items, *sorted(recipe.items()))
 
 
 def _taken_over(record: TrialRecord) -> bool:

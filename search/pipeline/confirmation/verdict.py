@@ -18,6 +18,7 @@ from fusion_models.metrics.query_intervals import query_interval
 from fusion_models.quantities import Outputs, ensemble
 from search.analysis.decision import Decision, Evidence, decide
 from search.analysis.judged import Cold
+from search.analysis.judged_file import write_judged
 from search.analysis.measure import ConfirmedRow, confirmed_table, quantities
 from search.pipeline.ablation import Intact, ablate
 from search.pipeline.baselines import Reference, Role, by_role, reference_rankers, reference_table
@@ -48,6 +49,7 @@ from search.pipeline.confirmation.test_split import (
 )
 from search.pipeline.context import Run
 from search.reporting.decision_text import decision_text
+from search.run_store.artefact import write_artefact
 from search.run_store.artifacts import OUTPUTS, read_outputs
 from search.run_store.csv_tables import write_csv
 from search.run_store.facts import Facts, read_facts
@@ -184,8 +186,9 @@ def _decide_on_test(
         run.store.mirror.sync()  # a look is noted at the store too before it is taken
     ids = [t for trainings in deciding.trainings.values() for t in trainings]
     listed = [t for c in found for t in c.trainings]
-    run.console.print(f"opening the {SPLIT_NAMES[split]} for {len(ids)} trainings ({look.said()})", highlight=False)
     members = deciding.trainings[deciding.plan.whole][: deciding.members]
+    write_artefact(run.folder, members)
+    run.console.print(f"opening the {SPLIT_NAMES[split]} for {len(ids)} trainings ({look.said()})", highlight=False)
     contribution = open_contribution(run.folder, run.data, members, split=split, call=run.trainer.call)
     measuring = open_test_split(run.folder, run.data, [*ids, *listed], split=split, full=members, call=run.trainer.call)
     probes = begin_probes(run, split, cold=cold)
@@ -202,6 +205,7 @@ def _decide_on_test(
         archive=archive_evidence(whole, chosen, read_probes(probes, whole), look.alpha),
         closed_catalogue=bool(facts.closed_catalogue),
     )
+    write_judged(evidence, run.folder.path)
     write_evidence(run, whole, evidence, contribution(), chance=chance)
     write_examples(run, whole.artefact)
     tested = _test_rows(found, finalist, whole, said, split, look)
@@ -209,10 +213,14 @@ def _decide_on_test(
     _write_baselines(run, table, whole, references)
     return Confirmed(
         decision=decide(run.phase, finalist.trial_id, evidence, facts.statuses()),
-        table=confirmed_table(
-            run.phase, [*_test_rows(found, finalist, whole, said, split, look), *_marked(rows, finalist)]
-        ),
+        table=confirmed_table(run.phase, [*tested, *_marked(rows, finalist)]),
         finalist=finalist,
+        intact=Intact(
+            trial_id=finalist.trial_id,
+            recipe=finalist.recipe,
+            trainings=tuple(deciding.trainings[deciding.plan.whole]),
+            items="without cold" if cold else "all",
+        ),
         evidence=evidence,
         references=tuple(there),
         look=look,

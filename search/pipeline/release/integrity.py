@@ -18,7 +18,8 @@ from fusion_models.integrity import Check, chance_check, check, isolation_checks
 from fusion_models.metrics import chance_ndcg
 from search.execution.file_transfer import DataTicket, Files, pack, ticket_for, unpacked
 from search.execution.job_training import job_dataset
-from search.pipeline.confirmation.short_list import FRESH_SEEDS, Candidate
+from search.pipeline.confirmation.finalist import Finalist
+from search.pipeline.confirmation.seeds import SHORT_LIST_SEEDS
 from search.pipeline.confirmation.test_split import open_inputs
 from search.pipeline.context import Run
 from search.run_store.artifacts import RECIPE, WEIGHTS, load_ranker
@@ -29,13 +30,15 @@ from search.run_store.looks import LOOKS, look_of, opened_before
 from search.study.stages import FixedStage
 
 STAGE = "integrity"
+SEEDS = 3
+"""Trainings on each kind of broken labels."""
 BROKEN = {
     "permuted": "labels permuted within queries",
     "random": "random labels",
 }
 
 
-def integrity_jobs(finalist: Candidate, seeds: int) -> list[Job]:
+def integrity_jobs(finalist: Finalist, seeds: int) -> list[Job]:
     """The finalist's recipe on permuted and on random labels; each seed draws its own labels."""
     kinds: tuple[Literal["permuted", "random"], ...] = RELABELLINGS
     return [
@@ -43,7 +46,7 @@ def integrity_jobs(finalist: Candidate, seeds: int) -> list[Job]:
             trial_id=f"labels-{kind}-s{seed}",
             name=f"labels {kind}",
             recipe=finalist.recipe,
-            seed=FRESH_SEEDS + seed,
+            seed=SHORT_LIST_SEEDS + seed,
             labels=kind,
         )
         for kind in kinds
@@ -51,18 +54,18 @@ def integrity_jobs(finalist: Candidate, seeds: int) -> list[Job]:
     ]
 
 
-def check_integrity(run: Run, finalist: Candidate, source: RunFolder) -> list[Check]:
+def check_integrity(run: Run, finalist: Finalist, source: RunFolder) -> list[Check]:
     """Every integrity check of the finalist of `source`, a finished phase 3; writes integrity.csv. Ray must be running.
 
     The finalist's recipe is retrained as ordinary trials of the stage `integrity`.
     """
-    jobs = integrity_jobs(finalist, run.options.seeds(run.phase))
+    jobs = integrity_jobs(finalist, SEEDS)
     try:
         job_dataset(ticket_for(run.data), jobs[0])
     except DataError as error:  # too few validation queries to hold a half back
         broken = [unmeasured(BROKEN[kind], "not measured", str(error)) for kind in RELABELLINGS]
     else:
-        run.train([FixedStage(run.storage, STAGE, jobs)])
+        run.trainer.train([FixedStage(run.store.journal, STAGE, jobs)])
         broken = broken_label_checks(run, jobs)
     generator = np.random.default_rng(run.options.seed)
     checks = [
@@ -83,13 +86,13 @@ def integrity_table(checks: Sequence[Check]) -> pd.DataFrame:
 
 def broken_label_checks(run: Run, jobs: Sequence[Job]) -> list[Check]:
     """nDCG above chance of the trainings on broken labels, on the half of validation that was held back from them."""
-    finished = {r.trial_id for r in run.records(STAGE) if r.finished}
+    finished = {r.trial_id for r in run.trainer.records(STAGE) if r.finished}
     out = []
     for kind, name in BROKEN.items():
         mine = [job for job in jobs if job.labels == kind and job.trial_id in finished]
         rankers = [pack(run.folder.checkpoints / job.trial_id, WEIGHTS, RECIPE) for job in mine]
         ticket = ticket_for(run.data)
-        calls = [run.call(_held_back, r, ticket, job) for r, job in zip(rankers, mine, strict=True)]
+        calls = [run.trainer.call(_held_back, r, ticket, job) for r, job in zip(rankers, mine, strict=True)]
         found = [answer() for answer in calls]
         out.append(chance_check(name, [f[0] for f in found], [f[1] for f in found]))
     return out

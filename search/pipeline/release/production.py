@@ -21,32 +21,35 @@ from rich.console import Console
 
 from fusion_models.config import Recipe
 from fusion_models.data import RankingDataset, open_dataset
+from fusion_models.evaluation import split_lists
 from fusion_models.integrity import Check
-from fusion_models.metrics import Interval
-from search.analysis.decision import LEAST_GAIN, Decision, Evidence
+from search.analysis.decision import Decision
+from search.analysis.judged_file import read_judged
 from search.analysis.release_decision import Validated, decide_release
 from search.analysis.tables import write_tables
 from search.execution.cluster import ray_session
 from search.experiment.rollout import RolloutPlan, rollout_plan
 from search.options import RunOptions
-from search.pipeline.ablation import ablate, ablation_complete
-from search.pipeline.baselines import TUNED_V1
-from search.pipeline.confirmation.short_list import Candidate
-from search.pipeline.confirmation.test_split import open_clusters, open_test_split
-from search.pipeline.confirmation.verdict import decision_text, gather_evidence
+from search.pipeline.ablation import Intact, ablate, ablation_complete
+from search.pipeline.confirmation.arms import STAGE as DECIDING
+from search.pipeline.confirmation.arms import ArmKey, trial_id
+from search.pipeline.confirmation.finalist import Finalist, read_finalist
 from search.pipeline.context import Run
 from search.pipeline.phase import describe, require_same_data, run_phase
 from search.pipeline.release.integrity import check_integrity
 from search.pipeline.release.runtime_variants import RuntimeVariants, TimingSize, measure_variants
 from search.pipeline.roadmap_step import RoadmapStep
+from search.pipeline.store import RunStore
 from search.pipeline.summary import print_decision
+from search.pipeline.trainer import Trainer
 from search.reporting import build_report
-from search.run_store.artifacts import read_queries
+from search.reporting.decision_text import decision_text
+from search.run_store.artefact import ARTEFACT
 from search.run_store.facts import read_facts
 from search.run_store.folder import RunFolder, RunFolderError, json_text, now, write_whole
 from search.run_store.job import Job
 from search.run_store.journal import open_journal
-from search.run_store.looks import DECIDING_SPLIT, SPLIT_NAMES, count_look
+from search.run_store.looks import SPLIT_NAMES, count_look
 from search.run_store.mirror import Mirror, is_uri
 from search.run_store.records import journal_records
 from search.study.stages import FixedStage
@@ -58,7 +61,15 @@ SHOWN = ["ranker", "runtime", "p50_ms", "p95_ms", "p95_ms_ci_low", "p95_ms_ci_hi
 ABLATION = "ablation.csv"
 FILES = ("report.html", "decision.md", "integrity.csv", "latency.csv", ABLATION, "rollout.json", "export", "trials.csv")
 
-ADOPTED = ("finalist.json", "evidence.json", "confirmed.csv", "baselines.csv", "agreement.csv", "examples.parquet")
+ADOPTED = (
+    "finalist.json",
+    "evidence.json",
+    "judged.json",
+    "confirmed.csv",
+    "baselines.csv",
+    "agreement.csv",
+    "examples.parquet",
+)
 """What phase 3 measured of its finalist, which phase 4's report shows again."""
 
 
@@ -67,10 +78,10 @@ class Chosen:
     """Phase 3's outcome, as phase 4 takes it over."""
 
     folder: RunFolder
-    finalist: Candidate | None
+    finalist: Finalist | None
     verdict: str
     jobs: tuple[Job, ...] = ()
-    """The finalist's confirmation trainings."""
+    """The trainings whose mean is the artefact."""
 
 
 def run_production(
@@ -105,20 +116,21 @@ def run_production(
     # where only phase 3 was begun, resuming means to finish that
     begun = folder.journal.exists() or not known.journal.exists()
     folder.prepare(resume=options.resume and begun, fresh=options.fresh)
-    storage = open_journal(folder.journal)
+    store = RunStore(folder=folder, journal=open_journal(folder.journal), mirror=mirror)
     source = source or _finished_phase3(options, console)
     data = open_dataset(options.data)
     chosen = _chosen(source, data)
     phase = dataclasses.replace(phase, base=Recipe.from_flat((source.read() or {})["base"]))
     describe(folder, options, phase, data, previous if begun else None, link)
-    run = Run(options, console, phase, data, folder, storage, began, mirror=mirror)
+    trainer = Trainer(store, phase, data, options, console)
+    run = Run(options=options, phase=phase, data=data, store=store, trainer=trainer, console=console, began=began)
     console.print(f"{data.source}: validating {_said(chosen)} of {source.path}", highlight=False)
     try:
         decision = _validate(run, chosen, timing)
     except BaseException:  # Ctrl-C too, wherever it comes: what has finished is in the tables
-        write_tables(folder, phase, journal_records(storage))
+        write_tables(folder, phase, journal_records(store.journal))
         raise
-    write_tables(folder, phase, run.records())
+    write_tables(folder, phase, trainer.records())
     folder.write((folder.read() or {}) | {"end": now(), "seconds": round(time.monotonic() - began, 1)})
     build_report(folder, console)
     print_decision(run, decision, FILES)
@@ -133,13 +145,13 @@ def _validate(run: Run, chosen: Chosen, size: TimingSize) -> Decision:
         earlier = EarlierRuns(
             [chosen.folder], into=run.folder, source=run.data.source, fingerprint=run.data.fingerprint
         )
-        with ray_session(run.options), run.tuning():
-            run.train([FixedStage(run.storage, "confirm", chosen.jobs, earlier=earlier)])
-            evidence = _evidence(run, chosen)
+        with ray_session(run.options), run.trainer.tuning():
+            run.trainer.train([FixedStage(run.store.journal, DECIDING, chosen.jobs, earlier=earlier)])
+            evidence = read_judged(chosen.folder.path)
             checks = check_integrity(run, chosen.finalist, chosen.folder)
             missing = _missing_ablations(_ablation(run, chosen))
         # once Ray's workers are gone
-        variants = measure_variants(run, chosen.finalist.trainings[0], chosen.folder, size)
+        variants = measure_variants(run, ARTEFACT, chosen.folder, size)
     found = Validated(
         earlier_verdict=chosen.verdict,
         integrity=checks,
@@ -150,7 +162,7 @@ def _validate(run: Run, chosen: Chosen, size: TimingSize) -> Decision:
     facts = read_facts(run.options.facts).statuses()
     name = chosen.finalist.trial_id if chosen.finalist is not None else None
     decision = decide_release(run.phase, name, evidence, found, facts)
-    plan = _rollout(chosen) if chosen.finalist is not None else None
+    plan = _rollout(run) if chosen.finalist is not None else None
     _write(run, decision, checks, variants, plan)
     return decision
 
@@ -161,7 +173,7 @@ def _write(
     """decision.json and decision.md: the verdict with every table that it rests on."""
     plain: dict[str, Any] = decision.as_json() | {"integrity": [vars(c) for c in checks]}
     write_whole(run.folder.path / "decision.json", json_text(plain))
-    text = decision_text(run.phase.title, decision, SPLIT_NAMES[run.deciding])
+    text = decision_text(run.phase, decision, SPLIT_NAMES[run.deciding])
     text += "\n## Integrity\n\n" + _integrity_text(checks)
     if variants is not None:
         judged = variants.table[variants.table["candidates"] == "as judged"]
@@ -172,12 +184,12 @@ def _write(
     write_whole(run.folder.path / "decision.md", text)
 
 
-def _rollout(chosen: Chosen) -> RolloutPlan:
+def _rollout(run: Run) -> RolloutPlan:
     """Stages and sizes for a release that shows the least gain worth having, with V1's spread a query as measured."""
-    assert chosen.finalist is not None
-    kept = read_queries(chosen.folder.checkpoints / chosen.finalist.trainings[0] / f"{DECIDING_SPLIT}.npz")
-    v1 = kept["v1_ndcg"][np.isfinite(kept["v1_ndcg"])]
-    return rollout_plan(baseline_mean=float(v1.mean()), baseline_sd=float(v1.std(ddof=1)), effect=LEAST_GAIN)
+    v1 = split_lists(run.data, "validation").v1_ndcg
+    v1 = v1[np.isfinite(v1)]
+    effect = run.phase.thresholds.least_gain
+    return rollout_plan(baseline_mean=float(v1.mean()), baseline_sd=float(v1.std(ddof=1)), effect=effect)
 
 
 def rollout_text(plan: RolloutPlan) -> str:
@@ -240,33 +252,31 @@ def _chosen(source: RunFolder, data: RankingDataset) -> Chosen:
             f"--data {described.get('data')}, or another --results"
         )
     verdict = json.loads((source.path / "decision.json").read_text())["verdict"]
-    path = source.path / "finalist.json"
-    if not path.exists():
+    finalist = read_finalist(source)
+    if finalist is None:
         return Chosen(folder=source, finalist=None, verdict=verdict)
-    said = json.loads(path.read_text())
-    asked = [
-        r for r in journal_records(open_journal(source.journal)) if r.stage == "confirm" and r.name == said["trial_id"]
+    wanted = {
+        trial_id(ArmKey("finalist", Recipe.from_flat(finalist.recipe).model.modalities), index)
+        for index in range(len(finalist.seeds))
+    }
+    members = [
+        Job(trial_id=r.trial_id, name=r.name, recipe=r.recipe, seed=r.seed, items=r.items)
+        for r in journal_records(open_journal(source.journal))
+        if r.trial_id in wanted and r.finished
     ]
-    confirmed = [
-        Job(trial_id=r.trial_id, name=r.name, recipe=r.recipe, seed=r.seed)
-        for r in sorted(asked, key=lambda r: r.seed)
-        if r.finished
-    ]
-    finalist = Candidate(
-        trial_id=said["trial_id"],
-        recipe=said["recipe"],
-        trainings=tuple(job.trial_id for job in confirmed),
-        seeds=tuple(job.seed for job in confirmed),
-        failed=len(asked) - len(confirmed),
-    )
-    return Chosen(folder=source, finalist=finalist, verdict=verdict, jobs=tuple(confirmed))
+    return Chosen(folder=source, finalist=finalist, verdict=verdict, jobs=tuple(members))
 
 
 def _adopt(folder: RunFolder, chosen: Chosen) -> None:
     """Make the run folder whole by itself: the finalist, its trainings and what they measured, linked or copied."""
     assert chosen.finalist is not None
     wanted = [path for name in ADOPTED if (path := chosen.folder.path / name).exists()]
-    wanted += [p for t in chosen.finalist.trainings for p in (chosen.folder.checkpoints / t).iterdir() if p.is_file()]
+    wanted += [
+        p
+        for t in [*(job.trial_id for job in chosen.jobs), ARTEFACT]
+        for p in (chosen.folder.checkpoints / t).iterdir()
+        if p.is_file()
+    ]
     for path in wanted:
         target = folder.path / path.relative_to(chosen.folder.path)
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -276,31 +286,6 @@ def _adopt(folder: RunFolder, chosen: Chosen) -> None:
             os.link(path, target)
         except OSError:  # another file system
             shutil.copy2(path, target)
-
-
-def _evidence(run: Run, chosen: Chosen) -> Evidence:
-    """Phase 3's evidence, put together again from the values per query that it kept: no new look at the test split."""
-    finalist = chosen.finalist
-    assert finalist is not None
-    names: dict[str, dict[int, str]] = {}
-    for record in journal_records(open_journal(chosen.folder.journal)):
-        if record.stage == "refits" and record.finished:
-            names.setdefault(record.name, {})[record.seed] = record.trial_id
-    wanted = [*finalist.trainings, *(t for ids in names.values() for t in ids.values())]
-    missing = [t for t in wanted if not (chosen.folder.checkpoints / t / f"{DECIDING_SPLIT}.npz").exists()]
-    if missing:
-        raise RunFolderError(
-            f"{chosen.folder.path} lacks the test values of {', '.join(missing[:3])}: run phase 3 again with --fresh"
-        )
-    measured = open_test_split(chosen.folder, run.data, wanted, call=run.call)()
-    return gather_evidence(
-        run,
-        finalist,
-        {seed: measured[t] for seed, t in zip(finalist.seeds, finalist.trainings, strict=True)},
-        {name: {seed: measured[t] for seed, t in ids.items()} for name, ids in names.items()},
-        _over_tuned_v1(chosen.folder),
-        open_clusters(chosen.folder, run.data),
-    )
 
 
 def _ablation(run: Run, chosen: Chosen) -> pd.DataFrame:
@@ -317,8 +302,14 @@ def _ablation(run: Run, chosen: Chosen) -> pd.DataFrame:
         if mine and ablation_complete(table):
             shutil.copy2(earlier, run.folder.path / ABLATION)
             return table
-    count_look(run.folder, run.data.fingerprint)
-    return ablate(run, chosen.finalist, largest=len(run.phase.ablatable), deadline=run.deadline)
+    count_look(run.folder, run.data.fingerprint, run.data.source)
+    intact = Intact(
+        trial_id=chosen.finalist.trial_id,
+        recipe=chosen.finalist.recipe,
+        trainings=tuple(job.trial_id for job in chosen.jobs),
+        items=chosen.jobs[0].items,
+    )
+    return ablate(run, intact, largest=len(run.phase.ablatable), deadline=run.deadline)
 
 
 def _missing_ablations(table: pd.DataFrame) -> list[str]:
@@ -326,15 +317,6 @@ def _missing_ablations(table: pd.DataFrame) -> list[str]:
     if "status" not in table:
         return []
     return [str(name) for name in table.loc[table["status"] != "measured", "removed"].drop_duplicates()]
-
-
-def _over_tuned_v1(source: RunFolder) -> Interval:
-    """V2's lead over the tuned V1 that was better on validation, as phase 3 measured it."""
-    gains = json.loads((source.path / "evidence.json").read_text())["fusion_gain"]
-    validation = pd.read_csv(source.path / "baselines.csv").set_index("name")["ndcg"]
-    chosen = max((name for name in gains if name.startswith(TUNED_V1)), key=lambda name: float(validation[name]))
-    least = gains[chosen]
-    return Interval(least["mean"], least["ci_low"], least["ci_high"])
 
 
 def _said(chosen: Chosen) -> str:

@@ -7,7 +7,6 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from search.analysis.release_decision import SLOWEST_MS
 from search.reporting.charts.figure import EMPHASIS, FAINT, MUTED, Figure, Panel, missing
 from search.reporting.charts.standing import MARKS, STATUS_COLOURS
 from search.reporting.records import RunRecord
@@ -57,7 +56,7 @@ def _rungs(run: RunRecord, judged: pd.DataFrame) -> Panel:
     )
     scale = alt.Scale(type="log", nice=False, padding=12)
     tips = ["rung", *(alt.Tooltip(f"{q}_ms:Q", format=".2f") for q in ("p50", "p95", "p99")), "cost", "parameters"]
-    limits = pd.DataFrame({"ms": [100.0, SLOWEST_MS]})
+    limits = pd.DataFrame({"ms": [100.0, run.phase.thresholds.slowest_ms]})
     limits = limits[limits["ms"] < 20 * float(drawn["p99_ms"].max())]
     layers = [
         base.mark_rule(strokeWidth=4, opacity=0.55).encode(
