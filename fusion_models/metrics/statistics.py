@@ -18,6 +18,27 @@ DRAWS_AT_ONCE = 4_000_000
 
 
 @dataclass(frozen=True)
+class SeedPart:
+    """What the trainings of one arm add to the variance of an estimate."""
+
+    variance: float
+    """Of the estimate, from the trainings drawn; what they share with the queries is in it."""
+    shared: float
+    """Of that: what the queries' part holds too, at most `variance`."""
+    trainings: int
+
+    @property
+    def net(self) -> float:
+        """What the queries' part does not hold."""
+        return self.variance - self.shared
+
+    @property
+    def df(self) -> int:
+        """Degrees of freedom of `variance`."""
+        return self.trainings - 1
+
+
+@dataclass(frozen=True)
 class Variance:
     """What an interval's width is made of, kept so that `more_needed` can say what would narrow it."""
 
@@ -29,6 +50,11 @@ class Variance:
     """Variance of the mean that comes from the training seeds drawn; 0 where one given model is the subject."""
     seed_df: float = inf
     seeds: int = 1
+    """Trainings; of the arm with the fewest, where there are two."""
+    arms: tuple[SeedPart, ...] = ()
+    """The seeds' part arm by arm, where the trainings are not paired."""
+    skew: float = 0.0
+    """Third cumulant of the mean over the queries drawn; 0 where the limits do not read it."""
 
 
 @dataclass(frozen=True)

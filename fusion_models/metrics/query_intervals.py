@@ -1,0 +1,176 @@
+"""Intervals over queries that stand together, in one way or in several that cross."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import inf, isfinite
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse, special
+
+from fusion_models.metrics.statistics import Floats, Interval, Variance
+
+Ints = npt.NDArray[np.int64]
+
+SURE_OF_SKEW = 10.0
+"""Degrees of freedom at which the skewness found is believed by half; fewer say little of it."""
+
+
+@dataclass(frozen=True)
+class QueryPart:
+    """What the queries drawn add to an estimate's uncertainty."""
+
+    variance: float
+    """Of the estimate; infinite with fewer than two queries or clusters."""
+    df: float
+    """Degrees of freedom of `variance`."""
+    third: float
+    """Third cumulant of the estimate."""
+
+
+def query_interval(
+    influence: npt.ArrayLike,
+    mean: float | None = None,
+    clusters: npt.ArrayLike | None = None,
+    level: float = 0.95,
+) -> Interval:
+    """Interval over queries of a quantity of one given ranker, from each query's influence on it.
+
+    For a mean over queries the influence is the value itself; for a ratio or a correlation it is that of the delta
+    method. Only its deviations from its mean are read.
+
+    Args:
+        influence: `[Q]`, finite.
+        mean: the estimate; by default the mean of `influence`.
+        clusters: None; `[Q]` numbers, equal where queries stand together; or `[Q, W]`, where two queries stand together
+            if they have any number in common (words and items, numbered apart, by `crossed`). Negative: no number.
+
+    Returns:
+        t limits, farther on the side that skewness makes miss (`t_limits`); infinite with fewer than two clusters.
+
+    Raises:
+        ValueError: not `[Q]`, empty, NaN or infinite, or clusters of another length or not integers.
+
+    References:
+        Liang and Zeger 1986, Bell and McCaffrey 2002 (the leverage of large clusters);
+        Cameron, Gelbach and Miller 2011 (crossed clusters: each pair that stands together counts once).
+    """
+    values = np.asarray(influence, dtype=np.float64)
+    if values.ndim != 1 or values.size == 0 or not np.isfinite(values).all():
+        raise ValueError(f"expected finite influence values [Q], got shape {values.shape} with {values[:3]} ...")
+    estimate = float(values.mean()) if mean is None else mean
+    part = Clustering(clusters, len(values)).part(values)
+    low, high = t_limits(part.variance, part.df, part.third, level)
+    variance = Variance(query=part.variance, query_df=part.df, queries=len(values), skew=part.third)
+    return Interval(estimate, estimate + low, estimate + high, level, variance)
+
+
+def crossed(*ways: npt.ArrayLike) -> Ints:
+    """`[Q, W]` clusters for `query_interval` from ways of standing together, each `[Q]` or `[Q, w]`, numbered apart.
+
+    Negative numbers stay: a query without a number in that way.
+    """
+    columns, start = [], 0
+    for way in ways:
+        ids = np.asarray(way, dtype=np.int64)
+        ids = ids[:, None] if ids.ndim == 1 else ids
+        known, index = np.unique(ids, return_inverse=True)
+        numbers = np.where(known >= 0, np.arange(len(known)) + start, -1)
+        columns.append(numbers[index].reshape(ids.shape))
+        start += len(known)
+    return np.concatenate(columns, axis=1)
+
+
+class Clustering:
+    """Which of `count` queries stand together, made ready for many estimates on the same queries."""
+
+    def __init__(self, clusters: npt.ArrayLike | None, count: int) -> None:
+        """`clusters` as in `query_interval`; raises ValueError as there."""
+        ids = np.arange(count) if clusters is None else np.asarray(clusters)
+        if ids.ndim not in (1, 2) or len(ids) != count or not np.issubdtype(ids.dtype, np.integer):
+            raise ValueError(f"clusters must be integers [{count}] or [{count}, W], got {ids.shape} {ids.dtype}")
+        ids = ids[:, None] if ids.ndim == 1 else ids
+        self._count = count
+        self._ways = [_alone_apart(ids[:, way]) for way in range(ids.shape[1])]
+        self._together = _pairs(ids) if len(self._ways) > 1 else None
+
+    def part(self, values: Floats) -> QueryPart:
+        """Cluster-robust variance of the mean of `values` `[Q]`."""
+        deviations, count = values - values.mean(), self._count
+        ways = [_one_way(deviations, way) for way in self._ways]
+        widest = max(ways, key=lambda way: way.variance)
+        if self._together is None or not isfinite(widest.variance):
+            return widest
+        pairs = float(self._together.sum())
+        if pairs >= count**2:
+            return QueryPart(inf, 0.0, 0.0)
+        variance = float(deviations @ (self._together @ deviations)) / (count**2 - pairs)
+        df = min(min(way.df for way in ways), count**2 / pairs - 1.0)
+        own = float((deviations**3).sum()) / count**3
+        third = sum(way.third - own for way in ways) + own
+        return QueryPart(max(variance, widest.variance), df, third)
+
+
+def t_limits(variance: float, df: float, third: float, level: float) -> tuple[float, float]:
+    """Lower and upper limit around an estimate of 0, from its variance and third cumulant.
+
+    Rare large values on one side make a t interval miss on that side too often. Hall's monotone cubic transformation
+    takes the skewness out of the studentised estimate. Each limit is the outer one of Student's and Hall's: where few
+    values carry everything, the skewness of a sample is no better known than its mean, and an interval moved by it
+    misses on the other side (docs/log.md). References: Hall 1992, "On the removal of skewness by transformation".
+    """
+    if not isfinite(variance) or df <= 0:
+        return -inf, inf
+    if variance <= 0:
+        return 0.0, 0.0
+    error = float(np.sqrt(variance))
+    quantile = float(special.stdtrit(df, (1 + level) / 2))
+    skew = third / error**3 * (df / (df + SURE_OF_SKEW) if isfinite(df) else 1.0)
+    return -error * max(quantile, _back(quantile, skew)), error * max(quantile, -_back(-quantile, skew))
+
+
+def _back(quantile: float, skew: float) -> float:
+    """Inverse of t + skew t^2 / 3 + skew^2 t^3 / 27 + skew / 6, which is free of skewness to first order."""
+    if abs(skew) < 1e-6:
+        return quantile
+    return float(3.0 / skew * (np.cbrt(1.0 + skew * (quantile - skew / 6.0)) - 1.0))
+
+
+def _alone_apart(ids: npt.NDArray[np.integer]) -> Ints:
+    """Numbers 0, 1, ... of one way; a query without a number gets one of its own."""
+    alone = ids < 0
+    numbers = ids.astype(np.int64)
+    numbers[alone] = numbers.max(initial=0) + 1 + np.arange(int(alone.sum()))
+    return np.unique(numbers, return_inverse=True)[1].astype(np.int64)
+
+
+def _one_way(deviations: Floats, index: Ints) -> QueryPart:
+    """Clusters that do not cross: each sum's square, freed of its leverage (CR2, which for a mean is a factor).
+
+    Degrees of freedom: Kish's effective number of clusters less one, or what the fourth powers of the sums say of the
+    variance's own variance, whichever is less: few values, or clusters, may carry everything.
+    """
+    sums, sizes = np.bincount(index, weights=deviations), np.bincount(index).astype(np.float64)
+    count, groups = len(deviations), len(sums)
+    if groups < 2:
+        return QueryPart(inf, 0.0, 0.0)
+    scaled = sums / np.sqrt(1.0 - sizes / count)
+    squares = float((scaled**2).sum())
+    df = count**2 / float((sizes**2).sum()) - 1.0
+    if squares > 0:
+        excess = float((scaled**4).sum()) / squares**2 - 1.0 / groups
+        df = min(df, 2.0 / excess) if excess > 0 else df
+    return QueryPart(squares / count**2, df, float((scaled**3).sum()) / count**3)
+
+
+def _pairs(ids: npt.NDArray[np.integer]) -> sparse.csr_array:
+    """`[Q, Q]` ones where two queries have a number in common; each query stands with itself."""
+    count = len(ids)
+    known, index = np.unique(ids, return_inverse=True)
+    index, real = index.reshape(ids.shape), ids >= 0
+    rows = np.broadcast_to(np.arange(count)[:, None], ids.shape)[real]
+    held = sparse.csr_array((np.ones(len(rows)), (rows, index[real])), shape=(count, len(known)))
+    together = sparse.csr_array(held @ held.T + sparse.eye_array(count))
+    together.data[:] = 1.0
+    return together
