@@ -70,9 +70,9 @@ class Arm:
     def seed_part(self, rows: Bools, clustering: Clustering) -> SeedPart:
         """Variance of the mean over `rows` `[Q]` that comes from the trainings drawn, by the delete-one jackknife.
 
-        `clustering` is that of these rows. The jackknife's variance holds what trainings and queries share, and so does the queries' part: `shared` says
-        how much, to be counted once (Cameron, Gelbach and Miller 2011). References: Efron and Stein 1981 (the jackknife
-        errs upwards), Arvesen 1969 (of U-statistics).
+        `clustering` is that of these rows. The jackknife's variance holds what trainings and queries share, and so does
+        the queries' part: `shared` says how much, to be counted once (Cameron, Gelbach and Miller 2011). References:
+        Efron and Stein 1981 (the jackknife errs upwards), Arvesen 1969 (of U-statistics).
         """
         n = self.n
         influence = (n - 1) * (self.mean[rows] - self.left_out[:, rows])
