@@ -22,6 +22,16 @@ from fusion_models.metrics.attention import (
     query_shares,
 )
 from fusion_models.metrics.contrasts import linear_correlation, linear_ratio, two_sided_p
+from fusion_models.metrics.ensembles import (
+    Arm,
+    arm,
+    arm_difference,
+    arm_of,
+    ensemble_scores,
+    ndcg_of,
+    recipe_interval,
+    standardised,
+)
 from fusion_models.metrics.fusion import FusionGain, WeightedSum, fusion_gain, standardise, tune_weighted_sum
 from fusion_models.metrics.integrity import (
     Overlap,
@@ -42,6 +52,7 @@ from fusion_models.metrics.latency import (
 )
 from fusion_models.metrics.masking import BLANKS, SUBSETS, Blank, blank, keep_only, masking_drop, shapley, subsets
 from fusion_models.metrics.ndcg import MeanNdcg, chance_ndcg, mean_ndcg, ndcg
+from fusion_models.metrics.query_intervals import Clustering, crossed, query_interval
 from fusion_models.metrics.ranking import average_ranks, first_ranks
 from fusion_models.metrics.representation import effective_rank, linear_cka
 from fusion_models.metrics.separability import auc, split_auc
@@ -49,6 +60,8 @@ from fusion_models.metrics.ssim import mean_image_ssim, nearest_neighbour_ssim, 
 from fusion_models.metrics.statistics import (
     Interval,
     Needed,
+    SeedPart,
+    Variance,
     holm,
     more_needed,
     paired_bootstrap,
@@ -62,17 +75,24 @@ __all__ = [
     "BLANKS",
     "SUBSETS",
     "Agreement",
+    "Arm",
     "Blank",
+    "Clustering",
     "FusionGain",
     "Interval",
     "Latency",
     "MeanNdcg",
     "Needed",
     "Overlap",
+    "SeedPart",
     "Suspicion",
+    "Variance",
     "WeightedSum",
     "additive_projection",
     "agreement",
+    "arm",
+    "arm_difference",
+    "arm_of",
     "auc",
     "average_ranks",
     "balance",
@@ -82,7 +102,9 @@ __all__ = [
     "centred_moments",
     "chance_ndcg",
     "correlation_of",
+    "crossed",
     "effective_rank",
+    "ensemble_scores",
     "first_ranks",
     "fusion_gain",
     "gradient_times_input_shares",
@@ -102,6 +124,7 @@ __all__ = [
     "mean_shares",
     "more_needed",
     "ndcg",
+    "ndcg_of",
     "near_duplicates",
     "nearest_neighbour_ssim",
     "open_loop_milliseconds",
@@ -111,8 +134,10 @@ __all__ = [
     "poisson_arrivals",
     "pooled_correlation",
     "quantile_interval",
+    "query_interval",
     "query_shares",
     "rank_biased_overlap",
+    "recipe_interval",
     "seed_correlation_interval",
     "seed_interval",
     "seed_ratio_interval",
@@ -122,6 +147,7 @@ __all__ = [
     "split_auc",
     "ssim",
     "standardise",
+    "standardised",
     "subsets",
     "summarise_latency",
     "suspicious_features",

@@ -17,7 +17,7 @@ import torch
 
 from fusion_models.metrics.fusion import standardise
 from fusion_models.metrics.ndcg import ndcg
-from fusion_models.metrics.query_intervals import query_part, t_limits
+from fusion_models.metrics.query_intervals import Clustering, t_limits
 from fusion_models.metrics.statistics import Floats, Interval, SeedPart, Variance
 
 Bools = npt.NDArray[np.bool_]
@@ -67,20 +67,19 @@ class Arm:
         """Trainings."""
         return len(self.left_out)
 
-    def seed_part(self, rows: Bools | None = None, clusters: npt.ArrayLike | None = None) -> SeedPart:
-        """Variance of the mean over `rows` that comes from the trainings drawn (delete-one jackknife).
+    def seed_part(self, rows: Bools, clustering: Clustering) -> SeedPart:
+        """Variance of the mean over `rows` `[Q]` that comes from the trainings drawn, by the delete-one jackknife.
 
-        The jackknife's variance holds what trainings and queries share, and so does the queries' part: `shared` says
-        how much, to be counted once (Cameron, Gelbach and Miller 2011). References: Efron and Stein 1981 (the jackknife
-        errs upwards), Arvesen 1969 (of U-statistics).
+        `clustering` is that of these rows. The jackknife's variance holds what trainings and queries share, and so does
+        the queries' part: `shared` says how much, to be counted once (Cameron, Gelbach and Miller 2011). References:
+        Efron and Stein 1981 (the jackknife errs upwards), Arvesen 1969 (of U-statistics).
         """
-        mean, left = (self.mean, self.left_out) if rows is None else (self.mean[rows], self.left_out[:, rows])
         n = self.n
-        influence = (n - 1) * (mean - left)
+        influence = (n - 1) * (self.mean[rows] - self.left_out[:, rows])
         influence = influence - influence.mean(axis=0)
         scale = 1.0 / (n * (n - 1))
         variance = scale * float((influence.mean(axis=1) ** 2).sum())
-        shared = scale * sum(query_part(row - row.mean(), clusters).variance for row in influence)
+        shared = scale * sum(clustering.part(row).variance for row in influence)
         return SeedPart(variance, min(shared, variance) if isfinite(shared) else 0.0, n)
 
 
@@ -167,10 +166,10 @@ def ndcg_of(labels: npt.ArrayLike, valid: npt.ArrayLike, depth: int = DEPTH) -> 
 def arm_difference(
     a: Arm, b: Arm | npt.ArrayLike, clusters: npt.ArrayLike | None = None, level: float = 0.95
 ) -> Interval:
-    """Mean of `a` less mean of `b` over queries: for the recipes, over the trainings and the queries that they stand for.
+    """Mean of `a` less mean of `b`, of the two recipes: over the trainings and the queries that those given stand for.
 
     Variance = the queries' (of the difference a query, cluster-robust) + each arm's trainings', unpaired, less what is
-    in both. Limits are t with Satterthwaite's degrees of freedom, moved for the skewness of the queries' part.
+    in both. Limits are t with Satterthwaite's degrees of freedom, widened for the skewness of the queries' part.
 
     Args:
         a: one recipe.
@@ -192,24 +191,24 @@ def arm_difference(
     rows = np.isfinite(difference)
     if not rows.any():
         raise ValueError("no query has a value on both sides: none has a relevant document")
-    groups = None if clusters is None else np.asarray(clusters)[rows]
+    clustering = Clustering(None if clusters is None else np.asarray(clusters)[rows], int(rows.sum()))
     arms = [a, b] if isinstance(b, Arm) else [a]
-    return recipe_interval(difference[rows], [one.seed_part(rows, groups) for one in arms], groups, level)
+    return recipe_interval(difference[rows], [one.seed_part(rows, clustering) for one in arms], clustering, level)
 
 
 def recipe_interval(
     values: Floats,
     seeds: Sequence[SeedPart],
-    clusters: npt.ArrayLike | None = None,
+    clustering: Clustering,
     level: float = 0.95,
     mean: float | None = None,
 ) -> Interval:
-    """Interval from influence values `[Q]` and the seeds' part of each arm; see `arm_difference`.
+    """Interval from influence values `[Q]`, finite, and the seeds' part of each arm; see `arm_difference`.
 
     `mean`: the estimate, where it is not the values' mean (a ratio or a correlation, by the delta method).
     """
     estimate = float(values.mean()) if mean is None else mean
-    part = query_part(values - values.mean(), clusters)
+    part = clustering.part(values)
     total, df = combined(part.variance, part.df, seeds)
     net = sum(seed.net for seed in seeds)
     spread = sum(seed.variance**2 / seed.df for seed in seeds)
