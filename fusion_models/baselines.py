@@ -13,9 +13,8 @@ import lightgbm
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor
 
-from fusion_models.config import MODALITIES
+from fusion_models.config import MODALITIES, V1
 from fusion_models.data import RankingDataset
 from fusion_models.data.batch import Batch
 from fusion_models.evaluation import EVALUATION_QUERIES, Scored
@@ -27,6 +26,7 @@ from fusion_models.metrics import (
     ndcg,
     tune_weighted_sum,
 )
+from fusion_models.models.trees import document_matrix
 
 LAMBDAMART_MAX_DOCUMENTS = 400_000
 """Training rows at the most: LightGBM holds them in memory. Whole queries are left out beyond it, and counted."""
@@ -89,8 +89,9 @@ def lambdamart(
     held_out = max(1, len(order) // 10)
     fit, stop = order[held_out:], order[:held_out]
     levels = _grades(data, order)
-    train_set = _lightgbm_set(data, fit, levels, modalities, with_v1)
-    stop_set = _lightgbm_set(data, stop, levels, modalities, with_v1, reference=train_set)
+    reads = (*([V1] if with_v1 else []), *modalities)
+    train_set = _lightgbm_set(data, fit, levels, reads)
+    stop_set = _lightgbm_set(data, stop, levels, reads, reference=train_set)
     booster = lightgbm.train(
         {
             "objective": "lambdarank",
@@ -119,7 +120,7 @@ def lambdamart(
     moments = torch.zeros(3, dtype=torch.float64)
     for batch in data.batches(split, EVALUATION_QUERIES):
         scores = torch.zeros_like(batch.labels, dtype=torch.float64)
-        scores[batch.valid] = torch.from_numpy(booster.predict(_matrix(batch, modalities, with_v1)))
+        scores[batch.valid] = torch.from_numpy(booster.predict(_matrix(data, batch, reads)))
         found = ndcg(scores, batch.labels, batch.valid)
         values |= dict(zip(batch.query.tolist(), found.tolist(), strict=True))
         moments += centred_moments(scores, batch.v1, batch.valid).sum(0)
@@ -141,14 +142,13 @@ def _lightgbm_set(
     data: RankingDataset,
     rows: npt.NDArray[np.int64],
     levels: npt.NDArray[np.float64],
-    modalities: Sequence[str],
-    with_v1: bool,
+    reads: Sequence[str],
     reference: lightgbm.Dataset | None = None,
 ) -> lightgbm.Dataset:
     features, labels, sizes = [], [], []
     for start in range(0, len(rows), EVALUATION_QUERIES):
         batch = data.gather(rows[start : start + EVALUATION_QUERIES])
-        features.append(_matrix(batch, modalities, with_v1))
+        features.append(_matrix(data, batch, reads))
         labels.append(batch.labels[batch.valid].numpy())
         sizes.append(batch.valid.sum(dim=1).numpy())
     grades = np.searchsorted(levels, np.concatenate(labels))
@@ -157,15 +157,6 @@ def _lightgbm_set(
     )
 
 
-def _matrix(batch: Batch, modalities: Sequence[str], with_v1: bool) -> npt.NDArray[np.float32]:
+def _matrix(data: RankingDataset, batch: Batch, reads: Sequence[str]) -> npt.NDArray[np.float32]:
     """`[documents, D]`: one row a real document."""
-    columns: list[Tensor] = [batch.features[m] for m in modalities]
-    columns.append(batch.context)
-    columns += [
-        torch.cosine_similarity(batch.features[m], batch.context[..., : batch.features[m].shape[-1]], dim=-1)[..., None]
-        for m in modalities
-        if 0 < batch.features[m].shape[-1] <= batch.context.shape[-1]
-    ]
-    if with_v1:
-        columns.append(batch.v1[..., None])
-    return torch.cat(columns, dim=-1)[batch.valid].numpy()
+    return document_matrix(batch, reads, data.schema.context)[batch.valid].numpy()

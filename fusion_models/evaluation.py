@@ -30,7 +30,8 @@ from fusion_models.metrics import (
     query_shares,
     ssim,
 )
-from fusion_models.models import FusionRanker, RankerOutput
+from fusion_models.models import FusionRanker, Ranker, RankerOutput
+from fusion_models.tuned_v1 import seen_by
 
 Values = npt.NDArray[np.float64]
 
@@ -126,7 +127,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: FusionRanker,
+    model: Ranker,
     data: RankingDataset,
     split: str,
     *,
@@ -145,6 +146,7 @@ def evaluate(
     `distribution` calls this with the same ranker, scores its share of the batches, and gets the whole Evaluation.
     """
     model.eval()
+    data = seen_by(model, data)
     mine = []
     for _, batch in _batches(data, split, device, distribution):
         with torch.no_grad():
@@ -185,7 +187,7 @@ def evaluate(
 
 
 def masked_ndcg(
-    model: FusionRanker,
+    model: Ranker,
     data: RankingDataset,
     split: str,
     *,
@@ -200,6 +202,7 @@ def masked_ndcg(
     wanted = [(modality, kind) for modality in blanks if modality in model.modalities for kind in kinds]
     if not wanted:
         return {}
+    data = seen_by(model, data)
     mine: list[tuple[Tensor, dict[tuple[str, str], Tensor]]] = []
     for index, batch in _batches(data, split, device, distribution):
         generator = torch.Generator(device).manual_seed(seed + index)  # a batch's draws, whichever process makes them
@@ -222,10 +225,10 @@ def _batches(
 
 
 @torch.no_grad()
-def score(model: FusionRanker, data: RankingDataset, split: str, *, device: torch.device | str = "cpu") -> Scored:
+def score(model: Ranker, data: RankingDataset, split: str, *, device: torch.device | str = "cpu") -> Scored:
     """Every list of `split` with the model's scores."""
     model.eval()
-    batches = data.batches(split, EVALUATION_QUERIES, device=device)
+    batches = seen_by(model, data).batches(split, EVALUATION_QUERIES, device=device)
     with model.scores_only():
         return _scored([_lists(batch, model(batch).scores) for batch in batches])
 
@@ -247,7 +250,7 @@ def v1_agreement(scored: Scored, *, ranks: bool) -> dict[str, float]:
 
 
 @torch.no_grad()
-def _masked_ndcg(model: FusionRanker, batch: Batch, modality: str, kind: Blank, generator: torch.Generator) -> Tensor:
+def _masked_ndcg(model: Ranker, batch: Batch, modality: str, kind: Blank, generator: torch.Generator) -> Tensor:
     draws = SHUFFLE_DRAWS if kind in BLANKS[2:] else 1
     mean = model.feature_mean(modality) if kind == "mean" else None
     with model.scores_only():
@@ -259,7 +262,7 @@ def _masked_ndcg(model: FusionRanker, batch: Batch, modality: str, kind: Blank, 
 
 
 @torch.no_grad()
-def _query_ssim(model: FusionRanker, data: RankingDataset, batch: Batch, fused: Tensor) -> Tensor:
+def _query_ssim(model: Ranker, data: RankingDataset, batch: Batch, fused: Tensor) -> Tensor:
     """`[B]`: mean SSIM of the decoded thumbnails of each query's first documents."""
     item, fused = batch.item[:, :PICTURES_A_QUERY], fused[:, :PICTURES_A_QUERY]
     real = item >= 0
@@ -269,14 +272,18 @@ def _query_ssim(model: FusionRanker, data: RankingDataset, batch: Batch, fused: 
     return found.sum(dim=1) / real.sum(dim=1).cpu()
 
 
-def _shares(model: FusionRanker, batch: Batch, out: RankerOutput) -> Tensor:
+def _shares(model: Ranker, batch: Batch, out: RankerOutput) -> Tensor:
     """`[B, L, K, M]`: the variant's own shares, or |gradient x input| of each modality's tokens."""
     if out.shares is not None:
         return out.shares
+    return torch.stack([_gradient_shares(member, batch) for member in model.members]).mean(dim=0)
+
+
+def _gradient_shares(member: FusionRanker, batch: Batch) -> Tensor:
     with torch.enable_grad():
-        tokens, owner, query = model.tokens(batch)
+        tokens, owner, query = member.tokens(batch)
         tokens = tokens.detach().requires_grad_(True)
-        (gradient,) = torch.autograd.grad(model.score_tokens(tokens, query).sum(), tokens)
+        (gradient,) = torch.autograd.grad(member.score_tokens(tokens, query).sum(), tokens)
     shares = gradient_times_input_shares(tokens.detach(), gradient, owner)
     return shares.reshape(*batch.labels.shape, 1, -1)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fusion_models.config import Flat, Recipe
+from fusion_models.config import V1_READS, Flat, Recipe
 from spaces.ranges import Range
 
 
@@ -72,6 +72,8 @@ class Phase:
     gates: tuple[Gate, ...]
     ablatable: Mapping[str, Flat] = field(default_factory=dict)
     """Component -> the changes that take it out of a recipe."""
+    v1_reads: tuple[str, ...] = V1_READS
+    """The modalities that V1 reads: a refit without one of them loses V1's score, too."""
     trials: int = 24
     confirm_seeds: int = 3
 

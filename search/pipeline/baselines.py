@@ -20,8 +20,6 @@ from search.pipeline.context import Run
 from search.run_store.artifacts import load_ranker
 from search.run_store.job import Job
 
-V1_MODALITIES = ("text", "metadata")
-"""What the production ranker reads."""
 TUNED_V1 = "tuned V1"
 """How the names of the baselines begin that use V1's score and V1's own modalities alone."""
 
@@ -30,7 +28,7 @@ def single_modality_jobs(recipe: Recipe, seed: int) -> list[Job]:
     """One training a modality: the recipe with that modality alone, no term that needs another one, and no V1 score."""
     jobs = []
     for modality in MODALITIES:
-        alone = recipe.restricted((modality,)).updated({"model.v1_in_context": False}).flat()
+        alone = recipe.restricted((modality,)).updated({"model.context": "none"}).flat()
         jobs.append(Job(trial_id=f"alone-{modality}", name=f"{modality} alone", recipe=alone, seed=seed))
     return jobs
 
@@ -64,16 +62,16 @@ def reference_rankers(run: Run, split: str) -> list[Baseline]:
                 v1_correlation=centred_correlation(found.scores, found.v1, found.valid),
             )
         )
-    with_v1 = run.phase.base.model.v1_in_context
+    with_v1 = run.phase.base.model.context != "none"
     if len(scored) > 1:
         out.append(_weighted_sum(run, tuning, scored, "weighted sum"))
         ranker = next(iter(scored))
         tuning["V1"], scored["V1"] = tuning[ranker].as_v1(), scored[ranker].as_v1()
         if with_v1:
             out.append(_weighted_sum(run, tuning, scored, "weighted sum with V1"))
-        own = [f"{m} alone" for m in V1_MODALITIES if f"{m} alone" in scored] + ["V1"]
+        own = [f"{m} alone" for m in run.phase.v1_reads if f"{m} alone" in scored] + ["V1"]
         of_own = ({n: tuning[n] for n in own}, {n: scored[n] for n in own})
-        name = f"{TUNED_V1} (weighted sum with {' and '.join(V1_MODALITIES)} alone)"
+        name = f"{TUNED_V1} (weighted sum with {' and '.join(run.phase.v1_reads)} alone)"
         out.append(_weighted_sum(run, *of_own, name))
     return [*out, *(tree() for tree in trees)]
 
@@ -89,12 +87,12 @@ def _begin_trees(run: Run, split: str) -> list[Callable[[], Baseline]]:
     """LambdaMART on everything, and on V1's own features; where processes idle, beside what the driver does."""
     common: dict[str, Any] = {"seed": run.options.seed, "threads": run.options.cpus_per_worker}
     of_v1: dict[str, Any] = {
-        "modalities": V1_MODALITIES,
+        "modalities": run.phase.v1_reads,
         "with_v1": True,
         "name": f"{TUNED_V1} (LambdaMART on V1's own features)",
     }
     ticket = ticket_for(run.data)
-    wanted = [{"with_v1": run.phase.base.model.v1_in_context}, of_v1]
+    wanted = [{"with_v1": run.phase.base.model.context != "none"}, of_v1]
     if run.session is not None and run.session.keeps:
         return [run.call(_trees, ticket, split, options | common) for options in wanted]
     return [partial(_trees, ticket, split, options | common) for options in wanted]

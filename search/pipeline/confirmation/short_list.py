@@ -14,7 +14,7 @@ from itertools import combinations
 
 import numpy as np
 
-from fusion_models.config import MODALITIES, Flat, Recipe
+from fusion_models.config import MODALITIES, V1_READS, Flat, Recipe
 from fusion_models.metrics import Interval
 from search.analysis.decision import RESUME_GATES
 from search.analysis.front import costs, gates_passed, pareto_front
@@ -173,15 +173,19 @@ def proper_subsets(modalities: Sequence[str] = MODALITIES) -> list[tuple[str, ..
     return [subset for size in range(1, len(modalities)) for subset in combinations(modalities, size)]
 
 
-def refit_jobs(finalist: Candidate, base: Recipe) -> list[Job]:
+def refit_jobs(finalist: Candidate, base: Recipe, v1_reads: tuple[str, ...] = V1_READS) -> list[Job]:
     """The finalist retrained on each proper subset of its modalities, and the base recipe with and without the image.
+
+    A subset without a modality that V1 reads (`v1_reads`) is trained without V1's score (`Recipe.restricted`).
 
     With the seeds that the finalist finished with, so that every difference is between trainings of one seed.
     """
     recipe = Recipe.from_flat(finalist.recipe)
-    wanted = [(f"refit {subset_name(s)}", recipe.restricted(s)) for s in proper_subsets(recipe.model.modalities)]
+    wanted = [
+        (f"refit {subset_name(s)}", recipe.restricted(s, v1_reads)) for s in proper_subsets(recipe.model.modalities)
+    ]
     without_image = tuple(m for m in base.model.modalities if m != "visual")
-    wanted += [("base", base), (f"base {subset_name(without_image)}", base.restricted(without_image))]
+    wanted += [("base", base), (f"base {subset_name(without_image)}", base.restricted(without_image, v1_reads))]
     return [
         Job(
             trial_id=f"{name.replace(' ', '-')}-s{seed - FRESH_SEEDS}",

@@ -20,7 +20,7 @@ from fusion_models.integrity import Check, isolation_checks, separability_checks
 from fusion_models.metrics import BLANKS, chance_ndcg
 from search.execution.file_transfer import DataTicket, Files, pack, ticket_for, unpacked, write_bytes_whole
 from search.execution.tuning import Call, call_in_ray
-from search.run_store.artifacts import RECIPE, WEIGHTS, load_ranker, read_queries, write_queries
+from search.run_store.artifacts import load_ranker, ranker_files, read_queries, write_queries
 from search.run_store.folder import RunFolder
 from search.run_store.looks import DECIDING_SPLIT
 
@@ -100,7 +100,7 @@ def require_finalist(folder: RunFolder) -> None:
 
 def _ranker(place: Path) -> Files:
     """A finished training's ranker as it travels: the machine that measures need not see the run folder."""
-    return pack(place, WEIGHTS, RECIPE)
+    return pack(place, *ranker_files(place))
 
 
 def _contribution(ranker: Files, ticket: DataTicket, split: str) -> Contribution:

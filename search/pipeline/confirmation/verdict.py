@@ -94,7 +94,7 @@ def _decide_on_test(
     facts: Mapping[str, str],
 ) -> Confirmed:
     """Step (b): the finalist's refits, then the deciding split."""
-    jobs = refit_jobs(finalist, run.phase.base)
+    jobs = refit_jobs(finalist, run.phase.base, run.phase.v1_reads)
     run.train([FixedStage(run.storage, "refits", jobs, earlier=run.earlier)])
     refits: dict[str, dict[int, str]] = {job.name: {} for job in jobs}
     for record in run.records("refits"):
