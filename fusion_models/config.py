@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 MODALITIES: tuple[str, ...] = ("visual", "text", "metadata")
+V1_READS: tuple[str, ...] = ("text", "metadata")
+"""The modalities that the production ranker (V1) reads, unless a phase says otherwise."""
+V1 = "v1"
+"""V1's score, among the things that a context may read."""
 
 Flat = dict[str, Any]
 
@@ -54,8 +58,13 @@ class ModelConfig:
 
     Metadata's features are separate quantities and are always scaled one by one.
     """
-    v1_in_context: bool = False
-    """V1's score joins the context input (never blanked, never in a share)."""
+    context: Literal["none", "v1", "tuned_v1"] = "none"
+    """What joins the context input (never blanked, never in a share): nothing, V1's score, or a tuned V1's.
+
+    A tuned V1 is what V1's team could do alone: trees (LambdaMART) on `context_reads`, out of fold in training.
+    """
+    context_reads: tuple[str, ...] = (V1, *V1_READS)
+    """What the trees of a tuned V1 read: V1's score (`v1`) and modalities. Without them it says nothing."""
     modalities: tuple[str, ...] = MODALITIES
     """The modalities the ranker is built with; a refit without one leaves it out here."""
     bottleneck_tokens: int = 2
@@ -78,6 +87,15 @@ class ModelConfig:
             len(self.modalities) > 0 and tuple(m for m in MODALITIES if m in self.modalities) == self.modalities,
             f"model.modalities must be a non-empty subset of {MODALITIES}, in that order, got {self.modalities}",
         )
+        readable = (V1, *MODALITIES)
+        _require(
+            tuple(r for r in readable if r in self.context_reads) == self.context_reads,
+            f"model.context_reads must be a subset of {readable}, in that order, got {self.context_reads}",
+        )
+        _require(
+            self.context != "tuned_v1" or len(self.context_reads) > 0,
+            f"model.context tuned_v1 needs something to read: name some of {readable} in model.context_reads",
+        )
         for modality in MODALITIES:
             _require(
                 self.tokens(modality) >= 1,
@@ -85,6 +103,16 @@ class ModelConfig:
             )
         _require(self.bottleneck_tokens >= 1, f"model.bottleneck_tokens must be >= 1, got {self.bottleneck_tokens}")
         _require(self.rank >= 1, f"model.rank must be >= 1, got {self.rank}")
+
+    def context_without(self, gone: Collection[str], v1_reads: Collection[str]) -> Flat:
+        """Changes (flat keys) that take the modalities `gone` out of the context; none where it does not know them."""
+        lost = {*gone, V1} if set(gone) & set(v1_reads) else set(gone)
+        if self.context == "none" or (self.context == "v1" and V1 not in lost):
+            return {}
+        left = tuple(r for r in self.context_reads if r not in lost)
+        if self.context == "v1" or not left:
+            return {"model.context": "none"}
+        return {"model.context_reads": left}
 
     def tokens(self, modality: str) -> int:
         """How many tokens `modality` is projected to."""
@@ -172,10 +200,11 @@ class TrainConfig:
     """Probability that a query's modality is replaced by its learned null token."""
     gradient_modulation: float = 0.0
     """OGM-style: strength of the slow-down of the modality that is ahead; 0 is off."""
-    members: int = 1
-    """Trainings whose within-query standardised scores are averaged to one ranker."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """auto: bfloat16 autocast on a GPU that has it, float32 elsewhere."""
+    members: int = 1
+    """Trainings of this recipe that make the ranker which is released: the mean of their within-query standardised
+    scores. One training makes one member."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "patience", "batch_queries", "members"):
@@ -225,8 +254,12 @@ class Recipe:
             parts[part][name] = _read(key, value, kinds[name])
         return Recipe(**{part: dataclasses.replace(getattr(self, part), **new) for part, new in parts.items()})
 
-    def restricted(self, modalities: tuple[str, ...], v1_reads: tuple[str, ...] = ()) -> Recipe:
-        """The same recipe built with `modalities` alone: terms that need one that is gone, or several, are off."""
+    def restricted(self, modalities: tuple[str, ...], v1_reads: tuple[str, ...] = V1_READS) -> Recipe:
+        """The same recipe built with `modalities` alone: terms that need one that is gone, or several, are off.
+
+        What V1 reads (`v1_reads`) takes V1's score along when it goes, raw and in a tuned V1's trees: V1 would hand its
+        content back. The trees lose the modality itself, too; where they have nothing left to read, the context goes.
+        """
         changes: dict[str, Any] = {"model.modalities": modalities}
         if "visual" not in modalities:
             changes |= {"loss.visual_importance": 0.0, "loss.reconstruction": 0.0}
@@ -235,9 +268,8 @@ class Recipe:
         if len(modalities) == 1:
             alone = ("loss.attention_entropy", "loss.unimodal", "loss.adversarial", "loss.orthogonality")
             changes |= dict.fromkeys((*alone, "train.modality_dropout", "train.gradient_modulation"), 0.0)
-        if set(v1_reads) & (set(self.model.modalities) - set(modalities)):
-            changes["model.v1_in_context"] = False
-        return self.updated(changes)
+        gone = set(self.model.modalities) - set(modalities)
+        return self.updated(changes | self.model.context_without(gone, v1_reads))
 
     @staticmethod
     def from_flat(flat: Mapping[str, Any]) -> Recipe:
@@ -264,7 +296,7 @@ def _read(key: str, value: Any, kind: Any) -> Any:
         _require(value in allowed, f"{key} must be one of {', '.join(allowed)}, got {value!r}")
         return value
     if origin is tuple:
-        return tuple(value.split("+")) if isinstance(value, str) else tuple(value)
+        return tuple(filter(None, value.split("+"))) if isinstance(value, str) else tuple(value)
     if kind is bool:
         words = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
         if isinstance(value, bool):

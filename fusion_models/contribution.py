@@ -24,7 +24,8 @@ from fusion_models.metrics import (
     ssim,
     subsets,
 )
-from fusion_models.models import FusionRanker
+from fusion_models.models import Ranker
+from fusion_models.tuned_v1 import seen_by
 
 INTERACTION_REFERENCES = 6
 """Reference documents a query in the additive projection: 6 x (M + 1) forward passes."""
@@ -52,9 +53,10 @@ class Contribution:
 
 
 @torch.no_grad()
-def contribution(model: FusionRanker, data: RankingDataset, split: str, *, seed: int = 0) -> Contribution:
+def contribution(model: Ranker, data: RankingDataset, split: str, *, seed: int = 0) -> Contribution:
     """Measure `model` on `split`, on the CPU."""
     model.eval()
+    data = seen_by(model, data)
     generator = torch.Generator().manual_seed(seed)
     kept_ndcg: dict[frozenset[str], list[Tensor]] = {subset: [] for subset in subsets(model.modalities)}
     interactions, rows, projected, fused, items = [], [], [], [], []
@@ -66,7 +68,7 @@ def contribution(model: FusionRanker, data: RankingDataset, split: str, *, seed:
                 scores = model(keep_only(batch, subset, "zero")).scores
                 parts.append(ndcg(scores, batch.labels, batch.valid))
             additive = additive_projection(
-                lambda b: model(b).scores,
+                model.fixed_scores(batch),
                 batch,
                 modalities=model.modalities,
                 references=INTERACTION_REFERENCES,
@@ -95,7 +97,7 @@ def contribution(model: FusionRanker, data: RankingDataset, split: str, *, seed:
     )
 
 
-def _ssim(model: FusionRanker, data: RankingDataset, fused: Tensor, items: Tensor) -> dict[str, float]:
+def _ssim(model: Ranker, data: RankingDataset, fused: Tensor, items: Tensor) -> dict[str, float]:
     """Mean SSIM of decoded pictures, and of two references that know nothing of the ranker."""
     if model.thumbnail is None or data.schema.thumbnail is None:
         return {}

@@ -18,8 +18,9 @@ from fusion_models.data import RankingDataset
 from fusion_models.data.batch import Batch
 from fusion_models.distribution import ALONE, Distribution
 from fusion_models.metrics import BLANKS, Blank, blank, gradient_times_input_shares, ndcg, query_shares, ssim
-from fusion_models.models import FusionRanker, RankerOutput
+from fusion_models.models import FusionRanker, Ranker, RankerOutput
 from fusion_models.quantities import Lists, Outputs, drop_name, numbers, quantity
+from fusion_models.tuned_v1 import seen_by
 
 Values = npt.NDArray[np.float64]
 
@@ -119,7 +120,7 @@ class Evaluation:
 
 
 def evaluate(
-    model: FusionRanker,
+    model: Ranker,
     data: RankingDataset,
     split: str,
     *,
@@ -138,6 +139,7 @@ def evaluate(
     `distribution` calls this with the same ranker, scores its share of the batches, and gets the whole Evaluation.
     """
     model.eval()
+    data = seen_by(model, data)
     mine = []
     for _, batch in _batches(data, split, device, distribution):
         with torch.no_grad():
@@ -173,7 +175,7 @@ def evaluate(
 
 
 def blanked_scores(
-    model: FusionRanker,
+    model: Ranker,
     data: RankingDataset,
     split: str,
     *,
@@ -188,6 +190,7 @@ def blanked_scores(
     wanted = [(modality, kind) for modality in blanks if modality in model.modalities for kind in kinds]
     if not wanted:
         return {}
+    data = seen_by(model, data)
     mine: list[tuple[Tensor, dict[tuple[str, str], Tensor]]] = []
     for index, batch in _batches(data, split, device, distribution):
         generator = torch.Generator(device).manual_seed(seed + index)  # a batch's draws, whichever process makes them
@@ -222,11 +225,11 @@ def split_lists(data: RankingDataset, split: str) -> Lists:
 
 
 @torch.no_grad()
-def score(model: FusionRanker, data: RankingDataset, split: str, *, device: torch.device | str = "cpu") -> Scored:
+def score(model: Ranker, data: RankingDataset, split: str, *, device: torch.device | str = "cpu") -> Scored:
     """Every list of `split` with the model's scores."""
     model.eval()
     with model.scores_only():
-        return score_with(lambda batch: model(batch).scores, data, split, device=device)
+        return score_with(lambda batch: model(batch).scores, seen_by(model, data), split, device=device)
 
 
 def score_with(
@@ -242,9 +245,7 @@ def score_with(
 
 
 @torch.no_grad()
-def _blanked_scores(
-    model: FusionRanker, batch: Batch, modality: str, kind: Blank, generator: torch.Generator
-) -> Tensor:
+def _blanked_scores(model: Ranker, batch: Batch, modality: str, kind: Blank, generator: torch.Generator) -> Tensor:
     """`[D, B, L]`, on the CPU."""
     draws = SHUFFLE_DRAWS if kind in BLANKS[2:] else 1
     mean = model.feature_mean(modality) if kind == "mean" else None
@@ -254,7 +255,7 @@ def _blanked_scores(
 
 
 @torch.no_grad()
-def _query_ssim(model: FusionRanker, data: RankingDataset, batch: Batch, fused: Tensor) -> Tensor:
+def _query_ssim(model: Ranker, data: RankingDataset, batch: Batch, fused: Tensor) -> Tensor:
     """`[B]`: mean SSIM of the decoded thumbnails of each query's first documents."""
     item, fused = batch.item[:, :PICTURES_A_QUERY], fused[:, :PICTURES_A_QUERY]
     real = item >= 0
@@ -264,14 +265,18 @@ def _query_ssim(model: FusionRanker, data: RankingDataset, batch: Batch, fused: 
     return found.sum(dim=1) / real.sum(dim=1).cpu()
 
 
-def _shares(model: FusionRanker, batch: Batch, out: RankerOutput) -> Tensor:
+def _shares(model: Ranker, batch: Batch, out: RankerOutput) -> Tensor:
     """`[B, L, K, M]`: the variant's own shares, or |gradient x input| of each modality's tokens."""
     if out.shares is not None:
         return out.shares
+    return torch.stack([_gradient_shares(member, batch) for member in model.members]).mean(dim=0)
+
+
+def _gradient_shares(member: FusionRanker, batch: Batch) -> Tensor:
     with torch.enable_grad():
-        tokens, owner, query = model.tokens(batch)
+        tokens, owner, query = member.tokens(batch)
         tokens = tokens.detach().requires_grad_(True)
-        (gradient,) = torch.autograd.grad(model.score_tokens(tokens, query).sum(), tokens)
+        (gradient,) = torch.autograd.grad(member.score_tokens(tokens, query).sum(), tokens)
     shares = gradient_times_input_shares(tokens.detach(), gradient, owner)
     return shares.reshape(*batch.labels.shape, 1, -1)
 

@@ -1,7 +1,9 @@
 """A ranker as a file that serves without this code: torch.export, and ONNX for onnxruntime.
 
-The graph scores documents, `[N, D]` a named input -> `[N]`, with N dynamic: a ranker scores each candidate from its own
-features and the query's, so a batch of lists is its documents one after another. `Scorer`s put lists round it.
+One training scores each candidate from its own features and the query's, so its graph scores documents: `[N, D]` a
+named input -> `[N]`, with N dynamic; a batch of lists is its documents one after another. An ensemble standardises over
+a list, so its graph scores lists: `[B, L, D]` a named input and `valid` `[B, L]` -> `[B, L]`, with B and L dynamic. The
+trees of a tuned V1 in the context are part of the graph. `Scorer`s put lists round it.
 ONNX needs the optional extra `export` (onnx, onnxscript, onnxruntime).
 """
 
@@ -14,19 +16,21 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fusion_models.config import MODALITIES, V1
 from fusion_models.data.batch import Batch
-from fusion_models.models import FusionRanker
+from fusion_models.models import Ensemble, Ranker
 
 Scorer = Callable[[Batch], Tensor]
 """A batch of lists -> scores `[B, L]`."""
 
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+VALID = "valid"
+EXAMPLE_LISTS = 3
 EXAMPLE_DOCUMENTS = 6
 TOLERANCE = 1e-5
 """Largest difference of a score that an exact export may show."""
@@ -36,60 +40,79 @@ class ExportError(RuntimeError):
     """A ranker that could not be exported, or a package that this needs."""
 
 
-class DocumentScorer(nn.Module):
-    """A ranker's scores and nothing else: `[N, D]` a named input -> `[N]`."""
+class ListScorer(nn.Module):
+    """A ranker's scores and nothing else: `[B, L, D]` a named input -> `[B, L]`."""
 
-    def __init__(self, ranker: FusionRanker, names: tuple[str, ...]) -> None:
+    def __init__(self, ranker: Ranker, names: tuple[str, ...]) -> None:
         super().__init__()
         self.ranker, self.names = ranker, names
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Inputs in the order of `names`."""
-        given = {name: x.unsqueeze(1) for name, x in zip(self.names, inputs, strict=True)}
+        """Inputs in the order of `names`; `valid` `[B, L]`, where it is not among them all documents are real."""
+        given = dict(zip(self.names, inputs, strict=True))
         first = inputs[0]
-        zeros = first.new_zeros(first.shape[0], 1)
+        zeros = first.new_zeros(first.shape[:2])
         v1 = given["v1"].squeeze(-1) if "v1" in given else zeros
-        context = given["context"] if "context" in given else first.new_zeros(first.shape[0], 1, 0)
-        features = {m: given[m] for m in self.ranker.modalities}
-        batch = Batch(features, context, zeros, v1, zeros >= 0, zeros[:, 0], zeros)
-        return self.ranker(batch).scores.squeeze(1)  # type: ignore[no-any-return]
+        context = given["context"] if "context" in given else first.new_zeros(*first.shape[:2], 0)
+        features = {m: given[m] for m in MODALITIES if m in given}
+        valid = given.get(VALID, zeros >= 0)
+        batch = Batch(features, context, zeros, v1, valid, zeros[:, 0], zeros)
+        return self.ranker(self.ranker.complete(batch)).scores  # type: ignore[no-any-return]
 
 
-def input_names(ranker: FusionRanker) -> tuple[str, ...]:
-    """What a ranker reads: its modalities, `context` where the data have any, `v1` where the recipe lets it in."""
-    encoder = ranker.projections.context
-    read = [*ranker.modalities]
+class DocumentScorer(ListScorer):
+    """The same over documents: `[N, D]` a named input -> `[N]`."""
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Inputs in the order of `names`: every document a list of its own."""
+        return super().forward(*(x.unsqueeze(1) for x in inputs)).squeeze(1)
+
+
+def input_names(ranker: Ranker) -> tuple[str, ...]:
+    """What a ranker reads, its context's trees included: modalities, `context` where the data have any, `v1` where the
+    recipe lets it in; `valid` where it scores lists."""
+    encoder, trees = ranker.members[0].projections.context, ranker.trees
+    reads = trees.reads if trees is not None else ()
+    read = [m for m in MODALITIES if m in ranker.modalities or m in reads]
     if encoder.project is not None:
         read.append("context")
-    if encoder.v1 is not None:
+    if V1 in reads or (encoder.v1 is not None and trees is None):
         read.append("v1")
-    return tuple(read)
+    return (*read, VALID) if isinstance(ranker, Ensemble) else tuple(read)
+
+
+def list_inputs(batch: Batch, names: tuple[str, ...]) -> tuple[Tensor, ...]:
+    """A batch's lists: `[B, L, D]` a name (`v1`: `[B, L, 1]`, `valid`: `[B, L]`)."""
+    found = {**batch.features, "context": batch.context, "v1": batch.v1.unsqueeze(-1), VALID: batch.valid}
+    return tuple(found[name] for name in names)
 
 
 def document_inputs(batch: Batch, names: tuple[str, ...]) -> tuple[Tensor, ...]:
     """A batch's documents one after another, padding included: `[B * L, D]` a name (`v1`: `[B * L, 1]`)."""
-    found = {**batch.features, "context": batch.context, "v1": batch.v1.unsqueeze(-1)}
-    return tuple(found[name].flatten(0, 1) for name in names)
+    return tuple(x.flatten(0, 1) for x in list_inputs(batch, names))
 
 
-def export_program(ranker: FusionRanker) -> torch.export.ExportedProgram:
-    """The ranker as an exported program with a dynamic number of documents.
+def export_program(ranker: Ranker) -> torch.export.ExportedProgram:
+    """The ranker as an exported program with a dynamic number of documents, or of lists and candidates.
 
     Raises ExportError, with torch's reason.
     """
     names = input_names(ranker)
-    scorer = DocumentScorer(ranker.eval(), names)
-    documents = torch.export.Dim("documents")
+    dynamic = {0: torch.export.Dim("documents")}
+    if VALID in names:
+        dynamic = {0: torch.export.Dim("queries"), 1: torch.export.Dim("candidates")}
     try:
         with torch.no_grad(), _quiet():
             return torch.export.export(
-                scorer, _example(ranker, names), dynamic_shapes={"inputs": tuple({0: documents} for _ in names)}
+                _module(ranker, names),
+                _example(ranker, names),
+                dynamic_shapes={"inputs": tuple(dynamic for _ in names)},
             )
     except Exception as error:
         raise ExportError(f"torch.export refused the ranker: {error}") from error
 
 
-def export_onnx(ranker: FusionRanker, path: Path, program: torch.export.ExportedProgram | None = None) -> Path:
+def export_onnx(ranker: Ranker, path: Path, program: torch.export.ExportedProgram | None = None) -> Path:
     """Write the ranker as an ONNX model; inputs are named as `input_names` says, the output is `scores`.
 
     Raises ExportError where the extra `export` is not installed, or torch's exporter refuses.
@@ -125,13 +148,13 @@ def quantise_onnx(path: Path, target: Path) -> Path:
     return target
 
 
-def eager_scorer(ranker: FusionRanker) -> Scorer:
+def eager_scorer(ranker: Ranker) -> Scorer:
     """The ranker as it was trained."""
     ranker.eval()
 
     def scores(batch: Batch) -> Tensor:
         with torch.inference_mode(), ranker.scores_only():
-            return ranker(batch).scores  # type: ignore[no-any-return]
+            return ranker(ranker.complete(batch)).scores  # type: ignore[no-any-return]
 
     return scores
 
@@ -142,19 +165,19 @@ def program_scorer(program: torch.export.ExportedProgram, names: tuple[str, ...]
     return _over_lists(lambda inputs: module(*inputs), names)
 
 
-def compiled_scorer(ranker: FusionRanker) -> Scorer:
-    """The ranker through torch.compile, one graph for every number of documents.
+def compiled_scorer(ranker: Ranker) -> Scorer:
+    """The ranker through torch.compile, one graph for every number of documents (or of lists and candidates).
 
     Raises ExportError where there is no compiler that works.
     """
     names = input_names(ranker)
-    compiled = torch.compile(DocumentScorer(ranker.eval(), names), dynamic=True, fullgraph=True)
+    compiled = torch.compile(_module(ranker, names), dynamic=True, fullgraph=True)
     scorer = _over_lists(lambda inputs: compiled(*inputs), names)
     example = _example(ranker, names)
     try:
         with torch.inference_mode(), _quiet():
-            for documents in (EXAMPLE_DOCUMENTS, EXAMPLE_DOCUMENTS - 1):
-                compiled(*(x[:documents] for x in example))
+            for first in (len(example[0]), len(example[0]) - 1):
+                compiled(*(x[:first] for x in example))
     except Exception as error:
         raise ExportError(f"torch.compile does not work here: {str(error).splitlines()[0]}") from error
     return scorer
@@ -191,21 +214,29 @@ def largest_difference(one: Scorer, other: Scorer, batch: Batch) -> float:
 
 
 def _over_lists(run: Callable[[tuple[Tensor, ...]], Tensor], names: tuple[str, ...]) -> Scorer:
+    inputs = list_inputs if VALID in names else document_inputs
+
     def scores(batch: Batch) -> Tensor:
         with torch.inference_mode():
-            return run(document_inputs(batch, names)).reshape(batch.v1.shape)
+            return run(inputs(batch, names)).reshape(batch.v1.shape)
 
     return scores
 
 
-def _example(ranker: FusionRanker, names: tuple[str, ...]) -> tuple[Tensor, ...]:
-    projections = ranker.projections
-    encoders: dict[str, Any] = dict(projections.encoders.items())
-    widths: dict[str, int] = {m: encoders[m].project.in_features for m in ranker.modalities}
-    project = projections.context.project
-    widths |= {"context": project.in_features if project is not None else 0, "v1": 1}
+def _module(ranker: Ranker, names: tuple[str, ...]) -> nn.Module:
+    return (ListScorer if VALID in names else DocumentScorer)(ranker.eval(), names)
+
+
+def _example(ranker: Ranker, names: tuple[str, ...]) -> tuple[Tensor, ...]:
+    shape = (EXAMPLE_LISTS, EXAMPLE_DOCUMENTS) if VALID in names else (EXAMPLE_DOCUMENTS,)
+    widths = ranker.members[0].input_widths
     generator = torch.Generator().manual_seed(0)
-    return tuple(torch.randn(EXAMPLE_DOCUMENTS, widths[name], generator=generator) for name in names)
+    return tuple(
+        torch.ones(shape, dtype=torch.bool)
+        if name == VALID
+        else torch.randn(*shape, widths.get(name, 1), generator=generator)
+        for name in names
+    )
 
 
 @contextlib.contextmanager

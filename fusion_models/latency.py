@@ -15,7 +15,7 @@ from fusion_models.data import RankingDataset
 from fusion_models.data.batch import Batch
 from fusion_models.export import Scorer, eager_scorer
 from fusion_models.metrics import Latency, open_loop_milliseconds, summarise_latency
-from fusion_models.models import FusionRanker
+from fusion_models.models import Ranker
 
 Request = npt.NDArray[np.int64]
 """Rows of the queries that are asked together, `[B]`."""
@@ -94,7 +94,7 @@ def single_requests(data: RankingDataset, split: str, count: int, batch: int = 1
 
 
 def scoring_latency(
-    model: FusionRanker,
+    model: Ranker,
     data: RankingDataset,
     *,
     split: str = "validation",

@@ -14,8 +14,8 @@ import tyro
 from rich.console import Console
 
 from fusion_models.data import RankingDataset, open_dataset
-from fusion_models.models import FusionRanker
-from search.run_store.artifacts import WEIGHTS, load_ranker
+from fusion_models.models import Ranker
+from search.run_store.artifacts import WEIGHTS, load_ranker, weights_files
 from search.run_store.folder import RunFolder, json_text, write_whole
 
 
@@ -26,7 +26,7 @@ class Serve:
     run: tyro.conf.Positional[Path | None] = None
     """A run folder, such as results/phase3: its finalist is V2, its data the items."""
     checkpoint: Path | None = None
-    """Folder of weights.safetensors and recipe.json, instead of a run's finalist."""
+    """Folder of weights (one training's, or an ensemble's) and recipe.json, instead of a run's finalist."""
     data: str | None = None
     """The dataset that holds the items; the run's unless given."""
     v2: bool = True
@@ -208,8 +208,8 @@ def _monitor(command: Monitor, console: Console) -> None:
     console.print(f"written: {command.log / 'monitor.json'} and units.parquet", highlight=False)
 
 
-def _load(checkpoint: Path, data: RankingDataset) -> FusionRanker:
-    if not (checkpoint / WEIGHTS).exists():
+def _load(checkpoint: Path, data: RankingDataset) -> Ranker:
+    if not weights_files(checkpoint):
         raise ValueError(f"{checkpoint} holds no {WEIGHTS}")
     return load_ranker(checkpoint, data)
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fusion_models.config import Flat, Recipe
+from fusion_models.config import V1_READS, Flat, Recipe
 from fusion_models.quantities import known_names
 from spaces.ranges import Range
 from spaces.thresholds import Thresholds
@@ -77,12 +77,12 @@ class Phase:
     gates: tuple[Gate, ...]
     ablatable: Mapping[str, Flat] = field(default_factory=dict)
     """Component -> the changes that take it out of a recipe."""
+    v1_reads: tuple[str, ...] = V1_READS
+    """The modalities that V1 reads: a refit without one of them loses V1's score, too."""
     trials: int = 24
     confirm_seeds: int = 3
     suspect: str = "visual"
     """The modality that V2 is suspected not to use: refits, probes and archive rules ask what it is worth."""
-    v1_reads: tuple[str, ...] = ("text", "metadata")
-    """Modalities that the production ranker reads: a refit without one of them also loses V1's score."""
     thresholds: Thresholds = Thresholds()  # noqa: RUF009  (frozen)
     late: bool = False
     """From the roadmap's phase 3 on: V2 is held against its rivals, every modality must earn its place, and all

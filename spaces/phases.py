@@ -19,7 +19,7 @@ OBJECTIVES = (
 BASE = Recipe().updated(
     {
         "model.text_tokens": 12,
-        "model.v1_in_context": True,
+        "model.context": "v1",
         "train.members": 4,
         "train.epochs": 10,
         "train.patience": 3,
@@ -49,8 +49,11 @@ MULTI_TASK = BALANCED | {
 }
 """The roadmap's second step on top of it."""
 
-WITHOUT_V1 = MULTI_TASK | {"model.v1_in_context": False}
+WITHOUT_V1 = MULTI_TASK | {"model.context": "none"}
 """And V1's score no longer an input: with it at hand, the text has little left to tell."""
+
+TUNED_V1 = BALANCED | {"model.context": "tuned_v1"}
+"""What V1's team could reach alone as an input, so that the fusion learns what lies beyond it."""
 
 _REGULARISERS: dict[str, Range] = {
     "train.learning_rate": Float(low=1e-3, high=1e-2, log=True),
@@ -127,7 +130,7 @@ PHASE3 = Phase(
     name="phase3",
     title="Adversarial training and architecture",
     base=BASE,
-    known={"balanced": BALANCED, "multi-task": WITHOUT_V1},
+    known={"balanced": BALANCED, "tuned V1": TUNED_V1, "multi-task": WITHOUT_V1},
     ranges={
         "model.variant": Choice(
             values=(
@@ -141,7 +144,7 @@ PHASE3 = Phase(
             )
         )
     }
-    | {"model.v1_in_context": Choice(values=(True, False))}
+    | {"model.context": Choice(values=("v1", "none", "tuned_v1"))}
     | _REGULARISERS
     | {"model.layers": Choice(values=(1, 2), when={"model.variant": ("bottleneck",)})}  # a layer costs it six of others
     | {"loss.attention_entropy": Weight(low=0.03, high=3.0, when={"model.variant": ATTENTIVE})}
@@ -160,7 +163,7 @@ PHASE3 = Phase(
         "adversarial": {"loss.adversarial": 0.0, "loss.orthogonality": 0.0},
         "gradient modulation": {"train.gradient_modulation": 0.0},
         "fusion variant": {"model.variant": BASE.model.variant},
-        "V1's score left out": {"model.v1_in_context": BASE.model.v1_in_context},
+        "context": {"model.context": BASE.model.context},
     },
 )
 

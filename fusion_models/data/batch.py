@@ -17,7 +17,10 @@ class Batch(NamedTuple):
     features: dict[str, Tensor]
     """Each modality's features, `[B, L, D_m]`; zeros where padded."""
     context: Tensor
-    """Query and pair features, `[B, L, D_c]`; D_c may be 0. Kept under every blank."""
+    """Query and pair features, `[B, L, D_c]`; D_c may be 0. Kept under every blank.
+
+    One more column behind them is a tuned V1's score, for a ranker that reads it (`fusion_models.tuned_v1`).
+    """
     labels: Tensor
     """Graded relevance, `[B, L]`, >= 0; 0 where padded."""
     v1: Tensor

@@ -67,6 +67,8 @@ class RankingDataset:
         self.split: npt.NDArray[np.int8] = self._map("split")
         """`[queries]` codes into `splits`."""
         self.splits = SPLITS
+        self.tuned_v1: tuple[str, npt.NDArray[np.float32]] | None = None
+        """Key and `[judgements]` of a score that batches carry behind their context; see `with_tuned_v1`."""
         self._query_features = self._map("query_features") if self.schema.query else None
         self._pair_features = self._map("pair_features") if self.schema.pair else None
 
@@ -106,6 +108,23 @@ class RankingDataset:
                 )
         return halved
 
+    @property
+    def identity(self) -> str:
+        """What decides the training split's lists and labels: what is fitted on them is cached under it."""
+        return self.fingerprint
+
+    def with_tuned_v1(self, key: str, scores: npt.NDArray[np.float32]) -> RankingDataset:
+        """The same data whose batches carry one more column behind their context: `scores` `[judgements]`.
+
+        `key` tells one such score from another. All arrays are shared. Another process that is sent it gets the data
+        without the column.
+        """
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__)
+        view.__dict__.pop("_tuned_t", None)
+        view.tuned_v1 = key, scores
+        return view
+
     def gather(self, rows: npt.ArrayLike, device: torch.device | str = "cpu", *, length: int | None = None) -> Batch:
         """The batch of some query rows, padded to the longest list among them, or to `length`."""
         query = torch.as_tensor(np.asarray(rows, dtype=np.int64))
@@ -130,6 +149,7 @@ class RankingDataset:
 
         context = [take(self._query_t, query[:, None].expand_as(item))] if self._query_t is not None else []
         context += [take(self._pair_t, position)] if self._pair_t is not None else []
+        context += [take(self._tuned_t, position)] if self._tuned_t is not None else []
         batch = Batch(
             features={m: take(values, item) for m, values in self._features_t.items()},
             context=torch.cat(context, dim=-1) if context else torch.zeros(*item.shape, 0),
@@ -259,6 +279,10 @@ class RankingDataset:
     @cached_property
     def _pair_t(self) -> Tensor | None:
         return None if self._pair_features is None else _mapped(self._pair_features)
+
+    @cached_property
+    def _tuned_t(self) -> Tensor | None:
+        return None if self.tuned_v1 is None else _mapped(self.tuned_v1[1])[:, None]
 
     @cached_property
     def _thumbnail_t(self) -> Tensor:

@@ -31,6 +31,12 @@ class RelabelledDataset(RankingDataset):
     def __reduce__(self) -> tuple[Any, ...]:
         return RelabelledDataset, self._made_of
 
+    @property
+    def identity(self) -> str:
+        """See `RankingDataset.identity`: other labels, other trees."""
+        _, kind, seed = self._made_of
+        return f"{self.fingerprint}-{kind}-{seed}"
+
 
 def relabelled(data: RankingDataset, kind: str, seed: int) -> RankingDataset:
     """`data` with the labels of all its splits replaced; the same seed gives the same labels.

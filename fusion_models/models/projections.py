@@ -61,7 +61,7 @@ def deviation(name: str, std: np.ndarray, config: ModelConfig) -> np.ndarray:
 
 
 class ContextEncoder(nn.Module):
-    """Query and pair features (and V1's score, where it may be an input) to the query token and the conditions.
+    """Query and pair features (and V1's or a tuned V1's score, where that is an input) to query token and conditions.
 
     The query token `[N, D]` is a learned constant plus a linear map of the context. The conditions `[N, M, D]`
     multiply the modality tokens, since relevance is a match between query and item: token · (1 + condition). V1's
@@ -72,7 +72,7 @@ class ContextEncoder(nn.Module):
     def __init__(self, config: ModelConfig, context: int) -> None:
         super().__init__()
         self.token = nn.Parameter(torch.randn(config.width))
-        self.v1 = nn.Linear(1, config.width, bias=False) if config.v1_in_context else None
+        self.v1 = nn.Linear(1, config.width, bias=False) if config.context != "none" else None
         self.project = None
         if context > 0:
             self.project = nn.Linear(context, (1 + len(config.modalities)) * config.width, bias=False)
@@ -80,7 +80,7 @@ class ContextEncoder(nn.Module):
         self.norm = nn.LayerNorm(config.width)
 
     def forward(self, context: Tensor, v1: Tensor) -> tuple[Tensor, Tensor | None]:
-        """`context` `[N, D_c]` and `v1` `[N]`, both standardised."""
+        """`context` `[N, D_c]` and `v1` `[N]` (a tuned V1's, where the recipe says so), both standardised."""
         query = self.token.expand(context.shape[0], -1)
         conditions = None
         if self.project is not None:
@@ -118,7 +118,7 @@ class Projections(nn.Module):
         super().__init__()
         self.config = config
         self.owner = tuple(i for i, m in enumerate(config.modalities) for _ in range(config.tokens(m)))
-        self.query_width = schema.query
+        self.query_width, self.context_width = schema.query, schema.context
         self.matched = {m for m in config.modalities if schema.width(m) == schema.query}
         self.encoders = nn.ModuleDict(
             {
@@ -140,8 +140,8 @@ class Projections(nn.Module):
 
     def forward(self, batch: Batch, keep: Tensor | None) -> Projected:
         """`keep` `[B, M]` bool: False where a query's modality gives way to its null token; None: all are kept."""
-        context = self._scaled("context", batch.context).flatten(0, 1)
-        query, conditions = self.context(context, self.v1_scale(batch.v1).flatten())
+        context = self._scaled("context", batch.context[..., : self.context_width]).flatten(0, 1)
+        query, conditions = self.context(context, self._v1(batch).flatten())
         per_modality = (None,) * len(self.config.modalities) if conditions is None else conditions.unbind(1)
         standardised = {m: self._scaled(m, batch.features[m]) for m in self.config.modalities}
         plain = [self.encoders[m](standardised[m], self._match(m, batch)) for m in self.config.modalities]
@@ -157,6 +157,17 @@ class Projections(nn.Module):
         if modality not in self.matched:
             return None
         return torch.cosine_similarity(batch.features[modality], batch.context[..., : self.query_width], dim=-1)
+
+    def _v1(self, batch: Batch) -> Tensor:
+        """V1's score, or the tuned V1's that stands behind the context, standardised: `[B, L]`."""
+        if self.config.context != "tuned_v1":
+            return self.v1_scale(batch.v1)  # type: ignore[no-any-return]
+        if batch.context.shape[-1] == self.context_width:
+            raise ValueError(
+                "the batch does not hold the tuned V1's score that this ranker reads: gather it from "
+                "`tuned_v1.seen_by(ranker, data)`, or pass lists that are not blanked through `ranker.complete` first"
+            )
+        return batch.context[..., self.context_width]
 
     def _scaled(self, name: str, x: Tensor) -> Tensor:
         return self.scales[name](x) if name in self.scales else x

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
 
-from fusion_models.config import Recipe
+from fusion_models.config import MODALITIES, Recipe
 from fusion_models.data.batch import Batch
 from fusion_models.data.schema import FeatureSchema, FeatureStatistics
 from fusion_models.models.applicability import require_applicable
@@ -16,6 +16,7 @@ from fusion_models.models.fusion import Fused, ShareKind
 from fusion_models.models.heads import ContrastiveHeads, Discriminator, ThumbnailDecoder, UnimodalHeads, mlp
 from fusion_models.models.output import RankerOutput
 from fusion_models.models.projections import Projected, Projections, Standardise
+from fusion_models.models.trees import TreeEnsemble
 from fusion_models.models.variants import VARIANTS
 
 INITIAL_SCORE_STD = 0.1
@@ -39,12 +40,17 @@ class FusionRanker(nn.Module):
         config = recipe.model
         self.modalities: tuple[str, ...] = config.modalities
         learned_null = recipe.train.modality_dropout > 0.0
+        tuned = config.context == "tuned_v1"
+        self.trees = TreeEnsemble(config.context_reads, schema.context) if tuned else None
+        """Of a tuned V1 in the context: fresh ones until they are fitted (`tuned_v1.equip`) or loaded."""
         self.projections = Projections(config, schema, statistics, learned_null=learned_null)
         self.fusion = VARIANTS[config.variant](config, self.projections.owner)
         self.score_head = nn.Linear(config.width, 1, bias=False)
         nn.init.normal_(self.score_head.weight, std=INITIAL_SCORE_STD * config.width**-0.5)
         self.share_kind: ShareKind = self.fusion.share_kind
         self._means = statistics.mean
+        self.input_widths: dict[str, int] = {**{m: schema.width(m) for m in MODALITIES}, "context": schema.context}
+        """Of the raw features and the context, as a batch brings them."""
         self._build_heads(recipe, schema, statistics)
 
     def _build_heads(self, recipe: Recipe, schema: FeatureSchema, statistics: FeatureStatistics) -> None:
@@ -114,6 +120,25 @@ class FusionRanker(nn.Module):
 
     def _score(self, fused: Tensor) -> Tensor:
         return self.score_head(fused).squeeze(-1).float()  # type: ignore[no-any-return]
+
+    @property
+    def members(self) -> tuple[FusionRanker, ...]:
+        """The trained rankers that this one is made of: itself (see `Ensemble`)."""
+        return (self,)
+
+    def complete(self, batch: Batch) -> Batch:
+        """The batch with what the ranker reads beside it: a tuned V1's score behind the context, by the ranker's trees.
+
+        For new lists, before anything is blanked: the trees read features. What is complete comes back as it is.
+        """
+        if self.trees is None or batch.context.shape[-1] > self.trees.context:
+            return batch
+        score = self.trees(batch).masked_fill(~batch.valid, 0.0)
+        return batch._replace(context=torch.cat([batch.context, score.unsqueeze(-1)], dim=-1))
+
+    def fixed_scores(self, batch: Batch) -> Callable[[Batch], Tensor]:
+        """The scores `[B, L]` of the same lists with other features; `batch` sets an `Ensemble`'s scale."""
+        return lambda changed: self(changed).scores
 
     @contextmanager
     def scores_only(self) -> Iterator[None]:

@@ -17,6 +17,7 @@ from fusion_models.evaluation import Evaluation, blanked_scores, evaluate
 from fusion_models.training.accumulation import Slices
 from fusion_models.training.state import TrainingState
 from fusion_models.training.step import DivergedError, Forward, train_step
+from fusion_models.tuned_v1 import seen_by
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +47,7 @@ def train(state: TrainingState, data: RankingDataset, *, distribution: Distribut
     Raises DivergedError, with epoch, step, loss part and rank, as soon as a loss is not finite.
     """
     forward = distribution.wrap(_sliced(state))
+    data = seen_by(state.model, data)
     while not state.finished:
         started = time.perf_counter()
         with torch.random.fork_rng(devices=[state.device] if state.device.type == "cuda" else []):

@@ -19,6 +19,7 @@ from fusion_models.config import Recipe
 from fusion_models.data import RankingDataset
 from fusion_models.models import FusionRanker, build_ranker
 from fusion_models.training.optimiser import EagerAdamW
+from fusion_models.tuned_v1 import equip
 
 TENSORS = "state.safetensors"
 PROGRESS = "progress.json"
@@ -61,7 +62,9 @@ def start(recipe: Recipe, data: RankingDataset, *, seed: int, device: torch.devi
     device = torch.device(device)
     with torch.random.fork_rng(devices=_cuda_devices(device)):
         torch.manual_seed(seed)
-        model = build_ranker(recipe, data.schema, data.statistics).to(device)
+        model = build_ranker(recipe, data.schema, data.statistics)
+        equip(model, data)
+        model = model.to(device)
         random_state = torch.get_rng_state()
     return TrainingState(
         recipe=recipe,

@@ -14,7 +14,7 @@ import pandas as pd
 from fusion_models.config import MODALITIES
 from fusion_models.metrics import Interval
 from fusion_models.metrics.ensembles import Arm, arm, combined, recipe_interval
-from fusion_models.metrics.query_intervals import query_interval, t_limits
+from fusion_models.metrics.query_intervals import Clustering, query_interval, t_limits
 from fusion_models.quantities import Outputs, Quantity, of_outputs, quantity
 from spaces import Phase
 
@@ -124,7 +124,7 @@ def linear_interval(
 ) -> Interval:
     """Of `constant` plus a weighted sum of arms' means: trainings of every arm unpaired, queries in common."""
     rows = np.isfinite(np.sum([a.mean for _, a in terms], axis=0))
-    groups = None if clusters is None else clusters[rows]
+    groups = Clustering(None if clusters is None else clusters[rows], int(rows.sum()))
     values = np.sum([w * a.mean[rows] for w, a in terms], axis=0)
     parts = []
     for weight, each in terms:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from fusion_models.metrics import Interval
 from fusion_models.metrics.ensembles import Arm, recipe_interval
+from fusion_models.metrics.query_intervals import Clustering
 from search.analysis.measure import Clusters
 
 Values = npt.NDArray[np.float64]
@@ -57,7 +58,7 @@ def shapley_shares(
     total = float(values[frozenset(players)].mean() - values[frozenset()].mean())
     if total <= 0.0:
         return {}
-    groups = None if clusters is None else clusters[rows]
+    groups = Clustering(None if clusters is None else clusters[rows], int(rows.sum()))
     everything = {frozenset(players): 1.0, frozenset[str](): -1.0}
     out = {}
     for player in players:

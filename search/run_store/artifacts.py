@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import shutil
+import uuid
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +21,7 @@ from fusion_models.distribution import ALONE, Distribution
 from fusion_models.evaluation import Evaluation, evaluate
 from fusion_models.latency import scoring_latency
 from fusion_models.metrics import BLANKS, paired_bootstrap, sign_flip_p
-from fusion_models.models import FusionRanker, build_ranker
+from fusion_models.models import Ensemble, FusionRanker, Ranker, build_ranker
 from fusion_models.quantities import Lists, Outputs
 from fusion_models.training import TrainingState
 from search.run_store.job import Job
@@ -27,6 +30,8 @@ WEIGHTS = "weights.safetensors"
 RECIPE = "recipe.json"
 OUTPUTS = "validation.npz"
 PER_QUERY = ("shares", "value_shares", "ssim")
+MEMBERS = "weights-*.safetensors"
+"""Of an ensemble: one file a member, numbered from 0, in the place of `WEIGHTS`."""
 
 
 def finish(state: TrainingState, data: RankingDataset, job: Job, folder: Path) -> dict[str, float]:
@@ -116,24 +121,55 @@ def read_outputs(path: Path, lists: Lists) -> Outputs:
     )
 
 
-def member_weights(index: int) -> str:
-    """File of one member's weights in the folder of an ensemble."""
-    return f"weights-{index}.safetensors"
+def weights_files(folder: Path) -> list[Path]:
+    """The weights of the ranker in `folder`: one training's, or an ensemble's in the order of its members; or none."""
+    members = sorted(folder.glob(MEMBERS), key=lambda path: int(path.stem.rpartition("-")[2]))
+    return members or [path for path in [folder / WEIGHTS] if path.exists()]
 
 
-def load_ranker(folder: Path, data: RankingDataset, device: torch.device | str = "cpu") -> FusionRanker:
-    """The ranker of a finished trial, ready to score `data`; nothing in the files is executed.
+def ranker_files(folder: Path) -> list[str]:
+    """Names of the files that `load_ranker` reads."""
+    return [RECIPE, *(path.name for path in weights_files(folder))]
+
+
+def write_ensemble(folder: Path, trainings: Sequence[Path]) -> None:
+    """Put finished trainings of one recipe together in `folder`: a ranker that `load_ranker` opens as one.
+
+    Raises ValueError where there is none, or their recipes differ.
+    """
+    said = [json.loads((place / RECIPE).read_text()) for place in trainings]
+    if not said or any(Recipe.from_flat(s["recipe"]) != Recipe.from_flat(said[0]["recipe"]) for s in said):
+        raise ValueError(f"an ensemble is made of trainings of one recipe, got {[place.name for place in trainings]}")
+    staging = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
+    staging.mkdir(parents=True)
+    for index, place in enumerate(trainings):
+        shutil.copyfile(place / WEIGHTS, staging / MEMBERS.replace("*", str(index)))
+    members = {"trainings": [place.name for place in trainings], "seeds": [s["seed"] for s in said]}
+    (staging / RECIPE).write_text(json.dumps({"recipe": said[0]["recipe"]} | members, indent=1))
+    shutil.rmtree(folder, ignore_errors=True)
+    staging.rename(folder)
+
+
+def load_ranker(folder: Path, data: RankingDataset, device: torch.device | str = "cpu") -> Ranker:
+    """The ranker of a finished trial, or of an ensemble's folder, ready to score `data`; nothing in it is executed.
 
     Raises ValueError where the weights do not fit: they are of another dataset, or of another version of this program.
     """
     recipe = Recipe.from_flat(json.loads((folder / RECIPE).read_text())["recipe"])
+    files = weights_files(folder) or [folder / WEIGHTS]  # whose absence then says which file is missing
+    members = [_loaded(path, recipe, data) for path in files]
+    ranker = members[0] if files == [folder / WEIGHTS] else Ensemble(members)
+    return ranker.to(device).eval()
+
+
+def _loaded(path: Path, recipe: Recipe, data: RankingDataset) -> FusionRanker:
     model = build_ranker(recipe, data.schema, data.statistics)
     try:
-        model.load_state_dict(load_file(folder / WEIGHTS))
+        model.load_state_dict(load_file(path))
     except RuntimeError as error:
         what = " ".join(str(error).split()[:40])
         raise ValueError(
-            f"{folder / WEIGHTS} does not fit {data.source} and this version of fusion-search: {what} ...; open it "
+            f"{path} does not fit {data.source} and this version of fusion-search: {what} ...; open it "
             "with the dataset and the commit that trained it (run.json names both), or train it again"
         ) from error
-    return model.to(device).eval()
+    return model

@@ -12,7 +12,8 @@ import torch
 
 from fusion_models.config import MODALITIES
 from fusion_models.data import RankingDataset
-from fusion_models.models import FusionRanker
+from fusion_models.models import Ranker
+from fusion_models.tuned_v1 import seen_by
 
 QUERIES = 200
 """Training queries sampled."""
@@ -22,7 +23,7 @@ DESCRIPTION = "shadow.json"
 Arrays = dict[str, npt.NDArray[np.float64]]
 
 
-def training_reference(data: RankingDataset, model: FusionRanker | None, *, seed: int = 0) -> Arrays:
+def training_reference(data: RankingDataset, model: Ranker | None, *, seed: int = 0) -> Arrays:
     """Name -> values over documents of sampled training queries: `visual.0` ..., `v1_score`, `v2_score` centred within
     each query (their offset means nothing)."""
     rows = data.rows("train")
@@ -33,7 +34,7 @@ def training_reference(data: RankingDataset, model: FusionRanker | None, *, seed
     found["v1_score"] = centred(batch.v1[batch.valid].double().numpy(), lengths)
     if model is not None:
         with torch.no_grad():
-            scores = model(batch).scores
+            scores = model(seen_by(model, data).gather(chosen)).scores
         found["v2_score"] = centred(scores[batch.valid].double().numpy(), lengths)
     return found
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from fusion_models.models import FusionRanker
+from fusion_models.models import Ranker
 from search.serving.journal import SCHEMA, write_decisions
 from search.serving.request import BadRequestError, Catalogue
 from search.serving.scoring import score_requests
@@ -15,7 +15,7 @@ from search.serving.scoring import score_requests
 AT_ONCE = 64
 
 
-def replay(table: pa.Table, model: FusionRanker, catalogue: Catalogue, out: Path) -> pa.Table:
+def replay(table: pa.Table, model: Ranker, catalogue: Catalogue, out: Path) -> pa.Table:
     """Score every logged request anew and write `out`/replay.parquet, in the log's own schema; returns it.
 
     Every request is checked again, since the dataset may be another one: what does not fit it says `failed`.

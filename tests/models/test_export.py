@@ -30,7 +30,7 @@ def ranker(context=4, **changes):
 
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_every_variant_exports_to_torch_and_onnx_and_scores_the_same(variant, tmp_path):
-    model = ranker(**{"model.variant": variant, "model.v1_in_context": True, "loss.unimodal": 0.1})
+    model = ranker(**{"model.variant": variant, "model.context": "v1", "loss.unimodal": 0.1})
     program, names = export_program(model), input_names(model)
     path = export_onnx(model, tmp_path / "ranker.onnx", program)
     scorers = [program_scorer(program, names), onnx_scorer(path, names, threads=1)]
@@ -52,7 +52,7 @@ def test_inputs_are_what_the_recipe_reads_and_a_ranker_without_any_context_expor
     model = ranker(context=0, **{"model.modalities": ("visual", "metadata")})
     names = input_names(model)
     assert names == ("visual", "metadata")
-    assert input_names(ranker(**{"model.v1_in_context": True})) == ("visual", "text", "metadata", "context", "v1")
+    assert input_names(ranker(**{"model.context": "v1"})) == ("visual", "text", "metadata", "context", "v1")
     scorer = program_scorer(export_program(model), names)
     assert largest_difference(eager_scorer(model), scorer, random_batches.batch(3, 4, context=0)) <= TOLERANCE
 

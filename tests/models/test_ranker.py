@@ -82,7 +82,7 @@ def test_standardisation_lives_inside():
 
 
 def test_v1_reaches_the_query_token_alone():
-    model = build(model__v1_in_context=True, loss__unimodal=1.0).eval()
+    model = build(model__context="v1", loss__unimodal=1.0).eval()
     b = random.batch()
     other = b._replace(v1=b.v1 + 1.0)
     (tokens, _, query), (tokens_too, _, query_too) = model.tokens(b), model.tokens(other)

@@ -105,7 +105,7 @@ def test_permuting_candidates_permutes_scores(variant):
 
 
 def test_every_parameter_is_reached_by_a_gradient(variant):
-    changes = EVERY_TERM | {"model.text_tokens": 2, "model.v1_in_context": True}
+    changes = EVERY_TERM | {"model.text_tokens": 2, "model.context": "v1"}
     if VARIANTS[variant].share_kind != "gradient_times_input":
         changes |= {"loss.attention_entropy": 1.0, "loss.attention_entropy_target": 1.0}
     model, recipe = ranker(variant, changes, thumbnail=16)

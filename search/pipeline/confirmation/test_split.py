@@ -20,7 +20,7 @@ from fusion_models.quantities import Outputs
 from fusion_models.quantities.outputs import Values
 from search.execution.file_transfer import DataTicket, Files, pack, ticket_for, unpacked, write_bytes_whole
 from search.execution.tuning import Call, call_in_ray
-from search.run_store.artifacts import RECIPE, WEIGHTS, load_ranker, read_outputs, write_outputs
+from search.run_store.artifacts import load_ranker, ranker_files, read_outputs, write_outputs
 from search.run_store.folder import RunFolder
 from search.run_store.looks import DECIDING_SPLIT
 
@@ -64,18 +64,17 @@ def open_test_split(
 def open_contribution(
     folder: RunFolder,
     data: RankingDataset,
-    members: Sequence[str],
+    trial_id: str,
     *,
     split: str = DECIDING_SPLIT,
     call: Call = call_in_ray,
 ) -> Callable[[], Contribution]:
-    """What each modality gives the ranker of these trainings on the deciding split; raises ClosedError as above.
+    """What each modality gives one ranker of the checkpoints on the deciding split; raises ClosedError as above.
 
     It is measured from now on (by `call`); calling what is returned waits for it.
     """
     require_finalist(folder)
-    rankers = [_ranker(folder.checkpoints / trial_id) for trial_id in members]
-    return call(_contribution, rankers, ticket_for(data), split)
+    return call(_contribution, _ranker(folder.checkpoints / trial_id), ticket_for(data), split)
 
 
 def open_clusters(folder: RunFolder, data: RankingDataset, *, split: str = DECIDING_SPLIT) -> Clusters | None:
@@ -101,16 +100,13 @@ def require_finalist(folder: RunFolder) -> None:
 
 def _ranker(place: Path) -> Files:
     """A finished training's ranker as it travels: the machine that measures need not see the run folder."""
-    return pack(place, WEIGHTS, RECIPE)
+    return pack(place, *ranker_files(place))
 
 
-def _contribution(rankers: Sequence[Files], ticket: DataTicket, split: str) -> Contribution:
+def _contribution(ranker: Files, ticket: DataTicket, split: str) -> Contribution:
     data = ticket.open()
-    loaded = []
-    for ranker in rankers:
-        with unpacked(ranker) as place:
-            loaded.append(load_ranker(place, data))
-    return contribution(loaded[0], data, split)
+    with unpacked(ranker) as place:
+        return contribution(load_ranker(place, data), data, split)
 
 
 def _measure(ranker: Files, ticket: DataTicket, split: str, full: bool) -> bytes:

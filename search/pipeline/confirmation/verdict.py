@@ -49,7 +49,7 @@ from search.pipeline.confirmation.test_split import (
 )
 from search.pipeline.context import Run
 from search.reporting.decision_text import decision_text
-from search.run_store.artefact import write_artefact
+from search.run_store.artefact import ARTEFACT, write_artefact
 from search.run_store.artifacts import OUTPUTS, read_outputs
 from search.run_store.csv_tables import write_csv
 from search.run_store.facts import Facts, read_facts
@@ -189,7 +189,7 @@ def _decide_on_test(
     members = deciding.trainings[deciding.plan.whole][: deciding.members]
     write_artefact(run.folder, members)
     run.console.print(f"opening the {SPLIT_NAMES[split]} for {len(ids)} trainings ({look.said()})", highlight=False)
-    contribution = open_contribution(run.folder, run.data, members, split=split, call=run.trainer.call)
+    contribution = open_contribution(run.folder, run.data, ARTEFACT, split=split, call=run.trainer.call)
     measuring = open_test_split(run.folder, run.data, [*ids, *listed], split=split, full=members, call=run.trainer.call)
     probes = begin_probes(run, split, cold=cold)
     there = reference_rankers(run, split, tuned, cold=cold)

@@ -22,7 +22,7 @@ from search.pipeline.confirmation.finalist import Finalist
 from search.pipeline.confirmation.seeds import SHORT_LIST_SEEDS
 from search.pipeline.confirmation.test_split import open_inputs
 from search.pipeline.context import Run
-from search.run_store.artifacts import RECIPE, WEIGHTS, load_ranker
+from search.run_store.artifacts import load_ranker, ranker_files
 from search.run_store.csv_tables import write_csv
 from search.run_store.folder import RunFolder
 from search.run_store.job import Job
@@ -90,7 +90,8 @@ def broken_label_checks(run: Run, jobs: Sequence[Job]) -> list[Check]:
     out = []
     for kind, name in BROKEN.items():
         mine = [job for job in jobs if job.labels == kind and job.trial_id in finished]
-        rankers = [pack(run.folder.checkpoints / job.trial_id, WEIGHTS, RECIPE) for job in mine]
+        places = [run.folder.checkpoints / job.trial_id for job in mine]
+        rankers = [pack(place, *ranker_files(place)) for place in places]
         ticket = ticket_for(run.data)
         calls = [run.trainer.call(_held_back, r, ticket, job) for r, job in zip(rankers, mine, strict=True)]
         found = [answer() for answer in calls]

@@ -21,7 +21,7 @@ from fusion_models.data.batch import Batch
 from fusion_models.evaluation import EVALUATION_QUERIES
 from fusion_models.export import ExportError, Scorer
 from fusion_models.metrics import Interval, block_quantile_interval, ndcg, poisson_arrivals, summarise_latency
-from fusion_models.models import FusionRanker
+from fusion_models.models import Ranker
 from search.pipeline.context import Run
 from search.run_store.artifacts import WEIGHTS, load_ranker
 from search.run_store.csv_tables import write_csv
@@ -99,10 +99,11 @@ def measure_variants(run: Run, trial_id: str, front: RunFolder, size: TimingSize
     return RuntimeVariants(table=table, released=released(table), fastest=fastest(table))
 
 
-def _finalist_rungs(ranker: FusionRanker, name: str, folder: Path, threads: int, compiled: bool) -> Iterator[Rung]:
+def _finalist_rungs(ranker: Ranker, name: str, folder: Path, threads: int, compiled: bool) -> Iterator[Rung]:
     folder.mkdir(exist_ok=True)
     names, size = export.input_names(ranker), _parameters(ranker)
-    inputs = {"inputs": list(names), "output": "scores", "rows": "documents", "exact_to": export.TOLERANCE}
+    rows = "lists" if export.VALID in names else "documents"
+    inputs = {"inputs": list(names), "output": "scores", "rows": rows, "exact_to": export.TOLERANCE}
     write_whole(folder / "inputs.json", json_text(inputs))
 
     def rung(runtime: str, scorer: Scorer | ExportError, *, grid: bool = False) -> Rung:
@@ -139,7 +140,7 @@ def _finalist_rungs(ranker: FusionRanker, name: str, folder: Path, threads: int,
     )
 
 
-def _smaller_rungs(name: str, model: FusionRanker, folder: Path, threads: int) -> list[Rung]:
+def _smaller_rungs(name: str, model: Ranker, folder: Path, threads: int) -> list[Rung]:
     names, size = export.input_names(model), _parameters(model)
     path = folder / f"{name}.onnx"
     fast = _attempt(lambda: export.onnx_scorer(export.export_onnx(model, path), names, threads))
@@ -164,7 +165,7 @@ def _attempt(build: Any) -> Scorer | ExportError:
     return built
 
 
-def _smaller(front: RunFolder, data: RankingDataset, than: int) -> list[tuple[str, FusionRanker]]:
+def _smaller(front: RunFolder, data: RankingDataset, than: int) -> list[tuple[str, Ranker]]:
     """Front trials with fewer parameters: the smallest, then the best of the others."""
     path = front.path / "pareto.csv"
     if not path.exists():
@@ -282,7 +283,7 @@ def _weighted_sum(data: RankingDataset) -> Scorer:
     return scores
 
 
-def _parameters(ranker: FusionRanker) -> int:
+def _parameters(ranker: Ranker) -> int:
     return sum(p.numel() for p in ranker.parameters())
 
 

@@ -73,7 +73,7 @@ def test_the_columns_are_every_searched_key_and_every_objective_under_its_plain_
     assert set(METRICS) <= set(names)
     assert not [info for info in experiment["metricInfos"] if info["name"].get("group")]
     types = {info["name"]: info["type"] for info in experiment["hparamInfos"]}
-    assert types["model.v1_in_context"] == "DATA_TYPE_BOOL"
+    assert types["model.context"] == "DATA_TYPE_STRING"
     assert types["model.variant"] == "DATA_TYPE_STRING"
     assert types["train.learning_rate"] == types["loss.unimodal"] == "DATA_TYPE_FLOAT64"
 

@@ -1,0 +1,92 @@
+"""Which training judgements are held out together: what scores them has met them as little as it has new lists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from fusion_models.data.clusters import query_clusters
+from fusion_models.data.dataset import RankingDataset
+
+QUERY_FOLDS = 5
+"""Where queries alone are held out."""
+SIDE_FOLDS = 3
+"""Of queries and of items, where both are: nine fits on four ninths of the judgements cost what five on 80 % do."""
+MOSTLY_NEW = 0.5
+"""Share of the validation documents whose item training has not, from which new lists count as lists of new items."""
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Folds:
+    """A fold of every training query, and of every item."""
+
+    rows: Ints
+    """`[Q]`: the training queries, ascending."""
+    query: Ints
+    """`[Q]`: their folds."""
+    item: Ints | None
+    """`[items]`: the items' folds; None where items are not held out."""
+
+    def __iter__(self) -> Iterator[tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_] | None]]:
+        """Of each pair of folds: the queries held out `[Q]`, and the items held out `[items]` (None: all are)."""
+        for fold in np.unique(self.query):
+            if self.item is None:
+                yield self.query == fold, None
+            else:
+                for part in np.unique(self.item):
+                    yield self.query == fold, self.item == part
+
+
+def training_folds(data: RankingDataset) -> Folds:
+    """Folds of the training split; queries that share words or items stand in one (`query_clusters`).
+
+    Where items recur from list to list while validation's are new, an item's label in one list would tell what scores
+    it in another; new lists are not told. There items are held out, too, and a list is scored part by part.
+    Needs two queries at least.
+    """
+    rows = np.sort(data.rows("train"))
+    by_item = _items_recur(data, rows) and _validation_items_are_new(data, rows)
+    count = SIDE_FOLDS if by_item else QUERY_FOLDS
+    item = np.random.default_rng(0).permutation(data.counts["items"]) % count if by_item else None
+    return Folds(rows=rows, query=_query_folds(data, rows, count), item=item)
+
+
+def _query_folds(data: RankingDataset, rows: Ints, count: int) -> Ints:
+    """The largest groups are dealt out first, each to the fold with the fewest documents.
+
+    Where all queries share something they are dealt out one by one: there is no other way to hold one out.
+    """
+    groups = query_clusters(data, "train")
+    if groups is None or len(np.unique(groups)) < 2:
+        groups = np.arange(len(rows))
+    names, place = np.unique(groups, return_inverse=True)
+    documents = np.bincount(place, weights=data.candidates[rows])
+    held = np.zeros(min(count, len(names)))
+    fold = np.zeros(len(names), dtype=np.int64)
+    for group in np.argsort(-documents, kind="stable"):
+        fold[group] = held.argmin()
+        held[fold[group]] += documents[group]
+    chosen: Ints = fold[place]
+    return chosen
+
+
+def _items_recur(data: RankingDataset, rows: Ints) -> bool:
+    judged = _judged(data, rows)
+    return len(np.unique(judged)) < len(judged)
+
+
+def _validation_items_are_new(data: RankingDataset, rows: Ints) -> bool:
+    """Halves of validation count together, so that a halved dataset has the folds of the whole one."""
+    other = np.concatenate([data.rows(split) for split in data.splits if split not in ("train", "test")])
+    return bool(np.mean(~np.isin(_judged(data, other), _judged(data, rows))) >= MOSTLY_NEW)
+
+
+def _judged(data: RankingDataset, rows: Ints) -> Ints:
+    """The items of some queries' lists, one after another."""
+    parts: Ints = np.concatenate([data.judged_item[data.offset[row] : data.offset[row + 1]] for row in rows])
+    return parts
