@@ -9,27 +9,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import lightgbm
 import numpy as np
 import numpy.typing as npt
-import torch
-from torch import Tensor
 
 from fusion_models.config import MODALITIES
 from fusion_models.data import RankingDataset
-from fusion_models.data.batch import Batch
-from fusion_models.evaluation import EVALUATION_QUERIES, Scored
-from fusion_models.metrics import (
-    WeightedSum,
-    centred_correlation,
-    centred_moments,
-    correlation_of,
-    ndcg,
-    tune_weighted_sum,
-)
-
-LAMBDAMART_MAX_DOCUMENTS = 400_000
-"""Training rows at the most: LightGBM holds them in memory. Whole queries are left out beyond it, and counted."""
+from fusion_models.evaluation import Scored
+from fusion_models.lambdamart import train_lambdamart, tree_scores
+from fusion_models.metrics import WeightedSum, centred_correlation, ndcg, tune_weighted_sum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,95 +64,13 @@ def lambdamart(
     seed: int = 0,
     threads: int = 1,
 ) -> Baseline:
-    """LightGBM's LambdaMART (Burges 2010) on raw features, context and query-feature products, trained on `train`.
-
-    Query and item features meet as one cosine a modality of the same width, since trees cannot multiply vectors.
-    Early stopping reads a tenth of the training queries, so that the scored split stays unread.
-    """
+    """LambdaMART (`fusion_models.lambdamart`) trained on `train` and measured on `split`."""
     rows = data.rows("train")
-    order = np.random.default_rng(seed).permutation(rows)
-    documents = np.cumsum(data.candidates[order])
-    order = order[: max(2, int(np.searchsorted(documents, LAMBDAMART_MAX_DOCUMENTS, side="right")))]
-    held_out = max(1, len(order) // 10)
-    fit, stop = order[held_out:], order[:held_out]
-    levels = _grades(data, order)
-    train_set = _lightgbm_set(data, fit, levels, modalities, with_v1)
-    stop_set = _lightgbm_set(data, stop, levels, modalities, with_v1, reference=train_set)
-    booster = lightgbm.train(
-        {
-            "objective": "lambdarank",
-            "metric": "ndcg",
-            "eval_at": [10],
-            "learning_rate": 0.1,
-            "num_leaves": 15,
-            "min_data_in_leaf": 20,
-            "feature_fraction": 0.5,
-            "bagging_fraction": 0.8,
-            "bagging_freq": 1,
-            "lambdarank_truncation_level": 15,
-            "label_gain": (2.0**levels - 1.0).tolist(),
-            "max_bin": 63,
-            "num_threads": threads,
-            "seed": seed,
-            "deterministic": True,
-            "verbosity": -1,
-        },
-        train_set,
-        num_boost_round=200,
-        valid_sets=[stop_set],
-        callbacks=[lightgbm.early_stopping(20, verbose=False)],
-    )
-    values: dict[int, float] = {}
-    moments = torch.zeros(3, dtype=torch.float64)
-    for batch in data.batches(split, EVALUATION_QUERIES):
-        scores = torch.zeros_like(batch.labels, dtype=torch.float64)
-        scores[batch.valid] = torch.from_numpy(booster.predict(_matrix(batch, modalities, with_v1)))
-        found = ndcg(scores, batch.labels, batch.valid)
-        values |= dict(zip(batch.query.tolist(), found.tolist(), strict=True))
-        moments += centred_moments(scores, batch.v1, batch.valid).sum(0)
+    trees = train_lambdamart(data, rows, modalities=modalities, with_v1=with_v1, seed=seed, threads=threads)
+    scored = tree_scores(trees, data, split)
     return Baseline(
         name=name,
-        ndcg=np.array([values[row] for row in sorted(values)]),
-        detail=f"{booster.best_iteration} trees, {len(order)} of {len(rows)} training queries",
-        v1_correlation=correlation_of(moments),
+        ndcg=scored.ndcg(),
+        detail=f"{trees.booster.best_iteration} trees, {trees.queries} of {len(rows)} training queries",
+        v1_correlation=centred_correlation(scored.scores, scored.v1, scored.valid),
     )
-
-
-def _grades(data: RankingDataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """The distinct labels of `rows`, ascending: LightGBM wants whole-numbered grades, we hand it their ranks."""
-    found = [batch.labels[batch.valid].double().numpy() for batch in data.batches(rows, EVALUATION_QUERIES)]
-    return np.unique(np.concatenate(found))
-
-
-def _lightgbm_set(
-    data: RankingDataset,
-    rows: npt.NDArray[np.int64],
-    levels: npt.NDArray[np.float64],
-    modalities: Sequence[str],
-    with_v1: bool,
-    reference: lightgbm.Dataset | None = None,
-) -> lightgbm.Dataset:
-    features, labels, sizes = [], [], []
-    for start in range(0, len(rows), EVALUATION_QUERIES):
-        batch = data.gather(rows[start : start + EVALUATION_QUERIES])
-        features.append(_matrix(batch, modalities, with_v1))
-        labels.append(batch.labels[batch.valid].numpy())
-        sizes.append(batch.valid.sum(dim=1).numpy())
-    grades = np.searchsorted(levels, np.concatenate(labels))
-    return lightgbm.Dataset(
-        np.concatenate(features), label=grades, group=np.concatenate(sizes), reference=reference, free_raw_data=True
-    )
-
-
-def _matrix(batch: Batch, modalities: Sequence[str], with_v1: bool) -> npt.NDArray[np.float32]:
-    """`[documents, D]`: one row a real document."""
-    columns: list[Tensor] = [batch.features[m] for m in modalities]
-    columns.append(batch.context)
-    columns += [
-        torch.cosine_similarity(batch.features[m], batch.context[..., : batch.features[m].shape[-1]], dim=-1)[..., None]
-        for m in modalities
-        if 0 < batch.features[m].shape[-1] <= batch.context.shape[-1]
-    ]
-    if with_v1:
-        columns.append(batch.v1[..., None])
-    return torch.cat(columns, dim=-1)[batch.valid].numpy()

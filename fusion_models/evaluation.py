@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -225,9 +225,20 @@ def _batches(
 def score(model: FusionRanker, data: RankingDataset, split: str, *, device: torch.device | str = "cpu") -> Scored:
     """Every list of `split` with the model's scores."""
     model.eval()
-    batches = data.batches(split, EVALUATION_QUERIES, device=device)
     with model.scores_only():
-        return _scored([_lists(batch, model(batch).scores) for batch in batches])
+        return score_with(lambda batch: model(batch).scores, data, split, device=device)
+
+
+def score_with(
+    scorer: Callable[[Batch], Tensor],
+    data: RankingDataset,
+    split_or_rows: str | npt.ArrayLike,
+    *,
+    device: torch.device | str = "cpu",
+) -> Scored:
+    """Every list of a split (or of the query rows given) as `scorer` scores a batch: batch -> `[B, L]`."""
+    batches = data.batches(split_or_rows, EVALUATION_QUERIES, device=device)
+    return _scored([_lists(batch, scorer(batch)) for batch in batches])
 
 
 def v1_agreement(scored: Scored, *, ranks: bool) -> dict[str, float]:

@@ -1,0 +1,96 @@
+"""The columns that a probe sees of a document: modalities, context, their cosines, V1's score if asked for."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fusion_models.config import MODALITIES
+from fusion_models.data import RankingDataset
+from fusion_models.data.batch import Batch
+from fusion_models.evaluation import EVALUATION_QUERIES
+
+Floats = npt.NDArray[np.float32]
+Rows = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    """Standardised columns of a batch, cut at `clip` deviations: one far value must not rule a product. Pickles."""
+
+    modalities: tuple[str, ...] = MODALITIES
+    with_v1: bool = False
+    mean: Tensor
+    """`[D]`, of the training documents."""
+    scale: Tensor
+    """`[D]`, 1 over the deviation; 0 for a column that never varies."""
+    blocks: tuple[int, ...]
+    """`[D]`: which modality a column is of; the context, the cosines and V1's score are one more."""
+    clip: float = 4.0
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """`[B, L, D]`, zeros where padded."""
+        values = (_raw(batch, self.modalities, self.with_v1) - self.mean) * self.scale
+        return values.clamp(-self.clip, self.clip) * batch.valid[..., None]
+
+    @property
+    def width(self) -> int:
+        """D."""
+        return len(self.mean)
+
+def fit_columns(
+    data: RankingDataset, rows: Rows, *, modalities: tuple[str, ...] = MODALITIES, with_v1: bool = False
+) -> Columns:
+    """Columns standardised by the documents of the query rows `rows`."""
+    count, total, square = 0, torch.zeros(()), torch.zeros(())
+    for batch in data.batches(rows, EVALUATION_QUERIES):
+        values = _raw(batch, modalities, with_v1)[batch.valid].double()
+        count, total, square = count + len(values), total + values.sum(0), square + (values**2).sum(0)
+    mean = total / count
+    deviation = (square / count - mean**2).clamp(min=0).sqrt()
+    varies = deviation > 1e-6 * (1 + mean.abs())
+    scale = torch.where(varies, 1 / torch.where(varies, deviation, 1.0), 0.0)
+    widths = [data.schema.width(m) for m in modalities]
+    widths.append(len(mean) - sum(widths))  # cosines are of no modality alone
+    return Columns(
+        modalities=tuple(modalities),
+        with_v1=with_v1,
+        mean=mean.float(),
+        scale=scale.float(),
+        blocks=tuple(int(block) for block in np.repeat(np.arange(len(widths)), widths)),
+    )
+
+
+def cosines(batch: Batch, modalities: Sequence[str]) -> Tensor:
+    """`[B, L, K]` cosine of each modality with the context's first columns, and of any two modalities of one width."""
+    context = batch.context
+    pairs = [
+        (batch.features[m], context[..., : batch.features[m].shape[-1]])
+        for m in modalities
+        if 0 < batch.features[m].shape[-1] <= context.shape[-1]
+    ]
+    pairs += [
+        (batch.features[a], batch.features[b])
+        for a, b in itertools.combinations(modalities, 2)
+        if batch.features[a].shape[-1] == batch.features[b].shape[-1]
+    ]
+    found = [torch.cosine_similarity(a, b, dim=-1) for a, b in pairs]
+    return torch.stack(found, dim=-1) if found else batch.labels.new_zeros(*batch.labels.shape, 0)
+
+
+def centred(values: Tensor, query: Tensor) -> Tensor:
+    """`[N, ...]` documents less the mean of their query; `query` `[N]` numbers from 0."""
+    count = torch.bincount(query).clamp(min=1).to(values.dtype)
+    sums = values.new_zeros(len(count), *values.shape[1:]).index_add_(0, query, values)
+    return values - (sums / count.view(-1, *[1] * (values.dim() - 1)))[query]
+
+
+def _raw(batch: Batch, modalities: tuple[str, ...], with_v1: bool) -> Tensor:
+    parts = [*(batch.features[m] for m in modalities), batch.context, cosines(batch, modalities)]
+    return torch.cat([*parts, batch.v1[..., None]] if with_v1 else parts, dim=-1)

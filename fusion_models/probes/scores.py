@@ -1,0 +1,73 @@
+"""What a probe's trainings say of one split, with a modality and without it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fusion_models.evaluation import Scored
+from fusion_models.metrics import Interval, ndcg, seed_interval
+
+Values = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbeScores:
+    """n trainings of one probe on one split, Q queries with up to L candidates, rows ascending."""
+
+    rows: npt.NDArray[np.int64]
+    """`[Q]`: rows of the dataset's queries."""
+    scores: Tensor
+    """`[n, Q, L]`."""
+    labels: Tensor
+    """`[Q, L]`; so are the two below."""
+    v1: Tensor
+    valid: Tensor
+    detail: str = ""
+
+    def ndcg(self) -> Values:
+        """`[n, Q]`: nDCG@10 of each training; NaN where a query has no relevant item."""
+        return np.stack([ndcg(scores, self.labels, self.valid).numpy() for scores in self.scores])
+
+
+@dataclass(frozen=True, kw_only=True)
+class ProbePair:
+    """One probe with a modality and without it, on the same lists; seeds of the two arms are not paired."""
+
+    name: str
+    suspect: str
+    with_it: ProbeScores
+    without: ProbeScores
+
+    def differences(self) -> Values:
+        """`[n, Q']`: nDCG with the modality minus without it, on the queries that have a relevant item."""
+        found = self.with_it.ndcg() - self.without.ndcg()
+        return found[:, np.isfinite(found).all(axis=0)]
+
+    def gain(self, clusters: npt.ArrayLike | None = None, level: float = 0.95) -> Interval:
+        """Mean of `differences`, interval over trainings and queries (or clusters `[Q]` of them)."""
+        known = np.isfinite(self.with_it.ndcg() + self.without.ndcg()).all(axis=0)
+        groups = None if clusters is None else np.asarray(clusters)[known]
+        return seed_interval(self.differences(), groups, level)
+
+
+def stacked(trainings: Sequence[Scored], detail: str = "") -> ProbeScores:
+    """Trainings scored on the same lists, as one. Raises ValueError for none, or for other lists."""
+    if not trainings:
+        raise ValueError("a probe needs at least one training")
+    first = trainings[0]
+    if any(not np.array_equal(first.rows, other.rows) for other in trainings):
+        raise ValueError("the trainings of a probe must be scored on the same queries")
+    return ProbeScores(
+        rows=first.rows,
+        scores=torch.stack([t.scores for t in trainings]),
+        labels=first.labels,
+        v1=first.v1,
+        valid=first.valid,
+        detail=detail,
+    )
