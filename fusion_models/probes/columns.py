@@ -44,7 +44,6 @@ class Columns:
         """D."""
         return len(self.mean)
 
-
 def fit_columns(
     data: RankingDataset, rows: Rows, *, modalities: tuple[str, ...] = MODALITIES, with_v1: bool = False
 ) -> Columns:

@@ -1,0 +1,163 @@
+"""Whether a probe would find something: it must find a sign-coded signal planted into the user's own columns."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from fusion_models.config import MODALITIES
+from fusion_models.data import RankingDataset
+from fusion_models.data.sign_planted import regraded, sign_planted, sign_signal
+from fusion_models.evaluation import Scored
+from fusion_models.lambdamart import train_lambdamart, tree_scores
+from fusion_models.metrics import Interval, ndcg, standardise
+from fusion_models.probes.columns import Rows
+from fusion_models.probes.scores import ProbePair
+
+WORTH = 0.02
+"""nDCG that an oracle gains from the planted signal."""
+ENOUGH = 0.5
+"""Share of the worth that a probe must find, in the mean."""
+WEIGHTS = np.geomspace(0.05, 3.0, 13)
+"""Of the signal beside the reference's scores (standardised within queries), from which the oracle takes the best."""
+STRONGEST, HALVINGS = 4.0, 12
+
+Probe = Callable[[RankingDataset, str], ProbePair]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plant:
+    """A planted signal: `sign_planted(data, suspect, strength, seed)` makes the dataset."""
+
+    suspect: str
+    seed: int
+    strength: float
+    worth: float
+    """nDCG that an oracle gains from it on the training queries, beside a ranker without the suspect."""
+
+    def into(self, data: RankingDataset) -> RankingDataset:
+        """The dataset that holds it."""
+        return sign_planted(data, self.suspect, self.strength, self.seed)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Power:
+    """What one probe found of a planted signal."""
+
+    probe: str
+    plant: Plant | None
+    """None: no signal could be planted."""
+    gain: Interval
+    """With the suspect minus without it, on the planted labels."""
+    detail: str = ""
+
+    @property
+    def counts(self) -> bool:
+        """Whether the probe finds what is there: surely above 0, and at least half of it in the mean.
+
+        Half, because a probe that finds less would bound a real signal of that size below the threshold of "nothing".
+        """
+        return self.plant is not None and self.gain.low > 0 and self.gain.mean >= ENOUGH * self.plant.worth
+
+
+def plant_signal(
+    data: RankingDataset,
+    *,
+    suspect: str = "visual",
+    worth: float = WORTH,
+    seed: int = 0,
+    rows: Rows | None = None,
+    threads: int = 1,
+) -> Plant:
+    """A sign-coded signal of the suspect, as strong as gives an oracle `worth` on the training queries.
+
+    The oracle knows the signal and adds it, at the best of `WEIGHTS`, to the scores of trees without the suspect that
+    were trained on the other half of the queries. Reads no label but training's. Raises ValueError where the suspect's
+    columns hold no sign code, or where no strength is worth so much.
+    """
+    train = data.rows("train") if rows is None else rows
+    signal = sign_signal(data, suspect, seed)
+    reference = _reference(data, train, [m for m in MODALITIES if m != suspect], seed, threads)
+    judged = signal[np.asarray(data.judged_item)]
+    column = _lists(data, reference, judged)
+
+    def gain(strength: float) -> float:
+        return _oracle_gain(reference, _lists(data, reference, regraded(data, strength * judged, seed)), column)
+
+    low, high = 0.0, STRONGEST
+    if gain(high) < worth:
+        raise ValueError(f"no sign-coded signal of {suspect} is worth {worth} here: the lists are too short, or too few")
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2
+        low, high = (low, middle) if gain(middle) >= worth else (middle, high)
+    return Plant(suspect=suspect, seed=seed, strength=high, worth=gain(high))
+
+
+def probe_power(
+    data: RankingDataset,
+    split: str,
+    probe: Probe,
+    plant: Plant,
+    *,
+    clusters: npt.ArrayLike | None = None,
+) -> Power:
+    """What `probe(dataset, split)` finds of `plant` on `split`. It trains on planted labels and is read on such."""
+    pair = probe(plant.into(data), split)
+    return Power(probe=pair.name, plant=plant, gain=pair.gain(clusters), detail=pair.with_it.detail)
+
+
+def no_power(probe: str, reason: str) -> Power:
+    """A probe whose power could not be measured; it does not count."""
+    return Power(probe=probe, plant=None, gain=Interval(math.nan, -math.inf, math.inf), detail=reason)
+
+
+def _reference(data: RankingDataset, rows: Rows, others: Sequence[str], seed: int, threads: int) -> Scored:
+    """The training queries, each as trees score it that were trained on the other half."""
+    halves = np.array_split(np.random.default_rng([seed, 11]).permutation(rows), 2)
+    parts = []
+    for mine, other in (halves, halves[::-1]):
+        trees = train_lambdamart(data, other, modalities=others, seed=seed, threads=threads)
+        parts.append(tree_scores(trees, data, mine))
+    return joined(parts)
+
+
+def joined(parts: Sequence[Scored]) -> Scored:
+    """Scores of several sets of queries as one, rows ascending, padded to the longest list."""
+    longest = max(part.scores.shape[1] for part in parts)
+    rows = np.concatenate([part.rows for part in parts])
+    order = torch.from_numpy(np.argsort(rows))
+
+    def column(name: str) -> Tensor:
+        values = [getattr(part, name) for part in parts]
+        return torch.cat([torch.nn.functional.pad(v, (0, longest - v.shape[1])) for v in values])[order]
+
+    return Scored(
+        rows=rows[order.numpy()],
+        scores=column("scores"),
+        labels=column("labels"),
+        v1=column("v1"),
+        valid=column("valid"),
+    )
+
+
+def _lists(data: RankingDataset, scored: Scored, values: npt.NDArray[np.floating[Any]]) -> Tensor:
+    """`[Q, L]` of `values` `[judgements]`; 0 where padded."""
+    out = torch.zeros(scored.scores.shape, dtype=torch.float64)
+    for place, row in enumerate(scored.rows):
+        found = values[data.offset[row] : data.offset[row + 1]]
+        out[place, : len(found)] = torch.from_numpy(found.astype(np.float64))
+    return out
+
+
+def _oracle_gain(reference: Scored, labels: Tensor, signal: Tensor) -> float:
+    base = standardise(reference.scores, reference.valid)
+    without = ndcg(base, labels, reference.valid).nanmean()
+    best = max(float(ndcg(base + float(w) * signal, labels, reference.valid).nanmean()) for w in WEIGHTS)
+    return max(best - float(without), 0.0)

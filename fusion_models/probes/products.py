@@ -1,0 +1,175 @@
+"""The product probe: a small network on standardised columns and on products of their projections.
+
+A factorisation machine with a hidden layer (Rendle 2010; Guo et al. 2017, DeepFM): score = w'z + a'p + mlp(z'W, p) with
+p = (z'U) * (z'V). U and V start from the products that the training queries confirm (`second_order`) and from small
+random projections, and are learned with the rest. It has none of the family's parts: no attention, no projection of a
+modality on its own, no normalisation over a modality's columns.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from fusion_models.config import MODALITIES
+from fusion_models.data import RankingDataset
+from fusion_models.data.batch import Batch
+from fusion_models.evaluation import score_with
+from fusion_models.losses.ranking import RANKING_LOSSES
+from fusion_models.metrics import ndcg
+from fusion_models.probes.columns import Columns, Rows, fit_columns
+from fusion_models.probes.scores import ProbePair, ProbeScores, stacked
+from fusion_models.probes.second_order import Products, screen_products
+
+NAME = "network on products"
+RANDOM_PRODUCTS, PROJECTIONS, HIDDEN = 16, 32, 32
+DROPOUT, COLUMN_DROPOUT = 0.2, 0.2
+LOSS, TEMPERATURE = "listnet", 1.0
+BATCH_QUERIES = 32
+LEARNING_RATE, WEIGHT_DECAY = 2e-3, 0.05
+EPOCHS, PATIENCE = 40, 5
+STOPPING = 0.15
+"""Share of the training queries that only stops the training."""
+MAX_DOCUMENTS = 200_000
+"""Training documents at the most; whole queries beyond it are left out."""
+
+
+class ProductNetwork(nn.Module):
+    """Scores `[B, L]` from standardised columns `[B, L, D]`."""
+
+    def __init__(self, width: int, products: Products, scale: Tensor, generator: torch.Generator) -> None:
+        """`scale`: `[K]`, the deviation of each screened product over the training documents."""
+        super().__init__()
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=generator) / max(shape[0], 1) ** 0.5
+
+        side = scale.clamp(min=1e-6) ** -0.5  # so that each product starts with a deviation of 1
+        self.left = nn.Parameter(torch.cat([products.left * side, normal(width, RANDOM_PRODUCTS)], dim=1))
+        self.right = nn.Parameter(torch.cat([products.right * side, normal(width, RANDOM_PRODUCTS)], dim=1))
+        count = self.left.shape[1]
+        self.linear = nn.Parameter(torch.zeros(width))
+        self.weight = nn.Parameter(torch.zeros(count))
+        self.project = nn.Parameter(normal(width, PROJECTIONS))
+        self.hidden = nn.Parameter(normal(PROJECTIONS + count, HIDDEN))
+        self.bias = nn.Parameter(torch.zeros(HIDDEN))
+        self.out = nn.Parameter(torch.zeros(HIDDEN))
+
+    def forward(self, z: Tensor, dropout: Tensor | None = None) -> Tensor:
+        """`dropout`: what the hidden units are multiplied by in training."""
+        products = (z @ self.left) * (z @ self.right)
+        hidden = torch.relu(torch.cat([z @ self.project, products], dim=-1) @ self.hidden + self.bias)
+        if dropout is not None:
+            hidden = hidden * dropout
+        return z @ self.linear + products @ self.weight + hidden @ self.out
+
+
+def train_products(
+    data: RankingDataset,
+    rows: Rows,
+    columns: Columns,
+    *,
+    seed: int = 0,
+) -> tuple[ProductNetwork, str]:
+    """The network trained on the query rows `rows`, of which `STOPPING` only stops it; and what there is to say.
+
+    Raises ValueError for fewer than two rows.
+    """
+    if len(rows) < 2:
+        raise ValueError(f"the product probe needs at least two training queries, got {len(rows)}")
+    order = np.random.default_rng([seed, 3]).permutation(rows)
+    most = int(np.searchsorted(np.cumsum(data.candidates[order]), MAX_DOCUMENTS, side="right"))
+    order = order[: max(2, most)]
+    held_out = max(1, int(STOPPING * len(order)))
+    fit, stop = order[held_out:], order[:held_out]
+    products = screen_products(data, fit, columns, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
+    network = ProductNetwork(columns.width, products, _deviation(data, fit, products), generator)
+    optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+    loss = RANKING_LOSSES[LOSS]
+    best, best_epoch, weights = -np.inf, 0, copy.deepcopy(network.state_dict())
+    epoch = 0
+    for epoch in range(1, EPOCHS + 1):
+        for batch in data.batches(fit, BATCH_QUERIES, generator=generator):
+            kept = (torch.rand(HIDDEN, generator=generator) >= DROPOUT) / (1 - DROPOUT)
+            seen = (torch.rand(columns.width, generator=generator) >= COLUMN_DROPOUT) / (1 - COLUMN_DROPOUT)
+            optimiser.zero_grad(set_to_none=True)
+            loss(network(columns(batch) * seen, kept), batch.labels, batch.valid, temperature=TEMPERATURE).backward()
+            optimiser.step()
+        reached = _ndcg(network, columns, data, stop)
+        if reached > best:
+            best, best_epoch, weights = reached, epoch, copy.deepcopy(network.state_dict())
+        if epoch - best_epoch >= PATIENCE:
+            break
+    network.load_state_dict(weights)
+    return network, f"{best_epoch} of {epoch} epochs, {products.count} products confirmed"
+
+
+def product_probe(
+    data: RankingDataset,
+    split: str,
+    *,
+    modalities: Sequence[str] = MODALITIES,
+    with_v1: bool = False,
+    seeds: Sequence[int] = (0, 1, 2),
+    rows: Rows | None = None,
+) -> ProbeScores:
+    """The network trained once a seed on `train` (or on the query rows `rows`), scored on `split`."""
+    train = data.rows("train") if rows is None else rows
+    columns = fit_columns(data, train, modalities=tuple(modalities), with_v1=with_v1)
+    scored, detail = [], []
+    for seed in seeds:
+        network, said = train_products(data, train, columns, seed=seed)
+        scored.append(score_with(_scorer(network, columns), data, split))
+        detail.append(said)
+    return stacked(scored, "; ".join(detail))
+
+
+def product_pair(
+    data: RankingDataset,
+    split: str,
+    *,
+    suspect: str = "visual",
+    with_v1: bool = False,
+    seeds: Sequence[int] = (0, 1, 2),
+    rows: Rows | None = None,
+) -> ProbePair:
+    """`product_probe` on every modality, and on every modality but `suspect`. Raises ValueError for an unknown one."""
+    if suspect not in MODALITIES:
+        raise ValueError(f"suspect must be one of {', '.join(MODALITIES)}, got {suspect!r}")
+    others = [m for m in MODALITIES if m != suspect]
+    found = [
+        product_probe(data, split, modalities=seen, with_v1=with_v1, seeds=seeds, rows=rows)
+        for seen in (MODALITIES, others)
+    ]
+    return ProbePair(name=NAME, suspect=suspect, with_it=found[0], without=found[1])
+
+
+class _Scorer(Protocol):
+    def __call__(self, batch: Batch) -> Tensor: ...
+
+
+def _scorer(network: ProductNetwork, columns: Columns) -> _Scorer:
+    def scorer(batch: Batch) -> Tensor:
+        with torch.no_grad():
+            return network(columns(batch))
+
+    return scorer
+
+
+def _ndcg(network: ProductNetwork, columns: Columns, data: RankingDataset, rows: Rows) -> float:
+    scored = score_with(_scorer(network, columns), data, rows)
+    values = ndcg(scored.scores, scored.labels, scored.valid)
+    return float(values.nanmean()) if not bool(values.isnan().all()) else 0.0
+
+
+def _deviation(data: RankingDataset, rows: Rows, products: Products) -> Tensor:
+    if not products.count:
+        return torch.ones(0)
+    values = torch.cat([products(batch)[batch.valid] for batch in data.batches(rows[:200], BATCH_QUERIES)])
+    return values.std(0) if len(values) > 1 else torch.ones(products.count)
