@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -128,6 +129,7 @@ def evaluate(
     kinds: Sequence[Blank] = ("zero",),
     ranks: bool = False,
     pictures: bool = False,
+    values: bool = True,
     device: torch.device | str = "cpu",
     seed: int = 0,
     distribution: Distribution = ALONE,
@@ -135,14 +137,15 @@ def evaluate(
     """Score `split` plainly and again for each blanked modality and kind of blank.
 
     A shuffle is the mean of 20 draws, from `seed`. `ranks` adds the rank statistics of V1 agreement, which cost a sort
-    or a square a list; `pictures` the SSIM of decoded thumbnails, where the ranker decodes them. Every process of
+    or a square a list; `pictures` the SSIM of decoded thumbnails, where the ranker decodes them; `values=False` leaves
+    out the shares weighted by values, which cost as much as half a pass. Every process of
     `distribution` calls this with the same ranker, scores its share of the batches, and gets the whole Evaluation.
     """
     model.eval()
     data = seen_by(model, data)
     mine = []
     for _, batch in _batches(data, split, device, distribution):
-        with torch.no_grad():
+        with torch.no_grad(), nullcontext() if values else model.scores_only():
             out = model(batch)
         weighted = None if out.value_shares is None else query_shares(out.value_shares, batch.valid).cpu()
         mine.append(

@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
 from fusion_models.config import ModelConfig
-from fusion_models.models.attention import FeedForward, attend, dropout, head_membership
+from fusion_models.models.attention import FeedForward, attend, dropout, head_membership, read_tokens
 from fusion_models.models.fusion import Fused, Fusion, ShareKind
+
+
+MANY_TOKENS = 8
+"""From so many on a query asks the tokens themselves; below, keys and values are made of them (measured on a CPU)."""
+
+Attention = Callable[[Tensor], tuple[Tensor, Tensor]]
+"""A query `[N, D]` -> what its heads found `[N, D]`, and their weights `[T, N, H]`."""
 
 
 class CrossAttentionLayer(nn.Module):
@@ -23,11 +32,11 @@ class CrossAttentionLayer(nn.Module):
         self.dropout = dropout(config.dropout)
         self.feed_forward = FeedForward(config.width, config.dropout)
 
-    def forward(self, state: Tensor, keys: Tensor, values: Tensor, membership: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The new state `[N, D]`, the weighted values `[T, N, D]` and the weights `[T, N, H]`."""
-        moved, weights = attend(self.query(self.norm(state)), keys, values, membership, dim=0)
-        state = state + self.dropout(self.out(moved.sum(dim=0)))
-        return self.feed_forward(state), moved, weights
+    def forward(self, state: Tensor, attention: Attention) -> tuple[Tensor, Tensor]:
+        """The new state `[N, D]` and the weights `[T, N, H]`."""
+        found, weights = attention(self.query(self.norm(state)))
+        state = state + self.dropout(self.out(found))
+        return self.feed_forward(state), weights
 
 
 class CrossAttention(Fusion):
@@ -36,7 +45,7 @@ class CrossAttention(Fusion):
     Only the query token has a state: it is the one output that the score reads. What modalities say to each other
     passes through it (a later layer attends with what earlier ones found), so a layer costs one query a document
     whatever the number of tokens. The query token is no key, so shares sum to 1 over the modalities with nothing left
-    out. Inside, tokens come first (`[T, N, D]`): a softmax and sums over a handful of tokens then run along memory.
+    out.
     """
 
     share_kind: ClassVar[ShareKind] = "attention"
@@ -54,15 +63,36 @@ class CrossAttention(Fusion):
         """See `Fusion.forward`; one share a layer."""
         state = query
         masses, norms = [], []
-        tokens = tokens.transpose(0, 1).contiguous()
-        maps = self.keys_values.weight.chunk(2 * self.config.layers)
-        projected = [nn.functional.linear(tokens, weight) for weight in maps]  # each whole in memory
-        for index, layer in enumerate(self.layers):
+        heads, width = self.config.heads, self.config.width
+        maps = self.keys_values.weight.unflatten(0, (-1, heads, width // heads)).unbind(0)
+        attentions = self._attentions(tokens, maps)
+        for layer, attention, value in zip(self.layers, attentions, maps[1::2], strict=True):
             assert isinstance(layer, CrossAttentionLayer)
-            state, moved, weights = layer(state, projected[2 * index], projected[2 * index + 1], self.membership_DH)
+            state, weights = layer(state, attention)
             masses.append(weights.mean(dim=-1).T)
             if self.weighs_values:
-                norms.append((moved.detach() @ layer.out.weight.detach().T).norm(dim=-1).T)
+                norms.append(self._value_norms(tokens, value, weights, layer.out.weight))
         shares = self.per_modality(torch.stack(masses, dim=1))
         value_shares = self.per_modality(torch.stack(norms, dim=1)) if norms else None
         return Fused(self.norm(state), shares, value_shares)
+
+    def _attentions(self, tokens: Tensor, maps: tuple[Tensor, ...]) -> list[Attention]:
+        """Each layer's attention over the tokens; `maps` `[H, D / H, D]`: key and value of the layers in turn."""
+        pairs = list(zip(maps[::2], maps[1::2], strict=True))
+        if tokens.shape[1] >= MANY_TOKENS:
+            return [partial(read_tokens, tokens, key=key, value=value) for key, value in pairs]
+        # Tokens come first, `[T, N, D]`: a softmax and sums over a handful of them then run along memory.
+        first = tokens.transpose(0, 1).contiguous()
+        made = [[nn.functional.linear(first, each.flatten(0, 1)) for each in pair] for pair in pairs]
+        return [partial(self._attend, keys=keys, values=values) for keys, values in made]
+
+    def _attend(self, query: Tensor, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        moved, weights = attend(query, keys, values, self.membership_DH, dim=0)
+        return moved.sum(dim=0), weights
+
+    @torch.no_grad()
+    def _value_norms(self, tokens: Tensor, value: Tensor, weights: Tensor, out: Tensor) -> Tensor:
+        """`[N, T]`: the norm of what each token adds to a layer's output."""
+        values = nn.functional.linear(tokens, value.flatten(0, 1))
+        moved = (weights.transpose(0, 1).to(values.dtype) @ self.membership_DH.T) * values
+        return nn.functional.linear(moved, out).norm(dim=-1)

@@ -15,6 +15,7 @@ from fusion_models.data.batch import Batch
 from fusion_models.distribution import ALONE, Distribution, Share, share_of
 from fusion_models.evaluation import Evaluation, blanked_scores, evaluate
 from fusion_models.training.accumulation import Slices
+from fusion_models.training.memory import keep_freed_memory
 from fusion_models.training.state import TrainingState
 from fusion_models.training.step import DivergedError, Forward, train_step
 from fusion_models.tuned_v1 import seen_by
@@ -46,6 +47,7 @@ def train(state: TrainingState, data: RankingDataset, *, distribution: Distribut
 
     Raises DivergedError, with epoch, step, loss part and rank, as soon as a loss is not finite.
     """
+    keep_freed_memory()
     forward = distribution.wrap(_sliced(state))
     data = seen_by(state.model, data)
     while not state.finished:
@@ -53,7 +55,7 @@ def train(state: TrainingState, data: RankingDataset, *, distribution: Distribut
         with torch.random.fork_rng(devices=[state.device] if state.device.type == "cuda" else []):
             parts = _train_epoch(state, data, forward, distribution)
         evaluation = evaluate(
-            state.model, data, "validation", blanks=(), device=state.device, distribution=distribution
+            state.model, data, "validation", blanks=(), values=False, device=state.device, distribution=distribution
         )
         state.epoch += 1
         improved = evaluation.mean_ndcg > state.best_ndcg
