@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from fusion_models.config import Flat, Recipe
-from fusion_models.data.groups import query_groups
+from fusion_models.data.clusters import query_clusters
 from fusion_models.models.applicability import inapplicable
 from search.artifacts import QUERIES, WEIGHTS, read_queries
 from search.confirmation import FRESH_SEEDS, Candidate
@@ -174,7 +174,7 @@ class _Ablation:
             measured,
             self.objectives,
             self.recipe.model.modalities,
-            query_groups(self.run.data, self.split),
+            query_clusters(self.run.data, self.split),
         )
         name = "ablation.csv" if self.split == self.run.deciding else f"ablation-{self.candidate.trial_id}.csv"
         write_csv(table, self.run.folder, name)

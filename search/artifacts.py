@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 
 from fusion_models.config import Recipe
 from fusion_models.data import RankingDataset
-from fusion_models.data.groups import query_groups
+from fusion_models.data.clusters import query_clusters
 from fusion_models.distribution import ALONE, Distribution
 from fusion_models.evaluation import Evaluation, evaluate
 from fusion_models.latency import scoring_latency
@@ -55,11 +55,11 @@ def write_finished(
     numbers["queries"] = float(np.isfinite(evaluation.ndcg).sum())
     gain = evaluation.ndcg - evaluation.v1_ndcg
     known, generator = np.isfinite(gain), np.random.default_rng(job.seed)
-    groups = query_groups(data, "validation")
-    gain, groups = gain[known], groups[known] if groups is not None else None
-    interval = paired_bootstrap(gain, generator=generator, clusters=groups)
+    clusters = query_clusters(data, "validation")
+    gain, clusters = gain[known], clusters[known] if clusters is not None else None
+    interval = paired_bootstrap(gain, generator=generator, clusters=clusters)
     numbers |= {"ndcg_gain_ci_low": interval.low, "ndcg_gain_ci_high": interval.high}
-    numbers["ndcg_gain_p"] = sign_flip_p(gain, generator=generator, clusters=groups)
+    numbers["ndcg_gain_p"] = sign_flip_p(gain, generator=generator, clusters=clusters)
     if job.latency:
         numbers["latency_p95_ms"] = scoring_latency(state.model, data, device=state.device).p95
     folder.mkdir(parents=True, exist_ok=True)

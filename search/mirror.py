@@ -18,7 +18,7 @@ from typing import Any
 
 from rich.console import Console
 
-from fusion_models.data.cache import cache_root
+from fusion_models.data.arrays.cache import cache_root
 from fusion_models.data.tables import filesystem_of
 from search.folder import write_whole
 from search.job import Job, TrialRecord

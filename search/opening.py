@@ -15,7 +15,7 @@ import torch
 
 from fusion_models.contribution import Contribution, contribution
 from fusion_models.data import RankingDataset
-from fusion_models.data.groups import Groups, query_groups
+from fusion_models.data.clusters import Clusters, query_clusters
 from fusion_models.data.splits import DECIDING
 from fusion_models.evaluation import EVALUATION_QUERIES, Scored, evaluate, score
 from fusion_models.integrity import Check, isolation_checks, separability_checks
@@ -85,10 +85,10 @@ def open_scores(folder: RunFolder, data: RankingDataset, trial_id: str, *, split
     return score(load_ranker(folder.checkpoints / trial_id, data), data, split)
 
 
-def open_groups(folder: RunFolder, data: RankingDataset, *, split: str = DECIDING_SPLIT) -> Groups | None:
-    """Which queries of the deciding split stand together (`query_groups`); raises ClosedError as `open_test_split`."""
+def open_clusters(folder: RunFolder, data: RankingDataset, *, split: str = DECIDING_SPLIT) -> Clusters | None:
+    """The deciding split's `query_clusters`; raises ClosedError as `open_test_split`."""
     require_finalist(folder)
-    return query_groups(data, split)
+    return query_clusters(data, split)
 
 
 def open_chance(folder: RunFolder, data: RankingDataset, *, split: str = DECIDING_SPLIT) -> float:

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from fusion_models.config import Flat
 from fusion_models.data import RankingDataset, open_dataset
-from fusion_models.data.groups import query_groups
+from fusion_models.data.clusters import query_clusters
 from fusion_models.data.readiness import require_rankable
 from search.artifacts import WEIGHTS
 from search.chain import Link
@@ -99,8 +99,8 @@ def run_phase(
         except BaseException:  # Ctrl-C too, wherever it comes: what has finished is in the tables
             write_tables(folder, phase, journal_records(run.storage))
             raise
-        groups = query_groups(data, "validation")
-        stays = p_on_front(folder, phase, run.records("search"), groups=groups, seed=options.seed)
+        clusters = query_clusters(data, "validation")
+        stays = p_on_front(folder, phase, run.records("search"), clusters=clusters, seed=options.seed)
         write_tables(folder, phase, run.records(), stays)
         folder.write((folder.read() or {}) | {"end": now(), "seconds": round(time.monotonic() - began, 1)})
         build_report(folder, console)
@@ -148,8 +148,8 @@ def _search(run: Run, warm: Mapping[str, Flat]) -> None:
     later = print_plan(run, [baselines, search], concurrency(options))
     run.train([baselines, search], deadline=_search_deadline(run, later))
     _require_references(run)
-    groups = query_groups(run.data, "validation")
-    table = reference_table(reference_rankers(run, "validation"), groups=groups, seed=options.seed)
+    clusters = query_clusters(run.data, "validation")
+    table = reference_table(reference_rankers(run, "validation"), clusters=clusters, seed=options.seed)
     write_csv(table, run.folder, "baselines.csv")
     print_validation(run, table)
     write_importances(run)

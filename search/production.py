@@ -39,7 +39,7 @@ from search.job import Job
 from search.journal import open_journal
 from search.ladder import Ladder, LadderSize, measure_ladder
 from search.mirror import Mirror, is_uri
-from search.opening import DECIDING_SPLIT, SPLIT_NAMES, count_look, open_groups, open_test_split
+from search.opening import DECIDING_SPLIT, SPLIT_NAMES, count_look, open_clusters, open_test_split
 from search.options import RunOptions
 from search.phase import describe, require_same_data, run_phase
 from search.records import journal_records
@@ -296,7 +296,7 @@ def _evidence(run: Run, chosen: Chosen) -> Evidence:
         {seed: measured[t] for seed, t in zip(finalist.seeds, finalist.trainings, strict=True)},
         {name: {seed: measured[t] for seed, t in ids.items()} for name, ids in names.items()},
         _over_tuned_v1(chosen.folder),
-        open_groups(chosen.folder, run.data),
+        open_clusters(chosen.folder, run.data),
     )
 
 

@@ -11,7 +11,7 @@ import pandas as pd
 
 from fusion_models.baselines import Baseline, lambdamart, tuned_weights, weighted_sum
 from fusion_models.config import MODALITIES, Recipe
-from fusion_models.data.groups import Groups
+from fusion_models.data.clusters import Clusters
 from fusion_models.evaluation import Scored, score
 from fusion_models.metrics import centred_correlation, paired_bootstrap
 from search.artifacts import load_ranker
@@ -114,15 +114,15 @@ def strongest_tuned_v1(baselines: Sequence[Baseline], validation: pd.DataFrame) 
     return max((b for b in baselines if b.name.startswith(TUNED_V1)), key=lambda b: known.get(b.name, -np.inf))
 
 
-def reference_table(baselines: Sequence[Baseline], *, groups: Groups | None = None, seed: int) -> pd.DataFrame:
-    """name, ndcg, gain over V1 with CI95 (paired bootstrap over queries, groups together), V1 correlation, detail."""
+def reference_table(baselines: Sequence[Baseline], *, clusters: Clusters | None = None, seed: int) -> pd.DataFrame:
+    """name, ndcg, gain over V1 with CI95 (paired bootstrap over queries, clusters together), V1 correlation, detail."""
     v1 = next(b.ndcg for b in baselines if b.name == "V1")
     rows = []
     for baseline in baselines:
         gain = baseline.ndcg - v1
         known = np.isfinite(gain)
-        clusters = groups[known] if groups is not None else None
-        interval = paired_bootstrap(gain[known], clusters=clusters, generator=np.random.default_rng(seed))
+        standing = clusters[known] if clusters is not None else None
+        interval = paired_bootstrap(gain[known], clusters=standing, generator=np.random.default_rng(seed))
         rows.append(
             {
                 "name": baseline.name,

@@ -9,7 +9,7 @@ import moocore
 import numpy as np
 import numpy.typing as npt
 
-from fusion_models.data.groups import Groups
+from fusion_models.data.clusters import Clusters
 from search.artifacts import QUERIES, read_queries
 from search.folder import RunFolder
 from search.job import TrialRecord
@@ -19,11 +19,11 @@ REPLICATES = 400
 
 
 def p_on_front(
-    folder: RunFolder, phase: Phase, searched: Sequence[TrialRecord], *, groups: Groups | None = None, seed: int
+    folder: RunFolder, phase: Phase, searched: Sequence[TrialRecord], *, clusters: Clusters | None = None, seed: int
 ) -> dict[str, float]:
     """Trial id -> share of query replicates in which no finished trial dominates it (bounded objectives).
 
-    Queries are drawn with replacement, groups of them together (`groups` `[Q]`), and the same ones for every trial, so
+    Queries are drawn with replacement, clusters of them together (`clusters` `[Q]`), the same ones for every trial, so
     that what is common to them cancels. Trials whose values per query are gone are left out, with those that have not
     finished.
     """
@@ -32,7 +32,7 @@ def p_on_front(
         return {}
     runs = [read_queries(folder.checkpoints / r.trial_id / QUERIES) for r in finished]
     relevant = np.isfinite(runs[0]["ndcg"])
-    standing = np.arange(len(relevant)) if groups is None else groups
+    standing = np.arange(len(relevant)) if clusters is None else clusters
     _, member = np.unique(standing[relevant], return_inverse=True)
     count = int(member.max()) + 1
     drawn = np.random.default_rng(seed).multinomial(count, np.full(count, 1.0 / count), size=REPLICATES)

@@ -12,7 +12,7 @@ import pandas as pd
 
 from fusion_models.baselines import Baseline
 from fusion_models.config import Recipe
-from fusion_models.data.groups import Groups, query_groups
+from fusion_models.data.clusters import Clusters, query_clusters
 from fusion_models.metrics import Interval
 from fusion_models.models import VARIANTS
 from search.ablation import ablate
@@ -38,8 +38,8 @@ from search.opening import (
     SPLIT_NAMES,
     count_look,
     open_chance,
+    open_clusters,
     open_contribution,
-    open_groups,
     open_test_split,
 )
 from search.reference import reference_rankers, strongest_tuned_v1
@@ -89,7 +89,7 @@ def _confirm(run: Run) -> tuple[list[Candidate], dict[str, dict[str, Interval]]]
     jobs = confirmation_jobs(chosen, run.options.seeds(run.phase))
     run.train([FixedStage(run.storage, "confirm", jobs, earlier=run.earlier)])
     found = candidates(run.records("confirm"))
-    clusters = query_groups(run.data, "validation")
+    clusters = query_clusters(run.data, "validation")
     return found, {c.trial_id: _quantities(c, _kept(run, c.trainings), clusters) for c in found}
 
 
@@ -117,7 +117,7 @@ def _decide_on_test(
     measuring = open_test_split(run.folder, run.data, wanted, split=split, full=finalist.trainings[:1], call=run.call)
     baselines = reference_rankers(run, split)
     measured = measuring()
-    clusters = open_groups(run.folder, run.data, split=split)
+    clusters = open_clusters(run.folder, run.data, split=split)
     rows = []
     for candidate in found:
         mine = candidate.trial_id == finalist.trial_id
@@ -160,7 +160,7 @@ def gather_evidence(
     of_finalist: Mapping[int, Arrays],
     refits: Mapping[str, Mapping[int, Arrays]],
     tuned_v1: Baseline | Interval,
-    clusters: Groups | None,
+    clusters: Clusters | None,
 ) -> Evidence:
     """Everything that the decision may read, on the deciding split; trainings by seed.
 
@@ -190,7 +190,7 @@ def gather_evidence(
     )
 
 
-def _refit_gain(full: Mapping[int, Arrays], blind: Mapping[int, Arrays], clusters: Groups | None) -> Interval | None:
+def _refit_gain(full: Mapping[int, Arrays], blind: Mapping[int, Arrays], clusters: Clusters | None) -> Interval | None:
     """What a recipe gains over itself retrained without a modality; None with fewer than two seeds of both."""
     runs, others = paired(full, blind)
     return difference(runs, others, clusters=clusters) if len(runs) > 1 else None
@@ -234,7 +234,7 @@ def _kept(run: Run, trainings: Sequence[str]) -> list[dict[str, np.ndarray[Any, 
 def _quantities(
     candidate: Candidate,
     runs: Sequence[Arrays],
-    clusters: Groups | None,
+    clusters: Clusters | None,
     level: float = 0.95,
 ) -> dict[str, Interval]:
     modalities = Recipe.from_flat(candidate.recipe).model.modalities

@@ -11,7 +11,7 @@ from fusion_models.config import MODALITIES, Recipe
 from fusion_models.contribution import contribution
 from fusion_models.data import open_dataset
 from fusion_models.data.planted import draw, tables
-from fusion_models.data.planted_config import planted_config
+from fusion_models.data.planted.config import planted_config
 from fusion_models.data.tables import write_tables
 from fusion_models.evaluation import evaluate, masked_ndcg, score
 from fusion_models.latency import scoring_latency

@@ -1,4 +1,17 @@
-"""The three tables, the checks at the door, splits, padded batches; bundled and planted data."""
+"""Data: three tables, checked at the door, as a `RankingDataset` of memory-mapped arrays and padded batches.
+
+| layer, lowest first | holds |
+|---|---|
+| `errors`, `splits`, `schema`, `batch` | words that all share |
+| `tables/` | the door: files and checks |
+| `arrays/`, `planted/` | the array cache; datasets whose truth is known |
+| `dataset`, `sources` | an open dataset, and what `--data` may name |
+| `clusters`, `readiness`, `relabelled` | what is asked of an open dataset |
+| `commands/`, `__main__` | `python -m fusion_models.data` |
+
+`clipart/` is the bundled dataset, `clipart_build/` what made it. Nothing here imports the rest of `fusion_models` but
+`config`, and planted truth its nDCG.
+"""
 
 from fusion_models.data.dataset import RankingDataset
 from fusion_models.data.errors import DataError

@@ -11,11 +11,11 @@ import tyro
 from rich.console import Console
 from rich.table import Table
 
-from fusion_models.data.card import data_card
-from fusion_models.data.convert import convert_flat
+from fusion_models.data.commands.card import data_card
+from fusion_models.data.commands.convert import convert_flat
 from fusion_models.data.errors import DataError
 from fusion_models.data.planted import write_planted
-from fusion_models.data.planted_config import planted_config
+from fusion_models.data.planted.config import planted_config
 from fusion_models.data.sources import open_dataset
 from fusion_models.data.tables import refuse_overwriting
 

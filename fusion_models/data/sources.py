@@ -9,12 +9,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from fusion_models.data.arrays import FORMAT, write_arrays
-from fusion_models.data.cache import build_once, cache_root, fingerprint
+from fusion_models.data.arrays.build import FORMAT, write_arrays
+from fusion_models.data.arrays.cache import build_once, cache_root, fingerprint
 from fusion_models.data.dataset import RankingDataset
 from fusion_models.data.errors import DataError
 from fusion_models.data.planted import GENERATOR, write_planted
-from fusion_models.data.planted_config import planted_config
+from fusion_models.data.planted.config import planted_config
 from fusion_models.data.tables import locate
 
 CLIPART = Path(__file__).parent / "clipart"

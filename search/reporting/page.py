@@ -17,7 +17,7 @@ from filelock import FileLock
 from markupsafe import Markup
 from rich.console import Console
 
-from fusion_models.data.cache import cache_root
+from fusion_models.data.arrays.cache import cache_root
 from search.folder import RunFolder, write_whole
 from search.reporting import curves, effects, flip, fronts, modalities, parallel, release, standing
 from search.reporting.figure import Figure, vegalite_version, write_figures

@@ -130,9 +130,9 @@ def test_a_place_on_the_front_is_surer_where_queries_are_many_and_alone(tmp_path
     alone = p_on_front(folder, PHASES["phase3"], records, seed=0)
     assert alone["t0"] == alone["t2"] > 0.5
     assert 0.0 < alone["t1"] < 0.5
-    grouped = p_on_front(folder, PHASES["phase3"], records, groups=np.repeat([0, 1], 20), seed=0)
+    grouped = p_on_front(folder, PHASES["phase3"], records, clusters=np.repeat([0, 1], 20), seed=0)
     assert grouped != alone
-    assert p_on_front(folder, PHASES["phase3"], records, groups=np.arange(40), seed=0) == alone
+    assert p_on_front(folder, PHASES["phase3"], records, clusters=np.arange(40), seed=0) == alone
 
 
 def test_evidence_pairs_each_modality_with_the_refit_that_leaves_it_out():

@@ -21,8 +21,8 @@ from search.opening import (
     ClosedError,
     count_look,
     open_chance,
+    open_clusters,
     open_contribution,
-    open_groups,
     open_test_split,
 )
 from search.reference import reference_rankers
@@ -63,7 +63,7 @@ def test_closed_without_a_finalist(tmp_path):
         lambda: open_test_split(folder, None, ["confirm-t0001-s0"]),
         lambda: open_contribution(folder, None, "confirm-t0001-s0"),
         lambda: open_chance(folder, None),
-        lambda: open_groups(folder, None),
+        lambda: open_clusters(folder, None),
         lambda: reference_rankers(run, DECIDING_SPLIT),
     ):
         with pytest.raises(ClosedError, match=r"no finalist\.json"):

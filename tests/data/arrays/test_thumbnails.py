@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from fusion_models.data import DataError, open_dataset
-from fusion_models.data.thumbnails import SIDE, decode_thumbnail
+from fusion_models.data.arrays.thumbnails import SIDE, decode_thumbnail
 
 Columns = dict[str, dict[str, Any]]
 Write = Callable[[Columns], str]

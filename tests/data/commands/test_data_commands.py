@@ -16,7 +16,7 @@ from PIL import Image
 
 from fusion_models.data import open_dataset
 from fusion_models.data.__main__ import Check, Convert, Planted, main
-from fusion_models.data.card import data_card
+from fusion_models.data.commands.card import data_card
 
 Columns = dict[str, dict[str, Any]]
 Write = Callable[[Columns], str]

@@ -11,12 +11,11 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fusion_models.config import MODALITIES
-from fusion_models.data import checks
+from fusion_models.data.arrays.metadata import MetadataEncoding, fit_encoding, scalar_columns
+from fusion_models.data.arrays.moments import RunningMoments
+from fusion_models.data.arrays.thumbnails import SIDE, blank_thumbnail, decode_thumbnail
 from fusion_models.data.errors import DataError
-from fusion_models.data.metadata import MetadataEncoding, fit_encoding, scalar_columns
-from fusion_models.data.moments import RunningMoments
-from fusion_models.data.tables import TableFolder, stream
-from fusion_models.data.thumbnails import SIDE, blank_thumbnail, decode_thumbnail
+from fusion_models.data.tables import TableFolder, checks, stream
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float32]

@@ -1,4 +1,4 @@
-"""Planted data: three tables whose truth is known, drawn from the dials of a `PlantedConfig`.
+"""Planted data whose truth is known, drawn from the dials of a `PlantedConfig`.
 
 Every part has a random stream of its own, named by what it draws, so that turning one dial leaves the other parts'
 draws as they were.
@@ -7,17 +7,13 @@ draws as they were.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 
 from fusion_models.config import MODALITIES
-from fusion_models.data.planted_config import SEEN_BY, SHARES, PlantedConfig
+from fusion_models.data.planted.config import SEEN_BY, SHARES, PlantedConfig
 from fusion_models.data.splits import SPLITS
-from fusion_models.data.tables import vectors, write_tables
 
 GENERATOR = 1
 """Version of the draws: part of a planted dataset's name in the cache."""
@@ -56,7 +52,7 @@ def draw(config: PlantedConfig) -> Planted:
     sizes = _list_lengths(config)
     query = np.repeat(np.arange(config.queries), sizes)
     split = np.repeat(np.arange(len(SPLITS), dtype=np.int8), config.split_sizes)
-    _stream(config, "split").shuffle(split)
+    random_stream(config, "split").shuffle(split)
     signals = {name: _normal(config, name, len(query)) for name in SHARES if name != "synergy"}
     signals["synergy_text"] = _normal(config, "synergy_text", len(query))
     signals["synergy_visual"] = _normal(config, "synergy_visual", len(query))
@@ -85,51 +81,19 @@ def view(config: PlantedConfig, signals: dict[str, Floats], modalities: tuple[st
     return total
 
 
-def write_planted(config: PlantedConfig, out: Path) -> None:
-    """Write the three tables and `truth.json` into a folder."""
-    from fusion_models.data.planted_truth import write_truth
-
-    planted = draw(config)
-    write_tables(out, tables(planted))
-    write_truth(planted, out)
-
-
-def tables(planted: Planted) -> dict[str, Any]:
-    """The three Arrow tables."""
-    query_ids = np.array([f"q{row:06d}" for row in range(len(planted.split))], dtype=object)
-    first = np.searchsorted(planted.query, np.arange(len(planted.split)))
-    place = np.arange(len(planted.query)) - first[planted.query]
-    item_ids = [f"{query_ids[q]}-{p:04d}" for q, p in zip(planted.query, place, strict=True)]
-    subdomain = _stream(planted.config, "subdomain").integers(planted.config.subdomains, size=len(query_ids))
-    items = {"item_id": item_ids} | {m: vectors(values) for m, values in planted.features.items()}
-    queries = {
-        "query_id": query_ids.tolist(),
-        "subdomain": [f"part-{part}" for part in subdomain],
-        "split": [SPLITS[code] for code in planted.split],
-    }
-    judgements: dict[str, Any] = {
-        "query_id": query_ids[planted.query].tolist(),
-        "item_id": item_ids,
-        "label": planted.labels.astype(np.float32),
-        "v1_score": planted.v1,
-    }
-    if planted.config.v1_pair_feature:
-        judgements["features"] = vectors(planted.v1[:, None].astype(np.float32))
-    return {"items": pa.table(items), "queries": pa.table(queries), "judgements": pa.table(judgements)}
-
-
-def _stream(config: PlantedConfig, name: str) -> np.random.Generator:
+def random_stream(config: PlantedConfig, name: str) -> np.random.Generator:
+    """The random numbers of one part, which its name and the seed decide."""
     return np.random.default_rng([config.seed, *name.encode()])
 
 
 def _normal(config: PlantedConfig, name: str, *shape: int) -> Floats:
-    return _stream(config, name).standard_normal(shape)
+    return random_stream(config, name).standard_normal(shape)
 
 
 def _list_lengths(config: PlantedConfig) -> npt.NDArray[np.int64]:
     low = max(1, round(config.candidates * (1 - config.candidates_spread)))
     high = max(low, round(config.candidates * (1 + config.candidates_spread)))
-    return _stream(config, "candidates").integers(low, high + 1, size=config.queries)
+    return random_stream(config, "candidates").integers(low, high + 1, size=config.queries)
 
 
 def _v1(config: PlantedConfig, signals: dict[str, Floats], query: npt.NDArray[np.int64]) -> Floats:
@@ -170,7 +134,7 @@ def _features(config: PlantedConfig, modality: str, signals: dict[str, Floats], 
             coding, scale = getattr(config, f"{modality}_coding"), getattr(config, f"{modality}_unique_scale")
         else:
             coding, scale = "linear", getattr(config, f"{modality}_shared_scale")
-        parts.append(scale * _code(seen, coding, config.block, _stream(config, f"{modality}/{name}/code")))
+        parts.append(scale * _code(seen, coding, config.block, random_stream(config, f"{modality}/{name}/code")))
     idle = width - config.block * len(parts)
     parts.append(getattr(config, f"{modality}_noise_scale") * _normal(config, f"{modality}/idle", count, idle))
     offset = getattr(config, f"{modality}_offset") * _normal(config, f"{modality}/offset", width)

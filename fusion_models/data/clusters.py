@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from fusion_models.data.dataset import RankingDataset
 
-Groups = npt.NDArray[np.int64]
+Clusters = npt.NDArray[np.int64]
 
 COMMON = 0.1
 """A word that more than this share of the queries hold ("for", "the") says nothing of what they have in common."""
@@ -17,7 +17,7 @@ FEW = 10
 """And one that fewer hold is never common, however small the split."""
 
 
-def query_groups(data: RankingDataset, split: str) -> Groups | None:
+def query_clusters(data: RankingDataset, split: str) -> Clusters | None:
     """`[Q]`: a number a query of the split (rows ascending); queries of one number are resampled together.
 
     Queries that share words or items are no independent draws. Each goes to the most frequent of its words that is
@@ -30,11 +30,11 @@ def query_groups(data: RankingDataset, split: str) -> Groups | None:
         most = max(FEW, int(COMMON * len(rows)))
     else:
         held, most = [_relevant_items(data, row) for row in rows], len(rows)
-    groups = shared_groups(held, most=most)
-    return groups if len(np.unique(groups)) < len(groups) else None
+    clusters = shared_clusters(held, most=most)
+    return clusters if len(np.unique(clusters)) < len(clusters) else None
 
 
-def shared_groups(held: Sequence[Sequence[Hashable]], *, most: int) -> Groups:
+def shared_clusters(held: Sequence[Sequence[Hashable]], *, most: int) -> Clusters:
     """`[Q]` numbers: each query to the most frequent thing it holds, ties by the thing's text.
 
     Things that more than `most` queries hold count only where a query holds nothing else; one that holds nothing

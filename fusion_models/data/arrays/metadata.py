@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from fusion_models.data import checks
+from fusion_models.data.arrays.moments import RunningMoments
 from fusion_models.data.errors import DataError
-from fusion_models.data.moments import RunningMoments
+from fusion_models.data.tables import checks
 
 PREFIX = "metadata."
 MAX_CATEGORIES = 32

@@ -21,10 +21,9 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fusion_models.data import checks
+from fusion_models.data.arrays.metadata import scalar_columns
 from fusion_models.data.errors import DataError
-from fusion_models.data.metadata import scalar_columns
-from fusion_models.data.tables import TABLES, filesystem_of, open_parquet, refuse_overwriting, stream
+from fusion_models.data.tables import TABLES, checks, filesystem_of, open_parquet, refuse_overwriting, stream
 
 _PAIR = ("query_id", "item_id", "label", "v1_score")
 _QUERY = {

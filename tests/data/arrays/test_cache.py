@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from fusion_models.data import DataError, open_dataset
-from fusion_models.data.cache import build_once, cache_root
+from fusion_models.data.arrays.cache import build_once, cache_root
 from fusion_models.data.tables import TABLES
 
 Columns = dict[str, dict[str, Any]]

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fusion_models.data import DataError, open_dataset
-from fusion_models.data.convert import convert_flat
+from fusion_models.data.commands.convert import convert_flat
 
 Columns = dict[str, dict[str, Any]]
 Write = Callable[[Columns], str]

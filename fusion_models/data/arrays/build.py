@@ -27,18 +27,17 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fusion_models.config import MODALITIES
-from fusion_models.data import checks
-from fusion_models.data.feature_files import (
+from fusion_models.data.arrays.feature_files import (
     write_modalities,
     write_pair_features,
     write_query_features,
     write_thumbnails,
 )
-from fusion_models.data.metadata import scalar_columns
-from fusion_models.data.moments import RunningMoments
+from fusion_models.data.arrays.metadata import scalar_columns
+from fusion_models.data.arrays.moments import RunningMoments
+from fusion_models.data.arrays.thumbnails import SIDE
 from fusion_models.data.splits import SPLITS, assign_splits
-from fusion_models.data.tables import TableFolder, stream
-from fusion_models.data.thumbnails import SIDE
+from fusion_models.data.tables import TableFolder, checks, stream
 
 FORMAT = 1
 """Of the folder; part of its name, so that a new format never reads an old folder."""

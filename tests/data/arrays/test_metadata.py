@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from fusion_models.data import open_dataset
-from fusion_models.data.metadata import MAX_CATEGORIES, MetadataEncoding
-from fusion_models.data.moments import RunningMoments
+from fusion_models.data.arrays.metadata import MAX_CATEGORIES, MetadataEncoding
+from fusion_models.data.arrays.moments import RunningMoments
 
 Columns = dict[str, dict[str, Any]]
 Write = Callable[[Columns], str]
