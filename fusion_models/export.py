@@ -67,8 +67,8 @@ def input_names(ranker: FusionRanker) -> tuple[str, ...]:
 
 
 def document_inputs(batch: Batch, names: tuple[str, ...]) -> tuple[Tensor, ...]:
-    """A batch's documents one after another, padding included: `[B * L, D]` a name (`v1`: `[B * L, 1]`)."""
-    found = {**batch.features, "context": batch.context, "v1": batch.v1.unsqueeze(-1)}
+    """A batch's documents one after another, padding included: `[B * L, D]` a name (`v1`: `[B * L, 1]` float64)."""
+    found = {**batch.features, "context": batch.context, "v1": batch.v1_seen.unsqueeze(-1)}
     return tuple(found[name].flatten(0, 1) for name in names)
 
 
@@ -205,7 +205,8 @@ def _example(ranker: FusionRanker, names: tuple[str, ...]) -> tuple[Tensor, ...]
     project = projections.context.project
     widths |= {"context": project.in_features if project is not None else 0, "v1": 1}
     generator = torch.Generator().manual_seed(0)
-    return tuple(torch.randn(EXAMPLE_DOCUMENTS, widths[name], generator=generator) for name in names)
+    found = {name: torch.randn(EXAMPLE_DOCUMENTS, widths[name], generator=generator) for name in names}
+    return tuple(x.double() if name == "v1" else x for name, x in found.items())
 
 
 @contextlib.contextmanager

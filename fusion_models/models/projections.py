@@ -23,14 +23,14 @@ class Standardise(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, mean: np.ndarray, std: np.ndarray) -> None:
+    def __init__(self, mean: np.ndarray, std: np.ndarray, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
+        self.register_buffer("mean", torch.tensor(mean, dtype=dtype))
+        self.register_buffer("std", torch.tensor(std, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[..., D]` to the same."""
-        return (x - self.mean) / self.std
+        """`[..., D]` to the same, float32."""
+        return ((x - self.mean) / self.std).float()
 
 
 class Encoder(nn.Module):
@@ -131,7 +131,9 @@ class Projections(nn.Module):
         self.scales = nn.ModuleDict(
             {n: Standardise(statistics.mean[n], deviation(n, statistics.std[n], config)) for n in scales}
         )
-        self.v1_scale = Standardise(np.asarray(statistics.v1_mean), np.asarray(statistics.v1_std))
+        self.v1_scale = Standardise(
+            np.asarray(statistics.v1_mean), np.asarray(statistics.v1_std), torch.float64
+        )  # a float32 mean of 1e9 would take the scores' differences with it
         self.dropout = dropout(config.token_dropout)
         if learned_null:
             self.null = nn.Parameter(torch.randn(len(self.owner), config.width))
@@ -141,7 +143,7 @@ class Projections(nn.Module):
     def forward(self, batch: Batch, keep: Tensor | None) -> Projected:
         """`keep` `[B, M]` bool: False where a query's modality gives way to its null token; None: all are kept."""
         context = self._scaled("context", batch.context).flatten(0, 1)
-        query, conditions = self.context(context, self.v1_scale(batch.v1).flatten())
+        query, conditions = self.context(context, self.v1_scale(batch.v1_seen).flatten())
         per_modality = (None,) * len(self.config.modalities) if conditions is None else conditions.unbind(1)
         standardised = {m: self._scaled(m, batch.features[m]) for m in self.config.modalities}
         plain = [self.encoders[m](standardised[m], self._match(m, batch)) for m in self.config.modalities]
