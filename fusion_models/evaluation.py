@@ -43,6 +43,8 @@ class Scored:
     labels: Tensor
     v1: Tensor
     valid: Tensor
+    weight: Tensor | None = None
+    """`[Q]` float64: what each query counts; None: all alike."""
 
     def ndcg(self) -> Values:
         """`[Q]`: nDCG@10 of the model; NaN without a relevant item."""
@@ -59,7 +61,8 @@ class Scored:
     def lists(self) -> Lists:
         """The lists themselves."""
         labels, v1 = self.labels.double().numpy(), self.v1.double().numpy()
-        return Lists(rows=self.rows, labels=labels, v1=v1, valid=self.valid.numpy())
+        weight = None if self.weight is None else self.weight.numpy()
+        return Lists(rows=self.rows, labels=labels, v1=v1, valid=self.valid.numpy(), weight=weight)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,7 +287,7 @@ def _gradient_shares(member: FusionRanker, batch: Batch) -> Tensor:
     return shares.reshape(*batch.labels.shape, 1, -1)
 
 
-Columns = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+Columns = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]
 
 
 class _Measured(NamedTuple):
@@ -297,8 +300,9 @@ class _Measured(NamedTuple):
 
 
 def _lists(batch: Batch, scores: Tensor) -> Columns:
-    """Query rows `[B]`, then scores, labels, V1's scores and valid places `[B, L]` of a scored batch."""
-    return batch.query.cpu(), scores.float().cpu(), batch.labels.cpu(), batch.v1.cpu(), batch.valid.cpu()
+    """Query rows `[B]`, scores, labels, V1's scores and valid places `[B, L]` of a scored batch; queries' weights."""
+    weight = None if batch.weight is None else batch.weight.cpu()
+    return batch.query.cpu(), scores.float().cpu(), batch.labels.cpu(), batch.v1.cpu(), batch.valid.cpu(), weight
 
 
 def _scored(parts: Sequence[Columns]) -> Scored:
@@ -306,8 +310,8 @@ def _scored(parts: Sequence[Columns]) -> Scored:
     longest = max(scores.shape[1] for _, scores, *_ in parts)
     queries = torch.cat([part[0] for part in parts])
     order = queries.argsort()
-    scores, labels, v1, valid = (
-        torch.cat([torch.nn.functional.pad(part[i], (0, longest - part[i].shape[1])) for part in parts])[order]
-        for i in (1, 2, 3, 4)
-    )
-    return Scored(rows=queries[order].numpy(), scores=scores, labels=labels, v1=v1, valid=valid)
+    padded = [[torch.nn.functional.pad(x, (0, longest - x.shape[1])) for x in part[1:5]] for part in parts]  # type: ignore[union-attr, arg-type]
+    scores, labels, v1, valid = (torch.cat([part[i] for part in padded])[order] for i in range(4))
+    weights = [part[5] for part in parts if part[5] is not None]
+    weight = torch.cat(weights)[order] if weights else None
+    return Scored(rows=queries[order].numpy(), scores=scores, labels=labels, v1=v1, valid=valid, weight=weight)

@@ -83,7 +83,7 @@ def input_names(ranker: Ranker) -> tuple[str, ...]:
 
 def list_inputs(batch: Batch, names: tuple[str, ...]) -> tuple[Tensor, ...]:
     """A batch's lists: `[B, L, D]` a name (`v1`: `[B, L, 1]`, `valid`: `[B, L]`)."""
-    found = {**batch.features, "context": batch.context, "v1": batch.v1.unsqueeze(-1), VALID: batch.valid}
+    found = {**batch.features, "context": batch.context, "v1": batch.v1_seen.unsqueeze(-1), VALID: batch.valid}
     return tuple(found[name] for name in names)
 
 
@@ -227,6 +227,10 @@ def _module(ranker: Ranker, names: tuple[str, ...]) -> nn.Module:
     return (ListScorer if VALID in names else DocumentScorer)(ranker.eval(), names)
 
 
+def _example_type(name: str) -> torch.dtype:
+    return torch.float64 if name == "v1" else torch.float32
+
+
 def _example(ranker: Ranker, names: tuple[str, ...]) -> tuple[Tensor, ...]:
     shape = (EXAMPLE_LISTS, EXAMPLE_DOCUMENTS) if VALID in names else (EXAMPLE_DOCUMENTS,)
     widths = ranker.members[0].input_widths
@@ -234,7 +238,7 @@ def _example(ranker: Ranker, names: tuple[str, ...]) -> tuple[Tensor, ...]:
     return tuple(
         torch.ones(shape, dtype=torch.bool)
         if name == VALID
-        else torch.randn(*shape, widths.get(name, 1), generator=generator)
+        else torch.randn(*shape, widths.get(name, 1), generator=generator, dtype=_example_type(name))
         for name in names
     )
 

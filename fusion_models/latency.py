@@ -48,9 +48,7 @@ def resized(batch: Batch, candidates: int) -> Batch:
     def take(x: Tensor) -> Tensor:
         return x.index_select(1, place)
 
-    features = {m: take(x) for m, x in batch.features.items()}
-    context, labels, v1, valid, item = (take(x) for x in (*batch[1:5], batch.item))
-    return Batch(features, context, labels, v1, valid, batch.query, item)
+    return batch.changed(lambda x: x if x.dim() == 1 else take(x))
 
 
 def open_loop(answer: Answer, requests: Sequence[Request], arrivals: npt.ArrayLike) -> npt.NDArray[np.float64]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -22,9 +23,9 @@ class Batch(NamedTuple):
     One more column behind them is a tuned V1's score, for a ranker that reads it (`fusion_models.tuned_v1`).
     """
     labels: Tensor
-    """Graded relevance, `[B, L]`, >= 0; 0 where padded."""
+    """Graded relevance, `[B, L]` float64, >= 0; 0 where padded."""
     v1: Tensor
-    """The production ranker's scores, `[B, L]`; 0 where padded."""
+    """The production ranker's scores, `[B, L]` float64; 0 where padded."""
     valid: Tensor
     """`[B, L]` bool: a real document."""
     query: Tensor
@@ -32,9 +33,30 @@ class Batch(NamedTuple):
     item: Tensor
     """`[B, L]` int64: the item's row in the dataset; -1 where padded."""
 
+    weight: Tensor | None = None
+    """`[B]` float64: what each query counts, >= 0; None: 1 each."""
+    v1_input: Tensor | None = None
+    """`[B, L]`: V1's scores as a model reads them (`arrays.v1_scores`); None: as they are."""
+
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on `device`."""
+        return self.changed(lambda x: x.to(device, non_blocking=True))
+
+    def changed(self, change: Callable[[Tensor], Tensor]) -> Batch:
+        """The batch of what `change` makes of each tensor."""
         return Batch(
-            {m: x.to(device, non_blocking=True) for m, x in self.features.items()},
-            *(x.to(device, non_blocking=True) for x in self[1:]),
+            features={m: change(x) for m, x in self.features.items()},
+            context=change(self.context),
+            labels=change(self.labels),
+            v1=change(self.v1),
+            valid=change(self.valid),
+            query=change(self.query),
+            item=change(self.item),
+            weight=None if self.weight is None else change(self.weight),
+            v1_input=None if self.v1_input is None else change(self.v1_input),
         )
+
+    @property
+    def v1_seen(self) -> Tensor:
+        """`[B, L]`: V1's scores as a model reads them."""
+        return self.v1 if self.v1_input is None else self.v1_input

@@ -49,6 +49,7 @@ class RankingDataset:
             std={name: np.array(values, dtype=np.float32) for name, values in meta["std"].items()},
             v1_mean=meta["v1_mean"],
             v1_std=meta["v1_std"],
+            v1_input=meta["v1_input"],
             metadata_encoding=meta["metadata_encoding"],
         )
         self.counts: dict[str, int] = meta["counts"]
@@ -58,14 +59,17 @@ class RankingDataset:
         self.offset: Rows = self._map("offset")
         """`[queries + 1]`: the judgements of query row q are `offset[q]:offset[q + 1]`."""
         self.judged_item: Rows = self._map("item")
-        self.labels: npt.NDArray[np.float32] = self._map("label")
+        self.labels: npt.NDArray[np.float64] = self._map("label")
         """`[judgements]`, grouped by query."""
-        self.v1: npt.NDArray[np.float32] = self._map("v1")
-        """`[judgements]`, grouped by query."""
+        self.v1: npt.NDArray[np.float64] = self._map("v1")
+        """`[judgements]`, grouped by query: as the table has them."""
+        self._v1_input = self._map("v1_input") if self.statistics.v1_input != "score" else None
         self.candidates: Rows = np.diff(self.offset)
         """`[queries]` number of candidates."""
         self.split: npt.NDArray[np.int8] = self._map("split")
         """`[queries]` codes into `splits`."""
+        self.weight: npt.NDArray[np.float64] = self._map("weight")
+        """`[queries]`: what each query counts, >= 0; 1 where the table has no column `weight`."""
         self.splits = SPLITS
         self.tuned_v1: tuple[str, npt.NDArray[np.float32]] | None = None
         """Key and `[judgements]` of a score that batches carry behind their context; see `with_tuned_v1`."""
@@ -155,6 +159,8 @@ class RankingDataset:
             context=torch.cat(context, dim=-1) if context else torch.zeros(*item.shape, 0),
             labels=take(self._label_t, position),
             v1=take(self._v1_t, position),
+            weight=self._weight_t[query],
+            v1_input=None if self._v1_input_t is None else take(self._v1_input_t, position),
             valid=valid,
             query=query,
             item=item if padded is None else item.masked_fill(padded, -1),
@@ -303,6 +309,14 @@ class RankingDataset:
     @cached_property
     def _v1_t(self) -> Tensor:
         return _mapped(self.v1)
+
+    @cached_property
+    def _v1_input_t(self) -> Tensor | None:
+        return None if self._v1_input is None else _mapped(self._v1_input)
+
+    @cached_property
+    def _weight_t(self) -> Tensor:
+        return _mapped(self.weight)
 
 
 def _reopen(folder: Path, source: str, location: str, fingerprint: str, halved: bool) -> RankingDataset:

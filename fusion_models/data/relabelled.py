@@ -74,13 +74,13 @@ def normalised(text: object) -> str:
     return " ".join(str(text or "").casefold().split())
 
 
-def _permuted(data: RankingDataset, seed: int) -> npt.NDArray[np.float32]:
+def _permuted(data: RankingDataset, seed: int) -> npt.NDArray[np.float64]:
     query = np.repeat(np.arange(len(data.candidates)), data.candidates)
     order = np.lexsort((np.random.default_rng(seed).random(len(query)), query))
     return np.asarray(data.labels)[order]
 
 
-def _random(data: RankingDataset, seed: int) -> npt.NDArray[np.float32]:
+def _random(data: RankingDataset, seed: int) -> npt.NDArray[np.float64]:
     queries = _keys(query_content(data))
     items = np.concatenate([_item_keys(data, start) for start in range(0, data.counts["items"], ITEMS_AT_ONCE)])
     pair = np.repeat(queries, data.candidates) * np.uint64(0x9E3779B97F4A7C15) ^ items[np.asarray(data.judged_item)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -44,6 +44,9 @@ class FeatureStatistics:
     std: dict[str, Array]
     """Per modality and for `context`: `[D]`, > 0."""
     v1_mean: float = 0.0
+    """Of V1's scores as a model reads them."""
     v1_std: float = 1.0
+    v1_input: Literal["score", "centred", "rank"] = "score"
+    """How a model reads them: one of `arrays.v1_scores.V1_INPUTS`."""
     metadata_encoding: list[dict[str, Any]] = field(default_factory=list)
     """JSON-ready form of the `MetadataEncoding` of named scalar columns; empty where metadata came as lists."""

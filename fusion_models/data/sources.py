@@ -8,11 +8,13 @@ import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from fusion_models.data.arrays.build import FORMAT, write_arrays
 from fusion_models.data.arrays.cache import build_once, cache_root, fingerprint
 from fusion_models.data.dataset import RankingDataset
 from fusion_models.data.errors import DataError
+from fusion_models.data.in_memory import kept_tables
 from fusion_models.data.planted import GENERATOR, write_planted
 from fusion_models.data.planted.config import planted_config
 from fusion_models.data.tables import locate
@@ -22,8 +24,18 @@ HALVED = "#halved"
 """After a source: validation is the search's half alone, and the other half is the split `deciding`."""
 
 
-def open_dataset(source: str | Path, cache: str | Path | None = None) -> RankingDataset:
+def open_dataset(
+    source: str | Path | None = None,
+    cache: str | Path | None = None,
+    *,
+    items: Any = None,
+    queries: Any = None,
+    judgements: Any = None,
+) -> RankingDataset:
     """Open a dataset, checked; its arrays are built in the cache folder the first time on this node.
+
+    Either a `source` or the three tables: pandas or polars frames, Arrow tables, or a path, URI or glob each. A copy of
+    these is kept in the cache folder, whose path is then the dataset's source.
 
     `source`: `clipart`, `planted`, `planted:PRESET`, `planted:PRESET?dial=value&...`, or the path or URI of a folder
     of three tables (a folder called `planted` is `./planted`); any of them with `#halved` behind it: see
@@ -32,8 +44,16 @@ def open_dataset(source: str | Path, cache: str | Path | None = None) -> Ranking
     Raises:
         DataError: the tables break the contract, or there are none.
     """
-    name = _absolute(str(source))
     root = cache_root(cache)
+    given = {"items": items, "queries": queries, "judgements": judgements}
+    if all(table is None for table in given.values()):
+        if source is None:
+            raise DataError("no dataset is named.", "Give a source, or items=, queries= and judgements=.")
+        name = _absolute(str(source))
+    elif source is not None:
+        raise DataError("both a source and tables are given.", "Give a source, or items=, queries= and judgements=.")
+    else:
+        name = str(kept_tables(given, root).absolute())
     tables = locate(_location(name.removesuffix(HALVED), root))
     identity = fingerprint(tables, root)
     folder = build_once(root / "arrays" / f"{identity}-v{FORMAT}", partial(write_arrays, tables))

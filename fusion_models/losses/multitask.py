@@ -70,9 +70,9 @@ def centred_squared_correlation(scores: Tensor, v1: Tensor, valid: Tensor, share
 
     0 where either side is constant in every query.
     """
-    x, y = _centred(scores.float(), valid), _centred(v1.float(), valid)
+    x, y = _centred(scores.double(), valid), _centred(v1.double(), valid)
     xy, xx, yy = share.sum(torch.stack([(x * y).sum(), x.square().sum(), y.square().sum()])).unbind()
-    return xy.square() / (xx * yy).clamp(min=1e-12)
+    return (xy.square() / (xx * yy).clamp(min=1e-12)).float()
 
 
 def decorrelation(scores: Tensor, v1: Tensor, valid: Tensor, *, target: float, share: Share = WHOLE) -> Tensor:

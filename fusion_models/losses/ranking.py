@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from fusion_models.distribution import WHOLE, Share
+from fusion_models.metrics.ndcg import scaled_gains
 
 FAR_BELOW = -1e9
 """Stands for minus infinity where a softmax must not give NaN on an empty list."""
@@ -30,7 +31,8 @@ class RankingLoss(Protocol):
 
 def listnet(scores: Tensor, labels: Tensor, valid: Tensor, *, temperature: float = 1.0, share: Share = WHOLE) -> Tensor:
     """Cross-entropy between softmax(labels / temperature) and softmax(scores) (Cao et al. 2007, top-one)."""
-    target = torch.softmax((labels.float() / temperature).masked_fill(~valid, FAR_BELOW), dim=-1)
+    best = labels.masked_fill(~valid, 0.0).amax(dim=-1, keepdim=True)  # first, as float32 knows no labels beyond 3e38
+    target = torch.softmax(((labels - best).float() / temperature).masked_fill(~valid, FAR_BELOW), dim=-1)
     log_probability = torch.log_softmax(scores.float().masked_fill(~valid, FAR_BELOW), dim=-1)
     return _mean_over_queries(-(target * log_probability).sum(dim=-1), labels, valid, share)
 
@@ -117,11 +119,11 @@ def _differences(x: Tensor) -> Tensor:
 
 def _ordered_pairs(labels: Tensor, valid: Tensor) -> Tensor:
     """`[B, L, L]` bool: both real, and i is the more relevant."""
-    return (_differences(labels) > 0) & valid.unsqueeze(-1) & valid.unsqueeze(-2)
+    return (labels.unsqueeze(-1) > labels.unsqueeze(-2)) & valid.unsqueeze(-1) & valid.unsqueeze(-2)
 
 
 def _gains(labels: Tensor, valid: Tensor) -> Tensor:
-    return torch.where(valid, torch.exp2(labels.float()) - 1.0, 0.0)
+    return scaled_gains(labels, valid).float()
 
 
 def _ideal(gains: Tensor) -> Tensor:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from fusion_models.metrics.ranking import block_means, check_lists, tie_blocks
+
+GAIN_BITS = 64
+"""Labels up to here have the gain `2^label - 1` itself."""
 
 
 class MeanNdcg(NamedTuple):
@@ -44,7 +48,7 @@ def ndcg(scores: Tensor, labels: Tensor, valid: Tensor, k: int = 10) -> Tensor:
     check_lists(scores, valid, labels)
     if k < 1:
         raise ValueError(f"k must be >= 1, got {k}")
-    gains = _gains(labels, valid)
+    gains = _checked_gains(labels, valid)
     discounts = _discounts(scores.shape[1], k, scores.device)
     order, block = tie_blocks(scores, valid)
     achieved = (block_means(gains.gather(1, order), block) * discounts).sum(1)
@@ -64,12 +68,26 @@ def mean_ndcg(values: Tensor) -> MeanNdcg:
     return MeanNdcg(mean, len(counted), len(values) - len(counted))
 
 
-def _gains(labels: Tensor, valid: Tensor) -> Tensor:
-    """`[B, L]` float64, 0 where padded."""
+def scaled_gains(labels: Tensor, valid: Tensor) -> Tensor:
+    """`[B, L]` float64: `2^label - 1` over a power of two of the query's own, 0 where padded.
+
+    nDCG divides by the best order's gain, so that a factor a query plays no part. It is 1 up to GAIN_BITS; above, it
+    brings the query's largest gain down to about 2^GAIN_BITS, since 2^1024 is no float64 number.
+    """
     real = labels.double().masked_fill(~valid, 0.0)
+    if real.shape[1] == 0:
+        return real
+    shift = (real.amax(dim=1, keepdim=True).ceil() - GAIN_BITS).clamp(min=0.0)
+    whole = torch.exp2(real - shift) - torch.exp2(-shift)
+    small = torch.expm1(real * math.log(2.0)) * torch.exp2(-shift)  # 2^1e-20 - 1 is not 0
+    return torch.where(real < 0.5, small, whole)
+
+
+def _checked_gains(labels: Tensor, valid: Tensor) -> Tensor:
+    real = labels.masked_fill(~valid, 0.0)
     if not bool((torch.isfinite(real) & (real >= 0)).all()):
         raise ValueError("labels must be finite and >= 0")
-    return torch.exp2(real) - 1.0
+    return scaled_gains(labels, valid)
 
 
 def _discounts(length: int, k: int, device: torch.device) -> Tensor:

@@ -13,7 +13,6 @@ from fusion_models.config import ModelConfig
 from fusion_models.models.attention import FeedForward, attend, dropout, head_membership, read_tokens
 from fusion_models.models.fusion import Fused, Fusion, ShareKind
 
-
 MANY_TOKENS = 8
 """From so many on a query asks the tokens themselves; below, keys and values are made of them (measured on a CPU)."""
 

@@ -23,14 +23,14 @@ class Standardise(nn.Module):
     mean: Tensor
     std: Tensor
 
-    def __init__(self, mean: np.ndarray, std: np.ndarray) -> None:
+    def __init__(self, mean: np.ndarray, std: np.ndarray, dtype: torch.dtype = torch.float32) -> None:
         super().__init__()
-        self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
-        self.register_buffer("std", torch.tensor(std, dtype=torch.float32))
+        self.register_buffer("mean", torch.tensor(mean, dtype=dtype))
+        self.register_buffer("std", torch.tensor(std, dtype=dtype))
 
     def forward(self, x: Tensor) -> Tensor:
-        """`[..., D]` to the same."""
-        return (x - self.mean) / self.std
+        """`[..., D]` to the same, float32."""
+        return ((x - self.mean) / self.std).float()
 
 
 class Encoder(nn.Module):
@@ -131,7 +131,9 @@ class Projections(nn.Module):
         self.scales = nn.ModuleDict(
             {n: Standardise(statistics.mean[n], deviation(n, statistics.std[n], config)) for n in scales}
         )
-        self.v1_scale = Standardise(np.asarray(statistics.v1_mean), np.asarray(statistics.v1_std))
+        self.v1_scale = Standardise(
+            np.asarray(statistics.v1_mean), np.asarray(statistics.v1_std), torch.float64
+        )  # a float32 mean of 1e9 would take the scores' differences with it
         self.dropout = dropout(config.token_dropout)
         if learned_null:
             self.null = nn.Parameter(torch.randn(len(self.owner), config.width))
@@ -161,7 +163,7 @@ class Projections(nn.Module):
     def _v1(self, batch: Batch) -> Tensor:
         """V1's score, or the tuned V1's that stands behind the context, standardised: `[B, L]`."""
         if self.config.context != "tuned_v1":
-            return self.v1_scale(batch.v1)  # type: ignore[no-any-return]
+            return self.v1_scale(batch.v1_seen)  # type: ignore[no-any-return]
         if batch.context.shape[-1] == self.context_width:
             raise ValueError(
                 "the batch does not hold the tuned V1's score that this ranker reads: gather it from "

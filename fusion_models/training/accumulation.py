@@ -43,7 +43,7 @@ class Slices(nn.Module):
         def part(x: Tensor) -> Tensor:
             return x[begin : begin + self.queries]
 
-        inputs = Batch({m: part(x) for m, x in batch.features.items()}, *(part(x) for x in batch[1:]))
+        inputs = batch.changed(part)
         kept = None if keep is None else part(keep)
         if not torch.is_grad_enabled():
             return self.model(inputs, kept, reversal)  # type: ignore[no-any-return]

@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import numpy as np
+import numpy.typing as npt
 import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from torch import Tensor
 
 from fusion_models.config import MODALITIES
 from fusion_models.data import RankingDataset
+from fusion_models.data.arrays.v1_scores import v1_input
 from fusion_models.data.batch import Batch
 
 MOST_CANDIDATES = 500
@@ -115,7 +118,7 @@ class Catalogue:
         shape = len(requests), length
         features = {m: np.zeros((*shape, schema.width(m)), np.float32) for m in MODALITIES}
         context = np.zeros((*shape, schema.context), np.float32)
-        v1, valid, item = np.zeros(shape, np.float32), np.zeros(shape, bool), np.full(shape, -1)
+        v1, valid, item = np.zeros(shape), np.zeros(shape, bool), np.full(shape, -1)
         for b, request in enumerate(requests):
             valid[b, : len(request.candidates)] = True
             if schema.query:
@@ -132,12 +135,20 @@ class Catalogue:
         return Batch(
             features={m: torch.from_numpy(x) for m, x in features.items()},
             context=torch.from_numpy(context),
-            labels=torch.zeros(shape),
+            labels=torch.zeros(shape, dtype=torch.float64),
             v1=torch.from_numpy(v1),
+            v1_input=self._v1_input(v1, valid),
             valid=torch.from_numpy(valid),
             query=torch.tensor([self._query.get(r.query.id or "", -1) for r in requests]),
             item=torch.from_numpy(item),
         )
+
+    def _v1_input(self, v1: npt.NDArray[np.float64], valid: npt.NDArray[np.bool_]) -> Tensor:
+        """`[B, L]`: V1's scores as the ranker read them in training."""
+        seen = np.zeros_like(v1)
+        offset = np.concatenate([[0], np.cumsum(valid.sum(axis=1))])
+        seen[valid] = v1_input(v1[valid], offset, self.data.statistics.v1_input)
+        return torch.from_numpy(seen)
 
     def labels(self, request: RankRequest) -> list[float] | None:
         """Judged relevance of each candidate, 0 where unjudged; None for a query that the dataset does not hold."""

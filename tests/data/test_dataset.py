@@ -65,7 +65,7 @@ def assert_holds(data: RankingDataset, tables: dict[str, Any], rows: list[int]) 
             item = item_row[judged["item_id"][j]]
             assert batch.item[b, place] == item
             assert batch.labels[b, place] == judged["label"][j]
-            assert batch.v1[b, place] == np.float32(judged["v1_score"][j])
+            assert batch.v1[b, place] == judged["v1_score"][j]
             for modality, values in batch.features.items():
                 assert values[b, place].tolist() == items[modality][item]
             context = queries["features"][row] + judged["features"][j] if "features" in queries else []
@@ -100,7 +100,8 @@ def test_lists_of_one_to_a_thousand_candidates(tmp_path: Path) -> None:
     batch = data.gather([1, 0])
     assert batch.valid.sum(dim=1).tolist() == [1000, 1]
     assert batch.features["text"].shape == (2, 1000, data.schema.text)
-    assert batch.labels.dtype == batch.v1.dtype == batch.features["visual"].dtype == torch.float32
+    assert batch.features["visual"].dtype == torch.float32
+    assert batch.labels.dtype == batch.v1.dtype == torch.float64
     assert batch.query.dtype == batch.item.dtype == torch.int64
 
 

@@ -9,8 +9,9 @@ query, item, label and V1 score, are held whole while the folder is built: about
 | `thumbnails.npy` | `[items, 3, 32, 32]` uint8, where the table has `image` |
 | `query_features.npy`, `pair_features.npy` | `[queries, D]`, `[judgements, D]` float32, where present |
 | `offset.npy` | `[queries + 1]` int64: a query's judgements are `offset[q]:offset[q + 1]` |
-| `item.npy`, `label.npy`, `v1.npy` | `[judgements]` int64 / float32 / float32, grouped by query, in the table's order |
-| `split.npy` | `[queries]` int8 codes into SPLITS |
+| `item.npy`, `label.npy`, `v1.npy` | `[judgements]` int64 / float64 / float64, grouped by query, in the table's order |
+| `v1_input.npy` | `[judgements]` float64, where a model cannot read the scores as they are (see `v1_scores`) |
+| `split.npy`, `weight.npy` | `[queries]` int8 codes into SPLITS; float64, 1 where the table names no weight |
 | `items.arrow`, `queries.arrow` | ids, titles, query text, subdomain, timestamp: Arrow IPC files |
 | `meta.json` | widths, training statistics, metadata encoding, counts |
 """
@@ -18,6 +19,7 @@ query, item, label and V1 score, are held whole while the folder is built: about
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,20 +38,23 @@ from fusion_models.data.arrays.feature_files import (
 from fusion_models.data.arrays.metadata import scalar_columns
 from fusion_models.data.arrays.moments import RunningMoments
 from fusion_models.data.arrays.thumbnails import SIDE
+from fusion_models.data.arrays.v1_scores import v1_input, v1_input_kind
+from fusion_models.data.errors import DataError
 from fusion_models.data.splits import SPLITS, assign_splits
-from fusion_models.data.tables import TableFolder, checks, stream
+from fusion_models.data.tables import COLUMN_ROWS, TableFolder, TableReader, checks, relations
 
-FORMAT = 1
+FORMAT = 2
 """Of the folder; part of its name, so that a new format never reads an old folder."""
 
 Ints = npt.NDArray[np.int64]
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class _Queries:
     ids: Any
     split: npt.NDArray[np.int8]
+    weight: Floats
 
 
 @dataclass(frozen=True)
@@ -66,10 +71,15 @@ class _Judgements:
 
 def write_arrays(tables: TableFolder, out: Path) -> None:
     """Check the three tables and write their arrays into the empty folder `out`. Raises DataError."""
+    with tables.placed():
+        _write(tables, out)
+
+
+def _write(tables: TableFolder, out: Path) -> None:
     queries = _read_queries(tables, out)
     item_ids = _read_item_ids(tables)
     judged = _read_judgements(tables, queries, item_ids)
-    checks.no_empty_split(queries.split, np.diff(judged.offset), tables.file("queries"))
+    relations.no_empty_split(queries.split, np.diff(judged.offset), tables.file("queries"))
     in_training = queries.split[judged.query] == SPLITS.index("train")
     item_weight = np.bincount(judged.item[in_training], minlength=len(item_ids))
     query_weight = np.bincount(judged.query[in_training], minlength=len(queries.ids))
@@ -82,8 +92,13 @@ def write_arrays(tables: TableFolder, out: Path) -> None:
     for name in ("offset", "item", "label", "v1"):
         np.save(out / f"{name}.npy", getattr(judged, name))
     np.save(out / "split.npy", queries.split)
+    np.save(out / "weight.npy", queries.weight)
+    kind = v1_input_kind(judged.v1, judged.query)
+    read_as = v1_input(judged.v1, judged.offset, kind)
+    if kind != "score":
+        np.save(out / "v1_input.npy", read_as)
     v1 = RunningMoments(1)
-    v1.update(judged.v1[:, None], in_training)
+    v1.update(read_as[:, None], in_training)
     meta = {
         "widths": {m: len(moments[m].mean) for m in MODALITIES},
         "query_width": _width(out / "query_features.npy"),
@@ -91,6 +106,7 @@ def write_arrays(tables: TableFolder, out: Path) -> None:
         "thumbnail": SIDE if images is not None else None,
         "mean": {m: moments[m].mean.tolist() for m in MODALITIES} | {"context": _joined(context, "mean")},
         "std": {m: moments[m].std.tolist() for m in MODALITIES} | {"context": _joined(context, "std")},
+        "v1_input": kind,
         "v1_mean": float(v1.mean[0]),
         "v1_std": float(v1.std[0]),
         "metadata_encoding": encoding.to_json(),
@@ -100,69 +116,108 @@ def write_arrays(tables: TableFolder, out: Path) -> None:
 
 
 def _read_queries(tables: TableFolder, out: Path) -> _Queries:
-    file = tables.file("queries")
-    with tables.parquet("queries") as parquet:
-        names = parquet.schema_arrow.names
-        checks.require_columns(parquet.schema_arrow, ["query_id"], file)
-        checks.require_rows(parquet.metadata.num_rows, file)
-        optional = [name for name in ("split", "subdomain", "text", "timestamp") if name in names]
-        table = parquet.read(columns=["query_id", *optional])
-    query_ids = checks.ids(table["query_id"], file, "query_id")
-    named = "split" in optional
-    split = checks.split_codes(table["split"], file) if named else assign_splits(query_ids.to_pylist())
-    checks.one_split_a_query(query_ids, split, file)
-    columns = {"query_id": query_ids}
-    if "subdomain" in optional:
-        columns["subdomain"] = checks.ids(table["subdomain"], file, "subdomain")
-    if "text" in optional:
-        columns["text"] = checks.texts(table["text"], file, "text")
-    if "timestamp" in optional:
-        columns["timestamp"] = table["timestamp"]
-    _write_arrow(out / "queries.arrow", pa.table(columns))
-    return _Queries(query_ids, split)
+    file, reader = tables.file("queries"), tables.reader("queries")
+    reader.require(["query_id"], (*_QUERY_COLUMNS, "features"))
+    checks.require_rows(reader.num_rows, file)
+    optional = [name for name in _QUERY_COLUMNS if name in reader.names]
+    found = _whole(reader, {"query_id": checks.ids} | {name: _QUERY_COLUMNS[name] for name in optional})
+    query_ids = found["query_id"]
+    split = relations.split_codes(found["split"], file) if "split" in found else assign_splits(query_ids.to_pylist())
+    relations.one_split_a_query(query_ids, split, file)
+    weight = np.concatenate(found["weight"]) if "weight" in found else np.ones(len(query_ids))
+    relations.no_weightless_split(split, weight, file)
+    kept = [name for name in ("query_id", "subdomain", "text", "timestamp") if name in found]
+    _write_arrow(out / "queries.arrow", pa.table({name: found[name] for name in kept}))
+    return _Queries(query_ids, split, weight)
 
 
 def _read_item_ids(tables: TableFolder) -> Any:
-    file = tables.file("items")
-    with tables.parquet("items") as parquet:
-        schema = parquet.schema_arrow
-        vectors = ["visual", "text"] + (["metadata"] if not scalar_columns(schema) else [])
-        checks.require_columns(schema, ["item_id", *vectors], file)
-        checks.require_rows(parquet.metadata.num_rows, file)
-        item_ids = checks.ids(parquet.read(columns=["item_id"])["item_id"], file, "item_id")
-    checks.unique_ids(item_ids, file, "item_id")
+    file, reader = tables.file("items"), tables.reader("items")
+    scalars = scalar_columns(reader.names)
+    vectors = ["visual", "text"] + (["metadata"] if not scalars else [])
+    reader.require(["item_id", *vectors], ("title", "image", "metadata", *scalars))
+    checks.require_rows(reader.num_rows, file)
+    item_ids = _whole(reader, {"item_id": checks.ids})["item_id"]
+    relations.unique_ids(item_ids, file, "item_id")
     return item_ids
 
 
 def _read_judgements(tables: TableFolder, queries: _Queries, item_ids: Any) -> _Judgements:
-    file = tables.file("judgements")
-    columns = ["query_id", "item_id", "label", "v1_score"]
-    with tables.parquet("judgements") as parquet:
-        checks.require_columns(parquet.schema_arrow, columns, file)
-        checks.require_rows(parquet.metadata.num_rows, file)
-        table = parquet.read(columns=columns)
-    label = checks.labels(table["label"], file)
-    v1 = checks.numbers(table["v1_score"], file, "v1_score").astype(np.float32)
-    text = {name: checks.ids(table[name], file, name) for name in columns[:2]}
-    query = checks.known_ids(text["query_id"], queries.ids, file, "query_id", tables.file("queries"))
-    item = checks.known_ids(text["item_id"], item_ids, file, "item_id", tables.file("items"))
-    checks.unique_pairs(query, item, file)
+    file, reader = tables.file("judgements"), tables.reader("judgements")
+    reader.require(["query_id", "item_id", "label", "v1_score"], ["features"])
+    checks.require_rows(reader.num_rows, file)
+    found = _whole(
+        reader,
+        {"query_id": checks.ids, "item_id": checks.ids, "label": _labels, "v1_score": _scores},
+    )
+    label, v1 = np.concatenate(found["label"]), np.concatenate(found["v1_score"])
+    query = relations.known_ids(found["query_id"], queries.ids, file, "query_id", tables.file("queries"))
+    item = relations.known_ids(found["item_id"], item_ids, file, "item_id", tables.file("items"))
+    relations.unique_pairs(query, item, file)
     order = np.argsort(query, kind="stable")
     offset = np.concatenate([[0], np.cumsum(np.bincount(query, minlength=len(queries.ids)))]).astype(np.int64)
     return _Judgements(order, offset, query[order], item[order], label[order], v1[order])
 
 
+Read = Callable[[Any, str, str, int], Any]
+"""(column of a record batch, file, its name, its first row) -> an Arrow or numpy array, checked."""
+
+
+def _labels(column: Any, file: str, _: str, first_row: int) -> Floats:
+    return checks.labels(column, file, first_row)
+
+
+def _scores(column: Any, file: str, name: str, first_row: int) -> Floats:
+    return checks.not_huge(checks.numbers(column, file, name, first_row), file, name, first_row)
+
+
+def _weights(column: Any, file: str, _: str, first_row: int) -> Floats:
+    return checks.weights(column, file, first_row)
+
+
+_QUERY_COLUMNS: dict[str, Read] = {
+    "split": checks.ids,
+    "subdomain": checks.ids,
+    "text": checks.texts,
+    "timestamp": checks.moments,
+    "weight": _weights,
+}
+
+
+def _whole(reader: TableReader, columns: dict[str, Read]) -> dict[str, Any]:
+    """Columns held whole: Arrow ones as one chunked array each, numpy ones as the list of their pieces."""
+    pieces: dict[str, list[Any]] = {name: [] for name in columns}
+    for first, batch in reader.stream(list(columns), COLUMN_ROWS):
+        for name, read in columns.items():
+            pieces[name].append(read(batch.column(name), reader.file, name, first))
+    return {n: p if isinstance(p[0], np.ndarray) else _joined_column(p, reader.file, n) for n, p in pieces.items()}
+
+
+def _joined_column(pieces: list[Any], file: str, name: str) -> Any:
+    """One chunked array, of the type that holds all pieces: files of one table may type a column differently."""
+    try:
+        tables = [pa.table({name: piece}) for piece in pieces]
+        return pa.concat_tables(tables, promote_options="permissive")[name]
+    except pa.ArrowException as error:
+        types = ", ".join(dict.fromkeys(str(piece.type) for piece in pieces))
+        raise DataError(
+            f"the files of the table give it types that do not go together ({types}).",
+            "Write the column with one type.",
+            file=file,
+            column=name,
+        ) from error
+
+
 def _write_item_text(tables: TableFolder, out: Path) -> None:
-    file = tables.file("items")
-    with tables.parquet("items") as parquet:
-        titled = "title" in parquet.schema_arrow.names
-        kept = ["item_id", "title"] if titled else ["item_id"]
-        fields = pa.schema([(name, pa.large_string()) for name in kept])
-        with pa.OSFile(str(out / "items.arrow"), "wb") as sink, pa.ipc.new_file(sink, fields) as writer:
-            for first, batch in stream(parquet, kept, rows=65_536):
-                columns = [checks.ids(batch.column("item_id"), file, "item_id")]
-                columns += [checks.texts(batch.column("title"), file, "title", first)] if titled else []
-                writer.write_batch(pa.record_batch(columns, schema=fields))
+    file, reader = tables.file("items"), tables.reader("items")
+    titled = "title" in reader.names
+    kept = ["item_id", "title"] if titled else ["item_id"]
+    fields = pa.schema([(name, pa.large_string()) for name in kept])
+    with pa.OSFile(str(out / "items.arrow"), "wb") as sink, pa.ipc.new_file(sink, fields) as writer:
+        for first, batch in reader.stream(kept, COLUMN_ROWS):
+            columns = [checks.ids(batch.column("item_id"), file, "item_id", first)]
+            columns += [checks.texts(batch.column("title"), file, "title", first)] if titled else []
+            writer.write_batch(pa.record_batch(columns, schema=fields))
 
 
 def _counts(queries: _Queries, item_ids: Any, judged: _Judgements, images: int | None) -> dict[str, int]:

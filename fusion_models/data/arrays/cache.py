@@ -6,12 +6,14 @@ is killed while it builds leaves a folder that nobody reads and the next builder
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock
@@ -20,24 +22,39 @@ from fusion_models.data.errors import DataError
 from fusion_models.data.tables import TABLES, TableFolder
 
 _MANIFEST = "complete.json"
+_ELSEWHERE = "Name a writable one with `cache=` or $FUSION_SEARCH_CACHE."
 
 
 def cache_root(cache: str | Path | None = None) -> Path:
     """The folder given, else `$FUSION_SEARCH_CACHE`, else `fusion-search` in the user's cache folder; made if new."""
-    if cache is not None:
-        root = Path(cache).expanduser()
-    elif named := os.environ.get("FUSION_SEARCH_CACHE"):
-        root = Path(named).expanduser()
-    else:
-        root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fusion-search"
+    named = cache if cache is not None else os.environ.get("FUSION_SEARCH_CACHE")
+    try:
+        if named:
+            root = Path(named).expanduser()
+        else:
+            root = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "fusion-search"
+    except RuntimeError as error:  # a uid that no passwd entry gives a home
+        raise DataError(f"no cache folder: {error}", _ELSEWHERE) from error
     try:
         root.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise DataError(
-            f"the cache folder {root} cannot be made ({error.strerror}).",
-            "Name a writable one with `cache=` or $FUSION_SEARCH_CACHE.",
-        ) from error
+        raise DataError(f"the cache folder {root} cannot be made ({error.strerror}).", _ELSEWHERE) from error
     return root
+
+
+@contextmanager
+def _writing(folder: Path) -> Iterator[None]:
+    """What the disk refuses, in one line. Whoever reads tables in here turns their errors into DataError himself."""
+    try:
+        yield
+    except OSError as error:
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        free = shutil.disk_usage(folder.parent).free / 1e9 if folder.parent.exists() else 0.0
+        problem = f"is full ({free:.1f} GB free)" if full else f"cannot be written ({error.strerror or error})"
+        remedy = "Free some space, or name another one with" if full else "Name a writable one with"
+        raise DataError(
+            f"the cache folder {folder.parent} {problem}.", f"{remedy} `cache=` or $FUSION_SEARCH_CACHE."
+        ) from error
 
 
 def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
@@ -47,10 +64,16 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
     """
     if _is_complete(folder):
         return folder
-    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _writing(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        _build(folder, build)
+    return folder
+
+
+def _build(folder: Path, build: Callable[[Path], None]) -> None:
     with FileLock(folder.parent / f"{folder.name}.lock"):
         if _is_complete(folder):
-            return folder
+            return
         for stale in folder.parent.glob(f"{folder.name}.building-*"):
             shutil.rmtree(stale, ignore_errors=True)
         workshop = folder.parent / f"{folder.name}.building-{uuid.uuid4().hex[:8]}"
@@ -62,7 +85,6 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
             os.replace(workshop, folder)
         finally:
             shutil.rmtree(workshop, ignore_errors=True)
-    return folder
 
 
 def fingerprint(tables: TableFolder, root: Path) -> str:
@@ -77,10 +99,11 @@ def fingerprint(tables: TableFolder, root: Path) -> str:
         return note.read_text()
     value = hashlib.sha256("\n".join(tables.digest(table) for table in TABLES).encode()).hexdigest()[:32]
     if known:
-        note.parent.mkdir(exist_ok=True)
-        draft = note.with_name(f"{note.name}.{uuid.uuid4().hex[:8]}")
-        draft.write_text(value)
-        os.replace(draft, note)
+        with _writing(note.parent):
+            note.parent.mkdir(exist_ok=True)
+            draft = note.with_name(f"{note.name}.{uuid.uuid4().hex[:8]}")
+            draft.write_text(value)
+            os.replace(draft, note)
     return value
 
 
@@ -93,5 +116,5 @@ def _is_complete(folder: Path) -> bool:
     try:
         sizes = json.loads((folder / _MANIFEST).read_text())
         return all((folder / name).stat().st_size == size for name, size in sizes.items())
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         return False

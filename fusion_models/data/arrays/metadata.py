@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from fusion_models.data.arrays.moments import RunningMoments
 from fusion_models.data.errors import DataError
-from fusion_models.data.tables import checks
+from fusion_models.data.tables import TableReader, checks
+from fusion_models.data.tables.columns import EXACT_INTEGER, is_moment, is_number, is_text
 
 PREFIX = "metadata."
 MAX_CATEGORIES = 32
@@ -54,12 +55,12 @@ class MetadataEncoding:
         for column in self.columns:
             values = batch.column(column.name)
             if isinstance(column, NumberColumn):
-                scaled = (read_numbers(values, file, column.name, first_row) - column.mean) / column.std
-                parts.append(scaled.astype(np.float32)[:, None])
+                parts.append(_scaled(values, column, file, first_row)[:, None])
             else:
                 code = {category: i for i, category in enumerate(column.categories)}
                 other = len(column.categories)
-                codes = np.array([code.get(v, other) if v is not None else other for v in _texts(values)])
+                texts = _texts(values, file, column.name, first_row)
+                codes = np.array([code.get(v, other) if v is not None else other for v in texts])
                 parts.append(np.eye(other + 1, dtype=np.float32)[codes])
         return np.concatenate(parts, axis=1) if parts else np.zeros((batch.num_rows, 0), np.float32)
 
@@ -85,29 +86,29 @@ class MetadataEncoding:
         )
 
 
-def scalar_columns(schema: Any) -> list[str]:
-    """Names of the `metadata.<name>` columns, in the table's order."""
-    return [name for name in schema.names if name.startswith(PREFIX) and len(name) > len(PREFIX)]
+def scalar_columns(names: Sequence[str]) -> list[str]:
+    """The `metadata.<name>` columns among a table's, in its order."""
+    return [name for name in names if name.startswith(PREFIX) and len(name) > len(PREFIX)]
 
 
-def fit_encoding(
-    schema: Any, batches: Iterator[tuple[int, Any]], weights: npt.NDArray[np.int64], file: str
-) -> MetadataEncoding:
-    """Fit on the items whose weight (judgements in the training split) is above 0.
-
-    `batches` are (first row, record batch) over the columns of `scalar_columns(schema)`.
-    """
-    names = scalar_columns(schema)
-    moments = {name: RunningMoments(1) for name in names if _is_numeric(schema.field(name).type, file, name)}
+def fit_encoding(reader: TableReader, names: Sequence[str], weights: npt.NDArray[np.int64]) -> MetadataEncoding:
+    """Fit the `metadata.<name>` columns on the items whose weight (judgements in the training split) is above 0."""
+    file = reader.file
+    moments = {name: RunningMoments(1) for name in names if _is_numeric(reader.type_of(name), file, name)}
+    ranges = {name: _Range() for name in moments}
     counters: dict[str, Counter[str]] = {name: Counter() for name in names if name not in moments}
-    for first, batch in batches:
+    for first, batch in reader.stream(names) if names else ():
         weight = weights[first : first + batch.num_rows]
         for name, moment in moments.items():
-            moment.update(read_numbers(batch.column(name), file, name, first)[:, None], weight)
+            values = read_numbers(batch.column(name), file, name, first)
+            ranges[name].update(values)
+            moment.update(values[:, None], weight)
         for name, counter in counters.items():
-            for text, w in zip(_texts(batch.column(name)), weight.tolist(), strict=True):
+            for text, w in zip(_texts(batch.column(name), file, name, first), weight.tolist(), strict=True):
                 if text is not None and w > 0:
                     counter[text] += w
+    for name, seen in ranges.items():
+        seen.check(file, name)
     columns: list[NumberColumn | CategoryColumn] = []
     for name in names:
         if name in moments:
@@ -119,25 +120,61 @@ def fit_encoding(
 
 
 def read_numbers(column: Any, file: str, name: str, first_row: int) -> npt.NDArray[np.float64]:
-    """`[n]` float64 of a number or true/false column."""
-    return checks.numbers(column.cast(pa.int8()) if pa.types.is_boolean(column.type) else column, file, name, first_row)
+    """`[n]` float64 of a column of numbers, true and false, or moments of time (units since its fixed day)."""
+    return checks.numbers(column, file, name, first_row, exact=False)
 
 
-def _texts(column: Any) -> list[str | None]:
-    plain = column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
-    values: list[str | None] = plain.to_pylist()
+class _Range:
+    """The range of a number column over the table, beside what float64 can tell apart there."""
+
+    def __init__(self) -> None:
+        self._low, self._high = np.inf, -np.inf
+
+    def update(self, values: npt.NDArray[np.float64]) -> None:
+        if len(values):
+            self._low, self._high = min(self._low, float(values.min())), max(self._high, float(values.max()))
+
+    def check(self, file: str, name: str) -> None:
+        largest = max(abs(self._low), abs(self._high))
+        if largest > EXACT_INTEGER and 0 <= self._high - self._low < largest * 2.0**-40:
+            raise DataError(
+                f"goes from {self._low:.17g} to {self._high:.17g}: float64 hardly tells these apart.",
+                f"Subtract what all have in common: `df[{name!r}] -= df[{name!r}].min()`.",
+                file=file,
+                column=name,
+            )
+
+
+def _scaled(values: Any, column: NumberColumn, file: str, first_row: int) -> npt.NDArray[np.float32]:
+    raw = read_numbers(values, file, column.name, first_row)
+    with np.errstate(over="ignore"):
+        scaled = ((raw - column.mean) / column.std).astype(np.float32)
+    row = checks.first_true(~np.isfinite(scaled))
+    if row is not None:
+        raise DataError(
+            f"{raw[row]:g} is too far from the training items' mean {column.mean:g} for float32.",
+            "Write its logarithm, or mend the value.",
+            file=file,
+            column=column.name,
+            row=first_row + row,
+        )
+    return scaled
+
+
+def _texts(column: Any, file: str, name: str, first_row: int) -> list[str | None]:
+    values: list[str | None] = checks.texts(column, file, name, first_row).to_pylist()
     return values
 
 
 def _is_numeric(kind: Any, file: str, name: str) -> bool:
-    if pa.types.is_floating(kind) or pa.types.is_integer(kind) or pa.types.is_boolean(kind):
+    """`kind`: a plain type."""
+    if is_number(kind) or is_moment(kind):
         return True
-    inner = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if pa.types.is_string(inner) or pa.types.is_large_string(inner):
+    if is_text(kind) or pa.types.is_large_binary(kind):
         return False
     raise DataError(
         f"the column is of type {kind}, neither number, true/false nor text.",
-        "Write a number (a date as days since a fixed day), or text for a category.",
+        f"Write a number, or text for a category: `df[{name!r}] = df[{name!r}].astype(str)`.",
         file=file,
         column=name,
         row=0,

@@ -1,23 +1,95 @@
-"""Small RGB pictures out of a table's `image` bytes."""
+"""Small RGB pictures out of a table's `image` column."""
 
 from __future__ import annotations
 
 import io
+import re
+import warnings
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 from PIL import Image
+
+from fusion_models.data.errors import DataError
+from fusion_models.data.tables.columns import plain
 
 SIDE = 32
 """Pixels; every stored thumbnail is SIDE x SIDE."""
 
 
+MEGAPIXELS = 100
+"""Largest picture that is decoded: 400 MB in memory. No camera takes larger ones."""
+
+
+def picture_bytes(column: Any, file: str, first_row: int = 0) -> list[bytes | None]:
+    """The bytes of each picture of an `image` column, None where there is none.
+
+    Bytes of any layout, or a struct of `bytes` and `path` (as Hugging Face's datasets write). Raises DataError for
+    other types, and for a struct that gives a path alone.
+    """
+    values = plain(column)
+    kind = values.type
+    fields = [kind.field(i).name for i in range(kind.num_fields)] if pa.types.is_struct(kind) else []
+    if "bytes" in fields:
+        parts = dict(zip(fields, values.flatten(), strict=True))
+        inner = plain(parts["bytes"])
+        paths = parts["path"].to_pylist() if "path" in parts else [None] * len(values)
+        for row, (known, path) in enumerate(zip(inner.is_valid().to_pylist(), paths, strict=True)):
+            if not known and path is not None:
+                raise DataError(
+                    f"the picture {path!r} is a path without bytes.",
+                    "Write the file's bytes: `df['image'] = [open(p, 'rb').read() for p in df['path']]`.",
+                    file=file,
+                    column="image",
+                    row=first_row + row,
+                )
+        values = inner
+    if pa.types.is_null(values.type):
+        return [None] * len(values)
+    if not pa.types.is_large_binary(values.type):
+        raise DataError(
+            f"the column is of type {column.type}, not bytes.",
+            "Write PNG or JPEG bytes: `df['image'] = [open(p, 'rb').read() for p in df['path']]`.",
+            file=file,
+            column="image",
+            row=first_row,
+        )
+    found: list[bytes | None] = values.to_pylist()
+    return found
+
+
+def checked_thumbnail(data: bytes, file: str, row: int) -> npt.NDArray[np.uint8]:
+    """`decode_thumbnail`, whose failures name the row."""
+    try:
+        return decode_thumbnail(data)
+    except Exception as error:  # Pillow's decoders raise whatever broken bytes lead them to
+        raise DataError(
+            f"{len(data)} bytes that are no picture ({str(error) or type(error).__name__}).",
+            "Write whole PNG or JPEG bytes, or null for none.",
+            file=file,
+            column="image",
+            row=row,
+        ) from error
+
+
 def decode_thumbnail(data: bytes) -> npt.NDArray[np.uint8]:
     """`[3, SIDE, SIDE]` RGB of PNG or JPEG bytes: on white, the aspect kept, centred.
 
-    Raises OSError (Pillow's own, or `UnidentifiedImageError`) where the bytes are no picture.
+    Raises OSError (Pillow's own, or `UnidentifiedImageError`) where the bytes are no picture, ValueError where it has
+    more than MEGAPIXELS.
     """
-    with Image.open(io.BytesIO(data)) as opened:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # there is a limit of our own
+        try:
+            opened = Image.open(io.BytesIO(data))
+        except Image.DecompressionBombError as error:
+            pixels = re.search(r"\d+", str(error))
+            raise ValueError(_too_large(int(pixels[0]) if pixels else 0)) from error
+    with opened:
+        if opened.width * opened.height > MEGAPIXELS * 1_000_000:
+            raise ValueError(_too_large(opened.width * opened.height))
         picture = opened.convert("RGBA")
     if picture.size != (SIDE, SIDE):
         scale = SIDE / max(picture.size)
@@ -26,6 +98,10 @@ def decode_thumbnail(data: bytes) -> npt.NDArray[np.uint8]:
     page = Image.new("RGBA", (SIDE, SIDE), (255, 255, 255, 255))
     page.alpha_composite(picture, ((SIDE - picture.width) // 2, (SIDE - picture.height) // 2))
     return np.ascontiguousarray(np.asarray(page.convert("RGB"), dtype=np.uint8).transpose(2, 0, 1))
+
+
+def _too_large(pixels: int) -> str:
+    return f"{pixels / 1e6:.0f} megapixels, of {MEGAPIXELS} at the most: write a smaller picture"
 
 
 def blank_thumbnail() -> npt.NDArray[np.uint8]:

@@ -129,7 +129,7 @@ def _doubts_of_splits(data: RankingDataset) -> list[str]:
     return doubts
 
 
-def _centred(values: npt.NDArray[np.float32], group: npt.NDArray[np.int64]) -> Floats:
+def _centred(values: npt.NDArray[np.float64], group: npt.NDArray[np.int64]) -> Floats:
     means = np.bincount(group, weights=values) / np.maximum(np.bincount(group), 1)
     return np.asarray(values - means[group], dtype=np.float64)
 

@@ -4,7 +4,7 @@
 |---|---|
 | `query_id`, `item_id`, `label`, `v1_score`; optional `features` | judgements |
 | `visual`, `text`, `metadata` or `metadata.<name>`; optional `image`, `title` | items, once each |
-| optional `query_features`, `query_text`, `subdomain`, `split`, `timestamp` | queries, once each |
+| optional `query_features`, `query_text`, `subdomain`, `split`, `timestamp`, `weight` | queries, once each |
 
 What is an item's or a query's own must be the same in each of its rows.
 """
@@ -22,8 +22,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fusion_models.data.arrays.metadata import scalar_columns
+from fusion_models.data.arrays.thumbnails import picture_bytes
 from fusion_models.data.errors import DataError
-from fusion_models.data.tables import TABLES, checks, filesystem_of, open_parquet, refuse_overwriting, stream
+from fusion_models.data.tables import (
+    COLUMN_ROWS,
+    TABLES,
+    TableReader,
+    checks,
+    filesystem_of,
+    refuse_overwriting,
+    relations,
+    table_parts,
+)
+from fusion_models.data.tables.columns import is_text, plain
+from fusion_models.data.tables.feature_vectors import feature_vectors
 
 _PAIR = ("query_id", "item_id", "label", "v1_score")
 _QUERY = {
@@ -32,6 +44,7 @@ _QUERY = {
     "subdomain": "subdomain",
     "split": "split",
     "timestamp": "timestamp",
+    "weight": "weight",
 }
 _VECTORS = ("visual", "text", "metadata", "query_features", "features")
 _GROUP_ROWS = 8192
@@ -47,17 +60,16 @@ def convert_flat(flat: str | Path, out: str | Path) -> dict[str, int]:
     Raises:
         DataError: the flat table breaks the contract, or `out` already holds a table. Nothing is left in `out`.
     """
-    filesystem, source = filesystem_of(str(flat))
-    name = source.rsplit("/", 1)[-1]
-    if not filesystem.isfile(source):
-        raise DataError(f"no flat table at {str(flat)!r}.", "Give a Parquet file.")
+    filesystem, parts = table_parts(str(flat), "flat table")
+    name = str(flat).rstrip("/").rsplit("/", 1)[-1]
     target_system, folder = filesystem_of(str(out))
     paths = {table: f"{folder.rstrip('/')}/{table}.parquet" for table in TABLES}
     refuse_overwriting(out)
     target_system.makedirs(folder, exist_ok=True)
     try:
-        with open_parquet(filesystem, source, name) as parquet:
-            return _convert(parquet, name, lambda table: target_system.open(paths[table], "wb"))
+        return _convert(
+            TableReader(filesystem, parts, name), name, lambda table: target_system.open(paths[table], "wb")
+        )
     except BaseException:
         for path in paths.values():
             if target_system.exists(path):
@@ -65,42 +77,44 @@ def convert_flat(flat: str | Path, out: str | Path) -> dict[str, int]:
         raise
 
 
-def _convert(parquet: Any, file: str, sink: Callable[[str], Any]) -> dict[str, int]:
-    schema = parquet.schema_arrow
-    scalars = scalar_columns(schema)
+def _convert(reader: TableReader, file: str, sink: Callable[[str], Any]) -> dict[str, int]:
+    scalars = scalar_columns(reader.names)
     needed = ["visual", "text"] + ([] if scalars else ["metadata"])
-    checks.require_columns(schema, [*_PAIR, *needed], file)
-    checks.require_rows(parquet.metadata.num_rows, file)
-    query, item = _checked_pairs(parquet, file)
+    reader.require([*_PAIR, *needed], ("metadata", "image", "title", "features", *scalars, *_QUERY))
+    checks.require_rows(reader.num_rows, file)
+    query, item = _checked_pairs(reader, file)
 
-    own = [c for c in ("visual", "text", "metadata", "image", "title") if c in schema.names] + scalars
-    items = _first_rows(parquet, file, "item_id", item, own)
-    queries = _first_rows(parquet, file, "query_id", query, [c for c in _QUERY if c in schema.names])
-    pairs = [*_PAIR] + (["features"] if "features" in schema.names else [])
+    own = [c for c in ("visual", "text", "metadata", "image", "title") if c in reader.names] + scalars
+    items = _first_rows(reader, file, "item_id", item, own)
+    queries = _first_rows(reader, file, "query_id", query, [c for c in _QUERY if c in reader.names])
+    pairs = [*_PAIR] + (["features"] if "features" in reader.names else [])
     return {
         "items": _write(sink, "items", items, {}),
         "queries": _write(sink, "queries", queries, _QUERY),
-        "judgements": _write(sink, "judgements", (batch.select(pairs) for _, batch in stream(parquet, pairs)), {}),
+        "judgements": _write(sink, "judgements", (batch for _, batch in reader.stream(pairs)), {}),
     }
 
 
-def _checked_pairs(parquet: Any, file: str) -> tuple[Ints, Ints]:
+def _checked_pairs(reader: TableReader, file: str) -> tuple[Ints, Ints]:
     """`[rows]` codes of the query and the item of each row, counted up by first appearance."""
-    table = parquet.read(columns=list(_PAIR))
-    checks.labels(table["label"], file)
-    checks.numbers(table["v1_score"], file, "v1_score")
-    query, item = (checks.appearance(checks.ids(table[name], file, name)) for name in _PAIR[:2])
-    checks.unique_pairs(query, item, file)
+    ids: dict[str, list[Any]] = {name: [] for name in _PAIR[:2]}
+    for first, batch in reader.stream(_PAIR, COLUMN_ROWS):
+        checks.labels(batch.column("label"), file, first)
+        checks.numbers(batch.column("v1_score"), file, "v1_score", first)
+        for name, found in ids.items():
+            found.append(checks.ids(batch.column(name), file, name, first))
+    query, item = (relations.appearance(pa.chunked_array(found)) for found in ids.values())
+    relations.unique_pairs(query, item, file)
     return query, item
 
 
-def _first_rows(parquet: Any, file: str, key: str, codes: Ints, columns: list[str]) -> Iterator[Any]:
+def _first_rows(reader: TableReader, file: str, key: str, codes: Ints, columns: list[str]) -> Iterator[Any]:
     """Record batches of the first row of each id, with `columns`; a later row that differs is an error."""
     first = np.full(int(codes.max()) + 1, -1, dtype=np.int64)
     first[codes[::-1]] = np.arange(len(codes))[::-1]
     digests = {name: np.zeros(len(first), dtype=np.uint64) for name in columns}
     widths: dict[str, int] = {}
-    for start, batch in stream(parquet, [key, *columns]):
+    for start, batch in reader.stream([key, *columns]):
         code = codes[start : start + batch.num_rows]
         is_first = first[code] == np.arange(start, start + batch.num_rows)
         for name in columns:
@@ -115,12 +129,17 @@ def _first_rows(parquet: Any, file: str, key: str, codes: Ints, columns: list[st
 
 def _row_digests(column: Any, file: str, name: str, start: int, widths: dict[str, int]) -> npt.NDArray[np.uint64]:
     """`[n]` 64-bit digests of a column's values."""
-    if name in _VECTORS and not pa.types.is_string(column.type):
-        values = checks.feature_vectors(column, file, name, start, widths.get(name))
+    values = plain(column)
+    if is_text(values.type):
+        values = checks.clean_text(values, file, name, start)
+    if name == "image":
+        raw = [b"" if value is None else value for value in picture_bytes(column, file, start)]
+    elif name in _VECTORS and not is_text(values.type):
+        values = feature_vectors(column, file, name, start, widths.get(name))
         widths[name] = values.shape[1]
         raw = [row.tobytes() for row in values]
     else:
-        raw = [value if isinstance(value, bytes) else repr(value).encode() for value in column.to_pylist()]
+        raw = [value if isinstance(value, bytes) else repr(value).encode() for value in values.to_pylist()]
     joined = b"".join(hashlib.blake2b(value, digest_size=8).digest() for value in raw)
     return np.frombuffer(joined, dtype=np.uint64)
 
@@ -139,14 +158,16 @@ def _differs(batch: Any, file: str, key: str, name: str, row: int, start: int, f
 def _write(sink: Callable[[str], Any], table: str, batches: Iterator[Any], names: dict[str, str]) -> int:
     """Write batches in row groups of some thousand rows; how many rows there were."""
     writer: Any = None
+    schema: Any = None
     waiting: list[Any] = []
     total = 0
     with sink(table) as file:
         for batch in batches:
             renamed = batch.rename_columns([names.get(c, c) for c in batch.schema.names])
             if writer is None:
-                writer = pq.ParquetWriter(file, renamed.schema, compression="zstd")
-            waiting.append(renamed)
+                schema = renamed.schema
+                writer = pq.ParquetWriter(file, schema, compression="zstd")
+            waiting.append(renamed if renamed.schema == schema else _cast(renamed, schema, table))
             total += renamed.num_rows
             if sum(b.num_rows for b in waiting) >= _GROUP_ROWS:
                 writer.write_table(pa.Table.from_batches(waiting))
@@ -155,3 +176,14 @@ def _write(sink: Callable[[str], Any], table: str, batches: Iterator[Any], names
             writer.write_table(pa.Table.from_batches(waiting))
         writer.close()
     return total
+
+
+def _cast(batch: Any, schema: Any, table: str) -> Any:
+    """A later file's batch in the types of the first one."""
+    try:
+        return batch.cast(schema)
+    except pa.ArrowException as error:
+        raise DataError(
+            f"the files of the flat table give the {table} types that do not go together ({error}).",
+            "Write each column with one type.",
+        ) from error

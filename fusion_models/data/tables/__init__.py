@@ -1,6 +1,7 @@
 """The door: where three tables lie, how they are read, and the checks that every value passes.
 
-`files` finds and reads them; `checks` takes a piece of a table and gives it back clean, or raises a DataError.
+`files` finds them, `parts` reads one of one or many files, `columns` knows Arrow's types; `checks` and
+`feature_vectors` take a piece of a table and give it back clean, or raise a DataError.
 May use the splits and the errors, nothing else of `fusion_models.data`.
 """
 
@@ -9,21 +10,22 @@ from fusion_models.data.tables.files import (
     TableFolder,
     filesystem_of,
     locate,
-    open_parquet,
     refuse_overwriting,
-    stream,
+    table_parts,
     vectors,
     write_tables,
 )
+from fusion_models.data.tables.parts import COLUMN_ROWS, TableReader
 
 __all__ = [
+    "COLUMN_ROWS",
     "TABLES",
     "TableFolder",
+    "TableReader",
     "filesystem_of",
     "locate",
-    "open_parquet",
     "refuse_overwriting",
-    "stream",
+    "table_parts",
     "vectors",
     "write_tables",
 ]

@@ -5,7 +5,6 @@ Every error names the file, the column, the first offending row (counted from 0)
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -14,25 +13,25 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from fusion_models.data.errors import DataError
-from fusion_models.data.splits import SPLITS
+from fusion_models.data.tables.columns import (
+    EXACT_INTEGER,
+    as_floats,
+    first_inexact,
+    is_moment,
+    is_number,
+    is_text,
+    plain,
+)
 
 Bools = npt.NDArray[np.bool_]
+
+LARGEST = 1e100
+"""Of a label, score or weight: squares of larger numbers, which correlations need, are beyond float64."""
 
 
 def first_true(flags: Bools) -> int | None:
     """Row of the first True; None where there is none."""
     return int(np.argmax(flags)) if flags.any() else None
-
-
-def require_columns(schema: Any, names: Sequence[str], file: str) -> None:
-    """Every column in `names` is there, once."""
-    for name in names:
-        found = schema.names.count(name)
-        if found == 0:
-            have = ", ".join(dict.fromkeys(schema.names))
-            raise DataError("missing.", f"Add it; the table has {have}.", file=file, column=name)
-        if found > 1:
-            raise DataError(f"there are {found} columns of this name.", "Keep one.", file=file, column=name)
 
 
 def require_rows(count: int, file: str) -> None:
@@ -41,54 +40,74 @@ def require_rows(count: int, file: str) -> None:
         raise DataError("the table has no rows.", "Write at least one.", file=file)
 
 
-def ids(column: Any, file: str, name: str) -> Any:
-    """A text or whole-number column (Arrow array or chunked array) without nulls, as text."""
-    column = _plain(column)
-    kind = column.type
-    if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)):
+def ids(column: Any, file: str, name: str, first_row: int = 0) -> Any:
+    """A column (Arrow array) of names without nulls, as large_string.
+
+    Text, bytes that are UTF-8, whole numbers (1.0 counts as 1), true and false, dates, decimals and UUIDs have one
+    spelling each.
+    """
+    values = plain(column)
+    kind = values.type
+    _no_null(values, file, name, first_row, "Give every row a value.")
+    if pa.types.is_large_binary(kind):
+        text = values.cast(pa.large_string(), safe=False)
+    elif pa.types.is_floating(kind):
+        text = _whole(values)
+    elif is_text(kind):
+        text = values
+    elif is_number(kind) or is_moment(kind):
+        text = _spelled(values)
+    else:
+        text = None
+    if text is None:
         raise DataError(
-            f"{_shown(column)} is of type {kind}, not text or a whole number.",
-            "Write ids and names as text.",
+            f"{_shown(values)} is of type {column.type}, not text or a whole number.",
+            f"Write ids and names as text: `df[{name!r}] = df[{name!r}].astype(str)`.",
             file=file,
             column=name,
-            row=0,
+            row=first_row,
         )
-    _no_null(column, file, name, 0, "Give every row a value.")
-    return column if pa.types.is_large_string(kind) else column.cast(pa.large_string())
+    return clean_text(text, file, name, first_row)
 
 
 def texts(column: Any, file: str, name: str, first_row: int = 0) -> Any:
-    """A column of text, null where there is none."""
-    column = _plain(column)
-    if not (pa.types.is_string(column.type) or pa.types.is_large_string(column.type)):
+    """A column of text (or bytes that are UTF-8) as large_string, null where there is none."""
+    values = plain(column)
+    if pa.types.is_null(values.type):
+        return values.cast(pa.large_string())
+    if pa.types.is_large_binary(values.type):
+        values = values.cast(pa.large_string(), safe=False)
+    if not is_text(values.type):
         raise DataError(
-            f"{_shown(column)} is of type {column.type}, not text.",
-            "Write the column as text.",
+            f"{_shown(values)} is of type {column.type}, not text.",
+            f"Write the column as text: `df[{name!r}] = df[{name!r}].astype(str)`.",
             file=file,
             column=name,
             row=first_row,
         )
-    return column.cast(pa.large_string())
+    return clean_text(values, file, name, first_row)
 
 
-def numbers(column: Any, file: str, name: str, first_row: int = 0) -> npt.NDArray[np.float64]:
-    """A column of finite numbers, as `[n]` float64."""
-    column = _plain(column)
-    if not _is_number(column.type):
-        raise DataError(
-            f"{_shown(column)} is of type {column.type}, not a number.",
-            "Write the column as float or integer.",
-            file=file,
-            column=name,
-            row=first_row,
-        )
-    _no_null(column, file, name, first_row, "Give every row a number.")
-    values = np.asarray(column.to_numpy(), dtype=np.float64)
-    row = first_true(~(np.abs(values) <= np.finfo(np.float32).max))
+def clean_text(values: Any, file: str, name: str, first_row: int = 0) -> Any:
+    """The large_string array, if it is UTF-8 and holds no NUL; Arrow itself checks neither when it reads."""
+    try:
+        values.validate(full=True)
+    except pa.ArrowInvalid:
+        for place, raw in enumerate(values.cast(pa.large_binary()).to_pylist()):
+            if raw is not None and not _decodes(raw):
+                raise DataError(
+                    f"{raw[:40]!r} is not UTF-8.",
+                    "Decode it as what it is (often latin-1) and write it again as UTF-8.",
+                    file=file,
+                    column=name,
+                    row=first_row + place,
+                ) from None
+        raise  # something else than text is wrong with the array
+    row = first_true(np.asarray(pc.fill_null(pc.match_substring(values, "\0"), False).to_numpy(zero_copy_only=False)))
     if row is not None:
         raise DataError(
-            f"{values[row]} is not a finite float32 number.",
-            "Replace NaN and infinity, or leave the row out.",
+            f"{values[row].as_py()[:40]!r} holds a NUL character.",
+            f"Take it out: `df[{name!r}] = df[{name!r}].str.replace('\\0', '')`.",
             file=file,
             column=name,
             row=first_row + row,
@@ -96,9 +115,49 @@ def numbers(column: Any, file: str, name: str, first_row: int = 0) -> npt.NDArra
     return values
 
 
-def labels(column: Any, file: str) -> npt.NDArray[np.float32]:
-    """Relevance labels: finite numbers >= 0, `[n]` float32."""
-    values = numbers(column, file, "label")
+def numbers(column: Any, file: str, name: str, first_row: int = 0, *, exact: bool = True) -> npt.NDArray[np.float64]:
+    """A column of finite numbers, as `[n]` float64: floats, whole numbers, decimals, true and false, moments of time.
+
+    `exact`: whole and decimal numbers that float64 would round are refused, since two that differ could become equal.
+    """
+    values = plain(column)
+    kind = values.type
+    if pa.types.is_null(kind):
+        _no_null(values, file, name, first_row, "Give every row a number.")
+    if not (is_number(kind) or is_moment(kind)):
+        raise DataError(
+            f"{_shown(values)} is of type {column.type}, not a number.",
+            f"Write the column as float: `df[{name!r}] = df[{name!r}].astype('float64')`.",
+            file=file,
+            column=name,
+            row=first_row,
+        )
+    _no_null(values, file, name, first_row, "Give every row a number, or leave the row out.")
+    floats = as_floats(values)
+    row = first_true(~np.isfinite(floats))
+    if row is not None:
+        raise DataError(
+            f"{shown(values[row])} is not a finite number.",
+            "Replace it, or leave the row out.",
+            file=file,
+            column=name,
+            row=first_row + row,
+        )
+    row = first_inexact(values) if exact else None
+    if row is not None:
+        raise DataError(
+            f"{shown(values[row])} has more digits than float64 keeps: two that differ could become one.",
+            f"Subtract what all have in common: `df[{name!r}] -= df[{name!r}].min()`.",
+            file=file,
+            column=name,
+            row=first_row + row,
+        )
+    return floats
+
+
+def labels(column: Any, file: str, first_row: int = 0) -> npt.NDArray[np.float64]:
+    """Relevance labels: finite numbers >= 0, `[n]` float64."""
+    values = not_huge(numbers(column, file, "label", first_row), file, "label", first_row)
     row = first_true(values < 0)
     if row is not None:
         raise DataError(
@@ -106,48 +165,33 @@ def labels(column: Any, file: str) -> npt.NDArray[np.float32]:
             "Use 0 for not relevant and larger grades for more relevant.",
             file=file,
             column="label",
-            row=row,
-        )
-    return values.astype(np.float32)
-
-
-def feature_vectors(
-    column: Any, file: str, name: str, first_row: int = 0, width: int | None = None
-) -> npt.NDArray[np.float32]:
-    """A column of lists of float, all of one width (that of row 0, where `width` is None), as `[n, D]` float32."""
-    kind = column.type
-    if not _is_list(kind) or not _is_number(kind.value_type):
-        raise DataError(
-            f"the column is of type {kind}, not lists of float.",
-            "Write a list of one fixed width in every row.",
-            file=file,
-            column=name,
-            row=first_row,
-        )
-    _no_null(column, file, name, first_row, "Give every row a list.")
-    lengths = np.asarray(pc.list_value_length(column).to_numpy(zero_copy_only=False))
-    width = int(lengths[0]) if width is None else width
-    if width == 0:
-        raise DataError("the list is empty.", "Write at least one number.", file=file, column=name, row=first_row)
-    row = first_true(lengths != width)
-    if row is not None:
-        raise DataError(
-            f"the list has {lengths[row]} numbers, and {width} in row 0.",
-            "Give every row a list of the same width.",
-            file=file,
-            column=name,
             row=first_row + row,
         )
-    flat = column.flatten()
-    with np.errstate(over="ignore"):
-        values = np.asarray(flat.to_numpy(zero_copy_only=False)).astype(np.float32, copy=False).reshape(-1, width)
-    row = first_true(np.any(~np.isfinite(values), axis=1))
+    return values
+
+
+def weights(column: Any, file: str, first_row: int = 0) -> npt.NDArray[np.float64]:
+    """What each query counts: finite numbers >= 0, `[n]` float64."""
+    values = not_huge(numbers(column, file, "weight", first_row), file, "weight", first_row)
+    row = first_true(values < 0)
     if row is not None:
-        position = int(np.argmin(np.isfinite(values[row])))
-        raw = flat[row * width + position].as_py()
         raise DataError(
-            f"{'null' if raw is None else raw} at position {position} of the list is not a finite float32 number.",
-            "Replace NaN, null and infinity.",
+            f"the weight {values[row]:g} is negative.",
+            "Use 0 for a query that shall not count, 1 for one that counts once.",
+            file=file,
+            column="weight",
+            row=first_row + row,
+        )
+    return values
+
+
+def not_huge(values: npt.NDArray[np.float64], file: str, name: str, first_row: int = 0) -> npt.NDArray[np.float64]:
+    """`values` themselves, if their squares are numbers."""
+    row = first_true(np.abs(values) > LARGEST)
+    if row is not None:
+        raise DataError(
+            f"{values[row]:g} is beyond {LARGEST:g}: its square is no float64 number.",
+            f"Scale the column down: `df[{name!r}] /= df[{name!r}].abs().max()`.",
             file=file,
             column=name,
             row=first_row + row,
@@ -155,125 +199,69 @@ def feature_vectors(
     return values
 
 
-def unique_ids(column: Any, file: str, name: str) -> None:
-    """No id stands twice."""
-    row = first_repeat(column)
-    if row is not None:
+def moments(column: Any, file: str, name: str, first_row: int = 0) -> Any:
+    """A plain column of moments of time, numbers or text, nulls allowed, that Python can hold."""
+    values = plain(column)
+    if is_text(values.type) or pa.types.is_large_binary(values.type):
+        return texts(values, file, name, first_row)
+    if not (is_moment(values.type) or is_number(values.type) or pa.types.is_null(values.type)):
         raise DataError(
-            f"{column[row].as_py()!r} was already given in an earlier row.",
-            "Keep one row an id.",
+            f"{_shown(values)} is of type {column.type}, neither a moment of time nor a number or text.",
+            f"Write timestamps: `df[{name!r}] = pd.to_datetime(df[{name!r}])`.",
             file=file,
             column=name,
-            row=row,
+            row=first_row,
         )
-
-
-def first_repeat(column: Any) -> int | None:
-    """Row of the first value that an earlier row holds too; None where all differ."""
-    codes = appearance(column)
-    return first_true(codes != np.arange(len(codes)))  # codes count up by first appearance
-
-
-def one_split_a_query(query_ids: Any, splits: npt.NDArray[np.int8], file: str) -> None:
-    """No query id stands twice, least of all in two splits."""
-    row = first_repeat(query_ids)
-    if row is None:
-        return
-    query_id = query_ids[row].as_py()
-    earlier = int(pc.index(query_ids, pa.scalar(query_id, query_ids.type)).as_py())
-    if splits[row] != splits[earlier]:
-        raise DataError(
-            f"query {query_id!r} is in {SPLITS[splits[row]]} here and in {SPLITS[splits[earlier]]} in row {earlier}.",
-            "Keep a query in one split; where lists are split by item, give the query one id a split (`dog@train`).",
-            file=file,
-            column="split",
-            row=row,
-        )
-    unique_ids(query_ids, file, "query_id")
-
-
-def known_ids(column: Any, known: Any, file: str, name: str, home: str) -> npt.NDArray[np.int64]:
-    """`[n]` rows of `column`'s ids in `known`, the ids of the table `home`."""
-    rows = pc.index_in(column, value_set=known)
-    if rows.null_count:
-        row = first_true(np.asarray(rows.is_null().to_numpy()))
-        assert row is not None
-        raise DataError(
-            f"{column[row].as_py()!r} is not in {home}.",
-            f"Add it to {home}, or leave its judgements out.",
-            file=file,
-            column=name,
-            row=row,
-        )
-    return np.asarray(rows.to_numpy(), dtype=np.int64)
-
-
-def unique_pairs(query: npt.NDArray[np.int64], item: npt.NDArray[np.int64], file: str) -> None:
-    """No query-item pair is judged twice."""
-    order = np.lexsort((item, query))
-    repeats = (np.diff(query[order]) == 0) & (np.diff(item[order]) == 0)
-    if repeats.any():
-        row = int(order[1:][repeats].min())
-        earlier = int(np.flatnonzero((query == query[row]) & (item == item[row]))[0])
-        raise DataError(
-            f"this query-item pair was already judged in row {earlier}.",
-            "Keep one judgement a pair.",
-            file=file,
-            column="item_id",
-            row=row,
-        )
-
-
-def split_codes(column: Any, file: str) -> npt.NDArray[np.int8]:
-    """`[n]` codes into SPLITS of a `split` column."""
-    names = ids(column, file, "split")
-    rows = pc.index_in(names, value_set=pa.array(SPLITS, pa.large_string()))
-    if rows.null_count:
-        row = first_true(np.asarray(rows.is_null().to_numpy()))
-        assert row is not None
-        raise DataError(
-            f"{names[row].as_py()!r} is not a split.",
-            f"Use {', '.join(SPLITS[:-1])} or {SPLITS[-1]}, or leave the column out to have it assigned.",
-            file=file,
-            column="split",
-            row=row,
-        )
-    return np.asarray(rows.to_numpy(), dtype=np.int8)
-
-
-def no_empty_split(splits: npt.NDArray[np.int8], candidates: npt.NDArray[np.int64], file: str) -> None:
-    """Each split has at least one query with candidates."""
-    for code, name in enumerate(SPLITS):
-        if not ((splits == code) & (candidates > 0)).any():
+    for row, scalar in enumerate(values):
+        try:
+            scalar.as_py()
+        except (ValueError, OverflowError, KeyError, pa.ArrowException) as error:
             raise DataError(
-                f"the {name} split is empty: none of {len(splits)} queries with candidates is in it.",
-                "Put queries in it with a `split` column, or add queries.",
+                f"{shown(scalar)} of type {values.type} is no moment that Python knows ({error}).",
+                "Mend its year or its time zone.",
                 file=file,
-                column="split",
-            )
+                column=name,
+                row=first_row + row,
+            ) from error
+    return values
 
 
-def appearance(column: Any) -> npt.NDArray[np.int64]:
-    """`[n]` code of each value of a column, counted up by first appearance."""
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    array = pa.concat_arrays(array.chunks) if isinstance(array, pa.ChunkedArray) else array
-    return np.asarray(array.dictionary_encode().indices.to_numpy(), dtype=np.int64)
+def _whole(values: Any) -> Any | None:
+    """Floats that are whole numbers, as text (1.0 is `1`); None where one is not, or is beyond 2^53."""
+    try:
+        whole = values.cast(pa.float64()).cast(pa.int64())
+    except pa.ArrowInvalid:
+        return None
+    exact = (np.abs(whole.to_numpy(zero_copy_only=False).astype(np.float64)) <= EXACT_INTEGER).all()
+    return whole.cast(pa.large_string()) if exact else None
 
 
-def _plain(column: Any) -> Any:
-    return column.cast(column.type.value_type) if pa.types.is_dictionary(column.type) else column
+def _spelled(values: Any) -> Any | None:
+    """As Arrow writes them; None where it cannot (durations, an unknown time zone)."""
+    try:
+        return values.cast(pa.large_string())
+    except pa.ArrowException:
+        return None
 
 
-def _is_list(kind: Any) -> bool:
-    return bool(pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind))
+def _decodes(raw: bytes) -> bool:
+    try:
+        raw.decode("utf-8")
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
-def _is_number(kind: Any) -> bool:
-    return bool(pa.types.is_floating(kind) or pa.types.is_integer(kind))
+def shown(scalar: Any) -> str:
+    """An Arrow scalar for a message; what Python cannot hold (a year beyond 9999) as Arrow prints it."""
+    try:
+        return repr(scalar.as_py())
+    except (ValueError, OverflowError, pa.ArrowException):
+        return str(scalar.cast(pa.large_string())) if pa.types.is_temporal(scalar.type) else str(scalar.type)
 
 
 def _shown(column: Any) -> str:
-    return repr(column[0].as_py())[:60] if len(column) else "the column"
+    return shown(column[0])[:60] if len(column) else "the column"
 
 
 def _no_null(column: Any, file: str, name: str, first_row: int, remedy: str) -> None:

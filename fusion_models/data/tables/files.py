@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fusion_models.data.errors import DataError
+from fusion_models.data.errors import DataError, foreign_errors
+from fusion_models.data.tables.parts import Part, TableReader, is_local, matching_parts, parts_of
 
 TABLES: tuple[str, ...] = ("items", "queries", "judgements")
-BATCH_ROWS = 256
-"""Rows decoded at once while a table streams: 1 MiB for 1,024 float32 features an item."""
-_BUFFER_BYTES = 1 << 20  # read a column chunk piece by piece, so that a giant row group need not fit in memory
+LAYOUTS = ("{}.parquet", "{}", "{}-*.parquet", "{}_*.parquet", "{}.*.parquet")
+"""Where a table may lie in the folder, first found: a file or a folder of that name, or shards beside one another."""
+OTHER_FORMATS = {"_delta_log": "Delta", "metadata": "Iceberg", ".hoodie": "Hudi", "_versions": "Lance"}
+"""Folders by which to know tables whose Parquet files are not all valid rows: a log says which are."""
 
 
 @dataclass(frozen=True)
@@ -31,76 +34,121 @@ class TableFolder:
     """As the user wrote it."""
     filesystem: Any
     """An fsspec file system."""
-    root: str
-    """The folder on that file system."""
+    parts: dict[str, list[Part]]
+    """Each table's Parquet files."""
 
     def file(self, table: str) -> str:
         """`items.parquet` of `items`: the name that errors print."""
         return f"{table}.parquet"
 
-    def path(self, table: str) -> str:
-        """The full path of a table on its file system."""
-        return f"{self.root.rstrip('/')}/{self.file(table)}"
-
-    def parquet(self, table: str) -> Any:
-        """The table as a `pyarrow.parquet.ParquetFile`; a context manager. Raises DataError where it is unreadable."""
-        return open_parquet(self.filesystem, self.path(table), self.file(table))
+    def reader(self, table: str) -> TableReader:
+        """The table over all its parts. Raises DataError where one is unreadable."""
+        return TableReader(self.filesystem, self.parts[table], self.file(table))
 
     def identity(self, table: str) -> str | None:
-        """What changes when the file does, without reading it (size with ETag or time); None where unknown."""
-        info = self.filesystem.info(self.path(table))
-        if self._is_local:
-            stamp: Any = os.stat(self.path(table)).st_mtime_ns
-        else:
-            stamp = next((info[k] for k in ("ETag", "etag", "mtime", "LastModified", "created") if info.get(k)), None)
-        return None if stamp is None else f"{self.path(table)}|{info.get('size')}|{stamp}"
+        """What changes when a file does, without reading it (size with ETag or time); None where unknown."""
+        stamps = [self._stamp(part) for part in self.parts[table]]
+        return None if None in stamps else "\n".join(map(str, stamps))
 
     def digest(self, table: str) -> str:
-        """SHA-256 of the file's bytes, in hexadecimal."""
+        """SHA-256, in hexadecimal, of the file's bytes; of several: of their names and digests."""
+        digests = [self._digest(part) for part in self.parts[table]]
+        if len(digests) == 1:
+            return digests[0]
+        named = "\n".join(f"{part.name}|{d}" for part, d in zip(self.parts[table], digests, strict=True))
+        return hashlib.sha256(named.encode()).hexdigest()
+
+    @contextmanager
+    def placed(self) -> Iterator[None]:
+        """Errors raised in here name the part, and the row in it, where they name a row of a table of several parts."""
+        try:
+            yield
+        except DataError as error:
+            table = (error.file or "").removesuffix(".parquet")
+            if error.row is None or len(self.parts.get(table, [])) < 2:
+                raise
+            file, row = self.reader(table).place(error.row)
+            raise DataError(error.problem, error.remedy, file=file, column=error.column, row=row) from error
+
+    def _stamp(self, part: Part) -> str | None:
+        with foreign_errors("cannot be looked at", "See whether it is there and may be read.", file=part.name):
+            info = self.filesystem.info(part.path)
+            if is_local(self.filesystem):
+                stamp: Any = os.stat(part.path).st_mtime_ns
+            else:
+                keys = ("ETag", "etag", "mtime", "LastModified", "created")
+                stamp = next((info[k] for k in keys if info.get(k)), None)
+        return None if stamp is None else f"{part.path}|{info.get('size')}|{stamp}"
+
+    def _digest(self, part: Part) -> str:
         state = hashlib.sha256()
-        with self.filesystem.open(self.path(table), "rb") as file:
+        with (
+            foreign_errors("cannot be read", "See whether it is there and may be read.", file=part.name),
+            self.filesystem.open(part.path, "rb") as file,
+        ):
             while block := file.read(1 << 22):
                 state.update(block)
         return state.hexdigest()
-
-    @property
-    def _is_local(self) -> bool:
-        return _is_local(self.filesystem)
 
 
 def locate(location: str) -> TableFolder:
     """The folder at a local path or URI; DataError where it does not exist or lacks one of the three tables."""
     filesystem, root = filesystem_of(location)
-    folder = TableFolder(location, filesystem, root)
-    if filesystem.isfile(root):
-        raise DataError(
-            f"{location!r} is a file.",
-            "A flat table becomes a dataset with `python -m fusion_models.data convert FLAT OUT`. "
-            + _WHAT_A_DATASET_IS,
-        )
-    if not filesystem.isdir(root) and not filesystem.exists(folder.path("items")):
-        raise DataError(f"no dataset at {location!r}: there is no such folder.", _WHAT_A_DATASET_IS)
+    with foreign_errors(f"{location!r} cannot be looked at", "See whether it is there, up, and may be read."):
+        if filesystem.isfile(root):
+            raise DataError(
+                f"{location!r} is a file.",
+                "A flat table becomes a dataset with `python -m fusion_models.data convert FLAT OUT`. "
+                + _WHAT_A_DATASET_IS,
+            )
+        parts = {table: _parts(filesystem, root, table) for table in TABLES}
+        if not any(parts.values()) and not filesystem.isdir(root):
+            raise DataError(f"no dataset at {location!r}: there is no such folder.", _WHAT_A_DATASET_IS)
     for table in TABLES:
-        if not filesystem.exists(folder.path(table)):
-            raise DataError(f"missing from {location}.", _WHAT_A_DATASET_IS, file=folder.file(table))
-    return folder
+        if not parts[table]:
+            raise DataError(f"missing from {location}.", _WHAT_A_DATASET_IS, file=f"{table}.parquet")
+    return TableFolder(location, filesystem, parts)
 
 
-def open_parquet(filesystem: Any, path: str, name: str) -> Any:
-    """One Parquet file, read in small pieces. DataError, naming `name`, where it is not Parquet."""
-    source = path if _is_local(filesystem) else filesystem.open(path, "rb")
-    try:
-        return pq.ParquetFile(source, pre_buffer=False, buffer_size=_BUFFER_BYTES)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise DataError(f"cannot be read as Parquet ({error}).", "Write it again.", file=name) from error
+def _parts(filesystem: Any, root: str, table: str) -> list[Part]:
+    for layout in LAYOUTS:
+        path = f"{root.rstrip('/')}/{layout.format(table)}"
+        if "*" in layout:
+            found = matching_parts(filesystem, path)
+        else:
+            refuse_other_formats(filesystem, path, f"{table}.parquet")
+            found = parts_of(filesystem, path, path.rsplit("/", 1)[-1])
+        if found:
+            return found
+    return []
 
 
-def stream(parquet: Any, columns: Sequence[str], rows: int = BATCH_ROWS) -> Iterator[tuple[int, Any]]:
-    """(first row, record batch) over the whole table, a few rows in memory at a time."""
-    first = 0
-    for batch in parquet.iter_batches(batch_size=rows, columns=list(columns), use_threads=False):
-        yield first, batch
-        first += batch.num_rows
+def table_parts(location: str, what: str = "table") -> tuple[Any, list[Part]]:
+    """File system and Parquet files of one table: a file, a folder of parts, or a glob. DataError where none is."""
+    filesystem, path = filesystem_of(location)
+    with foreign_errors(f"{location!r} cannot be looked at", "See whether it is there, up, and may be read."):
+        if "*" in location or "?" in location:
+            parts = matching_parts(filesystem, path)
+        else:
+            name = path.rstrip("/").rsplit("/", 1)[-1]
+            refuse_other_formats(filesystem, path, name)
+            parts = parts_of(filesystem, path, name)
+    if not parts:
+        raise DataError(f"no {what} at {location!r}.", "Give a Parquet file, a folder of them, or a glob.")
+    return filesystem, parts
+
+
+def refuse_other_formats(filesystem: Any, path: str, file: str) -> None:
+    """Raise DataError where the folder is a table of a format whose log says which of its files count."""
+    for mark, format_name in OTHER_FORMATS.items():
+        marked = f"{path}/{mark}"
+        if filesystem.isdir(marked) and (mark != "metadata" or filesystem.glob(f"{marked}/*.metadata.json")):
+            raise DataError(
+                f"is a {format_name} table, whose log says which of its files count.",
+                "Read it with its own library and hand the Arrow table to `open_dataset(items=..., queries=..., "
+                "judgements=...)`, or write it as Parquet.",
+                file=file,
+            )
 
 
 def refuse_overwriting(location: str | Path) -> None:
@@ -147,11 +195,6 @@ def filesystem_of(location: str) -> tuple[Any, str]:
         except (pa.ArrowInvalid, NotImplementedError, ImportError) as error:
             raise DataError(f"cannot open {location!r}: {missing}; {error}.", _WHAT_A_DATASET_IS) from error
     return filesystem, str(root)
-
-
-def _is_local(filesystem: Any) -> bool:
-    protocol = filesystem.protocol
-    return "file" in ((protocol,) if isinstance(protocol, str) else tuple(protocol))
 
 
 _WHAT_A_DATASET_IS = (

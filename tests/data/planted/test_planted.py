@@ -154,7 +154,7 @@ def test_ragged_lists_and_v1_as_a_pair_feature() -> None:
     assert data.candidates.min() < 14
     assert data.candidates.max() > 26
     batch = data.gather(data.rows("train"))
-    np.testing.assert_array_equal(batch.context[..., 0], batch.v1)
+    np.testing.assert_array_equal(batch.context[..., 0], batch.v1.float())
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,121 @@
+"""Three tables that a program holds, or names one by one, as a dataset: copied into the cache as Parquet.
+
+What a run writes down is then a folder, which a worker in another process, or a run that is resumed, opens like any.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from fusion_models.data.arrays.cache import build_once
+from fusion_models.data.errors import DataError, foreign_errors
+from fusion_models.data.tables import TABLES, TableReader, table_parts
+
+FORMAT = 1
+"""Of the copies: part of their name."""
+COPIED_ROWS = 8_192
+
+
+def kept_tables(tables: Mapping[str, Any], root: Path) -> Path:
+    """The folder in the cache `root` that holds the three tables, written there unless it is there already.
+
+    `tables`: `items`, `queries`, `judgements`, each a pandas or polars frame, an Arrow table, record batch or reader
+    (anything with `__arrow_c_stream__`), a dict of columns, or the path, URI or glob of Parquet files. Equal tables
+    share a folder.
+
+    Raises:
+        DataError: one is missing, or is not a table.
+    """
+    for name in TABLES:
+        if tables.get(name) is None:
+            raise DataError(
+                "not given.", "Give all of items=, queries= and judgements=, or one folder.", file=f"{name}.parquet"
+            )
+    sources = {name: _Source.of(tables[name], name) for name in TABLES}
+    state = hashlib.sha256(f"in memory {FORMAT}".encode())
+    for source in sources.values():
+        source.hash_into(state)
+    return build_once(root / "tables" / state.hexdigest()[:32], partial(_write, sources))
+
+
+def _write(sources: Mapping[str, _Source], out: Path) -> None:
+    for name, source in sources.items():
+        source.write(out / f"{name}.parquet")
+
+
+class _Source:
+    """One table, and how its content is named and copied."""
+
+    def __init__(self, name: str, table: Any, reader: TableReader | None) -> None:
+        self._name, self._table, self._reader = name, table, reader
+
+    @staticmethod
+    def of(given: Any, name: str) -> _Source:
+        """What was given as `items=` and so on."""
+        if isinstance(given, str | Path):
+            filesystem, parts = table_parts(str(given))
+            return _Source(name, None, TableReader(filesystem, parts, f"{name}.parquet"))
+        return _Source(name, _arrow_table(given, name), None)
+
+    def hash_into(self, state: Any) -> None:
+        """Add the table's types and values."""
+        for batch in self._batches():
+            with pa.ipc.new_stream(_HashSink(state), batch.schema) as writer:
+                writer.write_batch(batch)
+
+    def write(self, path: Path) -> None:
+        """Copy it."""
+        writer: Any = None
+        with foreign_errors(
+            "cannot be written as Parquet", "Give its columns simpler types.", file=f"{self._name}.parquet"
+        ):
+            for batch in self._batches():
+                writer = writer or pq.ParquetWriter(path, batch.schema, compression="zstd")
+                writer.write_batch(batch.cast(writer.schema) if batch.schema != writer.schema else batch)
+            if writer is not None:
+                writer.close()
+            else:
+                pq.write_table(self._table if self._table is not None else pa.table({}), path)
+
+    def _batches(self) -> Any:
+        if self._reader is None:
+            return self._table.combine_chunks().to_batches(max_chunksize=COPIED_ROWS)
+        return (batch for _, batch in self._reader.stream(self._reader.names, COPIED_ROWS))
+
+
+class _HashSink:
+    """A file that only feeds a hash."""
+
+    def __init__(self, state: Any) -> None:
+        self._state = state
+        self.closed = False
+
+    def write(self, data: Any) -> int:
+        self._state.update(data)
+        return len(data)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        self.closed = True
+
+
+def _arrow_table(given: Any, name: str) -> Any:
+    remedy = "Give a pandas or polars frame, an Arrow table, or a path; one type of value a column."
+    with foreign_errors(f"{type(given).__name__} is no table that Arrow reads", remedy, file=f"{name}.parquet"):
+        if isinstance(given, pa.Table):
+            return given
+        if isinstance(given, pd.DataFrame):
+            return pa.Table.from_pandas(given, preserve_index=False).replace_schema_metadata(None)
+        if isinstance(given, Mapping):
+            return pa.table({str(column): values for column, values in given.items()})
+        return pa.table(given)
