@@ -18,7 +18,7 @@ from scipy import special
 from search.experiment.estimate import Floats, check_alpha
 from search.experiment.sequential import Moments, mixture_variance
 
-HALVINGS = 60
+HALVINGS = 40
 """Steps of the search for a limit: each halves what is unknown of it."""
 
 
@@ -41,7 +41,13 @@ def bounded_mean(
     if not ((middle >= 0) & (middle <= 1)).all():
         raise ValueError(f"every mean must be in [0, 1], got {middle.min()} to {middle.max()}")
     weight = 1 / mixture_variance(alpha, tuned_for)
-    return _limit(count, middle, 0.0, alpha, weight), _limit(count, middle, 1.0, alpha, weight)
+    inside, outside = np.stack([middle, middle]), np.stack([np.zeros(middle.shape), np.ones(middle.shape)])
+    for _ in range(HALVINGS):
+        tried = (inside + outside) / 2
+        kept = _log_bet(count, middle, tried, weight) < -np.log(alpha)
+        inside, outside = np.where(kept, tried, inside), np.where(kept, outside, tried)
+    # the outer ends: what is between is not yet known to be left out
+    return outside[0], outside[1]
 
 
 def bounded_difference(
@@ -51,19 +57,10 @@ def bounded_difference(
 
     `tuned_for` counts both arms. Raises ValueError where a mean is outside [0, upper].
     """
-    low_t, high_t = bounded_mean(treatment.units, treatment.mean / upper, alpha=alpha / 2, tuned_for=tuned_for / 2)
-    low_c, high_c = bounded_mean(control.units, control.mean / upper, alpha=alpha / 2, tuned_for=tuned_for / 2)
-    return upper * (low_t - high_c), upper * (high_t - low_c)
-
-
-def _limit(count: Floats, middle: Floats, end: float, alpha: float, weight: float) -> Floats:
-    """The mean between `middle` and `end` at which the bet has grown to 1 / alpha; `end` where it has nowhere."""
-    inside, outside = middle.copy(), np.full(middle.shape, end)
-    for _ in range(HALVINGS):
-        tried = (inside + outside) / 2
-        kept = _log_bet(count, middle, tried, weight) < -np.log(alpha)
-        inside, outside = np.where(kept, tried, inside), np.where(kept, outside, tried)
-    return np.asarray(outside)
+    count = np.stack(np.broadcast_arrays(treatment.units, control.units))
+    mean = np.stack(np.broadcast_arrays(treatment.mean, control.mean))
+    low, high = bounded_mean(count, mean / upper, alpha=alpha / 2, tuned_for=tuned_for / 2)
+    return upper * (low[0] - high[1]), upper * (high[0] - low[1])
 
 
 def _log_bet(count: Floats, middle: Floats, p: Floats, weight: float) -> Floats:
