@@ -62,7 +62,7 @@ def skewed_mean(values: Floats, alpha: float) -> Estimate:
 
 
 def skewed_difference(treatment: Floats, control: Floats, alpha: float) -> Estimate:
-    """Difference of means of `[..., N]` and `[..., M]` units: Welch's, with limits that heed skewness where arms differ.
+    """Difference of means of `[..., N]` and `[..., M]` units: Welch's, heeding skewness where arms differ in size.
 
     Welch's t is right on average over both tails only where arms are of like size. With 5 % of the units in one arm its
     statistic is as skewed as that arm's mean, and its variance goes with its mean: level 7 to 12 % on log-normal units.
@@ -95,8 +95,8 @@ def skewed_difference(treatment: Floats, control: Floats, alpha: float) -> Estim
 def _skewed(value: Floats, variance: Floats, df: Floats, skewness: Floats, alpha: float) -> Estimate:
     """Hall's limits and p of an estimate whose own skewness (not a unit's) is `skewness`; all `[...]`."""
     error = np.sqrt(variance)
-    quantile = stats.t.ppf(1 - alpha / 2, df)
-    low, high = (value - error * _untransformed(x, skewness) for x in (quantile, -quantile))
+    quantile: Floats = np.asarray(stats.t.ppf(1 - alpha / 2, df), dtype=np.float64)
+    low, high = (value - error * _untransformed(x, skewness) for x in (quantile, np.negative(quantile)))
     with np.errstate(divide="ignore", invalid="ignore"):
         plain = np.where(error > 0, value / np.where(error > 0, error, 1.0), np.where(value == 0, 0.0, np.inf))
         statistic = plain + skewness * plain**2 / 3 + skewness**2 * plain**3 / 27 + skewness / 6

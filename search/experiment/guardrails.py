@@ -143,6 +143,11 @@ def family_level(guardrails: Sequence[Guardrail], alpha: float) -> float:
     return alpha / max(1, len(guardrails))
 
 
+def interval_level(guardrail: Guardrail, level: float) -> float:
+    """The level of a guardrail's asymptotic interval: half of its own where exact limits are read as well."""
+    return level if guardrail.upper is None else level / 2
+
+
 def should_stop(readings: Sequence[GuardrailReading]) -> bool:
     """Whether `STOP` holds."""
     return any(reading.status == "stop" for reading in readings)
@@ -151,6 +156,11 @@ def should_stop(readings: Sequence[GuardrailReading]) -> bool:
 def may_ramp(readings: Sequence[GuardrailReading]) -> bool:
     """Whether `GO_ON` holds: the guardrails' condition for the next stage, in `rollout.next_stage` as well."""
     return all(reading.status == "clear" for reading in readings)
+
+
+def events_a_unit(mean: float, variance: float) -> float:
+    """Events that one unit of a metric with this mean and variance brings (see `events`)."""
+    return float(_kish(Moments(*(np.asarray(x, np.float64) for x in (1e12, mean, variance)))))
 
 
 def events(treatment: Moments, control: Moments) -> Floats:
@@ -195,7 +205,7 @@ def limits(
     variance = np.maximum(found.own[0], found.common[0]) + np.maximum(found.own[1], found.common[1])
     smaller, total = np.minimum(whole[0].units, whole[1].units), whole[0].units + whole[1].units
     exact = guardrail.upper is not None and len(of_treatment) == 1
-    level = alpha / 2 if exact else alpha
+    level = interval_level(guardrail, alpha) if exact else alpha
     harm = always_valid(
         found.value,
         variance,

@@ -5,8 +5,9 @@ control's, and the drift looks like an effect (Simpson's paradox). A difference 
 Either read the last stage alone, or average the strata's differences, which is what these functions do.
 
 References:
-    Simpson 1951; Kohavi, Longbotham, Sommerfield and Henne 2009, "Controlled experiments on the web", section 6 (ramps);
-    Miratrix, Sekhon and Yu 2013, "Adjusting treatment effect estimates by post-stratification".
+    Simpson 1951, "The interpretation of interaction in contingency tables"; Crook, Frasca, Kohavi and Longbotham 2009,
+    "Seven pitfalls to avoid when running controlled experiments on the web" (ramps); Miratrix, Sekhon and Yu 2013,
+    "Adjusting treatment effect estimates by post-stratification".
 """
 
 from __future__ import annotations
@@ -102,9 +103,7 @@ def contrast(treatment: Sequence[Moments], control: Sequence[Moments]) -> Contra
     )
 
 
-def stratified_difference(
-    treatment: Sequence[Moments], control: Sequence[Moments], *, alpha: float = 0.05
-) -> Estimate:
+def stratified_difference(treatment: Sequence[Moments], control: Sequence[Moments], *, alpha: float = 0.05) -> Estimate:
     """Treatment minus control within strata, for one look at the planned end; each list holds a stratum an entry.
 
     Raises ValueError as `contrast`, or where no stratum has `FEWEST` units in both arms.
