@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from math import isfinite
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,8 @@ import numpy.typing as npt
 from fusion_models.baselines import Baseline
 from fusion_models.contribution import Contribution
 from fusion_models.data import RankingDataset
-from fusion_models.metrics import Interval, holm, seed_interval, shapley, sign_flip_p
+from fusion_models.metrics import Interval, shapley
+from fusion_models.metrics.subdomains import subdomain_gains
 from search.folder import RunFolder, json_text, write_whole
 from search.measure import Arrays, difference, paired
 
@@ -44,7 +46,6 @@ def write_evidence(
     refit_gain: Mapping[str, Interval],
     chance: float,
     clusters: Clusters,
-    seed: int,
 ) -> dict[str, Any]:
     """Contribution, refits, fusion gain and subdomains of the finalist on the deciding split."""
     values = refit_values(of_finalist, refits, modalities, chance)
@@ -65,7 +66,7 @@ def write_evidence(
         "effective_rank": contribution.effective_rank,
         "ssim": contribution.ssim or None,
         "fusion_gain": fusion_gains(of_finalist, refits, baselines, clusters),
-        "subdomains": subdomain_gains(data, runs, clusters=clusters, seed=seed),
+        "subdomains": subdomains(data, runs, clusters),
         "attention_by_layer": np.mean([_layers(run) for run in runs], axis=0).tolist(),
     }
     write_whole(folder.path / "evidence.json", json_text(found))
@@ -93,25 +94,18 @@ def fusion_gains(
     return out
 
 
-def subdomain_gains(
-    data: RankingDataset, of_finalist: Sequence[Arrays], *, clusters: Clusters, seed: int
-) -> list[dict[str, Any]]:
-    """Gain over V1 in each subdomain, with sign-flip p corrected by Holm over the subdomains."""
-    rows = of_finalist[0]["rows"]
+def subdomains(data: RankingDataset, of_finalist: Sequence[Arrays], clusters: Clusters) -> list[dict[str, Any]]:
+    """Gain over V1 in each subdomain, with p of other seeds and queries, corrected by Holm over the subdomains."""
     gain = np.stack([run["ndcg"] - run["v1_ndcg"] for run in of_finalist])
-    names = np.asarray(data.subdomain)[rows]
-    generator = np.random.default_rng(seed)
-    out: list[dict[str, Any]] = []
-    for name in sorted({str(n) for n in names}):
-        chosen = (names == name) & np.isfinite(gain).all(axis=0)
-        values, groups = gain[:, chosen], clusters[chosen] if clusters is not None else None
-        if values.shape[1] < 2 or len(values) < 2:
-            continue
-        p = sign_flip_p(values.mean(axis=0), generator=generator, clusters=groups)
-        out.append({"subdomain": name, "queries": values.shape[1], "p": p} | plain(seed_interval(values, groups)))
-    for entry, adjusted in zip(out, holm([entry["p"] for entry in out]) if out else [], strict=True):
-        entry["p_holm"] = float(adjusted)
-    return out
+    names, known = np.asarray(data.subdomain)[of_finalist[0]["rows"]], np.isfinite(gain).all(axis=0)
+    if len(gain) < 2 or not known.any():
+        return []
+    found = subdomain_gains(gain[:, known], names[known], clusters[known] if clusters is not None else None)
+    return [
+        {"subdomain": g.subdomain, "queries": g.queries, "p": g.p, **plain(g.interval), "p_holm": g.p_holm}
+        for g in found
+        if isfinite(g.interval.low)
+    ]
 
 
 def plain(interval: Interval) -> dict[str, float]:

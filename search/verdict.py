@@ -141,7 +141,6 @@ def _decide_on_test(
         refit_gain=evidence.refit_gain,
         chance=open_chance(run.folder, run.data, split=split),
         clusters=clusters,
-        seed=run.options.seed,
     )
     write_examples(run, finalist, list(of_finalist.values()))
     validation = validation.assign(finalist=validation["trial_id"] == finalist.trial_id)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import inf, sqrt
+from math import inf, isfinite, sqrt
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +25,7 @@ class SubdomainGain:
     p: float
     """Two-sided p of a mean of 0, by the t test that the interval is made of; 1 where the limits are infinite."""
     p_holm: float
-    """Corrected over all subdomains by Holm."""
+    """Corrected by Holm over all subdomains with finite limits."""
 
 
 def subdomain_gains(
@@ -70,10 +70,11 @@ def subdomain_gains(
     for name in np.unique(names):
         chosen = names == name
         read.append((str(name), int(chosen.sum()), *_crossed(array[:, chosen], groups[chosen], level)))
-    adjusted = holm([p for *_, p in read])
+    tested = [p for *_, interval, p in read if isfinite(interval.low)]
+    adjusted = iter(holm(tested)) if tested else iter(())
     return tuple(
-        SubdomainGain(name, queries, interval, p, float(p_holm))
-        for (name, queries, interval, p), p_holm in zip(read, adjusted, strict=True)
+        SubdomainGain(name, queries, interval, p, float(next(adjusted)) if isfinite(interval.low) else 1.0)
+        for name, queries, interval, p in read
     )
 
 

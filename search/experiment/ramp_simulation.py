@@ -42,7 +42,10 @@ def unlike_arms(
     kept = generator.lognormal(sigma=sigma, size=(runs, control))
     welch = stats.ttest_ind(treated, kept, axis=-1, equal_var=False)
     bounds = welch.confidence_interval(0.95)
-    plain = Estimate(treated.mean(-1) - kept.mean(-1), bounds.low, bounds.high, welch.pvalue, 0.95)
+    value, low, high, p = (
+        np.asarray(x, np.float64) for x in (treated.mean(-1) - kept.mean(-1), bounds.low, bounds.high, welch.pvalue)
+    )
+    plain = Estimate(value, low, high, p, 0.95)
     return {"Welch": rates(plain, 0.0), "difference of means": rates(difference_of_means(treated, kept), 0.0)}
 
 

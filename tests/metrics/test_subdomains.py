@@ -88,6 +88,9 @@ def test_what_cannot_be_bounded_is_no_gain_and_bad_input_is_refused() -> None:
     assert subdomain_gains(np.ones((1, 9)), ["a"] * 9)[0].p == 1.0
     one_cluster = subdomain_gains(np.random.default_rng(6).normal(5, 1, (5, 9)), ["a"] * 9, np.zeros(9, int))[0]
     assert (one_cluster.p, one_cluster.interval.high) == (1.0, np.inf)
+    untested, tested = subdomain_gains(np.random.default_rng(7).normal(1, 1, (5, 9)), ["a"] + ["b"] * 8)
+    assert untested.p_holm == 1.0
+    assert tested.p_holm == tested.p < 1.0
     assert subdomain_gains(np.ones((3, 9)), ["a"] * 9)[0].p == 0.0
     assert subdomain_gains(np.zeros((3, 9)), ["a"] * 9)[0].p == 1.0
     with pytest.raises(ValueError, match="finite"):
