@@ -10,6 +10,9 @@ import argparse
 
 import numpy as np
 
+from search.experiment.guardrails import GUARDRAILS
+from search.experiment.ramp_simulation import Draw, drifting_ramp, safety_power, unlike_arms, watched
+from search.experiment.rollout import rollout_plan
 from search.experiment.simulation import Rates, fixed_horizon, interleaved, logged, peeking, sample_ratios
 from search.experiment.sizes import power_of_means
 
@@ -19,6 +22,75 @@ def table(title: str, rows: dict[str, tuple[str, Rates]]) -> None:
     print(f"\n{title}\n\n| estimator | truth | p <= 0.05 | covered | width |\n|---|---|---|---|---|")
     for name, (truth, rates) in rows.items():
         print(f"| {name} | {truth} | {rates.shown:.4f} | {rates.covered:.4f} | {rates.width:.4f} |")
+
+
+def coin(generator: np.random.Generator, chance: float) -> Draw:
+    """Units that are 1 with this chance, else 0."""
+    return lambda shape: (generator.random(shape) < chance).astype(np.float64)
+
+
+def revenue(generator: np.random.Generator, sigma: float, buyers: float) -> Draw:
+    """Log-normal amounts of the units that buy, 0 of the others."""
+    return lambda shape: generator.lognormal(sigma=sigma, size=shape) * (generator.random(shape) < buyers)
+
+
+def ramp_tables(generator: np.random.Generator, runs: int) -> None:
+    """Arms of unlike size, guardrails, drift, what safety stages show, what guardrails cost."""
+    rows = {}
+    for sigma in (0.5, 1.0, 1.5):
+        for name, found in unlike_arms(generator, runs=runs, treatment=146, control=2_765, sigma=sigma).items():
+            rows[f"{name}, sigma {sigma}"] = ("0", found)
+    table("146 against 2,765 log-normal units, alike in both arms", rows)
+
+    failed, money = GUARDRAILS[1], GUARDRAILS[4]
+    few = max(50, runs // 4)
+    cases = [
+        ("failed answers, 0.2 % and 0.6 %", failed, coin(generator, 0.006), coin(generator, 0.002), 500),
+        ("failed answers, 0.2 % and 0.3 % (the margin)", failed, coin(generator, 0.003), coin(generator, 0.002), 500),
+        ("failed answers, 0.2 % and 30 %", failed, coin(generator, 0.3), coin(generator, 0.002), 500),
+        ("failed answers, 0.2 % in both", failed, coin(generator, 0.002), coin(generator, 0.002), 500),
+        *(
+            (f"revenue, sigma {sigma}, {buyers:.0%} buy, alike", money, *[revenue(generator, sigma, buyers)] * 2, 200)
+            for sigma, buyers in ((1.0, 0.05), (1.5, 1.0))
+        ),
+    ]
+    level = 0.05 / len(GUARDRAILS)
+    print(f"\n30 daily looks at a stage of 5 %, level {level:g}, {few} experiments a row\n")
+    print(
+        "| guardrail, V1 and V2 | units a day | read | clear at some look | stop at some look |\n|---|---|---|---|---|"
+    )
+    for title, guardrail, treated, kept, daily in cases:
+        found_watch = watched(
+            generator, guardrail, treated, kept, runs=few, share=0.05, daily=daily, days=30, alpha=level
+        )
+        for name, seen in found_watch.items():
+            print(f"| {title} | {daily} | {name} | {seen.clear:.4f} | {seen.stop:.4f} |")
+
+    rows = {}
+    for effect in (0.0, 0.01):
+        ramp = drifting_ramp(generator, runs=runs, shares=(0.05, 0.2, 0.5), units=20_000, drift=0.06, effect=effect)
+        rows |= {f"{name}, truth {effect}": (f"{effect}", found) for name, found in ramp.items()}
+    table("Stages of 5, 20 and 50 %, 20,000 units each, 6 points of drift", rows)
+
+    known = {"failed answers": (0.002, 0.0447), "slow answers": (0.05, 0.12), "revenue": (3.0, 6.0)}
+    plan = rollout_plan(baseline_mean=0.55, baseline_sd=0.3, effect=0.015)
+    priced = rollout_plan(baseline_mean=0.55, baseline_sd=0.3, effect=0.015, guardrail_baselines=known)
+    shown = safety_power(generator, plan, runs=runs)
+    print(
+        "\nA plan for +0.015 at a deviation of 0.3, and the units under V2 at which a harmless V2 clears a guardrail\n"
+    )
+    print("| share | units under V2 | would show | does, with power | " + " | ".join(known) + " |")
+    print("|---|---|---|---|" + "---|" * len(known))
+    for stage, with_price in zip(plan.stages[:3], priced.stages[:3], strict=True):
+        power = (
+            shown[stage.share]
+            if stage.purpose == "safety"
+            else power_of_means(stage.detectable_effect or 0.0, 0.3, stage.treatment_units, stage.control_units)
+        )
+        cells = " | ".join(f"{units:,}" for units in with_price.units_to_clear.values())
+        print(
+            f"| {stage.share:.0%} | {stage.treatment_units:,} | {stage.detectable_effect:.4f} | {power:.3f} | {cells} |"
+        )
 
 
 def main() -> None:
@@ -57,6 +129,8 @@ def main() -> None:
     for kept in (1.0, 0.98, 0.9):
         alarms = sample_ratios(generator, runs=runs, days=30, daily=10_000, kept=kept).shown
         print(f"\nsample-ratio alarm within 30 daily looks at 10,000 units, {kept:.0%} of treatment kept: {alarms:.4f}")
+
+    ramp_tables(np.random.default_rng([asked.seed, 1]), runs)
 
 
 if __name__ == "__main__":

@@ -310,7 +310,7 @@ def _scored(parts: Sequence[Columns]) -> Scored:
     longest = max(scores.shape[1] for _, scores, *_ in parts)
     queries = torch.cat([part[0] for part in parts])
     order = queries.argsort()
-    padded = [[torch.nn.functional.pad(x, (0, longest - x.shape[1])) for x in part[1:5]] for part in parts]  # type: ignore[union-attr, arg-type]
+    padded = [[torch.nn.functional.pad(x, (0, longest - x.shape[1])) for x in part[1:5]] for part in parts]
     scores, labels, v1, valid = (torch.cat([part[i] for part in padded])[order] for i in range(4))
     weights = [part[5] for part in parts if part[5] is not None]
     weight = torch.cat(weights)[order] if weights else None

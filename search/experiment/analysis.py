@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
-from search.experiment.estimate import Estimate, Floats, check_alpha, t_estimate, units
+from search.experiment.estimate import Estimate, Floats, skewed_difference, units
 
 
 class Adjusted(NamedTuple):
@@ -26,21 +25,11 @@ class Adjusted(NamedTuple):
 
 
 def difference_of_means(treatment: npt.ArrayLike, control: npt.ArrayLike, *, alpha: float = 0.05) -> Estimate:
-    """Mean of `treatment` minus mean of `control`, by Welch's t test: variances may differ."""
-    check_alpha(alpha)
-    treated, kept = units(treatment, "treatment"), units(control, "control")
-    found = stats.ttest_ind(treated, kept, axis=-1, equal_var=False)
-    limits = found.confidence_interval(1 - alpha)
-    value = treated.mean(-1) - kept.mean(-1)
-    # two constant arms have no t statistic: certain where they differ, certainly equal where they do not
-    certain = (treated.std(-1) == 0) & (kept.std(-1) == 0)
-    return Estimate(
-        np.asarray(value),
-        np.where(certain, value, limits.low),
-        np.where(certain, value, limits.high),
-        np.where(certain, np.where(value == 0, 1.0, 0.0), found.pvalue),
-        1 - alpha,
-    )
+    """Mean of `treatment` minus mean of `control`; variances and sizes may differ (`estimate.skewed_difference`).
+
+    It is Welch's t test, corrected for skewness where units show one and arms differ in size.
+    """
+    return skewed_difference(units(treatment, "treatment"), units(control, "control"), alpha)
 
 
 def cuped(
@@ -98,21 +87,16 @@ def ratio_difference(
 
     References: Deng, Knoblich and Lu 2018, "Applying the delta method in metric analytics".
     """
-    ratio_t, variance_t, count_t = _ratio(treatment, "treatment")
-    ratio_c, variance_c, count_c = _ratio(control, "control")
-    total = variance_t + variance_c
-    with np.errstate(divide="ignore", invalid="ignore"):
-        df = total**2 / (variance_t**2 / (count_t - 1) + variance_c**2 / (count_c - 1))
-    return t_estimate(ratio_t - ratio_c, total, np.where(np.isfinite(df), df, 1.0), alpha)
+    return skewed_difference(_linear(treatment, "treatment"), _linear(control, "control"), alpha)
 
 
-def _ratio(arm: tuple[npt.ArrayLike, npt.ArrayLike], name: str) -> tuple[Floats, Floats, int]:
+def _linear(arm: tuple[npt.ArrayLike, npt.ArrayLike], name: str) -> Floats:
+    """Values a unit whose mean is the arm's ratio, and whose spread is the ratio's."""
     top, bottom = units(arm[0], f"{name}'s numerator"), units(arm[1], f"{name}'s denominator")
     if top.shape != bottom.shape:
         raise ValueError(f"{name}: numerator and denominator differ in shape: {top.shape} and {bottom.shape}")
     centre = bottom.mean(-1)
     if (centre <= 0).any():
         raise ValueError(f"{name}: the denominator's mean must be above 0, got {centre.min()}")
-    ratio = top.mean(-1) / centre
-    linear = (top - ratio[..., None] * bottom) / centre[..., None]
-    return ratio, linear.var(-1, ddof=1) / top.shape[-1], top.shape[-1]
+    ratio = np.asarray(top.mean(-1) / centre)[..., None]
+    return np.asarray(ratio + (top - ratio * bottom) / np.asarray(centre)[..., None])

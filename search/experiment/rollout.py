@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 from math import ceil, isfinite
 from typing import Any, Literal
 
-from search.experiment.guardrails import GUARDRAILS, Guardrail
-from search.experiment.sizes import SampleSize, detectable_effect, power_of_means, size_of_means
+from search.experiment.guardrails import (
+    GO_ON,
+    GUARDRAILS,
+    STOP,
+    Guardrail,
+    GuardrailReading,
+    events_a_unit,
+    family_level,
+    interval_level,
+    may_ramp,
+    should_stop,
+)
+from search.experiment.sample_ratio import ALPHA, always_valid_sample_ratio_p
+from search.experiment.sizes import (
+    SampleSize,
+    detectable_always_valid,
+    detectable_effect,
+    power_of_means,
+    size_always_valid,
+    size_of_means,
+)
 
 HARM_SEEN_EARLY = 2.0
-"""A stage before the deciding one lasts until it would show a loss of this many times the wanted effect."""
+"""A stage before the deciding one lasts until it would show a loss of this many times the wanted effect, read as
+guardrails are: with an always-valid interval at one guardrail's level."""
 WEEK = 7
 """Days that the deciding stage is rounded up to: weekdays and weekends differ."""
 WATCH = 7
@@ -32,7 +52,13 @@ class Stage:
     days: int | None
     """None where the traffic a day is not known."""
     detectable_effect: float | None
-    """Smallest true difference that the stage shows with the plan's power, over its whole length; None at 100 %."""
+    """Smallest true difference that the stage shows with the plan's power, over its whole length; None at 100 %.
+
+    Of a safety stage by the always-valid interval at a guardrail's level, of the deciding stage by the t interval.
+    """
+    units_to_clear: dict[str, int] = field(default_factory=dict)
+    """Units under treatment at which a harmless V2 clears each guardrail whose baseline is known, with the plan's
+    power. The stage's own units are enough for all of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,10 +81,21 @@ class RolloutPlan:
     guardrails: tuple[Guardrail, ...]
     rules: tuple[str, ...]
     """How the stages are gone through."""
+    unsized: tuple[str, ...] = ()
+    """Guardrails without a known baseline: the stages may last longer than their days until these are clear."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageReading:
+    """What is done at one look at a stage."""
+
+    then: Literal["stop", "stay", "go on"]
+    reasons: tuple[str, ...]
+    """Why it stops, or what is still missing; empty at `go on`."""
 
 
 def rollout_plan(
@@ -71,6 +108,7 @@ def rollout_plan(
     power: float = 0.8,
     stages: Sequence[float] = (0.05, 0.2, 0.5, 1.0),
     guardrails: Sequence[Guardrail] = GUARDRAILS,
+    guardrail_baselines: Mapping[str, tuple[float, float]] | None = None,
 ) -> RolloutPlan:
     """Stages, sample sizes, days and guardrails of a release that is to show `effect`.
 
@@ -79,9 +117,12 @@ def rollout_plan(
         effect: wanted difference of means, in the metric's unit (+0.015 nDCG, say).
         daily_units: units a day over all traffic, that have not been seen before; None: days are left open.
         stages: ascending fractions of the traffic under V2; the last may be 1.
+        guardrail_baselines: mean and standard deviation a unit under V1 of guardrails, by name. The stages are then
+            long enough for a harmless V2 to clear them, which is what lets a stage go on.
 
     Raises:
-        ValueError: stages not ascending in (0, 1], none below 1, or what `sizes.size_of_means` refuses.
+        ValueError: stages not ascending in (0, 1], none below 1, a baseline of no guardrail or without a margin to
+            clear, or what `sizes.size_of_means` refuses.
     """
     shares = tuple(stages)
     compared = [share for share in shares if share < 1.0]
@@ -91,12 +132,19 @@ def rollout_plan(
         raise ValueError(f"daily_units must be above 0, got {daily_units}")
     if not isfinite(baseline_mean):
         raise ValueError(f"baseline_mean must be finite, got {baseline_mean}")
+    baselines = dict(guardrail_baselines or {})
+    design = _Design(
+        sd=baseline_sd,
+        effect=effect,
+        daily=daily_units,
+        alpha=alpha,
+        power=power,
+        level=family_level(guardrails, alpha),
+        baselines=_with_guardrails(guardrails, baselines),
+    )
     deciding = max(compared, key=lambda share: (min(share, 1 - share), share))
     planned = tuple(
-        _full(daily_units)
-        if share == 1.0
-        else _stage(share, share == deciding, baseline_sd, effect, daily_units, alpha, power)
-        for share in shares
+        _full(daily_units) if share == 1.0 else _stage(share, share == deciding, design) for share in shares
     )
     days = [stage.days for stage in planned]
     return RolloutPlan(
@@ -112,6 +160,7 @@ def rollout_plan(
         total_days=None if daily_units is None else sum(d for d in days if d is not None),
         guardrails=tuple(guardrails),
         rules=_rules(deciding, alpha, len(guardrails)),
+        unsized=tuple(g.name for g in guardrails if g.name not in baselines),
     )
 
 
@@ -121,26 +170,119 @@ def plan_power(plan: RolloutPlan) -> float:
     return power_of_means(plan.effect, plan.baseline_sd, stage.treatment_units, stage.control_units, alpha=plan.alpha)
 
 
-def _stage(
-    share: float, decides: bool, sd: float, effect: float, daily: float | None, alpha: float, power: float
-) -> Stage:
-    looked_for = effect if decides else HARM_SEEN_EARLY * effect
-    size = size_of_means(looked_for, sd, alpha=alpha, power=power, ratio=(1 - share) / share)
-    treatment, control, days = size.treatment, size.control, None
-    if daily is not None:
-        days = max(1, ceil(max(treatment / (share * daily), control / ((1 - share) * daily))))
+def next_stage(
+    plan: RolloutPlan,
+    share: float,
+    readings: Sequence[GuardrailReading],
+    *,
+    treatment_units: int,
+    control_units: int,
+) -> StageReading:
+    """What one look at the stage of this `share` says; units are those of this stage alone, so far.
+
+    It stops at a sample-ratio mismatch (nothing else counts then) or where `guardrails.should_stop`; it goes on where
+    its units are there and `guardrails.may_ramp`; else it stays.
+
+    Raises ValueError where the plan compares nothing at this share, or a guardrail of the plan has not been read.
+    """
+    stage = next((stage for stage in plan.stages if stage.share == share and share < 1.0), None)
+    if stage is None:
+        compared = [stage.share for stage in plan.stages if stage.share < 1.0]
+        raise ValueError(f"the plan compares V1 and V2 at {compared}, not at {share}")
+    unread = {guardrail.name for guardrail in plan.guardrails} - {reading.name for reading in readings}
+    if unread:
+        raise ValueError(f"guardrails of the plan that were not read: {', '.join(sorted(unread))}")
+    p = float(always_valid_sample_ratio_p([[treatment_units, control_units]], (share, 1 - share))[0])
+    if p < ALPHA:
+        found = f"sample-ratio mismatch: {treatment_units:,} and {control_units:,} units at {share:.0%} (p {p:.1g})"
+        return StageReading(then="stop", reasons=(found,))
+    if should_stop(readings):
+        return StageReading(then="stop", reasons=tuple(r.name for r in readings if r.status == "stop"))
+    missing = [
+        f"{have:,} of {need:,} units under {arm}"
+        for have, need, arm in (
+            (treatment_units, stage.treatment_units, "V2"),
+            (control_units, stage.control_units, "V1"),
+        )
+        if have < need
+    ]
+    if not may_ramp(readings):
+        missing += [f"not yet clear: {reading.name}" for reading in readings if reading.status != "clear"]
+    return StageReading(then="stay" if missing else "go on", reasons=tuple(missing))
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Design:
+    """What all stages of a plan share."""
+
+    sd: float
+    effect: float
+    daily: float | None
+    alpha: float
+    power: float
+    level: float
+    """Of one guardrail."""
+    baselines: tuple[tuple[Guardrail, float, float], ...]
+    """Guardrails whose mean and standard deviation under V1 are known."""
+
+
+def _stage(share: float, decides: bool, design: _Design) -> Stage:
+    ratio = (1 - share) / share
+    asked = {"power": design.power, "ratio": ratio}
+    if decides:
+        size = size_of_means(design.effect, design.sd, alpha=design.alpha, **asked)
+    else:
+        size = size_always_valid(HARM_SEEN_EARLY * design.effect, design.sd, alpha=design.level, **asked)
+    clear = {
+        guardrail.name: _units_to_clear(guardrail, mean, sd, ratio, design) for guardrail, mean, sd in design.baselines
+    }
+    treatment = max([size.treatment, *clear.values()])
+    control, days = max(size.control, ceil(ratio * treatment)), None
+    if design.daily is not None:
+        days = max(1, ceil(max(treatment / (share * design.daily), control / ((1 - share) * design.daily))))
         days = WEEK * ceil(days / WEEK) if decides else days
         # whole days bring more units than were needed
-        treatment = max(treatment, int(days * share * daily))
-        control = max(control, int(days * (1 - share) * daily))
+        treatment = max(treatment, int(days * share * design.daily))
+        control = max(control, int(days * (1 - share) * design.daily))
+    shows = (
+        detectable_effect(design.sd, treatment, control, alpha=design.alpha, power=design.power)
+        if decides
+        else detectable_always_valid(design.sd, treatment, control, alpha=design.level, power=design.power)
+    )
     return Stage(
         share=share,
         purpose="decision" if decides else "safety",
         treatment_units=treatment,
         control_units=control,
         days=days,
-        detectable_effect=detectable_effect(sd, treatment, control, alpha=alpha, power=power),
+        detectable_effect=shows,
+        units_to_clear=clear,
     )
+
+
+def _units_to_clear(guardrail: Guardrail, mean: float, sd: float, ratio: float, design: _Design) -> int:
+    """Units under treatment at which the interval of a harmless V2 lies within the margin, with the plan's power."""
+    margin = guardrail.margin * (abs(mean) if guardrail.relative else 1.0)
+    at = interval_level(guardrail, design.level)
+    size = size_always_valid(margin, sd, alpha=at, power=design.power, ratio=ratio)
+    # each arm must hold the least events as well
+    needed = guardrail.least_events / max(events_a_unit(mean, sd**2), 1e-12) / min(1.0, ratio)
+    return max(size.treatment, ceil(needed))
+
+
+def _with_guardrails(
+    guardrails: Sequence[Guardrail], baselines: Mapping[str, tuple[float, float]]
+) -> tuple[tuple[Guardrail, float, float], ...]:
+    by_name = {guardrail.name: guardrail for guardrail in guardrails}
+    for name, (mean, sd) in baselines.items():
+        if name not in by_name:
+            raise ValueError(f"a baseline of {name!r}, which is no guardrail of this plan: {', '.join(by_name)}")
+        guardrail = by_name[name]
+        if not (isfinite(mean) and isfinite(sd) and sd > 0.0):
+            raise ValueError(f"the baseline of {name!r} must be a finite mean and a deviation above 0: {mean}, {sd}")
+        if guardrail.margin == 0.0 or (guardrail.relative and mean == 0.0):
+            raise ValueError(f"guardrail {name!r} has a margin of 0, within which no interval ever lies: widen it")
+    return tuple((by_name[name], mean, sd) for name, (mean, sd) in baselines.items())
 
 
 def _full(daily: float | None) -> Stage:
@@ -159,8 +301,10 @@ def _rules(deciding: float, alpha: float, guardrails: int) -> tuple[str, ...]:
         "assign units by hashed id with one salt for the whole rollout: a unit under V2 stays there at later stages",
         "check the sample ratio first, every day; at a mismatch (p < 0.001) stop and find out why: nothing else counts",
         f"read the {guardrails} guardrails as often as you like with always-valid intervals, each at level "
-        f"{alpha:g}/{guardrails}; one stop takes V2 back to 0 %",
-        "go on to the next stage when its days are over and no guardrail says stop",
-        f"decide once, at the end of the {deciding:.0%} stage, by the fixed-horizon interval with CUPED; to "
-        "decide earlier read the always-valid interval, which is wider",
+        f"{alpha:g}/{guardrails}, on units of this stage alone or with an entry a stage; take V2 back to 0 % where "
+        f"{STOP}",
+        f"go on to the next stage when its units are there and {GO_ON}",
+        f"decide once, at the end of the {deciding:.0%} stage, by the fixed-horizon interval with CUPED, on units "
+        "first seen in that stage, or on differences within stages: means over stages of different shares take drift "
+        "for an effect; to decide earlier read the always-valid interval, which is wider",
     )

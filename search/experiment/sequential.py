@@ -20,7 +20,10 @@ import numpy.typing as npt
 from search.experiment.estimate import Estimate, Floats, check_alpha
 
 BURN_IN = 200
-"""Units in both arms before the first look counts. The promise is asymptotic: it holds once a central limit does."""
+"""Units in *each* arm before the first look counts. The promise is asymptotic: it holds once a central limit does, in
+the smaller arm too. Both arms counted together, a stage at 5 % would be read at ten treated units."""
+TUNED_FOR = 10_000.0
+"""Units in both arms at which intervals are narrowest unless told otherwise."""
 
 
 class Moments(NamedTuple):
@@ -49,37 +52,76 @@ def running_moments(values: npt.ArrayLike, looks: npt.ArrayLike) -> Moments:
 
 
 def always_valid_difference(
-    treatment: Moments, control: Moments, *, alpha: float = 0.05, tuned_for: float = 10_000.0, burn_in: int = BURN_IN
+    treatment: Moments,
+    control: Moments,
+    *,
+    alpha: float = 0.05,
+    tuned_for: float = TUNED_FOR,
+    burn_in: float = BURN_IN,
 ) -> Estimate:
     """Difference of means at every look `[...]`, with limits and p-values that hold at all looks together.
 
     With n units in both arms, error s = sqrt(s_t^2 / n_t + s_c^2 / n_c) and r = rho^2, the half-width is
-    `s sqrt((n r + 1) / (n r) * 2 log(sqrt(n r + 1) / alpha))`.
+    `s sqrt((n r + 1) / (n r) * 2 log(sqrt(n r + 1) / alpha))`. Where the values of an arm do not vary (no event yet),
+    both arms have one variance, that of all units about their common mean. Where nothing varies in either arm, the
+    limits are infinite: that no event was seen does not say how rare events are.
+
+    The share under treatment must be one over all units: over a ramp's stages see `strata`.
 
     Args:
         tuned_for: units in both arms at which the interval is meant to be narrowest; any value keeps the promise.
-        burn_in: looks at fewer units have infinite limits and p = 1.
+        burn_in: looks at fewer units in either arm have infinite limits and p = 1.
 
     Returns:
         `p` is always valid: stopping at the first p <= alpha errs in at most a fraction alpha of experiments.
     """
-    check_alpha(alpha)
-    if tuned_for <= 0:
-        raise ValueError(f"tuned_for must be above 0 units, got {tuned_for}")
-    value = treatment.mean - control.mean
-    count = treatment.units + control.units
-    error = np.sqrt(treatment.variance / treatment.units + control.variance / control.units)
-    spread = count * _rho_squared(alpha, tuned_for)
-    half = error * np.sqrt((spread + 1) / spread * 2 * np.log(np.sqrt(spread + 1) / alpha))
+    common = common_variance(treatment, control)
+    constant = (treatment.variance <= 0) | (control.variance <= 0)
+    of_treatment, of_control = (np.where(constant, common, arm.variance) for arm in (treatment, control))
+    return always_valid(
+        treatment.mean - control.mean,
+        of_treatment / treatment.units + of_control / control.units,
+        treatment.units + control.units,
+        early=(np.minimum(treatment.units, control.units) < burn_in) | (common <= 0),
+        alpha=alpha,
+        tuned_for=tuned_for,
+    )
+
+
+def always_valid(
+    value: Floats, variance: Floats, count: Floats, *, early: npt.NDArray[np.bool_], alpha: float, tuned_for: float
+) -> Estimate:
+    """Limits and always-valid p of estimates with a known variance, all `[...]`; infinite and 1 where it is `early`.
+
+    `count` is the clock: it grows in proportion to 1 / variance where units are alike.
+    """
+    half = width_factor(count, alpha, tuned_for) * np.sqrt(variance)
+    spread = count * mixture_variance(alpha, tuned_for)
     with np.errstate(divide="ignore", invalid="ignore"):
-        z = np.where(error > 0, value / error, np.where(value == 0, 0.0, np.inf))
+        z_squared = np.where(variance > 0, value**2 / variance, np.where(value == 0, 0.0, np.inf))
     # The alpha at which the half-width would be |value|: 1 / the mixture's likelihood ratio.
-    p = np.minimum(1.0, np.sqrt(spread + 1) * np.exp(-0.5 * np.minimum(z**2, 1e6) * spread / (spread + 1)))
-    early = count < burn_in
+    p = np.minimum(1.0, np.sqrt(spread + 1) * np.exp(-0.5 * np.minimum(z_squared, 1e6) * spread / (spread + 1)))
     half, p = np.where(early, np.inf, half), np.where(early, 1.0, p)
     return Estimate(value, value - half, value + half, p, 1 - alpha)
 
 
-def _rho_squared(alpha: float, count: float) -> float:
+def width_factor(count: npt.ArrayLike, alpha: float, tuned_for: float = TUNED_FOR) -> Floats:
+    """Half-width of the always-valid interval at `count` units of both arms, in standard errors: `[...]`."""
+    check_alpha(alpha)
+    if tuned_for <= 0:
+        raise ValueError(f"tuned_for must be above 0 units, got {tuned_for}")
+    spread = np.asarray(count, dtype=np.float64) * mixture_variance(alpha, tuned_for)
+    return np.asarray(np.sqrt((spread + 1) / spread * 2 * np.log(np.sqrt(spread + 1) / alpha)))
+
+
+def common_variance(treatment: Moments, control: Moments) -> Floats:
+    """Variance of both arms' units about their common mean, `[...]`: what one variance for both arms is."""
+    both = treatment.units + control.units
+    within = (treatment.units - 1) * treatment.variance + (control.units - 1) * control.variance
+    between = treatment.units * control.units / both * (treatment.mean - control.mean) ** 2
+    return np.asarray((within + between) / (both - 1))
+
+
+def mixture_variance(alpha: float, count: float) -> float:
     """The mixture's variance that makes the interval narrowest at `count` units."""
     return float((-2 * np.log(alpha) + np.log(-2 * np.log(alpha) + 1)) / count)

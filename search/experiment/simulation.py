@@ -44,9 +44,9 @@ def fixed_horizon(generator: np.random.Generator, *, runs: int, units: int, effe
     clicks = generator.binomial(queries, chance)
     truth = 0.2 * effect
     return {
-        "difference of means": _rates(difference_of_means(treated, kept), effect),
-        "CUPED": _rates(cuped(treated, kept, before[0], before[1]).estimate, effect),
-        "ratio (clicks per query)": _rates(ratio_difference((clicks[0], queries[0]), (clicks[1], queries[1])), truth),
+        "difference of means": rates(difference_of_means(treated, kept), effect),
+        "CUPED": rates(cuped(treated, kept, before[0], before[1]).estimate, effect),
+        "ratio (clicks per query)": rates(ratio_difference((clicks[0], queries[0]), (clicks[1], queries[1])), truth),
     }
 
 
@@ -67,9 +67,9 @@ def peeking(
     last = Estimate(fixed.value[:, -1], fixed.low[:, -1], fixed.high[:, -1], fixed.p[:, -1], 0.95)
     valid = always_valid_difference(treated, kept, tuned_for=2.0 * units)
     return {
-        "fixed-horizon, one look": _rates(last, effect),
-        "fixed-horizon, every look": _rates(fixed, effect),
-        "always valid, every look": _rates(valid, effect),
+        "fixed-horizon, one look": rates(last, effect),
+        "fixed-horizon, every look": rates(fixed, effect),
+        "always valid, every look": rates(valid, effect),
     }
 
 
@@ -89,7 +89,7 @@ def interleaved(
     chance = 0.6 / (1 + np.exp(-2 * seen)) / np.log2(np.arange(depth) + 2)
     clicked = generator.random(chance.shape) < chance
     found = preference(lists.team.reshape(runs, queries, depth), clicked.reshape(runs, queries, depth))
-    return _rates(found.estimate, 0.0)
+    return rates(found.estimate, 0.0)
 
 
 def logged(generator: np.random.Generator, *, runs: int, decisions: int, actions: int = 4) -> dict[str, Rates]:
@@ -139,7 +139,7 @@ def _policy_value(taste: Floats) -> float:
     return float(mass @ (chance * (0.5 + 0.3 * np.tanh(x[:, None] * taste))).sum(-1) / mass.sum())
 
 
-def _rates(found: Estimate, truth: float) -> Rates:
+def rates(found: Estimate, truth: float) -> Rates:
     """Over experiments `[R]`, or over all looks `[R, K]` of each."""
     looks = found.value.reshape(len(found.value), -1).shape
     shown = (found.p.reshape(looks) <= 1 - found.level).any(-1)

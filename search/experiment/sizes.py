@@ -7,11 +7,14 @@ two-sided tests. `ratio` is control units per treatment unit: 19 where 5 % of th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, isfinite
+from math import ceil, inf, isfinite, sqrt
 
 import numpy.typing as npt
+from scipy.optimize import brentq
+from scipy.special import ndtri
 
 from search.experiment.estimate import check_alpha, units
+from search.experiment.sequential import BURN_IN, TUNED_FOR, width_factor
 
 # statsmodels takes seconds to import, and only who plans an experiment needs it: it is imported where it is used.
 
@@ -57,6 +60,62 @@ def detectable_effect(sd: float, treatment: int, control: int, *, alpha: float =
     _check(1.0, sd, alpha, power, control / treatment)
     ratio = control / treatment
     return sd * float(TTestIndPower().solve_power(nobs1=treatment, alpha=alpha, power=power, ratio=ratio))
+
+
+def size_always_valid(
+    effect: float,
+    sd: float,
+    *,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    ratio: float = 1.0,
+    tuned_for: float = TUNED_FOR,
+) -> SampleSize:
+    """Sample size at which the *always-valid* interval shows `effect` with probability `power`, at its last look alone.
+
+    Looks before can only add to the power. The interval is wider than the t interval that `size_of_means` is for:
+    what that one shows with power 0.8, an always-valid interval at a fifth of the level shows with 0.2 to 0.3.
+
+    Raises ValueError as `size_of_means`.
+    """
+    _check(effect, sd, alpha, power, ratio)
+
+    def lacking(treatment: float) -> float:
+        return _detectable_always_valid(sd, treatment, ratio * treatment, alpha, power, tuned_for) - abs(effect)
+
+    least = max(2.0, BURN_IN / min(1.0, ratio))  # no look counts before
+    most = least
+    while lacking(most) > 0:
+        most *= 2
+    needed = float(brentq(lacking, least, most)) if most > least else least
+    return _size(needed, effect, alpha, power, ratio)
+
+
+def detectable_always_valid(
+    sd: float,
+    treatment: int,
+    control: int,
+    *,
+    alpha: float = 0.05,
+    power: float = 0.8,
+    tuned_for: float = TUNED_FOR,
+) -> float:
+    """Smallest difference of means that the always-valid interval shows with probability `power` at these sizes.
+
+    Infinite before the burn-in of `sequential`. Raises ValueError as `size_of_means`.
+    """
+    _check(1.0, sd, alpha, power, control / treatment)
+    if min(treatment, control) < BURN_IN:
+        return inf
+    return _detectable_always_valid(sd, treatment, control, alpha, power, tuned_for)
+
+
+def _detectable_always_valid(
+    sd: float, treatment: float, control: float, alpha: float, power: float, tuned_for: float
+) -> float:
+    """The half-width plus what chance may take away, in the metric's unit."""
+    error = sd * sqrt(1 / treatment + 1 / control)
+    return error * (float(width_factor(treatment + control, alpha, tuned_for)) + float(ndtri(power)))
 
 
 def size_of_proportions(

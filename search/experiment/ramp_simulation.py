@@ -1,0 +1,148 @@
+"""Ramps whose truth is known: how often guardrails err, what drift does, what a safety stage shows.
+
+As `simulation`, for the stages before the even split, where one arm is small. Every function runs R whole experiments
+side by side.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from search.experiment.analysis import difference_of_means
+from search.experiment.estimate import Estimate, Floats
+from search.experiment.guardrails import Guardrail, limits
+from search.experiment.rollout import RolloutPlan
+from search.experiment.sequential import Moments, always_valid, always_valid_difference
+from search.experiment.simulation import Rates, rates
+from search.experiment.strata import pooled, stratified_difference
+
+Draw = Callable[[tuple[int, ...]], Floats]
+"""Draws a metric's units of a shape."""
+
+
+class Watched(NamedTuple):
+    """A guardrail looked at K times in each of R experiments; fractions of the experiments."""
+
+    clear: float
+    """It was clear at some look."""
+    stop: float
+    """It said stop at some look."""
+
+
+def unlike_arms(
+    generator: np.random.Generator, *, runs: int, treatment: int, control: int, sigma: float
+) -> dict[str, Rates]:
+    """Log-normal units (`sigma` of their logs), alike in both arms: Welch's t, and `difference_of_means`."""
+    treated = generator.lognormal(sigma=sigma, size=(runs, treatment))
+    kept = generator.lognormal(sigma=sigma, size=(runs, control))
+    welch = stats.ttest_ind(treated, kept, axis=-1, equal_var=False)
+    bounds = welch.confidence_interval(0.95)
+    value, low, high, p = (
+        np.asarray(x, np.float64) for x in (treated.mean(-1) - kept.mean(-1), bounds.low, bounds.high, welch.pvalue)
+    )
+    plain = Estimate(value, low, high, p, 0.95)
+    return {"Welch": rates(plain, 0.0), "difference of means": rates(difference_of_means(treated, kept), 0.0)}
+
+
+def watched(
+    generator: np.random.Generator,
+    guardrail: Guardrail,
+    treatment: Draw,
+    control: Draw,
+    *,
+    runs: int,
+    share: float,
+    daily: int,
+    days: int,
+    alpha: float,
+) -> dict[str, Watched]:
+    """A guardrail at level `alpha` looked at daily, `daily` units a day of which `share` go to treatment at random.
+
+    "by its own": burn-in of 200 units over both arms together and each arm's own variance, as it must not be read.
+    """
+    sizes = generator.binomial(daily, share, (runs, days))
+    arms = running(treatment, sizes), running(control, daily - sizes)
+    harm, margin, _ = limits(guardrail, *arms, alpha=alpha)
+    return {"each arm": _watched(harm, margin), "by its own": _watched(*_by_its_own(guardrail, *arms, alpha))}
+
+
+def running(draw: Draw, sizes: npt.NDArray[np.int64]) -> Moments:
+    """Moments of one arm after each of K days, where day k brings `sizes[..., k]` units: `[R, K]`."""
+    seen = sizes.cumsum(-1)
+    values = draw((len(sizes), int(seen.max())))
+    at = np.maximum(seen, 1) - 1
+    sums, squares = (np.take_along_axis(np.cumsum(values**power, -1), at, -1) for power in (1, 2))
+    count = np.maximum(seen, 1).astype(np.float64)
+    variance = np.maximum(squares - sums**2 / count, 0.0) / np.maximum(count - 1, 1.0)
+    return Moments(count, sums / count, variance)
+
+
+def drifting_ramp(
+    generator: np.random.Generator,
+    *,
+    runs: int,
+    shares: Sequence[float],
+    units: int,
+    drift: float,
+    effect: float,
+    mean: float = 0.5,
+    sd: float = 0.3,
+) -> dict[str, Rates]:
+    """Stages of `units` units each, over which the metric drifts by `drift` in all: three ways of reading them.
+
+    `width` and `covered` are of the true `effect`; `shown` says how often 0 is left out.
+    """
+    means = mean + drift * np.linspace(0.0, 1.0, len(shares))
+    treated, kept = [], []
+    for share, middle in zip(shares, means, strict=True):
+        count = generator.binomial(units, share, runs).astype(np.float64)
+        treated.append(_drawn(generator, count, middle + effect, sd))
+        kept.append(_drawn(generator, units - count, middle, sd))
+    return {
+        "moments over all stages": rates(stratified_difference([pooled(treated)], [pooled(kept)]), effect),
+        "last stage alone": rates(stratified_difference(treated[-1:], kept[-1:]), effect),
+        "within stages": rates(stratified_difference(treated, kept), effect),
+    }
+
+
+def safety_power(generator: np.random.Generator, plan: RolloutPlan, *, runs: int) -> dict[float, float]:
+    """How often each safety stage of `plan` shows its `detectable_effect` at the end, as guardrails are read."""
+    found = {}
+    for stage in plan.stages:
+        if stage.purpose != "safety" or stage.detectable_effect is None:
+            continue
+        count = [np.full(runs, float(n)) for n in (stage.treatment_units, stage.control_units)]
+        harmed = _drawn(generator, count[0], plan.baseline_mean - stage.detectable_effect, plan.baseline_sd)
+        kept = _drawn(generator, count[1], plan.baseline_mean, plan.baseline_sd)
+        limits_ = always_valid_difference(harmed, kept, alpha=plan.alpha / max(1, len(plan.guardrails)))
+        found[stage.share] = float((limits_.high < 0).mean())
+    return found
+
+
+def _drawn(generator: np.random.Generator, count: Floats, mean: float, sd: float) -> Moments:
+    """Moments of `count` normal units, from their own distributions."""
+    average = mean + sd * generator.normal(size=count.shape) / np.sqrt(count)
+    return Moments(count, average, sd**2 * generator.chisquare(count - 1) / (count - 1))
+
+
+def _by_its_own(guardrail: Guardrail, treatment: Moments, control: Moments, alpha: float) -> tuple[Estimate, Floats]:
+    value = treatment.mean - control.mean
+    count = treatment.units + control.units
+    found = always_valid(
+        value if guardrail.harm == "higher" else -value,
+        treatment.variance / treatment.units + control.variance / control.units,
+        count,
+        early=count < 200,
+        alpha=alpha,
+        tuned_for=10_000.0,
+    )
+    return found, guardrail.margin * (np.abs(control.mean) if guardrail.relative else np.ones_like(value))
+
+
+def _watched(harm: Estimate, margin: Floats) -> Watched:
+    return Watched(float((harm.high <= margin).any(-1).mean()), float((harm.low > margin).any(-1).mean()))
