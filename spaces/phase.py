@@ -57,6 +57,14 @@ class Gate:
         return self.threshold - value if self.at_least is not None else value - self.threshold
 
 
+RESUME_GATES = (
+    Gate(name="resume: queries", quantity="queries", at_least=500, steers=False),
+    Gate(name="resume: visual masking drop", quantity="visual_masking_drop", at_least=0.05),
+    Gate(name="resume: V1 correlation", quantity="v1_correlation", at_most=0.90),
+)
+"""The roadmap's technical conditions for resuming V2."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Phase:
     """One phase: the base recipe, what may vary around it, and what is asked of the outcome."""
@@ -70,6 +78,10 @@ class Phase:
     ranges: Mapping[str, Range]
     objectives: tuple[Objective, ...]
     gates: tuple[Gate, ...]
+    resume_gates: tuple[Gate, ...] = RESUME_GATES
+    """Conditions for resuming V2: whatever the phase, its verdict reads them beside its own gates."""
+    reference: Flat = field(default_factory=dict)
+    """Changes to the base recipe that give the one with which rankers of one modality are trained."""
     ablatable: Mapping[str, Flat] = field(default_factory=dict)
     """Component -> the changes that take it out of a recipe."""
     trials: int = 24
@@ -78,6 +90,10 @@ class Phase:
     def known_recipes(self) -> dict[str, Recipe]:
         """The base recipe and the known points, by name, in the order in which they are asked."""
         return {"base": self.base, **{name: self.base.updated(changes) for name, changes in self.known.items()}}
+
+    def reference_recipe(self) -> Recipe:
+        """The recipe that is trained with each modality alone, for comparison."""
+        return self.base.updated(self.reference)
 
     def objective_values(self, numbers: Mapping[str, float]) -> list[float]:
         """The bounded objectives of one evaluation, in the phase's order; NaN where one was not measured."""
@@ -101,4 +117,6 @@ class Phase:
 
         kept = {key: span for key, span in self.ranges.items() if key not in changes}
         known = {name: {k: v for k, v in point.items() if k not in changes} for name, point in self.known.items()}
-        return dataclasses.replace(self, base=self.base.updated(changes), ranges=kept, known=known)
+        reference = {k: v for k, v in self.reference.items() if k not in changes}
+        base = self.base.updated(changes)
+        return dataclasses.replace(self, base=base, ranges=kept, known=known, reference=reference)
