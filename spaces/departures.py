@@ -32,5 +32,5 @@ def _changed(here: Sequence[Gate], there: Sequence[Gate]) -> list[str]:
 
 def _said(gate: Gate) -> str:
     side = "at least" if gate.at_least is not None else "at most"
-    measured = f"{gate.quantity} " if gate.quantity not in gate.name.replace(" ", "_") else ""
+    measured = f"{gate.quantity} " if gate.quantity not in gate.name.lower().replace(" ", "_") else ""
     return f"{measured}{side} {gate.threshold:g}"

@@ -17,7 +17,7 @@ from fusion_models.config import MODALITIES, near
 from spaces.phase import Gate, Objective, Phase
 from spaces.phases import OBJECTIVES, ROADMAP_STEPS
 from spaces.plain import ABOVE_ZERO, KINDS, condition_from_plain
-from spaces.ranges import Choice, Range, applies, parameters
+from spaces.ranges import Choice, Range, parameters
 
 OBJECTIVE_QUANTITIES = tuple(objective.name for objective in OBJECTIVES)
 """What may be an objective: measured in every epoch, on every query replicate and in every ablation."""
@@ -104,8 +104,8 @@ def _extend(phase: Phase, found: Table) -> Phase:
 def _known(phase: Phase, tables: Table) -> dict[str, dict[str, Any]]:
     points = {name: dict(changes) for name, changes in phase.known.items()}
     for name, entry in tables.items():
-        table = _keys(f"known.{name}", entry)
-        if table.get(OFF):
+        table = _unless_off(f"known.{name}", _keys(f"known.{name}", entry))
+        if table is None:
             _known_keys("known", {name: 0}, points)
             del points[name]
         else:
@@ -113,7 +113,7 @@ def _known(phase: Phase, tables: Table) -> dict[str, dict[str, Any]]:
                 phase.base.updated(table)
             except ValueError as error:
                 raise ValueError(f"known.{name}: {error}") from None
-            points[name] = dict(table)
+            points[name] = table
     return points
 
 
@@ -122,8 +122,8 @@ def _ranges(phase: Phase, tables: Table) -> dict[str, Range]:
     for key, entry in tables.items():
         where = f"ranges.{key}"
         _known_keys("ranges", {key: 0}, keys)
-        table = _table(where, entry)
-        if table.get(OFF):
+        table = _unless_off(where, _table(where, entry))
+        if table is None:
             _known_keys("ranges", {key: 0}, ranges)
             del ranges[key]
         else:
@@ -142,7 +142,7 @@ def _range(where: str, key: str, before: Range | None, table: Table, phase: Phas
             f"{where}.kind is missing, as {key} is not searched in {phase.name}: one of {', '.join(KINDS)}"
         )
     fields = [field.name for field in dataclasses.fields(cls)]
-    _known_keys(where, table, [*fields, "kind", OFF])
+    _known_keys(where, table, [*fields, "kind"])
     said = {name: getattr(before, name) for name in fields} if type(before) is cls else {}
     said |= {name: value for name, value in table.items() if name != "when"}
     if "when" in table:
@@ -191,15 +191,17 @@ def _objectives(phase: Phase, tables: Table) -> tuple[Objective, ...]:
     for name, entry in tables.items():
         where = f"objectives.{name}"
         _known_keys("objectives", {name: 0}, OBJECTIVE_QUANTITIES)
-        table = _table(where, entry)
-        _known_keys(where, table, ("direction", "bound", "reference", OFF))
-        if table.get(OFF):
+        _known_keys(where, _table(where, entry), ("direction", "bound", "reference", OFF))
+        table = _unless_off(where, entry)
+        if table is None:
             names = [kept for kept in names if kept != name]
             continue
         if table.get("direction", "maximize") not in ("maximize", "minimize"):
             raise ValueError(f"{where}.direction = {table['direction']!r}: maximize or minimize")
-        numbers = {key: _number(f"{where}.{key}", table[key]) for key in ("bound", "reference") if key in table}
-        objectives[name] = dataclasses.replace(objectives[name], **(dict(table) | numbers))
+        numbers: dict[str, Any] = {
+            key: _number(f"{where}.{key}", table[key]) for key in ("bound", "reference") if key in table
+        }
+        objectives[name] = dataclasses.replace(objectives[name], **(table | numbers))
         _require_order(where, objectives[name])
         names += [] if name in names else [name]
     if len(names) < 2:
@@ -220,9 +222,9 @@ def _gates(where: str, before: Collection[Gate], tables: Table, quantities: Coll
     gates = {gate.name: gate for gate in before}
     for name, entry in tables.items():
         place = f"{where}.{name}"
-        table = dict(_table(place, entry))
-        _known_keys(place, table, ("at_least", "at_most", "quantity", "steers", "needs", OFF))
-        if table.pop(OFF, False):
+        _known_keys(place, _table(place, entry), ("at_least", "at_most", "quantity", "steers", "needs", OFF))
+        table = _unless_off(place, entry)
+        if table is None:
             _known_keys(where, {name: 0}, gates)
             del gates[name]
             continue
@@ -235,16 +237,17 @@ def _gates(where: str, before: Collection[Gate], tables: Table, quantities: Coll
         sides = [side for side in ("at_least", "at_most") if side in table]
         if len(sides) > 1 or (known is None and not sides):
             raise ValueError(f"{place}: give one of at_least and at_most")
-        bounds = {side: None for side in ("at_least", "at_most")} if sides else {}
-        bounds |= {side: _number(f"{place}.{side}", table.pop(side)) for side in sides}
+        fields: dict[str, Any] = dict.fromkeys(("at_least", "at_most")) if sides else {}
+        fields |= {side: _number(f"{place}.{side}", table.pop(side)) for side in sides}
+        fields["quantity"] = quantity
         if table.get("needs", "") not in ("", "attention", "images"):
             raise ValueError(f"{place}.needs = {table['needs']!r}: attention, images or nothing")
         if not isinstance(table.get("steers", True), bool):
             raise ValueError(f"{place}.steers = {table['steers']!r}: true or false")
         if known is not None:
-            gates[name] = dataclasses.replace(known, quantity=quantity, **bounds, **table)
+            gates[name] = dataclasses.replace(known, **(fields | table))
         else:
-            gates[name] = Gate(name=name, quantity=quantity, **bounds, **table)
+            gates[name] = Gate(name=name, **(fields | table))
     return tuple(gates.values())
 
 
@@ -273,6 +276,16 @@ def _known_keys(where: str, table: Collection[str], allowed: Collection[str]) ->
         if key not in allowed:
             place = f"{where}.{key}" if where else str(key)
             raise ValueError(f"{place} is unknown; {near(str(key), list(allowed))}")
+
+
+def _unless_off(where: str, table: Table) -> dict[str, Any] | None:
+    """What a table says, or None where it says `off = true` and so nothing else."""
+    off = table.get(OFF, False)
+    if not isinstance(off, bool):
+        raise ValueError(f"{where}.off = {off!r}: true or false")
+    if off and len(table) > 1:
+        raise ValueError(f"{where}: what is off has no other key")
+    return None if off else {key: value for key, value in table.items() if key != OFF}
 
 
 def _table(where: str, found: Any) -> Table:

@@ -76,7 +76,9 @@ def range_to_plain(span: Range) -> dict[str, Any]:
 
 def range_from_plain(plain: Mapping[str, Any]) -> Range:
     """The range that `range_to_plain` wrote down."""
-    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in plain.items() if key != "kind"}
+    fields: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in plain.items() if key != "kind"
+    }
     fields["when"] = {key: condition_from_plain(allowed) for key, allowed in plain.get("when", {}).items()}
     return KINDS[plain["kind"]](**fields)
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from fusion_models.config import MODALITIES
 from fusion_models.metrics import Interval, more_needed
-from spaces import Gate, Phase
+from spaces import RESUME_GATES, Gate, Phase
 
 Status = Literal["pass", "fail", "undecided", "not applicable", "not measured"]
 Verdict = Literal["GO", "PAUSE_AND_FIX", "ARCHIVE"]
@@ -25,13 +25,6 @@ LEAST_GAIN = 0.015
 AS_GOOD_AS_TUNED_V1 = 0.005
 """V2's lead over a tuned V1 (nDCG) below which V1 gains as much by tuning."""
 LATE_PHASES = ("phase3", "phase4")
-
-RESUME_GATES = (
-    Gate(name="resume: queries", quantity="queries", at_least=500, steers=False),
-    Gate(name="resume: visual masking drop", quantity="visual_masking_drop", at_least=0.05),
-    Gate(name="resume: V1 correlation", quantity="v1_correlation", at_most=0.90),
-)
-"""The roadmap's technical conditions for resuming V2."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,7 +112,7 @@ def decide(
     `more_gates` and `more_rules` are read elsewhere and count like the phase's own (see `release_decision`).
     """
     if finalist is None or evidence is None:
-        blank = [_gate_result(gate, None) for gate in (*phase.gates, *RESUME_GATES)]
+        blank = [_gate_result(gate, None) for gate in (*phase.gates, *phase.resume_gates)]
         reason = "nothing was confirmed with fresh seeds, so no gate has been measured"
         return Decision(
             verdict="PAUSE_AND_FIX",
@@ -130,7 +123,7 @@ def decide(
             reasons=(reason,),
             facts=facts or {},
         )
-    wanted = (*phase.gates, *RESUME_GATES)
+    wanted = (*phase.gates, *phase.resume_gates)
     gates = (
         *(read_gate(gate, evidence) for gate in wanted),
         _importance(evidence),
@@ -139,7 +132,7 @@ def decide(
         *more_gates,
     )
     rules = (*archive_rules(phase, evidence), *more_rules)
-    fragile = is_fragile(evidence)
+    fragile = is_fragile(evidence, phase.resume_gates)
     archived = [rule for rule in rules if rule.holds]
     passed = all(gate.status in ("pass", "not applicable") for gate in gates)
     verdict: Verdict = "ARCHIVE" if archived else "GO" if passed and not fragile else "PAUSE_AND_FIX"
@@ -276,11 +269,12 @@ def _bound(rule: ArchiveRule) -> str:
     return f"at most {rule.ci_high:+.4f}, below {rule.threshold}"
 
 
-def is_fragile(evidence: Evidence) -> bool:
+def is_fragile(evidence: Evidence, gates: Sequence[Gate] = RESUME_GATES) -> bool:
     """Blanking the image costs what the gate wants, and yet its refit gain cannot be told from 0: not fused."""
     drop = evidence.quantities.get("visual_masking_drop")
     gain = evidence.refit_gain.get("visual")
-    if drop is None or drop.mean < RESUME_GATES[1].threshold:
+    wanted = next((gate.threshold for gate in gates if gate.quantity == "visual_masking_drop"), None)
+    if drop is None or wanted is None or drop.mean < wanted:
         return False
     return gain is None or gain.low <= 0.0
 

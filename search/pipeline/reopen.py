@@ -38,7 +38,7 @@ def reopen(record: RunRecord, console: Console) -> Run:
     said: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in record.run["options"].items() if k in known
     }
-    options = RunOptions(**(said | {"resume": False, "fresh": False, "time_budget": None}))
+    options = RunOptions(**(said | {"resume": False, "fresh": False, "time_budget": None, "phase_file": None}))
     data = open_dataset(record.run["data"])
     if data.fingerprint != record.run["fingerprint"]:
         raise ValueError(f"{options.data} holds other data than when {folder.path} was run")

@@ -12,9 +12,9 @@ import pandas as pd
 
 from fusion_models.config import MODALITIES, Recipe
 from search.reporting.events import read_curves
-from search.run_store.folder import RunFolder, RunFolderError
+from search.run_store.folder import RunFolder, RunFolderError, phase_of
 from search.run_store.job import TrialRecord
-from spaces import PHASE4, PHASES, Phase
+from spaces import Phase
 
 PLAIN = ("trial_id", "stage", "name", "state", "state_reason", "epochs", "seed", "seconds")
 
@@ -51,14 +51,8 @@ class RunRecord:
 
     @cached_property
     def phase(self) -> Phase:
-        """The run's phase around the base recipe that it was run with."""
-        named = (PHASES | {PHASE4.name: PHASE4}).get(str(self.run.get("phase")), PHASES["phase3"])
-        options = self.run.get("options") or {}
-        fixed = {entry.partition("=")[0].strip() for entry in options.get("set") or ()}
-        fixed |= {"train.epochs"} if options.get("epochs") else set()
-        base, plain = self.run.get("base") or {}, named.base.flat()
-        # a key that was fixed to what it is anyway is not searched either
-        return named.with_base({k: v for k, v in base.items() if k in fixed or plain.get(k, v) != v})
+        """The phase that was run, as run.json has it in full."""
+        return phase_of(self.run)
 
     @cached_property
     def records(self) -> list[TrialRecord]:

@@ -65,6 +65,10 @@ def test_a_gate_may_change_its_side(read):
     assert (gate.at_least, gate.at_most, gate.violation(0.6)) == (None, 0.5, pytest.approx(0.1))
 
 
+def test_off_may_be_said_to_be_false(read):
+    assert read('extends = "phase1"\n[gates.ndcg_gain]\noff = false\n') == PHASES["phase1"]
+
+
 def test_phase4_takes_its_space_over_and_so_changes_gates_alone(read):
     assert read('extends = "phase4"\n[gates.latency_p95_ms]\nat_most = 50\n').gates[2].at_most == 50.0
     with pytest.raises(ValueError, match=r"trials is unknown; known keys: extends, title, gates, resume_gates"):

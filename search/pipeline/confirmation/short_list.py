@@ -16,7 +16,6 @@ import numpy as np
 
 from fusion_models.config import MODALITIES, Flat, Recipe
 from fusion_models.metrics import Interval
-from search.analysis.decision import RESUME_GATES
 from search.analysis.front import costs, gates_passed, pareto_front
 from search.run_store.folder import RunFolder, now, write_whole
 from search.run_store.job import Job, TrialRecord
@@ -66,7 +65,7 @@ def short_list(phase: Phase, searched: Sequence[TrialRecord], size: int = SHORT_
 
 def _with_resume_gates(phase: Phase) -> Phase:
     """The phase with every gate that its decision reads: what is chosen here is judged by them all."""
-    return dataclasses.replace(phase, gates=(*phase.gates, *RESUME_GATES))
+    return dataclasses.replace(phase, gates=(*phase.gates, *phase.resume_gates))
 
 
 def confirmation_jobs(chosen: Sequence[TrialRecord], seeds: int) -> list[Job]:

@@ -32,12 +32,14 @@ from search.pipeline.confirmation.short_list import (
 )
 from search.pipeline.confirmation.test_split import open_chance, open_contribution, open_groups, open_test_split
 from search.pipeline.context import Run
+from search.reporting.decision_page import decision_text
 from search.run_store.artifacts import QUERIES, read_queries
 from search.run_store.csv_tables import write_csv
 from search.run_store.facts import read_facts
 from search.run_store.folder import json_text, write_whole
 from search.run_store.looks import DECIDING_SPLIT, SPLIT_NAMES, count_look
 from search.study.stages import FixedStage
+from spaces import departures
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +68,7 @@ def confirm_and_decide(run: Run) -> Confirmed:
         confirmed = _decide_on_test(run, found, finalist, table, facts)
     write_csv(confirmed.table, run.folder, "confirmed.csv")
     write_whole(run.folder.path / "decision.json", json_text(confirmed.decision.as_json()))
-    text = decision_text(run.phase.title, confirmed.decision, SPLIT_NAMES[run.deciding])
+    text = decision_text(run.phase.title, confirmed.decision, SPLIT_NAMES[run.deciding], departures(run.phase))
     write_whole(run.folder.path / "decision.md", text)
     if finalist is None or not run.options.ablation:
         return confirmed
@@ -187,37 +189,6 @@ def _refit_gain(full: Mapping[int, Arrays], blind: Mapping[int, Arrays], cluster
     """What a recipe gains over itself retrained without a modality; None with fewer than two seeds of both."""
     runs, others = paired(full, blind)
     return difference(runs, others, clusters=clusters) if len(runs) > 1 else None
-
-
-def decision_text(title: str, decision: Decision, decided_on: str) -> str:
-    """decision.md: the verdict, why, and every gate, for a ticket."""
-    lines = [
-        f"# {decision.verdict}{' (fragile)' if decision.fragile else ''}",
-        "",
-        f"{title}. Decided on the {decided_on}. Finalist: ",
-    ]
-    lines[-1] += f"`{decision.finalist}`." if decision.finalist else "none."
-    lines += ["", *(f"- {reason}" for reason in decision.reasons), ""]
-    lines += ["| gate | measured | CI95 | threshold | status | would settle it |", "|---|---|---|---|---|---|"]
-    for gate in decision.gates:
-        value = f"{gate.value:.4f}" if np.isfinite(gate.value) else "–"
-        interval = f"[{gate.ci_low:.4f}, {gate.ci_high:.4f}]" if np.isfinite(gate.value) else "–"
-        lines.append(
-            f"| {gate.name} | {value} | {interval} | {gate.direction} {gate.threshold:g} | {gate.status} | "
-            f"{gate.needed or '–'} |"
-        )
-    if decision.archive_rules:
-        lines += ["", "| archive rule | measured | CI95 | holds | says so |", "|---|---|---|---|---|"]
-        for rule in decision.archive_rules:
-            said = "yes" if rule.holds else "no" if rule.measured else "not measured"
-            where = f"{rule.direction} {rule.threshold:g}"
-            form = "+.4f" if rule.direction == "below" else ".4g"  # a gain has a sign, milliseconds have none
-            interval = f"[{rule.ci_low:{form}}, {rule.ci_high:{form}}]"
-            lines.append(f"| {rule.name} | {rule.value:{form}} | {interval} | {where} | {said} |")
-    if decision.facts:
-        lines += ["", "Business facts (counted by the release decision of phase 4 alone):", ""]
-        lines += [f"- {name.replace('_', ' ')}: {status}" for name, status in decision.facts.items()]
-    return "\n".join(lines) + "\n"
 
 
 def _kept(run: Run, trainings: Sequence[str]) -> list[dict[str, np.ndarray[Any, Any]]]:

@@ -8,7 +8,6 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from search.analysis.decision import RESUME_GATES
 from search.analysis.front import hypervolume
 from search.reporting.charts.figure import EMPHASIS, FAINT, Figure, Panel, missing
 from search.reporting.charts.points import (
@@ -163,7 +162,7 @@ def _gate_lines(phase: Phase, x: str, y: str) -> list[Any]:
 
 
 def _thresholds(phase: Phase, name: str) -> list[float]:
-    return [gate.threshold for gate in (*phase.gates, *RESUME_GATES) if gate.quantity == name]
+    return [gate.threshold for gate in (*phase.gates, *phase.resume_gates) if gate.quantity == name]
 
 
 def _within(frame: Frame) -> alt.Scale:
