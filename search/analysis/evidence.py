@@ -14,6 +14,7 @@ from fusion_models.data import RankingDataset
 from fusion_models.metrics import Interval, holm, seed_interval, shapley, sign_flip_p
 from search.analysis.measure import Arrays, difference, paired
 from search.run_store.folder import RunFolder, json_text, write_whole
+from search.run_store.job import Role
 
 Clusters = npt.NDArray[np.int64] | None
 Values = dict[str, float]
@@ -23,10 +24,10 @@ Seeds = Mapping[int, Arrays]
 """The trainings of one recipe by their seed."""
 
 
-def refit_values(of_finalist: Seeds, refits: Mapping[str, Seeds], modalities: Sequence[str], chance: float) -> Values:
+def refit_values(of_finalist: Seeds, refits: Mapping[Role, Seeds], modalities: Sequence[str], chance: float) -> Values:
     """Mean nDCG of the finalist's recipe retrained on each subset, `text+metadata` -> value; `` is chance."""
-    named = {name.removeprefix("refit "): runs for name, runs in refits.items() if name.startswith("refit ") and runs}
-    values = {name: _mean(runs.values()) for name, runs in named.items()}
+    of_recipe = {"+".join(role.modalities): runs for role, runs in refits.items() if role.kind == "refit" and runs}
+    values = {name: _mean(runs.values()) for name, runs in of_recipe.items()}
     return values | {"": chance, "+".join(modalities): _mean(of_finalist.values())}
 
 
@@ -36,7 +37,7 @@ def write_evidence(
     split: str,
     *,
     of_finalist: Seeds,
-    refits: Mapping[str, Seeds],
+    refits: Mapping[Role, Seeds],
     modalities: Sequence[str],
     baselines: Sequence[Baseline],
     contribution: Contribution,
@@ -74,22 +75,22 @@ def write_evidence(
 
 def fusion_gains(
     of_finalist: Seeds,
-    refits: Mapping[str, Seeds],
+    refits: Mapping[Role, Seeds],
     baselines: Sequence[Baseline],
     clusters: Clusters,
 ) -> dict[str, dict[str, Any]]:
     """nDCG of the finalist minus each rival's: best single modality, best pair, weighted sum, LambdaMART, tuned V1."""
     out: dict[str, dict[str, Any]] = {}
     for title, size in (("best single modality", 1), ("best pair", 2)):
-        runs = {n: r for n, r in refits.items() if n.startswith("refit ") and n.count("+") == size - 1 and len(r) > 1}
+        runs = {k: r for k, r in refits.items() if k.kind == "refit" and len(k.modalities) == size and len(r) > 1}
         if runs:
-            best = max(runs, key=lambda name: _mean(runs[name].values()))
+            best = max(runs, key=lambda role: _mean(runs[role].values()))
             gain = difference(*paired(of_finalist, runs[best]), clusters=clusters)
-            out[title] = {"rival": best.removeprefix("refit ")} | plain(gain)
+            out[title] = {"rival": "+".join(best.modalities), "kind": "refit"} | plain(gain)
     for baseline in baselines:
-        if not baseline.name.endswith(" alone"):
+        if baseline.kind != "alone":
             gain = difference(list(of_finalist.values()), baseline.ndcg, clusters=clusters)
-            out[baseline.name] = {"rival": baseline.name} | plain(gain)
+            out[baseline.name] = {"rival": baseline.name, "kind": baseline.kind} | plain(gain)
     return out
 
 

@@ -28,7 +28,7 @@ from search.pipeline.confirmation.test_split import open_test_split
 from search.pipeline.context import Run
 from search.run_store.artifacts import QUERIES, WEIGHTS, read_queries
 from search.run_store.csv_tables import write_csv
-from search.run_store.job import Job, TrialRecord
+from search.run_store.job import Job, Role, TrialRecord
 from search.run_store.looks import DECIDING_SPLIT
 from search.run_store.records import journal_records
 from search.study.stages import FixedStage
@@ -200,6 +200,7 @@ class _Ablation:
             name=f"{trial} without {' and '.join(variation.removed)}",
             recipe=variation.recipe.flat(),
             seed=seed,
+            role=Role("ablation"),
         )
 
     def _train(self, variations: Sequence[Variation]) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from fusion_models.baselines import Baseline, lambdamart, tuned_weights, weighted_sum
+from fusion_models.baselines import Baseline, BaselineKind, lambdamart, tuned_weights, weighted_sum
 from fusion_models.config import MODALITIES, Recipe
 from fusion_models.data.groups import Groups
 from fusion_models.evaluation import Scored, score
@@ -18,12 +18,10 @@ from search.execution.file_transfer import DataTicket, ticket_for
 from search.pipeline.confirmation.test_split import require_finalist
 from search.pipeline.context import Run
 from search.run_store.artifacts import load_ranker
-from search.run_store.job import Job
+from search.run_store.job import Job, Role
 
 V1_MODALITIES = ("text", "metadata")
 """What the production ranker reads."""
-TUNED_V1 = "tuned V1"
-"""How the names of the baselines begin that use V1's score and V1's own modalities alone."""
 
 
 def single_modality_jobs(recipe: Recipe, seed: int) -> list[Job]:
@@ -31,7 +29,8 @@ def single_modality_jobs(recipe: Recipe, seed: int) -> list[Job]:
     jobs = []
     for modality in MODALITIES:
         alone = recipe.restricted((modality,)).updated({"model.v1_in_context": False}).flat()
-        jobs.append(Job(trial_id=f"alone-{modality}", name=f"{modality} alone", recipe=alone, seed=seed))
+        role = Role("alone", (modality,))
+        jobs.append(Job(trial_id=f"alone-{modality}", name=f"{modality} alone", recipe=alone, seed=seed, role=role))
     return jobs
 
 
@@ -47,6 +46,7 @@ def reference_rankers(run: Run, split: str) -> list[Baseline]:
     out: list[Baseline] = []
     trees = _begin_trees(run, split)
     tuning, scored = {}, {}
+    own: list[str] = []
     for record in run.records("baselines"):
         if not record.finished:
             continue
@@ -54,11 +54,16 @@ def reference_rankers(run: Run, split: str) -> list[Baseline]:
         found = scored[record.name] = score(model, data, split)
         known = split == "validation" or run.tuned  # all weights at once, or none
         tuning[record.name] = found if known else score(model, data, "validation")
+        if set(record.role.modalities) <= set(V1_MODALITIES):
+            own.append(record.name)
         if not out:
-            out.append(Baseline(name="V1", ndcg=found.v1_ndcg(), detail="the production ranker", v1_correlation=1.0))
+            out.append(
+                Baseline(name="V1", kind="V1", ndcg=found.v1_ndcg(), detail="the production ranker", v1_correlation=1.0)
+            )
         out.append(
             Baseline(
                 name=record.name,
+                kind="alone",
                 ndcg=found.ndcg(),
                 detail="one fusion ranker with one modality",
                 v1_correlation=centred_correlation(found.scores, found.v1, found.valid),
@@ -71,18 +76,19 @@ def reference_rankers(run: Run, split: str) -> list[Baseline]:
         tuning["V1"], scored["V1"] = tuning[ranker].as_v1(), scored[ranker].as_v1()
         if with_v1:
             out.append(_weighted_sum(run, tuning, scored, "weighted sum with V1"))
-        own = [f"{m} alone" for m in V1_MODALITIES if f"{m} alone" in scored] + ["V1"]
-        of_own = ({n: tuning[n] for n in own}, {n: scored[n] for n in own})
-        name = f"{TUNED_V1} (weighted sum with {' and '.join(V1_MODALITIES)} alone)"
-        out.append(_weighted_sum(run, *of_own, name))
+        of_own = ({n: tuning[n] for n in (*own, "V1")}, {n: scored[n] for n in (*own, "V1")})
+        name = f"tuned V1 (weighted sum with {' and '.join(V1_MODALITIES)} alone)"
+        out.append(_weighted_sum(run, *of_own, name, "tuned V1"))
     return [*out, *(tree() for tree in trees)]
 
 
-def _weighted_sum(run: Run, tuning: dict[str, Scored], scored: dict[str, Scored], name: str) -> Baseline:
+def _weighted_sum(
+    run: Run, tuning: dict[str, Scored], scored: dict[str, Scored], name: str, kind: BaselineKind = "weighted sum"
+) -> Baseline:
     """Tuned once a run: the validation split stays what it is."""
     if name not in run.tuned:
         run.tuned[name] = tuned_weights(tuning)
-    return weighted_sum(run.tuned[name], scored, name=name)
+    return weighted_sum(run.tuned[name], scored, name=name, kind=kind)
 
 
 def _begin_trees(run: Run, split: str) -> list[Callable[[], Baseline]]:
@@ -91,7 +97,8 @@ def _begin_trees(run: Run, split: str) -> list[Callable[[], Baseline]]:
     of_v1: dict[str, Any] = {
         "modalities": V1_MODALITIES,
         "with_v1": True,
-        "name": f"{TUNED_V1} (LambdaMART on V1's own features)",
+        "name": "tuned V1 (LambdaMART on V1's own features)",
+        "kind": "tuned V1",
     }
     ticket = ticket_for(run.data)
     wanted = [{"with_v1": run.phase.base.model.v1_in_context}, of_v1]
@@ -111,12 +118,12 @@ def strongest_tuned_v1(baselines: Sequence[Baseline], validation: pd.DataFrame) 
     archive rule reads it. On validation the weighted sum is favoured, whose weights were tuned there.
     """
     known = dict(zip(validation["name"], validation["ndcg"], strict=True))
-    return max((b for b in baselines if b.name.startswith(TUNED_V1)), key=lambda b: known.get(b.name, -np.inf))
+    return max((b for b in baselines if b.kind == "tuned V1"), key=lambda b: known.get(b.name, -np.inf))
 
 
 def reference_table(baselines: Sequence[Baseline], *, groups: Groups | None = None, seed: int) -> pd.DataFrame:
-    """name, ndcg, gain over V1 with CI95 (paired bootstrap over queries, groups together), V1 correlation, detail."""
-    v1 = next(b.ndcg for b in baselines if b.name == "V1")
+    """name, kind, ndcg, gain over V1 with CI95 (paired bootstrap, query groups together), V1 correlation, detail."""
+    v1 = next(b.ndcg for b in baselines if b.kind == "V1")
     rows = []
     for baseline in baselines:
         gain = baseline.ndcg - v1
@@ -126,6 +133,7 @@ def reference_table(baselines: Sequence[Baseline], *, groups: Groups | None = No
         rows.append(
             {
                 "name": baseline.name,
+                "kind": baseline.kind,
                 "ndcg": float(np.nanmean(baseline.ndcg)),
                 "ndcg_gain": interval.mean,
                 "ndcg_gain_ci_low": interval.low,

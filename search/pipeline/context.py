@@ -110,7 +110,7 @@ class Run:
         progress.take(searched)
         board.take(searched)
         if self.options.resume:
-            board.mend([r for r in self.records() if not r.state_reason.startswith("taken over")])
+            board.mend([r for r in self.records() if r.taken_over is None])
         mirror = [MirrorObserver(self.mirror, self.console)] if self.mirror is not None else []
         try:
             with progress, InBackground(board) as in_background:

@@ -14,7 +14,7 @@ from search.options import RunOptions
 from search.pipeline.ablation import ablate
 from search.pipeline.confirmation.short_list import FRESH_SEEDS, Candidate
 from search.pipeline.context import Run
-from search.run_store.job import Job
+from search.run_store.job import Job, Role
 from search.run_store.journal import open_journal
 from search.run_store.records import journal_records
 from search.study.stages import FixedStage
@@ -68,6 +68,7 @@ def ablate_trial(record: RunRecord, trial_id: str, console: Console) -> None:
                     name=f"{trial_id} intact",
                     recipe=trial.recipe,
                     seed=FRESH_SEEDS + seed,
+                    role=Role("ablation"),
                 )
                 for seed in range(seeds)
             ]

@@ -13,10 +13,12 @@ import pandas as pd
 from fusion_models.config import MODALITIES, Recipe
 from search.reporting.events import read_curves
 from search.run_store.folder import RunFolder, RunFolderError, phase_of
-from search.run_store.job import TrialRecord
+from search.run_store.job import Role, TrialRecord
 from spaces import Phase
 
 PLAIN = ("trial_id", "stage", "name", "state", "state_reason", "epochs", "seed", "seconds")
+OF_A_TRIAL = ("failure", "taken_over", "role", "modalities")
+"""Columns of the trials table that are read as what they mean."""
 
 
 @dataclass(frozen=True)
@@ -118,10 +120,17 @@ def _record(row: dict[str, Any]) -> TrialRecord:
     numbers = {
         k: float(v)
         for k, v in row.items()
-        if k not in PLAIN and not k.startswith("config.") and isinstance(v, int | float) and v == v
+        if k not in (*PLAIN, *OF_A_TRIAL) and not k.startswith("config.") and isinstance(v, int | float) and v == v
     }
     recipe = {k.removeprefix("config."): v for k, v in row.items() if k.startswith("config.")}
-    return TrialRecord(**{k: row[k] for k in PLAIN}, numbers=numbers, recipe=recipe)
+    return TrialRecord(
+        **{k: row[k] for k in PLAIN},
+        numbers=numbers,
+        recipe=recipe,
+        role=Role(row["role"], tuple(filter(None, row["modalities"].split("+")))),
+        failure=row["failure"] or None,
+        taken_over=row["taken_over"] or None,
+    )
 
 
 def _csv(path: Path) -> pd.DataFrame:

@@ -54,9 +54,9 @@ def _phase(folder: RunFolder, said: dict[str, Any]) -> dict[str, Any]:
     run = RunFolder(folder.path / said["phase"])
     facts = {"decided on": said["decided_on"], "finalist": said["finalist"] or "none"}
     if (run.path / "pareto.csv").exists():
-        trials = pd.read_csv(run.path / "trials.csv", usecols=["stage", "state", "state_reason"])
+        trials = pd.read_parquet(run.path / "trials.parquet", columns=["stage", "taken_over"])
         searched = trials[trials["stage"] == "search"]
-        taken = int(searched["state_reason"].astype(str).str.startswith("taken over").sum())
+        taken = int((searched["taken_over"] != "").sum())
         facts["search"] = f"{len(searched) - taken} trials trained, {taken} taken over"
         front = pd.read_csv(run.path / "pareto.csv")
         if len(front):

@@ -18,7 +18,7 @@ from fusion_models.config import MODALITIES, Flat, Recipe
 from fusion_models.metrics import Interval
 from search.analysis.front import costs, gates_passed, pareto_front
 from search.run_store.folder import RunFolder, now, write_whole
-from search.run_store.job import Job, TrialRecord
+from search.run_store.job import Job, Role, TrialRecord
 from spaces import Phase
 
 SHORT_LIST = 3
@@ -76,6 +76,7 @@ def confirmation_jobs(chosen: Sequence[TrialRecord], seeds: int) -> list[Job]:
             name=record.trial_id,
             recipe=record.recipe,
             seed=FRESH_SEEDS + seed,
+            role=Role("confirm"),
         )
         for record in chosen
         for seed in range(seeds)
@@ -178,16 +179,19 @@ def refit_jobs(finalist: Candidate, base: Recipe) -> list[Job]:
     With the seeds that the finalist finished with, so that every difference is between trainings of one seed.
     """
     recipe = Recipe.from_flat(finalist.recipe)
-    wanted = [(f"refit {subset_name(s)}", recipe.restricted(s)) for s in proper_subsets(recipe.model.modalities)]
-    without_image = tuple(m for m in base.model.modalities if m != "visual")
-    wanted += [("base", base), (f"base {subset_name(without_image)}", base.restricted(without_image))]
+    subsets, whole = proper_subsets(recipe.model.modalities), base.model.modalities
+    wanted = [(f"refit {subset_name(s)}", recipe.restricted(s), Role("refit", s)) for s in subsets]
+    without_image = tuple(m for m in whole if m != "visual")
+    wanted += [("base", base, Role("base", whole))]
+    wanted += [(f"base {subset_name(without_image)}", base.restricted(without_image), Role("base", without_image))]
     return [
         Job(
             trial_id=f"{name.replace(' ', '-')}-s{seed - FRESH_SEEDS}",
             name=name,
             recipe=wanted_recipe.flat(),
             seed=seed,
+            role=role,
         )
-        for name, wanted_recipe in wanted
+        for name, wanted_recipe, role in wanted
         for seed in finalist.seeds
     ]

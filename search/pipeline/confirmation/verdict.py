@@ -28,7 +28,6 @@ from search.pipeline.confirmation.short_list import (
     fix_finalist,
     refit_jobs,
     short_list,
-    subset_name,
 )
 from search.pipeline.confirmation.test_split import open_chance, open_contribution, open_groups, open_test_split
 from search.pipeline.context import Run
@@ -37,6 +36,7 @@ from search.run_store.artifacts import QUERIES, read_queries
 from search.run_store.csv_tables import write_csv
 from search.run_store.facts import read_facts
 from search.run_store.folder import json_text, write_whole
+from search.run_store.job import Role
 from search.run_store.looks import DECIDING_SPLIT, SPLIT_NAMES, count_look
 from search.study.stages import FixedStage
 from spaces import departures
@@ -98,10 +98,10 @@ def _decide_on_test(
     """Step (b): the finalist's refits, then the deciding split."""
     jobs = refit_jobs(finalist, run.phase.base)
     run.train([FixedStage(run.storage, "refits", jobs, earlier=run.earlier)])
-    refits: dict[str, dict[int, str]] = {job.name: {} for job in jobs}
+    refits: dict[Role, dict[int, str]] = {job.role: {} for job in jobs}
     for record in run.records("refits"):
         if record.finished:
-            refits[record.name][record.seed] = record.trial_id
+            refits[record.role][record.seed] = record.trial_id
     wanted = [t for c in found for t in c.trainings] + [t for ids in refits.values() for t in ids.values()]
     split = run.deciding
     count_look(run.folder, run.data.fingerprint, split=split)
@@ -120,7 +120,7 @@ def _decide_on_test(
         runs = [measured[t] for t in candidate.trainings]
         rows.append((candidate.trial_id, mine, split, len(runs), _quantities(candidate, runs, clusters, level)))
     of_finalist = {seed: measured[t] for seed, t in zip(finalist.seeds, finalist.trainings, strict=True)}
-    tests = {name: {seed: measured[t] for seed, t in ids.items()} for name, ids in refits.items()}
+    tests = {role: {seed: measured[t] for seed, t in ids.items()} for role, ids in refits.items()}
     tuned = strongest_tuned_v1(baselines, pd.read_csv(run.folder.path / "baselines.csv"))
     evidence = gather_evidence(run, finalist, of_finalist, tests, tuned, clusters)
     write_evidence(
@@ -153,7 +153,7 @@ def gather_evidence(
     run: Run,
     finalist: Candidate,
     of_finalist: Mapping[int, Arrays],
-    refits: Mapping[str, Mapping[int, Arrays]],
+    refits: Mapping[Role, Mapping[int, Arrays]],
     tuned_v1: Baseline | Interval,
     clusters: Groups | None,
 ) -> Evidence:
@@ -163,8 +163,9 @@ def gather_evidence(
     """
     recipe = Recipe.from_flat(finalist.recipe)
     own, of_base = recipe.model.modalities, run.phase.base.model.modalities
-    without = {m: refits.get(f"refit {subset_name([o for o in own if o != m])}", {}) for m in own}
-    base, blind = refits.get("base", {}), refits.get(f"base {subset_name([m for m in of_base if m != 'visual'])}", {})
+    without = {m: refits.get(Role("refit", tuple(o for o in own if o != m)), {}) for m in own}
+    base = refits.get(Role("base", of_base), {})
+    blind = refits.get(Role("base", tuple(m for m in of_base if m != "visual")), {})
     read = [of_finalist, *without.values(), base, blind]
     runs = list(of_finalist.values())
     loss = recipe.loss

@@ -24,7 +24,7 @@ from search.pipeline.context import Run
 from search.run_store.artifacts import RECIPE, WEIGHTS, load_ranker
 from search.run_store.csv_tables import write_csv
 from search.run_store.folder import RunFolder
-from search.run_store.job import Job
+from search.run_store.job import Job, Role
 from search.run_store.looks import LOOKS, look_of, opened_before
 from search.study.stages import FixedStage
 
@@ -45,6 +45,7 @@ def integrity_jobs(finalist: Candidate, seeds: int) -> list[Job]:
             recipe=finalist.recipe,
             seed=FRESH_SEEDS + seed,
             labels=kind,
+            role=Role("labels"),
         )
         for kind in kinds
         for seed in range(seeds)

@@ -29,7 +29,6 @@ from search.execution.cluster import ray_session
 from search.experiment.rollout import RolloutPlan, rollout_plan
 from search.options import RunOptions
 from search.pipeline.ablation import ablate, ablation_complete
-from search.pipeline.baselines import TUNED_V1
 from search.pipeline.confirmation.short_list import Candidate
 from search.pipeline.confirmation.test_split import open_groups, open_test_split
 from search.pipeline.confirmation.verdict import gather_evidence
@@ -45,7 +44,7 @@ from search.reporting.decision_page import decision_text, release_text
 from search.run_store.artifacts import read_queries
 from search.run_store.facts import read_facts
 from search.run_store.folder import RunFolder, RunFolderError, json_text, now, phase_of, write_whole
-from search.run_store.job import Job
+from search.run_store.job import Job, Role
 from search.run_store.journal import open_journal
 from search.run_store.looks import DECIDING_SPLIT, SPLIT_NAMES, count_look
 from search.run_store.mirror import Mirror, is_uri
@@ -226,7 +225,7 @@ def _chosen(source: RunFolder, data: RankingDataset) -> Chosen:
         r for r in journal_records(open_journal(source.journal)) if r.stage == "confirm" and r.name == said["trial_id"]
     ]
     confirmed = [
-        Job(trial_id=r.trial_id, name=r.name, recipe=r.recipe, seed=r.seed)
+        Job(trial_id=r.trial_id, name=r.name, recipe=r.recipe, seed=r.seed, role=Role("confirm"))
         for r in sorted(asked, key=lambda r: r.seed)
         if r.finished
     ]
@@ -260,11 +259,11 @@ def _evidence(run: Run, chosen: Chosen) -> Evidence:
     """Phase 3's evidence, put together again from the values per query that it kept: no new look at the test split."""
     finalist = chosen.finalist
     assert finalist is not None
-    names: dict[str, dict[int, str]] = {}
+    refits: dict[Role, dict[int, str]] = {}
     for record in journal_records(open_journal(chosen.folder.journal)):
         if record.stage == "refits" and record.finished:
-            names.setdefault(record.name, {})[record.seed] = record.trial_id
-    wanted = [*finalist.trainings, *(t for ids in names.values() for t in ids.values())]
+            refits.setdefault(record.role, {})[record.seed] = record.trial_id
+    wanted = [*finalist.trainings, *(t for ids in refits.values() for t in ids.values())]
     missing = [t for t in wanted if not (chosen.folder.checkpoints / t / f"{DECIDING_SPLIT}.npz").exists()]
     if missing:
         raise RunFolderError(
@@ -275,7 +274,7 @@ def _evidence(run: Run, chosen: Chosen) -> Evidence:
         run,
         finalist,
         {seed: measured[t] for seed, t in zip(finalist.seeds, finalist.trainings, strict=True)},
-        {name: {seed: measured[t] for seed, t in ids.items()} for name, ids in names.items()},
+        {role: {seed: measured[t] for seed, t in ids.items()} for role, ids in refits.items()},
         _over_tuned_v1(chosen.folder),
         open_groups(chosen.folder, run.data),
     )
@@ -310,7 +309,9 @@ def _over_tuned_v1(source: RunFolder) -> Interval:
     """V2's lead over the tuned V1 that was better on validation, as phase 3 measured it."""
     gains = json.loads((source.path / "evidence.json").read_text())["fusion_gain"]
     validation = pd.read_csv(source.path / "baselines.csv").set_index("name")["ndcg"]
-    chosen = max((name for name in gains if name.startswith(TUNED_V1)), key=lambda name: float(validation[name]))
+    chosen = max(
+        (name for name, gain in gains.items() if gain["kind"] == "tuned V1"), key=lambda name: float(validation[name])
+    )
     least = gains[chosen]
     return Interval(least["mean"], least["ci_low"], least["ci_high"])
 

@@ -25,7 +25,7 @@ from spaces import PHASES, phase_from_plain, phase_to_plain
 SMALL = "planted?queries=160&candidates=8"
 TRIALS = 6
 PHASE = PHASES["phase3"].with_base({"model.layers": 1, "train.epochs": 2})
-README = Path(__file__).parents[2] / "results" / "README.md"
+README = Path(__file__).parents[3] / "results" / "README.md"
 DEPENDS_ON_TIME = ("latency_p95_ms", "seconds")
 
 
