@@ -84,7 +84,7 @@ def grouped(trials: int, scratch: Path) -> list[tuple[float, float]]:
         def on_end(self, stage: Stage, record: TrialRecord, result: dict[str, Any]) -> None:
             ends.append(time.perf_counter())
 
-    jobs = [Job(**plain_job(f"trial{i}")) for i in range(trials)]
+    jobs = [Job.from_plain(plain_job(f"trial{i}")) for i in range(trials)]
     stage = FixedStage(open_journal(scratch / "study.journal"), "baselines", jobs)
     run_stages(
         [stage],

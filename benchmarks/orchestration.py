@@ -71,7 +71,7 @@ def bare_training(task: tuple[str, dict[str, Any], str]) -> Span:
     data = _dataset(source)
     torch.set_num_threads(1)
     began = time.time()
-    job = Job(**plain)
+    job = Job.from_plain(plain)
     state = start(job.to_recipe(), data, seed=job.seed)
     for _ in train(state, data):
         pass

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -18,12 +19,16 @@ from fusion_models.evaluation import Scored
 from fusion_models.lambdamart import train_lambdamart, tree_scores
 from fusion_models.metrics import WeightedSum, centred_correlation, ndcg, tune_weighted_sum
 
+BaselineKind = Literal["V1", "alone", "weighted sum", "LambdaMART", "tuned V1"]
+"""`alone`: one fusion ranker with one modality. `tuned V1`: whatever reads V1's score and V1's own modalities alone."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline:
     """A reference ranker on one split."""
 
     name: str
+    kind: BaselineKind
     ndcg: npt.NDArray[np.float64]
     """`[Q]`, queries in ascending row order; NaN without a relevant item."""
     detail: str = ""
@@ -38,7 +43,9 @@ def tuned_weights(tuning: Mapping[str, Scored]) -> WeightedSum:
     return tune_weighted_sum({name: s.scores for name, s in tuning.items()}, first.labels, first.valid)
 
 
-def weighted_sum(tuned: WeightedSum, scored: Mapping[str, Scored], *, name: str = "weighted sum") -> Baseline:
+def weighted_sum(
+    tuned: WeightedSum, scored: Mapping[str, Scored], *, name: str = "weighted sum", kind: BaselineKind = "weighted sum"
+) -> Baseline:
     """A tuned combination of rankers applied to `scored`.
 
     Where that is the split it was tuned on the baseline is favoured, never the fusion.
@@ -48,6 +55,7 @@ def weighted_sum(tuned: WeightedSum, scored: Mapping[str, Scored], *, name: str 
     weights = ", ".join(f"{column} {weight:.2f}" for column, weight in tuned.weights.items())
     return Baseline(
         name=name,
+        kind=kind,
         ndcg=ndcg(combined, target.labels, target.valid).numpy(),
         detail=f"weights: {weights}",
         v1_correlation=centred_correlation(combined, target.v1, target.valid),
@@ -61,6 +69,7 @@ def lambdamart(
     modalities: Sequence[str] = MODALITIES,
     with_v1: bool = False,
     name: str = "LambdaMART",
+    kind: BaselineKind = "LambdaMART",
     seed: int = 0,
     threads: int = 1,
 ) -> Baseline:

@@ -27,16 +27,6 @@ def _require(condition: bool, message: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DataConfig:
-    """Which dataset, and how its batches are cut."""
-
-    source: str = "clipart"
-    """`clipart`, `planted`, `planted:PRESET`, or a folder (path or URI) of the three tables."""
-    cache: str | None = None
-    """Folder of the memory-mapped arrays; None: the user's cache folder."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class ModelConfig:
     """One fusion ranker. The defaults are the roadmap's V2 (8 heads, 4 layers) at a laptop's width."""
 
@@ -250,7 +240,7 @@ class Recipe:
             part, _, name = key.partition(".")
             kinds = _field_types(type(getattr(self, part))) if part in parts else {}
             if name not in kinds:
-                raise ValueError(f"unknown configuration key {key!r}; {_near(key, list(self.flat()))}")
+                raise ValueError(f"unknown configuration key {key!r}; {near(key, list(self.flat()))}")
             parts[part][name] = _read(key, value, kinds[name])
         return Recipe(**{part: dataclasses.replace(getattr(self, part), **new) for part, new in parts.items()})
 
@@ -281,7 +271,8 @@ def _field_types(cls: type) -> dict[str, Any]:
     return typing.get_type_hints(cls)
 
 
-def _near(key: str, known: list[str]) -> str:
+def near(key: str, known: list[str]) -> str:
+    """What an unknown key may have meant: close ones, or all that are known."""
     import difflib
 
     close = difflib.get_close_matches(key, known, n=3)

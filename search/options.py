@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from search.run_store.facts import read_facts
+from spaces import ROADMAP_STEPS, Phase, PhaseFile, read_phase_file
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -15,6 +16,8 @@ class RunOptions:
 
     phase: Literal["phase1", "phase2", "phase3", "phase4", "roadmap"]
     """One phase, or roadmap: all of them in order, each from what the one before has found."""
+    phase_file: str | None = None
+    """TOML file that extends the phase: own thresholds, objectives, ranges, trials (see docs/phase-files.md)."""
     data: str = "clipart"
     """clipart (bundled), planted or planted:PRESET, or the folder (path or URI) of a dataset's three tables."""
     trials: int | None = None
@@ -78,6 +81,30 @@ class RunOptions:
         self.budget_seconds, self.epoch_limit_seconds  # noqa: B018  (read, so that a bad one fails now)
         self.changes  # noqa: B018
         read_facts(self.facts)
+        self._require_phase_of_file()
+
+    def _require_phase_of_file(self) -> None:
+        file = self._file
+        if file is not None and self.phase not in (file.extends, "roadmap"):
+            raise ValueError(
+                f"--phase-file {file.path} extends {file.extends}, and the run is one of {self.phase}: ask for "
+                f"{file.extends} (or the roadmap, in which the file stands for that phase)"
+            )
+
+    @property
+    def _file(self) -> PhaseFile | None:
+        return read_phase_file(self.phase_file) if self.phase_file is not None else None
+
+    def phase_file_of(self, name: str) -> str | None:
+        """The phase file where it extends the phase `name`: in a roadmap it stands for one of the phases alone."""
+        return self.phase_file if self._file is not None and self._file.extends == name else None
+
+    def to_phase(self, name: str | None = None) -> Phase:
+        """The phase `name` (default: the one asked for) as the phase file has it, around the base recipe asked for."""
+        name = name or self.phase
+        file = self._file
+        named = file.phase if file is not None and file.extends == name else ROADMAP_STEPS[name]
+        return named.with_base(self.changes)
 
     @property
     def budget_seconds(self) -> float | None:

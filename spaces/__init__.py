@@ -1,25 +1,33 @@
 """What may vary, phase by phase: base recipe, ranges, objectives, gates, ablatable components."""
 
-from spaces.phase import Gate, Objective, Phase
+from spaces.departures import departures
+from spaces.phase import RESUME_GATES, Gate, Objective, Phase
+from spaces.phase_file import PhaseFile, read_phase_file
 from spaces.phases import PHASE4, PHASES, ROADMAP_STEPS
-from spaces.ranges import Choice, Float, Int, Range, Weight, applies, parameters, project, suggest
+from spaces.plain import phase_from_plain, phase_to_plain
+from spaces.ranges import Choice, Float, Range, Weight, applies, parameters, project, suggest
 from spaces.thresholds import Thresholds
 
 __all__ = [
     "PHASE4",
     "PHASES",
+    "RESUME_GATES",
     "ROADMAP_STEPS",
     "Choice",
     "Float",
     "Gate",
-    "Int",
     "Objective",
     "Phase",
+    "PhaseFile",
     "Range",
     "Thresholds",
     "Weight",
     "applies",
+    "departures",
     "parameters",
+    "phase_from_plain",
+    "phase_to_plain",
     "project",
+    "read_phase_file",
     "suggest",
 ]

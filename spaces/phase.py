@@ -62,6 +62,15 @@ class Gate:
         return self.threshold - value if self.at_least is not None else value - self.threshold
 
 
+RESUME_GATES = (
+    Gate(name="resume: queries", quantity="queries", at_least=500, steers=False, needs="test split"),
+    Gate(name="resume: visual masking drop", quantity="visual_masking_drop", at_least=0.05),
+    Gate(name="resume: V1 correlation", quantity="v1_correlation", at_most=0.90),
+    Gate(name="resume: V1 rank correlation", quantity="v1_spearman_mean", at_most=0.90, steers=False),
+)
+"""The roadmap's technical conditions for resuming V2."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Phase:
     """One phase: the base recipe, what may vary around it, and what is asked of the outcome."""
@@ -75,12 +84,17 @@ class Phase:
     ranges: Mapping[str, Range]
     objectives: tuple[Objective, ...]
     gates: tuple[Gate, ...]
+    resume_gates: tuple[Gate, ...] = RESUME_GATES
+    """Conditions for resuming V2: whatever the phase, its verdict reads them beside its own gates."""
+    reference: Flat = field(default_factory=dict)
+    """Changes to the base recipe that give the one with which rankers of one modality are trained."""
     ablatable: Mapping[str, Flat] = field(default_factory=dict)
     """Component -> the changes that take it out of a recipe."""
     v1_reads: tuple[str, ...] = V1_READS
     """The modalities that V1 reads: a refit without one of them loses V1's score, too."""
     trials: int = 24
-    confirm_seeds: int = 3
+    confirm_seeds: int = 5
+    """Fresh trainings of every recipe that decides, at the least."""
     suspect: str = "visual"
     """The modality that V2 is suspected not to use: refits, probes and archive rules ask what it is worth."""
     thresholds: Thresholds = Thresholds()  # noqa: RUF009  (frozen)
@@ -90,7 +104,7 @@ class Phase:
 
     def __post_init__(self) -> None:
         known = known_names(self.base.model.modalities)
-        for kind, entries in (("objective", self.objectives), ("gate", self.gates)):
+        for kind, entries in (("objective", self.objectives), ("gate", (*self.gates, *self.resume_gates))):
             for entry in entries:
                 name = entry.name if isinstance(entry, Objective) else entry.quantity
                 if name not in known:
@@ -100,24 +114,18 @@ class Phase:
                     )
 
     @property
-    def resume_gates(self) -> tuple[Gate, ...]:
-        """The roadmap's technical conditions for resuming V2, read in every phase."""
-        asked, drop = self.thresholds, f"{self.suspect}_masking_drop"
-        return (
-            Gate(name="resume: queries", quantity="queries", at_least=asked.queries, steers=False, needs="test split"),
-            Gate(name=f"resume: {self.suspect} masking drop", quantity=drop, at_least=asked.masking_drop),
-            Gate(name="resume: V1 correlation", quantity="v1_correlation", at_most=asked.v1_correlation),
-            Gate(
-                name="resume: V1 rank correlation",
-                quantity="v1_spearman_mean",
-                at_most=asked.v1_correlation,
-                steers=False,
-            ),
-        )
+    def wanted_drop(self) -> float:
+        """The masking drop of the suspect that a gate of this phase asks for; infinite where none does."""
+        wanted = [g.at_least for g in (*self.resume_gates, *self.gates) if g.quantity == f"{self.suspect}_masking_drop"]
+        return next((threshold for threshold in wanted if threshold is not None), float("inf"))
 
     def known_recipes(self) -> dict[str, Recipe]:
         """The base recipe and the known points, by name, in the order in which they are asked."""
         return {"base": self.base, **{name: self.base.updated(changes) for name, changes in self.known.items()}}
+
+    def reference_recipe(self) -> Recipe:
+        """The recipe that is trained with each modality alone, for comparison."""
+        return self.base.updated(self.reference)
 
     def objective_values(self, numbers: Mapping[str, float]) -> list[float]:
         """The bounded objectives of one evaluation, in the phase's order; NaN where one was not measured."""
@@ -141,4 +149,6 @@ class Phase:
 
         kept = {key: span for key, span in self.ranges.items() if key not in changes}
         known = {name: {k: v for k, v in point.items() if k not in changes} for name, point in self.known.items()}
-        return dataclasses.replace(self, base=self.base.updated(changes), ranges=kept, known=known)
+        reference = {k: v for k, v in self.reference.items() if k not in changes}
+        base = self.base.updated(changes)
+        return dataclasses.replace(self, base=base, ranges=kept, known=known, reference=reference)

@@ -13,10 +13,10 @@ class Suggester(Protocol):
     """The part of an Optuna trial that a space reads; any object with these methods will do."""
 
     def suggest_float(self, name: str, low: float, high: float, *, log: bool = False) -> float: ...
-    def suggest_int(self, name: str, low: int, high: int, *, log: bool = False) -> int: ...
     def suggest_categorical(self, name: str, choices: list[Any]) -> Any: ...
 
 
+@dataclass(frozen=True)
 class Positive:
     """Every number above 0: a condition on a loss weight that is switched on."""
 
@@ -64,25 +64,6 @@ class Float(Range):
 
     def nearest(self, key: str, value: Any) -> float:
         return min(max(float(value), self.low), self.high)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Int(Range):
-    """A whole number in [low, high]."""
-
-    low: int
-    high: int
-    log: bool = False
-
-    def suggest(self, trial: Suggester, key: str) -> int:
-        return trial.suggest_int(key, self.low, self.high, log=self.log)
-
-    def parameters(self, key: str, value: Any) -> dict[str, Any]:
-        _within(key, value, self.low, self.high)
-        return {key: int(value)}
-
-    def nearest(self, key: str, value: Any) -> int:
-        return min(max(int(value), self.low), self.high)
 
 
 @dataclass(frozen=True, kw_only=True)

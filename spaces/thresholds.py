@@ -21,12 +21,6 @@ class Thresholds:
     """A rival that surely leads, and by more than this on the mean, fails V2."""
     rival_half_width: float = 0.02
     """A comparison with a rival whose interval is wider to each side says nothing: undecided."""
-    queries: int = 500
-    """Test queries with a relevant item that a resumption needs."""
-    masking_drop: float = 0.05
-    """Share of nDCG that blanking the suspect must cost for V2 to be resumed, a fraction."""
-    v1_correlation: float = 0.90
-    """Within-query correlation with V1, Pearson and Spearman, above which V2 is not resumed."""
     slowest_ms: float = 150.0
     """P95 of one query, milliseconds, that some runtime variant must stay under."""
 

@@ -16,7 +16,7 @@ from search.analysis.tables import write_tables
 from search.run_store.csv_tables import write_csv
 from search.run_store.folder import RunFolder, json_text
 from search.run_store.job import TrialRecord
-from spaces import PHASES
+from spaces import PHASES, phase_to_plain
 
 PHASE = PHASES["phase3"]
 HOSTILE = "<script>window.hacked = 1</script><img src=x onerror=alert(1)>"
@@ -66,7 +66,14 @@ def searched(path, *, end="2026-11-24T10:00:00+00:00"):
     path.mkdir(parents=True)
     folder = RunFolder(path)
     folder.write(
-        {"phase": "phase3", "options": {}, "base": PHASE.base.flat(), "seed": 0, "data": HOSTILE, "fingerprint": "abc"}
+        {
+            "phase": "phase3",
+            "options": {},
+            "definition": phase_to_plain(PHASE),
+            "seed": 0,
+            "data": HOSTILE,
+            "fingerprint": "abc",
+        }
         | {"counts": {"queries": 9}, "resumed": 0, "start": "2026-11-24T09:00:00+00:00", "end": end}
         | {"commit": None, "versions": {"ray": "2.60"}, "command": ["run", HOSTILE]}
     )

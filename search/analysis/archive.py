@@ -87,7 +87,7 @@ def _no_rise(phase: Phase, found: ArchiveEvidence) -> ArchiveRule:
     if base is None or found.drop_rise is None or not counting:
         return _rule("no rise", name, None, 0.0)
     rule = _rule("no rise", name, found.drop_rise, 0.0)
-    fails = base.high < phase.thresholds.masking_drop
+    fails = base.high < phase.wanted_drop
     if fails and not earned:
         return rule
     why = "a probe outside the family earns from it" if fails else "the base recipe's own drop does not fail"

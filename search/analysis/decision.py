@@ -86,7 +86,7 @@ def is_fragile(phase: Phase, evidence: Evidence) -> bool:
     """Blanking the suspect costs what the gate wants, and yet its refit gain is not surely something: not fused."""
     drop = evidence.quantities.get(f"{phase.suspect}_masking_drop")
     gain = evidence.refit_gain.get(phase.suspect)
-    if drop is None or drop.mean < phase.thresholds.masking_drop:
+    if drop is None or drop.mean < phase.wanted_drop:
         return False
     return gain is None or gain.low <= 0.0
 

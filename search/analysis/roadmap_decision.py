@@ -105,28 +105,3 @@ def decide_roadmap(
         reasons=tuple(reasons),
         facts=facts,
     )
-
-
-def roadmap_text(decision: RoadmapDecision) -> str:
-    """decision.md: the verdict, the phases in a row, and why."""
-    lines = [f"# Roadmap: {decision.verdict}{' (fragile)' if decision.fragile else ''}", ""]
-    lines += ["| phase | | verdict | finalist | decided on |", "|---|---|---|---|---|"]
-    lines += [
-        f"| [{said.phase}]({said.phase}/decision.md) | {said.title} | {said.verdict}"
-        f"{' (fragile)' if said.fragile else ''} | {said.finalist or 'none'} | {said.decided_on} |"
-        for said in decision.phases
-    ]
-    lines += [f"| {name} | | not run | | |" for name in decision.not_run]
-    lines += ["", *(f"- {reason}" for reason in decision.reasons)]
-    held = [rule for rule in decision.archive_rules if rule["holds"]]
-    if held:
-        lines += ["", "| archive rule | phase | measured | bound | holds when wholly |", "|---|---|---|---|---|"]
-        lines += [
-            f"| {r['name']} | {r['phase']} | {r['value']:+.4f} | {bound(r):+.4f} | {side(r)} {r['threshold']:g} |"
-            for r in held
-        ]
-    if decision.facts:
-        lines += ["", "Business facts (they count for GO):", ""]
-        lines += [f"- {name.replace('_', ' ')}: {status}" for name, status in decision.facts.items()]
-    lines += ["", "Every gate with its interval stands in the phases' own decision.md."]
-    return "\n".join(lines) + "\n"

@@ -10,7 +10,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler
 
 from search.execution.nodes import machines_gone
-from search.run_store.job import OUT_OF_MEMORY
+from search.run_store.job import Cause
 
 NODE = "node"
 """In every result of a trial that has a process of its own: Ray's id of the machine."""
@@ -26,7 +26,7 @@ class FailureWatch(FIFOScheduler):  # type: ignore[misc]
 
     def __init__(self) -> None:
         super().__init__()
-        self._deaths: dict[str, list[str]] = {}
+        self._deaths: dict[str, list[Cause]] = {}
         self._preemptions: dict[str, int] = {}
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
@@ -37,7 +37,7 @@ class FailureWatch(FIFOScheduler):  # type: ignore[misc]
         """
         cause = cause_of_failure(_last_error(trial))
         node = (trial.last_result or {}).get(NODE)
-        if _MACHINE_GONE in cause or (node is not None and machines_gone([node])):
+        if _MACHINE_GONE in cause.reason or (node is not None and machines_gone([node])):
             self._preemptions[trial.trial_id] = self._preemptions.get(trial.trial_id, 0) + 1
             trial.run_metadata.num_failures -= 1
         else:
@@ -47,26 +47,28 @@ class FailureWatch(FIFOScheduler):  # type: ignore[misc]
         """How often the machine went on which a trial that has ended was trained; `tune_id` as in `why_died`."""
         return self._preemptions.pop(tune_id, 0)
 
-    def why_died(self, tune_id: str) -> str:
-        """The reason of a trial that was tried for the last time; `tune_id` is Tune's own name of it."""
+    def why_died(self, tune_id: str) -> Cause:
+        """The cause of a trial that was tried for the last time; `tune_id` is Tune's own name of it."""
         deaths = self._deaths.pop(tune_id, [])
-        last = deaths[-1] if deaths else ""
+        last = deaths[-1] if deaths else Cause(reason="")
         times = f"{len(deaths)} times" if len(deaths) > 1 else "once"
-        if last.startswith(OUT_OF_MEMORY):
-            return f"{last} ({times} its process died)"
-        said = f"; the last time {last}" if last else ""
-        return f"its process died (killed, or out of memory) as often as it was tried again: {times}{said}"
+        if last.failure is not None:
+            return Cause(reason=f"{last.reason} ({times} its process died)", failure=last.failure)
+        said = f"; the last time {last.reason}" if last.reason else ""
+        died = "its process died (killed, or out of memory) as often as it was tried again"
+        return Cause(reason=f"{died}: {times}{said}")
 
 
-def cause_of_failure(error: str) -> str:
-    """What an error of Ray's says, in a line; begins with "out of memory" where Ray's memory monitor killed.
+def cause_of_failure(error: str) -> Cause:
+    """What an error of Ray's says, in a line; for want of memory where Ray's memory monitor killed.
 
     A kill by the kernel cannot be told from another `kill -9`: Ray sees a closed connection either way.
     """
     if _LOW_MEMORY in error:
-        return f"{OUT_OF_MEMORY}: Ray's memory monitor killed its process, since the node ran low"
+        said = "out of memory: Ray's memory monitor killed its process, since the node ran low"
+        return Cause(reason=said, failure="out_of_memory")
     found = _CAUSE.search(" ".join(error.split()))
-    return f"because {found[1].strip()}" if found else ""
+    return Cause(reason=f"because {found[1].strip()}" if found else "")
 
 
 def _last_error(trial: Trial) -> str:

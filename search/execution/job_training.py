@@ -27,7 +27,7 @@ from fusion_models.training import (
 )
 from search.execution.file_transfer import DataTicket, TrialFolder
 from search.run_store.artifacts import measure, write_finished
-from search.run_store.job import OUT_OF_MEMORY, Job
+from search.run_store.job import Cause, Job
 
 ERROR_LENGTH = 500
 ALLOCATOR = "DefaultCPUAllocator: can't allocate memory"
@@ -35,7 +35,11 @@ ALLOCATOR = "DefaultCPUAllocator: can't allocate memory"
 
 
 class JobFailedError(RuntimeError):
-    """What rank 0 could not do alone, told to the others; its text is the whole reason."""
+    """What rank 0 could not do alone, told to the others."""
+
+    def __init__(self, cause: Cause) -> None:
+        super().__init__(cause.reason)
+        self.cause = cause
 
 
 def without_cold_items(data: RankingDataset) -> RankingDataset:
@@ -59,7 +63,7 @@ class JobTraining:
 
     def __init__(self, config: dict[str, Any], distribution: Distribution = ALONE) -> None:
         """`config`: `job`, `data` (a DataTicket), `checkpoints` (on the driver's machine), `gpus`."""
-        self.job = Job(**config["job"])
+        self.job = Job.from_plain(config["job"])
         self._ticket: DataTicket = config["data"]
         self._folder = TrialFolder(self._ticket.home, config["checkpoints"], self.job.trial_id)
         self._device = _device(config["gpus"])
@@ -85,7 +89,9 @@ class JobTraining:
             result = self._train(at_least, pauses)
         except Exception as error:
             self._epochs = None  # what it holds in memory goes before the next trial comes
-            result = {"outcome": "failed", "reason": _reason(error), "done": True, "before": self._before}
+            cause = cause_of(error)
+            result = {"outcome": "failed", "reason": cause.reason, "failure": cause.failure, "done": True}
+            result |= {"before": self._before}
         self._seconds += time.perf_counter() - began
         return result | self._now() | {"seconds": self._seconds}
 
@@ -118,16 +124,17 @@ class JobTraining:
 
     def _finish(self, state: TrainingState, data: RankingDataset) -> dict[str, Any]:
         evaluation = measure(state, data, self.job, distribution=self._distribution)
-        numbers, failure = {}, ""
+        numbers: dict[str, float] = {}
+        failed: Cause | None = None
         if self._distribution.rank == 0:
             try:
                 numbers = write_finished(evaluation, state, data, self.job, self._folder.path)
                 self._folder.send_results()
             except Exception as error:
-                failure = _reason(error)
-        numbers, failure = self._distribution.first((numbers, failure))
-        if failure:
-            raise JobFailedError(failure)
+                failed = cause_of(error)
+        numbers, failed = self._distribution.first((numbers, failed))
+        if failed is not None:
+            raise JobFailedError(failed)
         self._numbers = numbers
         return {"outcome": "finished", "reason": self._unsaved, "done": True}
 
@@ -162,9 +169,10 @@ def _device(gpus: float) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if gpus > 0 else torch.device("cpu")
 
 
-def _reason(error: Exception) -> str:
+def cause_of(error: Exception) -> Cause:
+    """What is told of an error that ends a training."""
     if isinstance(error, JobFailedError):
-        return str(error)
+        return error.cause
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or ALLOCATOR in str(error):
-        return f"{OUT_OF_MEMORY}: {error}"[:ERROR_LENGTH]
-    return f"{type(error).__name__}: {error}"[:ERROR_LENGTH]
+        return Cause(reason=f"out of memory: {error}"[:ERROR_LENGTH], failure="out_of_memory")
+    return Cause(reason=f"{type(error).__name__}: {error}"[:ERROR_LENGTH])

@@ -59,7 +59,7 @@ class MultiObjectiveAsha(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> str:
         """Judge a trial at the rung it has reached; Tune hands results over flattened (`numbers/ndcg_gain`)."""
-        job = Job(**trial.config["job"])
+        job = Job.from_plain(trial.config["job"])
         if job.name not in self._compared:
             return str(TrialScheduler.CONTINUE)
         self._report(job, int(result["epochs"]), below(result, "numbers"))
@@ -69,14 +69,14 @@ class MultiObjectiveAsha(FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict[str, Any]) -> None:
         """A trial that ended by itself takes its final numbers to the rungs above; one that failed has none."""
-        job = Job(**trial.config["job"])
+        job = Job.from_plain(trial.config["job"])
         outcome = result.get("outcome")
         if job.name in self._compared and outcome is not None:
             self._report(job, self._rungs.max_t, below(result, "numbers") if outcome == "finished" else {})
 
     def on_trial_error(self, tune_controller: Any, trial: Trial) -> None:
         """A process died: Tune calls this before each retry as well, and only the last death is a failure."""
-        job = Job(**trial.config["job"])
+        job = Job.from_plain(trial.config["job"])
         if job.name in self._compared and not trial.should_recover():
             self._report(job, self._rungs.max_t, {})
 

@@ -15,7 +15,7 @@ from ray.tune.search import Searcher
 
 from search.execution.interrupts import raise_if_interrupted
 from search.execution.remote_calls import RemoteCall
-from search.run_store.job import Job, Outcome, State, TrialRecord, below
+from search.run_store.job import Cause, Job, Outcome, State, TrialRecord, below
 from search.study.stages import Stage
 
 
@@ -51,7 +51,7 @@ class StageSearcher(Searcher):  # type: ignore[misc]
         idle: bool = False,
         limit: Callable[[], int] | None = None,
         why_stopped: Callable[[str], str] | None = None,
-        why_died: Callable[[str], str] | None = None,
+        why_died: Callable[[str], Cause] | None = None,
         preemptions: Callable[[str], int] | None = None,
     ) -> None:
         """`limit`: how many trials may be under way now; None: as many as Tune asks for."""
@@ -59,7 +59,7 @@ class StageSearcher(Searcher):  # type: ignore[misc]
         self._keeps_idle = idle
         self._limit = limit
         self._why_stopped = why_stopped or (lambda trial_id: "stopped early by the scheduler")
-        self._why_died = why_died or (lambda tune_id: "its process died")
+        self._why_died = why_died or (lambda tune_id: Cause(reason="its process died"))
         self._preemptions = preemptions or (lambda tune_id: 0)
         self._stages: list[Stage] = []
         self._observers: list[Observer] = []
@@ -150,7 +150,7 @@ class StageSearcher(Searcher):  # type: ignore[misc]
                 return {"remote_call": str(work.path)}
             if work is not None:
                 self._running[trial_id] = work
-                return {"job": vars(work[1]), "pauses": self._pauses}
+                return {"job": work[1].plain(), "pauses": self._pauses}
             if self._closing:
                 return str(Searcher.FINISHED)
             if len(self._idle) >= IDLE_MOST:
@@ -199,7 +199,7 @@ class StageSearcher(Searcher):  # type: ignore[misc]
             self._idle.discard(trial_id)
             remote_call = self._away.pop(trial_id, None)
             if remote_call is not None:
-                remote_call.end(RuntimeError(self._why_died(trial_id)) if error else None)
+                remote_call.end(RuntimeError(self._why_died(trial_id).reason) if error else None)
             if trial_id in self._running:
                 try:
                     self._tell(trial_id, result, error)
@@ -209,8 +209,8 @@ class StageSearcher(Searcher):  # type: ignore[misc]
     def _tell(self, trial_id: str, result: dict[str, Any] | None, error: bool) -> None:
         stage, job = self._running[trial_id]
         last = result or self._last.get(trial_id, {})
-        why = self._why_died(trial_id) if error else self._why_stopped(job.trial_id)
-        outcome = _outcome(last, error, why)
+        cause = self._why_died(trial_id) if error else Cause(reason=self._why_stopped(job.trial_id))
+        outcome = _outcome(last, error, cause)
         times = self._preemptions(trial_id) + int(last.get("preemptions", 0))
         if times:
             outcome = dataclasses.replace(outcome, numbers=outcome.numbers | {"preemptions": float(times)})
@@ -242,15 +242,13 @@ class StageSearcher(Searcher):  # type: ignore[misc]
         raise NotImplementedError("a run is resumed from its journal, never from Tune's own snapshot")
 
 
-def _outcome(last: dict[str, Any], error: bool, why: str) -> Outcome:
-    state: State
-    if error:
-        state, reason = "failed", why
-    else:
-        state, reason = last.get("outcome", "stopped"), last.get("reason", why)
+def _outcome(last: dict[str, Any], error: bool, cause: Cause) -> Outcome:
+    state: State = "failed" if error else last.get("outcome", "stopped")
+    told = not error and "reason" in last
     return Outcome(
         state=state,
-        reason=reason,
+        reason=last["reason"] if told else cause.reason,
+        failure=last.get("failure") if told else cause.failure,
         epochs=int(last.get("epochs", 0)),
         numbers=below(last, "numbers"),
         seconds=float(last.get("seconds", float("nan"))),

@@ -29,7 +29,7 @@ from search.pipeline.confirmation.test_split import open_test_split
 from search.pipeline.context import Run
 from search.run_store.artifacts import OUTPUTS, WEIGHTS, read_outputs
 from search.run_store.csv_tables import write_csv
-from search.run_store.job import Job, TrialRecord
+from search.run_store.job import Job, Role, TrialRecord
 from search.run_store.looks import DECIDING_SPLIT
 from search.run_store.records import journal_records
 from search.study.stages import FixedStage
@@ -214,6 +214,7 @@ class _Ablation:
             recipe=variation.recipe.flat(),
             seed=seed,
             items=self.intact.items,
+            role=Role("ablation"),
         )
 
     def _train(self, variations: Sequence[Variation]) -> None:

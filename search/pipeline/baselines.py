@@ -22,10 +22,12 @@ from search.execution.job_training import without_cold_items
 from search.pipeline.confirmation.test_split import require_finalist
 from search.pipeline.context import Run
 from search.run_store.artifacts import load_ranker
-from search.run_store.job import Job, TrialRecord
+from search.run_store.job import Job, Role, TrialRecord
 
-Role = Literal["v1", "single", "sum", "sum with v1", "trees", "blind trees", "tuned v1 sum", "tuned v1 trees", "base"]
-TUNED_V1: tuple[Role, ...] = ("tuned v1 sum", "tuned v1 trees")
+ReferenceRole = Literal[
+    "v1", "single", "sum", "sum with v1", "trees", "blind trees", "tuned v1 sum", "tuned v1 trees", "base"
+]
+TUNED_V1: tuple[ReferenceRole, ...] = ("tuned v1 sum", "tuned v1 trees")
 """Rankers on V1's score and V1's own modalities alone: what V1's team could do by tuning."""
 REFERENCE_SEEDS = 3
 """Trainings of each single-modality ranker, averaged as an ensemble."""
@@ -38,7 +40,7 @@ STAGE = "baselines"
 class Reference:
     """One reference ranker on one split."""
 
-    role: Role
+    role: ReferenceRole
     name: str
     trainings: tuple[Outputs, ...]
     """One a seed; a single one where it has no seeds of its own."""
@@ -57,13 +59,19 @@ def single_modality_jobs(recipe: Recipe, seed: int) -> list[Job]:
     for modality in recipe.model.modalities:
         alone = recipe.restricted((modality,)).updated({"model.context": "none"}).flat()
         jobs += [
-            Job(trial_id=f"alone-{modality}-s{i}", name=f"{modality} alone", recipe=alone, seed=seed + i)
+            Job(
+                trial_id=f"alone-{modality}-s{i}",
+                name=f"{modality} alone",
+                recipe=alone,
+                seed=seed + i,
+                role=Role("alone", (modality,)),
+            )
             for i in range(REFERENCE_SEEDS)
         ]
     return jobs
 
 
-def tune_sums(run: Run) -> dict[Role, WeightedSum]:
+def tune_sums(run: Run) -> dict[ReferenceRole, WeightedSum]:
     """Weights of the sums, tuned on the validation split, once a run."""
     columns, lists = _columns(run, "validation")
     return {
@@ -73,7 +81,7 @@ def tune_sums(run: Run) -> dict[Role, WeightedSum]:
 
 
 def reference_rankers(
-    run: Run, split: str, tuned: Mapping[Role, WeightedSum], *, cold: bool = False
+    run: Run, split: str, tuned: Mapping[ReferenceRole, WeightedSum], *, cold: bool = False
 ) -> list[Reference]:
     """Every reference on `split`, V1 first; single-modality rankers that failed to train are left out.
 
@@ -89,26 +97,31 @@ def reference_rankers(
     for name in columns:
         if name != "V1":
             said = f"{REFERENCE_SEEDS} trainings of one fusion ranker with one modality, averaged"
-            out.append(_given("single", name, lists, columns[name], said, sees=name == f"{suspect} alone"))
+            out.append(_given("single", name, lists, columns[name], said, sees=name == _alone(suspect)))
     for role, names in _sums(run, columns).items():
         weights = tuned[role].weights
         if set(weights) != set(names):
             continue
         scores = np.sum([weights[n] * standardised(columns[n], lists) for n in names], axis=0)
         said = f"weights: {', '.join(f'{name} {weight:.2f}' for name, weight in weights.items())}"
-        sees = weights.get(f"{suspect} alone", 0.0) > 0
+        sees = weights.get(_alone(suspect), 0.0) > 0
         out.append(_given(role, _SUM_NAMES[role].format(_joined(run.phase.v1_reads)), lists, scores, said, sees=sees))
     return [*out, *(tree() for tree in trees)]
 
 
-_SUM_NAMES: dict[Role, str] = {
+_SUM_NAMES: dict[ReferenceRole, str] = {
     "sum": "weighted sum",
     "sum with v1": "weighted sum with V1",
     "tuned v1 sum": "tuned V1 (weighted sum with {} alone)",
 }
 
 
-def _given(role: Role, name: str, lists: Lists, scores: Any, detail: str, *, sees: bool = False) -> Reference:
+def _alone(modality: str) -> str:
+    """What the ranker of one modality is called."""
+    return f"{modality} alone"
+
+
+def _given(role: ReferenceRole, name: str, lists: Lists, scores: Any, detail: str, *, sees: bool = False) -> Reference:
     outputs = Outputs(lists=lists, scores=np.asarray(scores, dtype=np.float64))
     return Reference(role=role, name=name, trainings=(outputs,), detail=detail, sees_suspect=sees)
 
@@ -118,7 +131,7 @@ def _columns(run: Run, split: str) -> tuple[dict[str, Any], Lists]:
     by_name: dict[str, list[TrialRecord]] = {}
     for record in run.trainer.records(STAGE):
         if record.finished:
-            by_name.setdefault(record.name, []).append(record)
+            by_name.setdefault(_alone(record.role.modalities[0]), []).append(record)
     columns: dict[str, Any] = {}
     scored: Scored | None = None
     for name, records in by_name.items():
@@ -132,11 +145,11 @@ def _columns(run: Run, split: str) -> tuple[dict[str, Any], Lists]:
     return columns | {"V1": lists.v1}, lists
 
 
-def _sums(run: Run, columns: Mapping[str, Any]) -> dict[Role, list[str]]:
+def _sums(run: Run, columns: Mapping[str, Any]) -> dict[ReferenceRole, list[str]]:
     """Which columns each weighted sum may use."""
     alone = [name for name in columns if name != "V1"]
-    own = [name for m in run.phase.v1_reads if (name := f"{m} alone") in columns]
-    wanted: dict[Role, list[str]] = {"sum": alone, "sum with v1": [*alone, "V1"], "tuned v1 sum": [*own, "V1"]}
+    own = [name for m in run.phase.v1_reads if (name := _alone(m)) in columns]
+    wanted: dict[ReferenceRole, list[str]] = {"sum": alone, "sum with v1": [*alone, "V1"], "tuned v1 sum": [*own, "V1"]}
     return {role: names for role, names in wanted.items() if len(names) > 1}
 
 
@@ -146,7 +159,7 @@ def _begin_trees(run: Run, split: str, *, cold: bool) -> list[Callable[[], Refer
     modalities = phase.base.model.modalities
     blind = tuple(m for m in modalities if m != phase.suspect)
     reads = tuple(m for m in phase.v1_reads if m in modalities)
-    wanted: list[tuple[Role, str, tuple[str, ...]]] = [
+    wanted: list[tuple[ReferenceRole, str, tuple[str, ...]]] = [
         ("trees", "LambdaMART", modalities),
         ("blind trees", f"LambdaMART without {phase.suspect}", blind),
         ("tuned v1 trees", "tuned V1 (LambdaMART on V1's own features)", reads),
@@ -172,7 +185,7 @@ def _now(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
 class _Trees:
     """Trainings of one LambdaMART under way; calling it waits for them."""
 
-    role: Role
+    role: ReferenceRole
     name: str
     sees: bool
     answers: Sequence[Callable[[], tuple[Scored, str]]]
@@ -198,7 +211,7 @@ def _trees(ticket: DataTicket, split: str, modalities: tuple[str, ...], seed: in
     return tree_scores(trees, data, split), said
 
 
-def by_role(references: Sequence[Reference], role: Role) -> Reference | None:
+def by_role(references: Sequence[Reference], role: ReferenceRole) -> Reference | None:
     """The reference in this role."""
     return next((r for r in references if r.role == role), None)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Mapping
 
@@ -24,7 +23,7 @@ from search.options import RunOptions
 from search.pipeline.baselines import STAGE as BASELINES
 from search.pipeline.baselines import (
     Reference,
-    Role,
+    ReferenceRole,
     reference_rankers,
     reference_table,
     single_modality_jobs,
@@ -33,6 +32,7 @@ from search.pipeline.baselines import (
 from search.pipeline.confirmation.verdict import confirm_and_decide
 from search.pipeline.context import Run
 from search.pipeline.plan import print_plan
+from search.pipeline.resuming import plain_options, require_same_options, require_same_phase, require_same_question
 from search.pipeline.roadmap_step import RoadmapStep
 from search.pipeline.store import RunStore
 from search.pipeline.summary import print_validation, print_verdict
@@ -47,22 +47,7 @@ from search.run_store.mirror import Mirror, is_uri, local_results, mirror_of, mi
 from search.run_store.records import journal_records
 from search.study.stages import FixedStage, SearchStage
 from search.study.taken_over import EarlierRuns
-from spaces import PHASES, Phase
-
-RESUMABLE_CHANGES = (
-    "trials",
-    "time_budget",
-    "ablation",
-    "max_concurrent",
-    "address",
-    "resume",
-    "workers_per_trial",
-    "cpus_per_worker",
-    "epoch_limit",
-    "results",
-    "facts",
-)
-"""Options that may differ when a run is resumed: they change how much is done, not what."""
+from spaces import Phase, phase_to_plain
 
 
 def run_phase(
@@ -85,13 +70,13 @@ def run_phase(
         mirror = mirror_of(options.results, name)
         if not options.fresh:
             mirror.fetch()
-    if folder.finished() and not options.fresh:
+    if not options.fresh and folder.finished():
         if mirror is not None:
             mirror.sync(whole=True)  # a last mirroring that failed is made up for
-        require_same_data(folder, options)
+        require_same_question(folder, options)
         console.print(f"{folder.path} holds a finished run; nothing was changed. --fresh starts over.")
         return folder
-    phase = (phase or PHASES[options.phase]).with_base(options.changes)
+    phase = phase.with_base(options.changes) if phase is not None else options.to_phase()
     _require_image_and_another(phase)
     began = time.monotonic()
     data = open_dataset(options.data)
@@ -132,17 +117,6 @@ def run_phase(
     return folder
 
 
-def require_same_data(folder: RunFolder, options: RunOptions) -> None:
-    """A finished run of one dataset must not be read as that of another. Raises RunFolderError."""
-    said = (folder.read() or {}).get("options")
-    asked = said.get("data") if isinstance(said, dict) else None
-    if asked != options.data:
-        raise RunFolderError(
-            f"{folder.path} holds a finished run on --data {asked}, not on {options.data}: give another --name or "
-            "--results, or --fresh to start over there"
-        )
-
-
 def _require_image_and_another(phase: Phase) -> None:
     kept = phase.base.model.modalities
     if "visual" not in kept or len(kept) < 2:
@@ -152,10 +126,10 @@ def _require_image_and_another(phase: Phase) -> None:
         )
 
 
-def _search(run: Run, warm: Mapping[str, Flat]) -> tuple[dict[Role, WeightedSum], list[Reference]]:
+def _search(run: Run, warm: Mapping[str, Flat]) -> tuple[dict[ReferenceRole, WeightedSum], list[Reference]]:
     """The reference rankers and the search, side by side, and what they gave on the validation split."""
     options, phase, journal = run.options, run.phase, run.store.journal
-    reference = phase.known_recipes()["balanced"]
+    reference = phase.reference_recipe()
     jobs = single_modality_jobs(reference, options.seed)
     baselines = FixedStage(journal, BASELINES, jobs, earlier=run.earlier)
     search = SearchStage(
@@ -198,22 +172,15 @@ def describe(
     link: RoadmapStep | None = None,
 ) -> None:
     """Write run.json; on a resumed run, check first that it is the same run."""
-    asked = dataclasses.asdict(options)
     if previous is not None and options.resume:
-        before = previous["options"]
-        assert isinstance(before, dict)
-        changed = [k for k in asked if k not in RESUMABLE_CHANGES and before.get(k) != _plain(asked[k])]
-        if changed:
-            said = ", ".join(f"{k} was {before.get(k)!r} and is now {asked[k]!r}" for k in changed)
-            raise RunFolderError(f"{folder.path} was started with other options ({said}): give the same, or --fresh")
-        if previous["base"] != phase.base.flat():
-            raise RunFolderError(f"{folder.path} was started with another base recipe (another version?): use --fresh")
+        require_same_options(folder, previous, options)
+        require_same_phase(folder, previous, phase)
         if previous["fingerprint"] != data.fingerprint:
             raise RunFolderError(f"{folder.path} was started on other data than {options.data} holds now: use --fresh")
     description = {
         "phase": phase.name,
-        "options": {k: _plain(v) for k, v in asked.items()},
-        "base": phase.base.flat(),
+        "definition": phase_to_plain(phase),
+        "options": plain_options(options),
         "roadmap": link.described() if link is not None else None,
         "seed": options.seed,
         "data": data.source,
@@ -224,10 +191,6 @@ def describe(
     if previous is not None and options.resume:
         description["start"] = previous["start"]
     folder.write(description)
-
-
-def _plain(value: object) -> object:
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _require_references(run: Run) -> None:

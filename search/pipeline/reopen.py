@@ -20,7 +20,7 @@ from search.pipeline.confirmation.verdict import CONFIRM
 from search.pipeline.context import Run
 from search.pipeline.store import RunStore
 from search.pipeline.trainer import Trainer
-from search.run_store.job import Job
+from search.run_store.job import Job, Role
 from search.run_store.journal import open_journal
 from search.run_store.looks import DECIDING_SPLIT
 from search.run_store.records import journal_records
@@ -45,7 +45,7 @@ def reopen(record: RunRecord, console: Console) -> Run:
     said: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in record.run["options"].items() if k in known
     }
-    options = RunOptions(**(said | {"resume": False, "fresh": False, "time_budget": None}))
+    options = RunOptions(**(said | {"resume": False, "fresh": False, "time_budget": None, "phase_file": None}))
     data = open_dataset(record.run["data"])
     if data.fingerprint != record.run["fingerprint"]:
         raise ValueError(f"{options.data} holds other data than when {folder.path} was run")
@@ -98,6 +98,7 @@ def _retrained(run: Run, trial_id: str, recipe: Flat) -> Intact:
                 name=f"{trial_id} intact",
                 recipe=recipe,
                 seed=SHORT_LIST_SEEDS + index,
+                role=Role("ablation"),
             )
             for index in range(MOST_ON_SHORT_LIST)
         ]

@@ -17,20 +17,22 @@ from rich.console import Console
 from rich.table import Table
 
 from fusion_models.config import Flat
-from search.analysis.roadmap_decision import PhaseVerdict, RoadmapDecision, decide_roadmap, roadmap_text, stops
+from search.analysis.roadmap_decision import PhaseVerdict, RoadmapDecision, decide_roadmap, stops
 from search.execution.cluster import ray_session
 from search.monitoring.progress import clock
 from search.options import RunOptions
-from search.pipeline.phase import RESUMABLE_CHANGES, require_same_data, run_phase
+from search.pipeline.phase import run_phase
 from search.pipeline.release.production import run_production
 from search.pipeline.release.runtime_variants import TimingSize
+from search.pipeline.resuming import plain_options, require_same_options, require_same_phase, require_same_question
 from search.pipeline.roadmap_step import TEST_PHASES, RoadmapStep, halved
 from search.pipeline.summary import STYLES
+from search.reporting.decision_page import roadmap_text
 from search.reporting.roadmap_page import write_roadmap_report
-from search.run_store.folder import RunFolder, RunFolderError, environment, json_text, now, write_whole
+from search.run_store.folder import RunFolder, RunFolderError, environment, json_text, now, phase_of, write_whole
 from search.run_store.looks import SPLIT_NAMES
 from search.run_store.mirror import Mirror, is_uri, local_results, mirror_of, mirrored
-from spaces import PHASE4, PHASES, ROADMAP_STEPS
+from spaces import PHASE4, PHASES, ROADMAP_STEPS, phase_to_plain
 
 ROADMAP = "roadmap"
 Done = dict[str, tuple[PhaseVerdict, dict[str, Any]]]
@@ -52,8 +54,8 @@ def run_roadmap(
     if is_uri(options.results):
         mirror = mirror_of(options.results, name)
         mirror.erase() if options.fresh else mirror.fetch()
-    if folder.finished() and not options.fresh:
-        require_same_data(folder, options)
+    if not options.fresh and folder.finished():
+        require_same_question(folder, options)
         console.print(f"{folder.path} holds a finished roadmap; nothing was changed. --fresh starts over.")
         return folder
     began = time.monotonic()
@@ -106,25 +108,24 @@ def _announced(console: Console, run: RunFolder) -> bool:
 
 def _open(folder: RunFolder, options: RunOptions) -> None:
     """Write run.json; on a resumed roadmap, check first that it is the same one."""
-    previous = folder.read()
-    if options.fresh or previous is None:
+    previous = None if options.fresh else folder.read()
+    if previous is None:
         if options.resume:
             raise RunFolderError(f"nothing to resume in {folder.path}: leave --resume out to start a roadmap there")
         folder.prepare(resume=False, fresh=options.fresh)
-        previous = None
     elif not options.resume:
         raise RunFolderError(
             f"{folder.path} holds an unfinished roadmap: add --resume to go on with it, or --fresh to start over "
             "(which deletes it)"
         )
-    asked = json.loads(json.dumps(dataclasses.asdict(options)))
-    described = {"phase": ROADMAP, "phases": list(ROADMAP_STEPS), "options": asked, "resumed": 0} | environment()
+    phases = {name: options.to_phase(name) for name in ROADMAP_STEPS}
+    asked, definitions = plain_options(options), {name: phase_to_plain(phase) for name, phase in phases.items()}
+    described = {"phase": ROADMAP, "phases": list(ROADMAP_STEPS), "definitions": definitions, "options": asked}
+    described |= {"resumed": 0} | environment()
     if previous is not None:
-        before = previous["options"]
-        changed = [key for key in asked if key not in RESUMABLE_CHANGES and before.get(key) != asked[key]]
-        if changed:
-            said = ", ".join(f"{key} was {before.get(key)!r} and is now {asked[key]!r}" for key in changed)
-            raise RunFolderError(f"{folder.path} was started with other options ({said}): give the same, or --fresh")
+        require_same_options(folder, previous, options)
+        for name, phase in phases.items():
+            require_same_phase(folder, {"phase": name, "definition": previous["definitions"][name]}, phase)
         described |= {"start": previous["start"], "resumed": previous["resumed"] + 1}
     folder.write(described)
 
@@ -136,6 +137,7 @@ def _options(options: RunOptions, folder: RunFolder, phase: str) -> RunOptions:
         options,
         phase=phase,  # type: ignore[arg-type]
         data=halved(options.data),
+        phase_file=options.phase_file_of(phase),
         results=str(folder.path),
         name=phase,
         resume=RunFolder(folder.path / phase).journal.exists(),
@@ -166,7 +168,7 @@ def _read_verdict(run: RunFolder, phase: str) -> tuple[PhaseVerdict, dict[str, A
     described = run.read() or {}
     return PhaseVerdict(
         phase=phase,
-        title=ROADMAP_STEPS[phase].title,
+        title=phase_of(described).title,
         verdict=decision["verdict"],
         fragile=decision["fragile"],
         finalist=decision["finalist"],

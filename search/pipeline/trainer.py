@@ -100,7 +100,7 @@ class Trainer:
         progress.take(searched)
         board.take(searched)
         if self._options.resume:
-            board.mend([r for r in self.records() if not r.state_reason.startswith("taken over")])
+            board.mend([r for r in self.records() if r.taken_over is None])
         mirroring = [MirrorObserver(mirror, self._console)] if mirror is not None else []
         try:
             with progress, InBackground(board) as in_background:

@@ -24,7 +24,7 @@ from search.reporting.records import RunRecord, read_run
 from search.reporting.words import LABELS, interval, label, number, unbroken
 from search.run_store.csv_tables import write_csv
 from search.run_store.folder import RunFolder, write_whole
-from spaces import PHASE4
+from spaces import PHASE4, departures
 
 SECTIONS = (
     fronts.front,
@@ -103,6 +103,7 @@ def page(run: RunRecord, figures: Sequence[Figure]) -> str:
         accent=standing.VERDICT_COLOURS.get(verdict, "#5f6368"),
         sentences=standing.sentences(run),
         gates=standing.gate_rows(run),
+        departures=departures(run.phase),
         flip=by_name["flip"],
         figures=[figure for figure in figures if figure.name != "flip"],
         recipe=_recipe(run),

@@ -12,11 +12,13 @@ import pandas as pd
 
 from fusion_models.config import MODALITIES, Recipe
 from search.reporting.events import read_curves
-from search.run_store.folder import RunFolder, RunFolderError
-from search.run_store.job import TrialRecord
-from spaces import PHASE4, PHASES, Phase
+from search.run_store.folder import RunFolder, RunFolderError, phase_of
+from search.run_store.job import Role, TrialRecord
+from spaces import Phase
 
 PLAIN = ("trial_id", "stage", "name", "state", "state_reason", "epochs", "seed", "seconds")
+OF_A_TRIAL = ("failure", "taken_over", "role", "modalities")
+"""Columns of the trials table that are read as what they mean."""
 
 
 @dataclass(frozen=True)
@@ -51,14 +53,8 @@ class RunRecord:
 
     @cached_property
     def phase(self) -> Phase:
-        """The run's phase around the base recipe that it was run with."""
-        named = (PHASES | {PHASE4.name: PHASE4}).get(str(self.run.get("phase")), PHASES["phase3"])
-        options = self.run.get("options") or {}
-        fixed = {entry.partition("=")[0].strip() for entry in options.get("set") or ()}
-        fixed |= {"train.epochs"} if options.get("epochs") else set()
-        base, plain = self.run.get("base") or {}, named.base.flat()
-        # a key that was fixed to what it is anyway is not searched either
-        return named.with_base({k: v for k, v in base.items() if k in fixed or plain.get(k, v) != v})
+        """The phase that was run, as run.json has it in full."""
+        return phase_of(self.run)
 
     @cached_property
     def records(self) -> list[TrialRecord]:
@@ -124,10 +120,17 @@ def _record(row: dict[str, Any]) -> TrialRecord:
     numbers = {
         k: float(v)
         for k, v in row.items()
-        if k not in PLAIN and not k.startswith("config.") and isinstance(v, int | float) and v == v
+        if k not in (*PLAIN, *OF_A_TRIAL) and not k.startswith("config.") and isinstance(v, int | float) and v == v
     }
     recipe = {k.removeprefix("config."): v for k, v in row.items() if k.startswith("config.")}
-    return TrialRecord(**{k: row[k] for k in PLAIN}, numbers=numbers, recipe=recipe)
+    return TrialRecord(
+        **{k: row[k] for k in PLAIN},
+        numbers=numbers,
+        recipe=recipe,
+        role=Role(row["role"], tuple(filter(None, row["modalities"].split("+")))),
+        failure=row["failure"] or None,
+        taken_over=row["taken_over"] or None,
+    )
 
 
 def _csv(path: Path) -> pd.DataFrame:

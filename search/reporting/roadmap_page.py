@@ -14,8 +14,8 @@ from search.analysis.roadmap_decision import bound, side
 from search.reporting.charts.standing import VERDICT_COLOURS, VERDICT_WORDS, gate_row, sentences
 from search.reporting.records import read_run
 from search.reporting.words import label, number, reading, unbroken
-from search.run_store.folder import RunFolder, write_whole
-from spaces import ROADMAP_STEPS
+from search.run_store.folder import RunFolder, phase_of, write_whole
+from spaces import ROADMAP_STEPS, departures
 
 NOT_RUN = "#5f6368"
 
@@ -54,15 +54,18 @@ def _phase(folder: RunFolder, said: dict[str, Any]) -> dict[str, Any]:
     run = RunFolder(folder.path / said["phase"])
     facts = {"decided on": said["decided_on"], "finalist": said["finalist"] or "none"}
     if (run.path / "pareto.csv").exists():
-        trials = pd.read_csv(run.path / "trials.csv", usecols=["stage", "state", "state_reason"])
+        trials = pd.read_parquet(run.path / "trials.parquet", columns=["stage", "taken_over"])
         searched = trials[trials["stage"] == "search"]
-        taken = int(searched["state_reason"].astype(str).str.startswith("taken over").sum())
+        taken = int((searched["taken_over"] != "").sum())
         facts["search"] = f"{len(searched) - taken} trials trained, {taken} taken over"
         front = pd.read_csv(run.path / "pareto.csv")
         if len(front):
             best = number(front["ndcg_gain"].max(), "ndcg_gain")
             count = f"{len(front)} trial{'s' if len(front) > 1 else ''}"
             facts["front"] = f"{count}, best gain {best} on validation"
+    own = departures(phase_of(run.read() or {}))
+    if own:
+        facts["thresholds that are not the roadmap's"] = "; ".join(own)
     states = [gate["status"] for gate in json.loads((run.path / "decision.json").read_text())["gates"]]
     counted = [state for state in states if state != "not applicable"]
     facts["gates"] = f"{counted.count('pass')} of {len(counted)} passed"

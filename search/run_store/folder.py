@@ -15,7 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from spaces import Phase, phase_from_plain
+
 PACKAGES = ("ray", "torch", "optuna", "numpy", "pandas", "pyarrow", "scipy", "moocore", "lightgbm")
+
+
+FORMAT = 2
+"""Of a run folder, in its run.json. 1: until the phase stood there in full (folders that name no format)."""
 
 
 class RunFolderError(ValueError):
@@ -49,18 +55,28 @@ class RunFolder:
         return self.path / "run.json"
 
     def read(self) -> dict[str, Any] | None:
-        """What run.json says; None where there is none."""
+        """What run.json says; None where there is none.
+
+        Raises RunFolderError for a folder of another format, with the version that wrote it.
+        """
         if not self.description.exists():
             return None
         try:
             found: dict[str, Any] = json.loads(self.description.read_text())
         except ValueError as error:
             raise RunFolderError(f"{self.description} is not JSON ({error}); --fresh starts over") from error
+        written = found.get("format", 1)
+        if written != FORMAT:
+            by = f"commit {found['commit']}" if found.get("commit") else "another version"
+            raise RunFolderError(
+                f"{self.path} was written in format {written} by fusion-search of {by}, and this version reads format "
+                f"{FORMAT}: read it with that version, or give --fresh to start over (which deletes it)"
+            )
         return found
 
     def write(self, description: dict[str, Any]) -> None:
         """Replace run.json, whole or not at all."""
-        write_whole(self.description, json.dumps(description, indent=2, default=str) + "\n")
+        write_whole(self.description, json.dumps({"format": FORMAT} | description, indent=2, default=str) + "\n")
 
     def finished(self) -> bool:
         """Whether a run has ended here."""
@@ -79,6 +95,16 @@ class RunFolder:
         elif resume and not self.journal.exists():
             raise RunFolderError(f"nothing to resume in {self.path}: leave --resume out to start a run there")
         self.path.mkdir(parents=True, exist_ok=True)
+
+
+def phase_of(description: dict[str, Any]) -> Phase:
+    """The phase that a run carries in its run.json. Raises RunFolderError where it says none."""
+    if "definition" not in description:
+        raise RunFolderError(f"run.json of a run of {description.get('phase')!r} defines no phase")
+    try:
+        return phase_from_plain(description["definition"])
+    except ValueError as error:
+        raise RunFolderError(f"run.json of a run of {description.get('phase')!r}: {error}") from error
 
 
 def write_whole(path: Path, text: str) -> None:

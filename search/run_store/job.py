@@ -2,14 +2,38 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fusion_models.config import Flat, Recipe
 
 State = Literal["finished", "stopped", "failed", "running"]
-OUT_OF_MEMORY = "out of memory"
-"""How the reason of a trial begins that failed for want of memory."""
+Failure = Literal["out_of_memory"]
+"""What kind of failure it was, where that is known: the trial's own allocation, or its process killed by Ray's memory
+monitor."""
+RoleKind = Literal["search", "alone", "confirm", "refit", "base", "ablation", "labels"]
+
+
+@dataclass(frozen=True)
+class Role:
+    """What a training is for. A name is for people; this is what a program asks."""
+
+    kind: RoleKind = "search"
+    """`alone`: a reference ranker of one modality. `refit`: the finalist's recipe on some of its modalities.
+
+    `base`: the base recipe, whole or on some of its modalities. `labels`: on labels that are not the given ones.
+    """
+    modalities: tuple[str, ...] = ()
+    """What a reference ranker or a refit is built with; empty where the kind does not ask."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cause:
+    """Why a training failed: a sentence for people, and the kind of failure where it is known."""
+
+    reason: str
+    failure: Failure | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +53,17 @@ class Job:
     """Whether the items that cold lists are read on (`fusion_models.data.cold`) are left out of the training."""
     labels: Literal["given", "permuted", "random"] = "given"
     """What is trained on: the data's labels, or others (see `fusion_models.data.relabelled`) that the seed decides."""
+    role: Role = Role()
+
+    def plain(self) -> dict[str, Any]:
+        """Values that JSON knows; `from_plain` gives the same job again."""
+        return vars(self) | {"role": {"kind": self.role.kind, "modalities": list(self.role.modalities)}}
+
+    @staticmethod
+    def from_plain(plain: Mapping[str, Any]) -> Job:
+        """The job that `plain` wrote down."""
+        said = plain["role"]
+        return Job(**(dict(plain) | {"role": Role(said["kind"], tuple(said["modalities"]))}))
 
     def to_recipe(self) -> Recipe:
         """The recipe, checked."""
@@ -51,11 +86,16 @@ class TrialRecord:
     seconds: float = float("nan")
     items: Literal["all", "without cold"] = "all"
     """What it was trained on; see `Job.items`."""
+    role: Role = Role()
+    failure: Failure | None = None
+    """Of a failed trial, where the kind is known."""
+    taken_over: str | None = None
+    """The run that trained it and its trial there, `phase1, trial t0003`; None: trained by this run."""
 
     @property
     def out_of_memory(self) -> bool:
-        """Failed for want of memory: its own allocation, or its process killed by Ray's memory monitor."""
-        return self.state == "failed" and self.state_reason.startswith(OUT_OF_MEMORY)
+        """Failed for want of memory, by itself: a trial that was not run since another one had is none."""
+        return self.state == "failed" and self.failure == "out_of_memory"
 
     @property
     def finished(self) -> bool:
@@ -72,6 +112,9 @@ class Outcome:
     epochs: int
     numbers: dict[str, float]
     seconds: float
+    failure: Failure | None = None
+    taken_over: str | None = None
+    """As of `TrialRecord`."""
 
 
 def below(flat: dict[str, Any], prefix: str) -> dict[str, float]:

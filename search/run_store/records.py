@@ -34,7 +34,7 @@ def study_records(study: optuna.Study) -> list[TrialRecord]:
 
 def trial_record(stage: str, trial: FrozenTrial) -> TrialRecord:
     """One trial of `stage` that was handed out; what has not ended yet has no numbers."""
-    job = Job(**trial.user_attrs["job"])
+    job = Job.from_plain(trial.user_attrs["job"])
     outcome = trial.user_attrs.get("outcome", {})
     return TrialRecord(
         trial_id=job.trial_id,
@@ -48,6 +48,9 @@ def trial_record(stage: str, trial: FrozenTrial) -> TrialRecord:
         numbers=outcome.get("numbers", {}),
         seconds=outcome.get("seconds", float("nan")),
         items=job.items,
+        role=job.role,
+        failure=outcome.get("failure"),
+        taken_over=outcome.get("taken_over"),
     )
 
 
@@ -58,4 +61,6 @@ def plain_outcome(outcome: Outcome) -> dict[str, Any]:
         "state_reason": outcome.reason,
         "epochs": outcome.epochs,
         "seconds": outcome.seconds,
+        "failure": outcome.failure,
+        "taken_over": outcome.taken_over,
     }

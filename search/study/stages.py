@@ -74,7 +74,7 @@ class Stage:
             frozen = self._interrupted.pop(0)
             trial = optuna.Trial(self.study, frozen._trial_id)
             if "job" in frozen.user_attrs:
-                job = Job(**frozen.user_attrs["job"])
+                job = Job.from_plain(frozen.user_attrs["job"])
                 self._trials[job.trial_id] = trial
                 return job
             return self._hand_out(trial)  # killed while it was being asked: what it already had stands
@@ -91,7 +91,7 @@ class Stage:
     def _hand_out(self, trial: optuna.Trial) -> Job:
         self._asked += 1
         job = self._job(trial)
-        trial.set_user_attr("job", vars(job))
+        trial.set_user_attr("job", job.plain())
         self._trials[job.trial_id] = trial
         return job
 
@@ -145,18 +145,18 @@ class FixedStage(Stage):
             if job.trial_id in self._known:
                 continue
             self._known.add(job.trial_id)
-            planned = {"planned": vars(job)}
+            planned = {"planned": job.plain()}
             done = self._earlier.outcome(job) if self._earlier is not None else None
             if done is None:
                 self.study.enqueue_trial({}, user_attrs=planned)
             else:
-                told = planned | {"job": vars(job), "outcome": plain_outcome(done)}
+                told = planned | {"job": job.plain(), "outcome": plain_outcome(done)}
                 self.study.add_trial(optuna.create_trial(values=[done.numbers["ndcg"]], user_attrs=told))
                 self._asked += 1
         self.total = len(self._known)
 
     def _job(self, trial: optuna.Trial) -> Job:
-        return Job(**trial.user_attrs["planned"])
+        return Job.from_plain(trial.user_attrs["planned"])
 
 
 class SearchStage(Stage):
@@ -216,7 +216,7 @@ class SearchStage(Stage):
         outcome = earlier.outcome(job)
         if outcome is None or any(not math.isfinite(outcome.numbers.get(name, math.nan)) for name in self.needed):
             return
-        attributes = {"taken over": True, "job": vars(job), "outcome": plain_outcome(outcome)}
+        attributes = {"taken over": True, "job": job.plain(), "outcome": plain_outcome(outcome)}
         self.study.add_trial(
             optuna.create_trial(
                 values=self.phase.objective_values(outcome.numbers),

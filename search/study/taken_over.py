@@ -65,9 +65,15 @@ class EarlierRuns:
         curves = run.tensorboard / record.trial_id
         for path in curves.glob("*") if curves.exists() else ():
             _link(path, self._into.tensorboard / job.trial_id / path.name)
-        reason = record.state_reason or f"taken over from {run.path.name}, trial {record.trial_id}"
+        origin = record.taken_over or f"{run.path.name}, trial {record.trial_id}"
+        there = f"; there: {record.state_reason}" if record.state_reason and record.taken_over is None else ""
         return Outcome(
-            state="finished", reason=reason, epochs=record.epochs, numbers=record.numbers, seconds=record.seconds
+            state="finished",
+            reason=record.state_reason if record.taken_over else f"taken over from {origin}{there}",
+            epochs=record.epochs,
+            numbers=record.numbers,
+            seconds=record.seconds,
+            taken_over=origin,
         )
 
 
@@ -75,17 +81,13 @@ def _identity(recipe: dict[str, object], seed: int, items: str) -> Identity:
     return (seed, items, *sorted(recipe.items()))
 
 
-def _taken_over(record: TrialRecord) -> bool:
-    return record.finished and bool(record.state_reason)
-
-
 def _name(run: RunFolder, record: TrialRecord) -> str:
     """Known points of two phases may share a name and not a recipe."""
-    return record.name if record.name == "sampled" or _taken_over(record) else f"{record.name} of {run.path.name}"
+    return record.name if record.name == "sampled" or record.taken_over else f"{record.name} of {run.path.name}"
 
 
 def _trial_id(run: RunFolder, record: TrialRecord) -> str:
-    return record.trial_id if _taken_over(record) else f"{run.path.name}-{record.trial_id}"
+    return record.trial_id if record.taken_over else f"{run.path.name}-{record.trial_id}"
 
 
 def _link(source: Path, target: Path) -> None:

@@ -5,10 +5,10 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from search.evidence import subdomains
 
 from fusion_models.data import RankingDataset
 from fusion_models.metrics.subdomains import subdomain_gains
-from search.evidence import subdomains
 
 
 def runs(gains: Any, rows: Any) -> list[Any]:

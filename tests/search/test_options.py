@@ -7,9 +7,22 @@ import pytest
 import tyro
 
 from search.options import RunOptions
+from spaces import ROADMAP_STEPS
 
 FLAGS = {
-    *("phase", "data", "trials", "epochs", "time_budget", "seed", "sampler", "scheduler", "confirm_seeds", "ablation"),
+    *(
+        "phase",
+        "phase_file",
+        "data",
+        "trials",
+        "epochs",
+        "time_budget",
+        "seed",
+        "sampler",
+        "scheduler",
+        "confirm_seeds",
+        "ablation",
+    ),
     *(
         "workers_per_trial",
         "epoch_limit",
@@ -56,6 +69,21 @@ def test_every_flag_has_help():
 def test_a_bad_option_says_what_is_wrong(options, said):
     with pytest.raises(ValueError, match=said):
         RunOptions(phase="phase1", **options)
+
+
+def test_a_phase_file_stands_for_the_phase_that_it_extends_and_for_no_other(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text('extends = "phase1"\ntrials = 5\n[gates.ndcg_gain]\nat_least = 0.5\n')
+    asked = RunOptions(phase="phase1", phase_file=str(path), epochs=2)
+    assert (asked.to_phase().trials, asked.to_phase().base.train.epochs) == (5, 2)
+    roadmap = RunOptions(phase="roadmap", phase_file=str(path))
+    assert [roadmap.to_phase(name).trials == 5 for name in ROADMAP_STEPS] == [True, False, False, False]
+    assert [roadmap.phase_file_of(name) for name in ROADMAP_STEPS] == [str(path), None, None, None]
+    with pytest.raises(ValueError, match=r"mine.toml extends phase1, and the run is one of phase3: ask for phase1"):
+        RunOptions(phase="phase3", phase_file=str(path))
+    path.write_text('extends = "phase1"\n[gates.ndcg_gain]\natleast = 0.5\n')
+    with pytest.raises(ValueError, match=r"--phase-file .*gates.ndcg_gain.atleast is unknown; did you mean at_least"):
+        RunOptions(phase="phase1", phase_file=str(path))
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("1.5m", 90), ("2h", 7200)])

@@ -10,6 +10,7 @@ import ray
 from ray import tune
 
 from search.execution.failures import cause_of_failure
+from search.run_store.job import Failure
 
 ANSWER_SECONDS = 30.0
 
@@ -68,7 +69,8 @@ class GroupedTrial(tune.Trainable):  # type: ignore[misc]
             rank, first = next(iter(failed.items()))
             self._last |= {k: first[k] for k in ("numbers", "epochs") if k in first}
             everybody = len({result["reason"] for result in failed.values()}) == 1 and not poisoned
-            return self._failed(first["reason"] if everybody else f"rank {rank}: {first['reason']}")
+            reason = first["reason"] if everybody else f"rank {rank}: {first['reason']}"
+            return self._failed(reason, first.get("failure"))
         self._last = results[0]
         return results[0]
 
@@ -85,10 +87,11 @@ class GroupedTrial(tune.Trainable):  # type: ignore[misc]
                 return True
         return False
 
-    def _failed(self, reason: str) -> dict[str, Any]:
+    def _failed(self, reason: str, failure: Failure | None = None) -> dict[str, Any]:
         known = {name: self._last[name] for name in ("numbers", "epochs")}
         seconds = time.monotonic() - self._began
-        return known | {"seconds": seconds, "outcome": "failed", "reason": reason, "done": True}
+        said = {"outcome": "failed", "reason": reason, "failure": failure, "done": True}
+        return known | {"seconds": seconds} | said
 
     def _kill(self, found: dict[str, Any], why: str) -> None:
         """End the group's workers of an outcome, stopped ones too; Ray Train starts new ones."""
@@ -113,6 +116,6 @@ def _why_gone(worker: Any) -> str:
         ray.get(worker.__ray_ready__.remote(), timeout=ANSWER_SECONDS)
         return ""
     except ray.exceptions.ActorDiedError as error:
-        return f"a worker's process died {cause_of_failure(str(error))}".strip()
+        return f"a worker's process died {cause_of_failure(str(error)).reason}".strip()
     except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError):
         return "a worker does not answer"

@@ -178,4 +178,4 @@ def serve(config: dict[str, Any]) -> None:
 
 
 def _brief(result: dict[str, Any]) -> dict[str, Any]:
-    return {key: result[key] for key in ("outcome", "reason") if key in result}
+    return {key: result[key] for key in ("outcome", "reason", "failure") if key in result}

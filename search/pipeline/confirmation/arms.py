@@ -11,7 +11,7 @@ from fusion_models.config import Recipe
 from fusion_models.models import VARIANTS
 from search.analysis.judged import FEWEST_TRAININGS
 from search.pipeline.confirmation.seeds import deciding_seed
-from search.run_store.job import Job, TrialRecord
+from search.run_store.job import Job, Role, TrialRecord
 from spaces import Phase
 
 STAGE = "deciding"
@@ -106,6 +106,7 @@ def arm_jobs(phase: Phase, plan: ArmPlan, counts: Mapping[ArmKey, int], *, cold:
             recipe=plan.recipes[key].flat(),
             seed=deciding_seed(phase.name, index),
             items="without cold" if cold else "all",
+            role=Role("refit" if key.of == "finalist" else "base", key.modalities),
         )
         for key, count in counts.items()
         for index in range(count)

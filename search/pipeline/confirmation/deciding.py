@@ -96,7 +96,7 @@ def train_deciding_arms(
 def first_trainings(run: Run, members: int) -> int:
     """Of every arm: what a GO needs, or what --confirm-seeds asks for."""
     asked = run.options.confirm_seeds
-    return fewest_trainings(members) if asked is None else asked
+    return max(run.phase.confirm_seeds, fewest_trainings(members)) if asked is None else asked
 
 
 def _train(run: Run, plan: ArmPlan, counts: Mapping[ArmKey, int], members: int, *, cold: bool) -> Deciding:

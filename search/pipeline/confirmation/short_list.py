@@ -11,7 +11,7 @@ import numpy as np
 from fusion_models.config import Flat
 from search.analysis.front import costs, gates_passed, pareto_front
 from search.pipeline.confirmation.seeds import SHORT_LIST_SEEDS
-from search.run_store.job import Job, TrialRecord
+from search.run_store.job import Job, Role, TrialRecord
 from spaces import Phase
 
 SHORT_LIST = 3
@@ -67,6 +67,7 @@ def short_list_jobs(chosen: Sequence[TrialRecord], seeds: int) -> list[Job]:
             name=record.trial_id,
             recipe=record.recipe,
             seed=SHORT_LIST_SEEDS + seed,
+            role=Role("confirm"),
         )
         for record in chosen
         for seed in range(seeds)

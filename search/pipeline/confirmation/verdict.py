@@ -21,7 +21,7 @@ from search.analysis.judged import Cold
 from search.analysis.judged_file import write_judged
 from search.analysis.measure import ConfirmedRow, confirmed_table, quantities
 from search.pipeline.ablation import Intact, ablate
-from search.pipeline.baselines import Reference, Role, by_role, reference_rankers, reference_table
+from search.pipeline.baselines import Reference, ReferenceRole, by_role, reference_rankers, reference_table
 from search.pipeline.confirmation.arms import has_attention
 from search.pipeline.confirmation.cold import needs_cold_lists, read_cold
 from search.pipeline.confirmation.deciding import Deciding, train_deciding_arms
@@ -48,7 +48,7 @@ from search.pipeline.confirmation.test_split import (
     open_test_split,
 )
 from search.pipeline.context import Run
-from search.reporting.decision_text import decision_text
+from search.reporting.decision_page import decision_text
 from search.run_store.artefact import ARTEFACT, write_artefact
 from search.run_store.artifacts import OUTPUTS, read_outputs
 from search.run_store.csv_tables import write_csv
@@ -74,7 +74,9 @@ class Confirmed:
     ablation: pd.DataFrame | None = None
 
 
-def confirm_and_decide(run: Run, tuned: Mapping[Role, WeightedSum], references: Sequence[Reference]) -> Confirmed:
+def confirm_and_decide(
+    run: Run, tuned: Mapping[ReferenceRole, WeightedSum], references: Sequence[Reference]
+) -> Confirmed:
     """Run the confirmation's trainings and write confirmed.csv, decision.json and decision.md.
 
     `tuned` and `references`: the reference rankers as validation has them.
@@ -172,7 +174,7 @@ def _decide_on_test(
     finalist: Finalist,
     rows: Sequence[ConfirmedRow],
     facts: Facts,
-    tuned: Mapping[Role, WeightedSum],
+    tuned: Mapping[ReferenceRole, WeightedSum],
     references: Sequence[Reference],
 ) -> Confirmed:
     """The arms that decide, then the deciding split, once."""

@@ -25,7 +25,7 @@ from search.pipeline.context import Run
 from search.run_store.artifacts import load_ranker, ranker_files
 from search.run_store.csv_tables import write_csv
 from search.run_store.folder import RunFolder
-from search.run_store.job import Job
+from search.run_store.job import Job, Role
 from search.run_store.looks import LOOKS, look_of, opened_before
 from search.study.stages import FixedStage
 
@@ -48,6 +48,7 @@ def integrity_jobs(finalist: Finalist, seeds: int) -> list[Job]:
             recipe=finalist.recipe,
             seed=SHORT_LIST_SEEDS + seed,
             labels=kind,
+            role=Role("labels"),
         )
         for kind in kinds
         for seed in range(seeds)

@@ -35,18 +35,19 @@ from search.pipeline.confirmation.arms import STAGE as DECIDING
 from search.pipeline.confirmation.arms import ArmKey, trial_id
 from search.pipeline.confirmation.finalist import Finalist, read_finalist
 from search.pipeline.context import Run
-from search.pipeline.phase import describe, require_same_data, run_phase
+from search.pipeline.phase import describe, run_phase
 from search.pipeline.release.integrity import check_integrity
 from search.pipeline.release.runtime_variants import RuntimeVariants, TimingSize, measure_variants
+from search.pipeline.resuming import require_same_question
 from search.pipeline.roadmap_step import RoadmapStep
 from search.pipeline.store import RunStore
 from search.pipeline.summary import print_decision
 from search.pipeline.trainer import Trainer
 from search.reporting import build_report
-from search.reporting.decision_text import decision_text
+from search.reporting.decision_page import decision_text, release_text
 from search.run_store.artefact import ARTEFACT
 from search.run_store.facts import read_facts
-from search.run_store.folder import RunFolder, RunFolderError, json_text, now, write_whole
+from search.run_store.folder import RunFolder, RunFolderError, json_text, now, phase_of, write_whole
 from search.run_store.job import Job
 from search.run_store.journal import open_journal
 from search.run_store.looks import SPLIT_NAMES, count_look
@@ -89,7 +90,7 @@ def run_production(
     console: Console,
     *,
     source: RunFolder | None = None,
-    phase: Phase = PHASE4,
+    phase: Phase | None = None,
     timing: TimingSize = TimingSize(),  # noqa: B008  (frozen)
     link: RoadmapStep | None = None,
     mirror: Mirror | None = None,
@@ -105,9 +106,9 @@ def run_production(
             "phase4 writes to a folder of this machine: fetch phase 3 with `python -m search.report URI`, which prints "
             "where its working copy lies, and give the folder above it as --results"
         )
-    folder = RunFolder(Path(options.results).resolve() / (options.name or phase.name))
-    if folder.finished() and not options.fresh:
-        require_same_data(folder, options)
+    folder = RunFolder(Path(options.results).resolve() / (options.name or PHASE4.name))
+    if not options.fresh and folder.finished():
+        require_same_question(folder, options)
         console.print(f"{folder.path} holds a finished run; nothing was changed. --fresh starts over.")
         return folder
     began = time.monotonic()
@@ -120,7 +121,7 @@ def run_production(
     source = source or _finished_phase3(options, console)
     data = open_dataset(options.data)
     chosen = _chosen(source, data)
-    phase = dataclasses.replace(phase, base=Recipe.from_flat((source.read() or {})["base"]))
+    phase = _over(phase or options.to_phase(PHASE4.name), phase_of(source.read() or {}))
     describe(folder, options, phase, data, previous if begun else None, link)
     trainer = Trainer(store, phase, data, options, console)
     run = Run(options=options, phase=phase, data=data, store=store, trainer=trainer, console=console, began=began)
@@ -135,6 +136,18 @@ def run_production(
     build_report(folder, console)
     print_decision(run, decision, FILES)
     return folder
+
+
+def _over(phase: Phase, source: Phase) -> Phase:
+    """Phase 4 on what `source` searched: its space, its components and, where its file has none, its resume gates."""
+    own = phase.resume_gates != PHASE4.resume_gates
+    return dataclasses.replace(
+        phase,
+        base=source.base,
+        ranges=source.ranges,
+        ablatable=source.ablatable,
+        resume_gates=phase.resume_gates if own else source.resume_gates,
+    )
 
 
 def _validate(run: Run, chosen: Chosen, size: TimingSize) -> Decision:
@@ -174,13 +187,12 @@ def _write(
     plain: dict[str, Any] = decision.as_json() | {"integrity": [vars(c) for c in checks]}
     write_whole(run.folder.path / "decision.json", json_text(plain))
     text = decision_text(run.phase, decision, SPLIT_NAMES[run.deciding])
-    text += "\n## Integrity\n\n" + _integrity_text(checks)
+    latency = None
     if variants is not None:
-        judged = variants.table[variants.table["candidates"] == "as judged"]
-        text += f"\n## Latency of one query with its judged candidates, milliseconds\n\n{table_text(judged[SHOWN])}"
+        latency = variants.table[variants.table["candidates"] == "as judged"][SHOWN]
     if plan is not None:
         write_whole(run.folder.path / "rollout.json", json_text(plan.as_json()))
-        text += "\n## Rollout, if the verdict is GO\n\n" + rollout_text(plan)
+    text += release_text(checks, latency, plan)
     write_whole(run.folder.path / "decision.md", text)
 
 
@@ -190,40 +202,6 @@ def _rollout(run: Run) -> RolloutPlan:
     v1 = v1[np.isfinite(v1)]
     effect = run.phase.thresholds.least_gain
     return rollout_plan(baseline_mean=float(v1.mean()), baseline_sd=float(v1.std(ddof=1)), effect=effect)
-
-
-def rollout_text(plan: RolloutPlan) -> str:
-    """Stages, guardrails and rules of a rollout, for decision.md."""
-    lines = [
-        f"Units are judged queries; nDCG@10 of V1 is {plan.baseline_mean:.4f} (deviation {plan.baseline_sd:.4f}).",
-        f"To be shown: a gain of {plan.effect:+.3f} at level {plan.alpha:g} with power {plan.power:g}. The days",
-        "that this takes follow from the traffic a day (`search.experiment.rollout.rollout_plan`).",
-        "",
-        "| V2's share | purpose | queries under V2 | under V1 | smallest difference shown |",
-        "|---|---|---|---|---|",
-    ]
-    for stage in plan.stages:
-        shown = "–" if stage.detectable_effect is None else f"{stage.detectable_effect:.4f}"
-        lines.append(
-            f"| {stage.share:.0%} | {stage.purpose} | {stage.treatment_units:,} | {stage.control_units:,} | {shown} |"
-        )
-    lines.append("")
-    for guardrail in plan.guardrails:
-        margin = f"{guardrail.margin:.1%} of V1's" if guardrail.relative else f"{guardrail.margin:g}"
-        lines.append(f"- guardrail {guardrail.name}: {guardrail.metric}; stop at {margin} {guardrail.harm}")
-        lines[-1] += f" ({guardrail.then})"
-    lines += [f"- {rule}" for rule in plan.rules]
-    return "\n".join(lines) + "\n"
-
-
-def _integrity_text(checks: list[Check]) -> str:
-    lines = ["| check | measured | interval | wanted | status | |", "|---|---|---|---|---|---|"]
-    lines += [
-        f"| {c.name} | {c.value:.4f} | [{c.ci_low:.4f}, {c.ci_high:.4f}] | {c.direction} {c.threshold:g} "
-        f"| {c.status} | {c.detail} |"
-        for c in checks
-    ]
-    return "\n".join(lines) + "\n"
 
 
 def _finished_phase3(options: RunOptions, console: Console) -> RunFolder:
@@ -237,7 +215,7 @@ def _finished_phase3(options: RunOptions, console: Console) -> RunFolder:
             f"{source.path} holds an unfinished run, and phase 4 validates its finalist: add --resume to finish it"
         )
     console.print(f"{source.path} holds no finished phase 3: it is run first, then phase 4 goes on from it.")
-    earlier = dataclasses.replace(options, phase="phase3", name=None, fresh=False, resume=begun)
+    earlier = dataclasses.replace(options, phase="phase3", phase_file=None, name=None, fresh=False, resume=begun)
     return run_phase(earlier, console)
 
 
@@ -260,7 +238,7 @@ def _chosen(source: RunFolder, data: RankingDataset) -> Chosen:
         for index in range(len(finalist.seeds))
     }
     members = [
-        Job(trial_id=r.trial_id, name=r.name, recipe=r.recipe, seed=r.seed, items=r.items)
+        Job(trial_id=r.trial_id, name=r.name, recipe=r.recipe, seed=r.seed, items=r.items, role=r.role)
         for r in journal_records(open_journal(source.journal))
         if r.trial_id in wanted and r.finished
     ]
@@ -321,14 +299,3 @@ def _missing_ablations(table: pd.DataFrame) -> list[str]:
 
 def _said(chosen: Chosen) -> str:
     return f"finalist {chosen.finalist.trial_id}" if chosen.finalist is not None else "no finalist"
-
-
-def table_text(table: pd.DataFrame) -> str:
-    """A small table for decision.md."""
-    lines = ["| " + " | ".join(map(str, table.columns)) + " |", "|" + "---|" * len(table.columns)]
-    lines += ["| " + " | ".join(_cell(v) for v in row) + " |" for row in table.itertuples(index=False)]
-    return "\n".join(lines) + "\n"
-
-
-def _cell(value: object) -> str:
-    return ("–" if value != value else f"{value:.4g}") if isinstance(value, float) else str(value)

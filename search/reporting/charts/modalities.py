@@ -177,9 +177,9 @@ def agreement(run: RunRecord) -> Figure:
 
 def _ceiling(baselines: pd.DataFrame) -> str:
     """How alike V1 and rankers that read what it reads are: nothing that repeats V1 can be much nearer to it."""
-    if "v1_correlation" not in baselines:  # a run of an earlier version
+    if not len(baselines):
         return ""
-    alike = baselines[baselines["name"].str.startswith("tuned V1")].dropna(subset="v1_correlation")
+    alike = baselines[baselines["kind"] == "tuned V1"].dropna(subset="v1_correlation")
     said = ", ".join(f"{brief(row['name'])} {row['v1_correlation']:.3f}" for row in alike.to_dict("records"))
     return f" For scale, the correlation with V1's scores of rankers that read what V1 reads: {said}." if said else ""
 

@@ -18,7 +18,7 @@ from search.pipeline.confirmation.verdict import gather_evidence
 from search.pipeline.context import Run
 from search.run_store.artifacts import OUTPUTS
 from search.run_store.folder import RunFolder
-from search.run_store.job import TrialRecord
+from search.run_store.job import Role, TrialRecord
 from spaces import PHASES
 
 limits = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 0.3), st.floats(0, 0.3)), min_size=1, max_size=4)
@@ -84,7 +84,9 @@ def test_a_ranker_that_orders_nothing_has_no_correlation_and_no_gate_passed():
 
 def test_the_tuned_v1_is_chosen_on_validation_and_not_where_it_is_read():
     names = ["V1", "tuned V1 (weighted sum with text and metadata alone)", "tuned V1 (LambdaMART on V1's own features)"]
-    read = [Baseline(name=n, ndcg=np.array([v])) for n, v in zip(names, (0.9, 0.5, 0.7), strict=True)]
+    kinds = ("V1", "tuned V1", "tuned V1")
+    values = zip(names, kinds, (0.9, 0.5, 0.7), strict=True)
+    read = [Baseline(name=name, kind=kind, ndcg=np.array([value])) for name, kind, value in values]
     validation = pd.DataFrame({"name": names, "ndcg": [0.9, 0.6, 0.55]})
     assert strongest_tuned_v1(read, validation).name == names[1]
     assert strongest_tuned_v1(read[2:], validation).name == names[2]
@@ -144,18 +146,18 @@ def test_evidence_pairs_each_modality_with_the_refit_that_leaves_it_out():
         return {s: trained[s] | {"ndcg": trained[s]["ndcg"] - worth} for s in seeds}
 
     refits = {
-        "refit text+metadata": less(0.05),
-        "refit visual+metadata": less(0.10),
-        "refit visual+text": less(0.02, (10_000, 10_002)),
-        "refit visual": less(0.3),
-        "base": less(0.2),
-        "base text+metadata": less(0.21),
+        Role("refit", ("text", "metadata")): less(0.05),
+        Role("refit", ("visual", "metadata")): less(0.10),
+        Role("refit", ("visual", "text")): less(0.02, (10_000, 10_002)),
+        Role("refit", ("visual",)): less(0.3),
+        Role("base", ("visual", "text", "metadata")): less(0.2),
+        Role("base", ("text", "metadata")): less(0.21),
     }
     ids = tuple(f"s{seed}" for seed in trained)
     finalist = Candidate(trial_id="t1", recipe=phase.base.flat(), trainings=ids, seeds=tuple(trained), failed=1)
     data = SimpleNamespace(schema=SimpleNamespace(thumbnail=None))
     run = Run(None, None, phase, data, None, None)
-    tuned = Baseline(name="tuned V1", ndcg=np.mean([r["ndcg"] for r in trained.values()], axis=0) - 0.03)
+    tuned = Baseline(name="any", kind="tuned V1", ndcg=np.mean([r["ndcg"] for r in trained.values()], axis=0) - 0.03)
     found = gather_evidence(run, finalist, trained, refits, tuned, None)
     worths = {m: round(gain.mean, 9) for m, gain in found.refit_gain.items()}
     assert worths == {"visual": 0.05, "text": 0.10, "metadata": 0.02}
@@ -163,5 +165,6 @@ def test_evidence_pairs_each_modality_with_the_refit_that_leaves_it_out():
     assert found.over_tuned_v1.mean == pytest.approx(0.03)
     assert found.queries == 39
     assert found.trainings == (17, 19)  # a refit of metadata is missing, and one seed of the finalist itself
-    alone = gather_evidence(run, finalist, trained, refits | {"refit visual+text": less(0.02, (10_000,))}, tuned, None)
+    refits[Role("refit", ("visual", "text"))] = less(0.02, (10_000,))
+    alone = gather_evidence(run, finalist, trained, refits, tuned, None)
     assert set(alone.refit_gain) == {"visual", "text"}

@@ -3,7 +3,8 @@
 import dataclasses
 import json
 
-from search.analysis.roadmap_decision import PhaseVerdict, decide_roadmap, roadmap_text, stops
+from search.analysis.roadmap_decision import PhaseVerdict, decide_roadmap, stops
+from search.reporting.decision_page import roadmap_text
 from search.run_store.folder import json_text
 
 PLANNED = ("phase1", "phase2", "phase3", "phase4")

@@ -9,29 +9,30 @@ import pytest
 import torch
 
 from search.execution.failures import cause_of_failure
-from search.execution.job_training import _reason
-from search.run_store.job import TrialRecord
+from search.execution.job_training import cause_of
+from search.run_store.job import Cause, TrialRecord
 
 
-def starved(reason):
+def starved(cause):
     return TrialRecord(
-        trial_id="t", stage="search", name="t", state="failed", state_reason=reason, epochs=0, seed=0, recipe={}
-    ).out_of_memory
+        trial_id="t", stage="search", name="t", state="failed", state_reason=cause.reason, failure=cause.failure,
+        epochs=0, seed=0, recipe={},
+    ).out_of_memory  # fmt: skip
 
 
 def test_an_allocation_that_the_machine_refuses_is_out_of_memory():
     with pytest.raises(RuntimeError) as refused:  # torch has no class of its own for it on a processor
         torch.empty(2**50, dtype=torch.uint8)
-    assert starved(_reason(refused.value))
+    assert starved(cause_of(refused.value))
     with pytest.raises(MemoryError) as python:
         bytearray(2**60)
-    assert starved(_reason(python.value))
-    assert starved(_reason(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")))
-    assert not starved(_reason(RuntimeError("shapes do not match")))
+    assert starved(cause_of(python.value))
+    assert starved(cause_of(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")))
+    assert not starved(cause_of(RuntimeError("shapes do not match")))
 
 
 def test_a_death_that_ray_does_not_explain_has_no_cause():
-    assert cause_of_failure("") == ""
+    assert cause_of_failure("") == Cause(reason="")
     assert not starved(cause_of_failure("The actor died unexpectedly before finishing this task."))
 
 

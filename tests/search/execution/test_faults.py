@@ -243,7 +243,7 @@ def test_a_full_disk_fails_the_trial_with_the_reason_and_not_the_run(full_disk, 
 
 
 def test_a_training_outlives_a_disk_that_is_full_for_a_while(full_disk, small_data):
-    config = {"job": vars(job("while")), "data": DataTicket(source=small_data.source), "gpus": 0.0}
+    config = {"job": job("while").plain(), "data": DataTicket(source=small_data.source), "gpus": 0.0}
     training = JobTraining(config | {"checkpoints": str(full_disk.path)})
     training.step()
     full_disk.fill()

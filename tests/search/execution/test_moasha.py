@@ -37,7 +37,7 @@ def search(path, trials=12):
 
 
 def tune_trial(job):
-    return Trial("stub", stub=True, config={"job": vars(job)})
+    return Trial("stub", stub=True, config={"job": job.plain()})
 
 
 def result(epochs, **numbers):
@@ -123,7 +123,7 @@ def test_a_process_that_died_and_is_tried_again_has_not_failed(tmp_path):
     stage = search(tmp_path / "j")
     scheduler = MultiObjectiveAsha(stage)
     job = stage.ask()
-    trial = Trial("stub", stub=True, config={"job": vars(job)}, max_failures=1)
+    trial = Trial("stub", stub=True, config={"job": job.plain()}, max_failures=1)
     trial.run_metadata.num_failures = 1
     scheduler.on_trial_error(None, trial)
     assert stage.rung_entries() == []

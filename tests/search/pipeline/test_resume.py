@@ -191,7 +191,7 @@ def test_every_number_is_that_of_an_uninterrupted_training(interrupted):
     data = open_dataset(SMALL)
     for study in TOTALS:
         for trial in optuna.load_study(study_name=study, storage=storage).get_trials(states=(TrialState.COMPLETE,)):
-            job = Job(**trial.user_attrs["job"])
+            job = Job.from_plain(trial.user_attrs["job"])
             state = start(job.to_recipe(), data, seed=job.seed)
             for _ in train(state, data):
                 pass

@@ -17,14 +17,15 @@ from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 
 from search.options import RunOptions
 from search.pipeline.phase import run_phase
-from search.run_store.folder import RunFolderError
+from search.reporting import read_run, write_report
+from search.run_store.folder import FORMAT, RunFolder, RunFolderError
 from search.run_store.journal import open_journal
-from spaces import PHASES
+from spaces import PHASES, phase_from_plain, phase_to_plain
 
 SMALL = "planted?queries=160&candidates=8"
 TRIALS = 6
 PHASE = PHASES["phase3"].with_base({"model.layers": 1, "train.epochs": 2})
-README = Path(__file__).parents[2] / "results" / "README.md"
+README = Path(__file__).parents[3] / "results" / "README.md"
 DEPENDS_ON_TIME = ("latency_p95_ms", "seconds")
 
 
@@ -124,10 +125,22 @@ def test_parquet_and_csv_say_the_same(folder, trials):
 
 def test_run_json_says_what_was_run(folder, asked):
     run = json.loads((folder / "run.json").read_text())
-    for key in ("phase", "base", "seed", "data", "fingerprint", "counts", "versions", "commit", "machine", "command"):
+    for key in (
+        "phase",
+        "definition",
+        "seed",
+        "data",
+        "fingerprint",
+        "counts",
+        "versions",
+        "commit",
+        "machine",
+        "command",
+    ):
         assert run[key] is not None, key
     assert run["end"] >= run["start"]
-    assert run["base"] == PHASE.base.flat()
+    assert run["definition"]["base"] == PHASE.base.flat()
+    assert phase_from_plain(run["definition"]) == PHASE
     assert run["options"]["trials"] == TRIALS
     assert set(run["options"]) == {f.name for f in dataclasses.fields(asked)}
     assert {"ray", "torch", "optuna"} <= set(run["versions"])
@@ -213,7 +226,9 @@ def unfinished(tmp_path, asked):
     asked = dataclasses.replace(asked, results=str(tmp_path))
     path = tmp_path / "phase3"
     path.mkdir()
-    (path / "run.json").write_text(json.dumps({"end": None, "options": {}, "start": "2026-01-01T00:00:00+00:00"}))
+    (path / "run.json").write_text(
+        json.dumps({"format": FORMAT, "end": None, "options": {}, "start": "2026-01-01T00:00:00+00:00"})
+    )
     open_journal(path / "study.journal")
     (path / "left over").touch()
     return asked, path
@@ -242,14 +257,46 @@ def test_resume_with_nothing_there_or_with_other_options_says_so(tmp_path, asked
     path = tmp_path / "phase3"
     path.mkdir()
     started = dataclasses.asdict(asked) | {"seed": 7, "set": list(asked.set)}
-    base = PHASES["phase3"].with_base(asked.changes).base.flat()
-    described = {"end": None, "options": started, "fingerprint": "other", "base": base}
+    definition = phase_to_plain(asked.to_phase())
+    described = {"format": FORMAT, "end": None, "options": started, "fingerprint": "other", "definition": definition}
     (path / "run.json").write_text(json.dumps(described))
     open_journal(path / "study.journal")
     with pytest.raises(RunFolderError, match="seed was 7 and is now 0"):
         run_phase(dataclasses.replace(asked, results=str(tmp_path)), console)
     with pytest.raises(RunFolderError, match="started on other data"):
         run_phase(dataclasses.replace(asked, results=str(tmp_path), seed=7), console)
-    (path / "run.json").write_text(json.dumps(described | {"base": base | {"model.width": 8}}))
+    (path / "run.json").write_text(
+        json.dumps(described | {"definition": definition | {"base": definition["base"] | {"model.width": 8}}})
+    )
     with pytest.raises(RunFolderError, match="another base recipe"):
         run_phase(dataclasses.replace(asked, results=str(tmp_path), seed=7), console)
+    gates = [definition["gates"][0] | {"at_least": 0.1}, *definition["gates"][1:]]
+    (path / "run.json").write_text(json.dumps(described | {"definition": definition | {"gates": gates}}))
+    with pytest.raises(RunFolderError, match=r"another phase \(gates differ"):
+        run_phase(dataclasses.replace(asked, results=str(tmp_path), seed=7), console)
+
+
+def test_a_folder_of_another_format_is_refused_in_a_line_that_says_whose(tmp_path, asked, console):
+    asked, path = unfinished(tmp_path, asked)
+    (path / "run.json").write_text(json.dumps({"phase": "phase3", "commit": "abc123", "end": "2026-01-01", "base": {}}))
+    said = r"written in format 1 by fusion-search of commit abc123, and this version reads format 2"
+    for act in (lambda: run_phase(asked, console), lambda: read_run(path), lambda: write_report(RunFolder(path))):
+        with pytest.raises(RunFolderError, match=said) as error:
+            act()
+        assert "\n" not in str(error.value)
+
+
+def test_a_run_is_read_as_what_it_says_it_was(tmp_path, folder):
+    """Its own gates and ranges, whatever the phase of that name is by now."""
+    described = json.loads((folder / "run.json").read_text())
+    changed = described["definition"]
+    changed["gates"][0]["at_least"] = 0.33
+    del changed["ranges"]["train.weight_decay"]
+    (tmp_path / "run.json").write_text(json.dumps(described))
+    phase = read_run(tmp_path).phase
+    assert phase.gates[0].at_least == 0.33
+    assert "train.weight_decay" not in phase.ranges
+    del described["definition"]
+    (tmp_path / "run.json").write_text(json.dumps(described))
+    with pytest.raises(RunFolderError, match="defines no phase"):
+        read_run(tmp_path).phase  # noqa: B018

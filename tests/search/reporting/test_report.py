@@ -1,5 +1,7 @@
 """report.html and --explain: whatever a run came to, they say it, and no text in it can do more than be read."""
 
+import dataclasses
+import html
 import io
 import json
 import re
@@ -10,13 +12,16 @@ import pytest
 from report_folders import FORMULA, HOSTILE, decided, searched
 from rich.console import Console
 
+from search.analysis.decision import decide
+from search.options import RunOptions
 from search.report import ReportOptions, report
 from search.reporting import page as pages
 from search.reporting import read_run, write_report
+from search.reporting.decision_page import decision_text
 from search.reporting.explain import explain
 from search.reporting.words import interval, label, number, reading, unbroken
 from search.run_store.folder import RunFolderError
-from spaces import PHASES
+from spaces import PHASES, departures, phase_to_plain
 
 SECTIONS = (
     "verdict",
@@ -146,7 +151,8 @@ def test_a_key_that_was_fixed_to_its_default_is_no_searched_key_of_the_run(tmp_p
     folder = searched(tmp_path / "phase3")
     key = "model.dropout"
     assert key in read_run(folder.path).phase.ranges
-    folder.write(folder.read() | {"options": {"set": [f"{key}={PHASES['phase3'].base.flat()[key]}"], "epochs": None}})
+    asked = RunOptions(phase="phase3", set=(f"{key}={PHASES['phase3'].base.flat()[key]}",))
+    folder.write(folder.read() | {"definition": phase_to_plain(asked.to_phase())})
     assert key not in read_run(folder.path).phase.ranges
 
 
@@ -213,3 +219,19 @@ def test_reasons_name_quantities_as_readers_do():
         "fail: nDCG gain over V1, resume: V1 correlation; not stated: v1 stable, drop when the image is blanked; "
         "see test_looks.json"
     )
+
+
+def test_thresholds_that_are_not_the_roadmaps_are_told(tmp_path):
+    folder = decided(tmp_path / "phase3")
+    write_report(folder)
+    said = "Thresholds that are not the roadmap's"
+    assert said not in (folder.path / "report.html").read_text()
+    phase = PHASES["phase3"]
+    (first, *rest) = phase.gates
+    own = dataclasses.replace(phase, gates=(dataclasses.replace(first, at_least=0.123), *rest))
+    folder.write(folder.read() | {"definition": phase_to_plain(own)})
+    write_report(folder)
+    told = f"{said}: attention_min_share: at least 0.123 (the roadmap: at least 0.2)."
+    assert told in html.unescape((folder.path / "report.html").read_text())
+    text = decision_text("title", decide(own, None, None), "test split", departures(own))
+    assert f"{said}:\n\n- attention_min_share: at least 0.123 (the roadmap: at least 0.2)\n" in text

@@ -24,9 +24,9 @@ def search(path, trials=12, sampler="tpe"):
     return SearchStage(open_journal(path), PHASE, sampler=sampler, trials=trials, seed=0)
 
 
-def tell(stage, job, state="finished", reason=""):
+def tell(stage, job, state="finished", reason="", failure=None):
     numbers = NUMBERS if state == "finished" else {}
-    return stage.tell(job, Outcome(state=state, reason=reason, epochs=1, numbers=numbers, seconds=1.0))
+    return stage.tell(job, Outcome(state=state, reason=reason, failure=failure, epochs=1, numbers=numbers, seconds=1.0))
 
 
 def layers(job):
@@ -39,7 +39,9 @@ def test_what_failed_is_told_as_failed_at_once_with_the_reason(tmp_path, sampler
     ran = []
     while (job := stage.ask()) is not None:
         ran.append(layers(job))
-        tell(stage, job, "failed" if layers(job) == 2 else "finished", reason="out of memory: 2 layers")
+        failed = layers(job) == 2
+        said = tell(stage, job, "failed", "out of memory: 2 layers", "out_of_memory") if failed else tell(stage, job)
+        assert said.out_of_memory == failed
     assert ran.count(2) == 1
     assert len(ran) == 12  # what was refused is not counted as a trial of the search
     first, *refused = [r for r in stage.records() if layers(r) == 2]

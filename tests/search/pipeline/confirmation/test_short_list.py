@@ -15,7 +15,7 @@ from search.pipeline.confirmation.short_list import (
     short_list,
 )
 from search.run_store.folder import RunFolder
-from search.run_store.job import TrialRecord
+from search.run_store.job import Role, TrialRecord
 from spaces import PHASES
 
 PHASE = PHASES["phase3"]
@@ -121,6 +121,10 @@ def test_refits_have_the_finalists_seeds_and_its_own_modalities():
     finalist = Candidate(trial_id="t1", recipe=recipe.flat(), trainings=("a", "b"), seeds=(10_001, 10_002))
     jobs = refit_jobs(finalist, PHASE.base)
     assert {job.name for job in jobs} == {"refit visual", "refit text", "base", "base text+metadata"}
+    assert {job.role for job in jobs} == {
+        Role("refit", ("visual",)), Role("refit", ("text",)),
+        Role("base", ("visual", "text", "metadata")), Role("base", ("text", "metadata")),
+    }  # fmt: skip
     assert {job.seed for job in jobs} == {10_001, 10_002}
     assert {job.trial_id for job in jobs if job.name == "base"} == {"base-s1", "base-s2"}
 

@@ -1,0 +1,77 @@
+"""Whether a run folder holds the run that is asked for: checked before it is gone on with, or shown as the answer."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from search.options import RunOptions
+from search.run_store.folder import RunFolder, RunFolderError, phase_of
+from spaces import Phase, phase_to_plain
+
+RESUMABLE_CHANGES = (
+    "trials",
+    "time_budget",
+    "ablation",
+    "max_concurrent",
+    "address",
+    "resume",
+    "workers_per_trial",
+    "cpus_per_worker",
+    "epoch_limit",
+    "results",
+    "facts",
+    "phase_file",
+)
+"""Options that may differ when a run is resumed: they change how much is done, not what.
+
+What a phase file says is compared with the phase that the run was started with, wherever the file lies.
+"""
+
+
+def plain_options(options: RunOptions) -> dict[str, Any]:
+    """The options as run.json holds them."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(options).items()}
+
+
+def require_same_options(folder: RunFolder, previous: dict[str, Any], options: RunOptions) -> None:
+    """Raises RunFolderError, naming each option, where a run was started with others than it is resumed with."""
+    asked, before = plain_options(options), previous["options"]
+    changed = [key for key in asked if key not in RESUMABLE_CHANGES and before.get(key) != asked[key]]
+    if changed:
+        said = ", ".join(f"{key} was {before.get(key)!r} and is now {asked[key]!r}" for key in changed)
+        raise RunFolderError(f"{folder.path} was started with other options ({said}): give the same, or --fresh")
+
+
+def require_same_phase(folder: RunFolder, previous: dict[str, Any], phase: Phase) -> None:
+    """Raises RunFolderError where a run was started with another base recipe, other ranges, objectives or gates.
+
+    How many trials it searches may differ.
+    """
+    before = phase_of(previous)
+    if before.base != phase.base:
+        raise RunFolderError(f"{folder.path} was started with another base recipe (another version?): use --fresh")
+    was, now = phase_to_plain(before), phase_to_plain(phase)
+    changed = [key for key in now if key != "trials" and was[key] != now[key]]
+    if changed:
+        raise RunFolderError(
+            f"{folder.path} was started with another phase ({', '.join(changed)} differ: another --phase-file, or "
+            "another version?): give the same, or --fresh"
+        )
+
+
+def require_same_question(folder: RunFolder, options: RunOptions) -> None:
+    """A finished run of one dataset, or of one phase file, must not be read as that of another.
+
+    Raises RunFolderError that names both.
+    """
+    described = folder.read() or {}
+    said = described.get("options") or {}
+    asked = said.get("data")
+    if "definition" in described and (said.get("phase_file") or options.phase_file):
+        require_same_phase(folder, described, options.to_phase())
+    if asked != options.data:
+        raise RunFolderError(
+            f"{folder.path} holds a finished run on --data {asked}, not on {options.data}: give another --name or "
+            "--results, or --fresh to start over there"
+        )

@@ -1,0 +1,52 @@
+"""decision.md: the verdict, why, and every gate, for a ticket. One template for a phase, for phase 4, for a roadmap."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import jinja2
+import pandas as pd
+
+from fusion_models.integrity import Check
+from search.analysis.decision import Decision
+from search.analysis.roadmap_decision import RoadmapDecision, bound, side
+from search.experiment.rollout import RolloutPlan
+from search.run_store.looks import Look
+from spaces import Phase, departures
+
+
+def decision_text(phase: Phase, decision: Decision, decided_on: str, look: Look | None = None) -> str:
+    """decision.md of one phase, with those of its thresholds that are not the roadmap's."""
+    given = {"title": phase.title, "decision": decision, "decided_on": decided_on, "look": look}
+    return _render("decision.md.j2", **given, departures=departures(phase))
+
+
+def release_text(checks: Sequence[Check], latency: pd.DataFrame | None, plan: RolloutPlan | None) -> str:
+    """What decision.md of phase 4 has beside its gates: integrity, latency and the plan of a rollout."""
+    return _render("release.md.j2", checks=checks, latency=latency, plan=plan)
+
+
+def roadmap_text(decision: RoadmapDecision) -> str:
+    """decision.md of a roadmap: the verdict, the phases in a row, and why."""
+    held = [rule for rule in decision.archive_rules if rule["holds"]]
+    return _render("roadmap.md.j2", decision=decision, held=held)
+
+
+def _render(template: str, **values: Any) -> str:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("search.reporting"),
+        autoescape=False,  # Markdown for a ticket, no HTML
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+        undefined=jinja2.StrictUndefined,
+    )
+    environment.filters |= {"bound": bound, "side": side, "cell": _cell}
+    environment.tests["finite"] = math.isfinite
+    return environment.get_template(template).render(**values)
+
+
+def _cell(value: object) -> str:
+    return ("–" if value != value else f"{value:.4g}") if isinstance(value, float) else str(value)
