@@ -86,8 +86,8 @@ def query_correlation_interval(
 ) -> Interval:
     """As `query_interval`, for a correlation pooled over queries, by the delta method; limits cut at -1 and 1.
 
-    `moments`: `[Q, 3]`, sums of `a b`, `a a`, `b b` of each query (`agreement.centred_moments`). Raises ValueError where
-    one side does not vary at all.
+    `moments`: `[Q, 3]`, sums of `a b`, `a a`, `b b` of each query (`agreement.centred_moments`). Raises ValueError
+    where one side does not vary at all.
     """
     values = np.asarray(moments, dtype=np.float64)
     if values.ndim != 2 or values.shape[1] != 3 or not (values[:, 1:].mean(axis=0) > 0).all():
