@@ -29,7 +29,7 @@ def query_clusters(data: RankingDataset, split: str) -> Clusters | None:
         held: list[Sequence[Hashable]] = [str(texts[row] or "").lower().split() for row in rows]
         most = max(FEW, int(COMMON * len(rows)))
     else:
-        held, most = [_relevant_items(data, row) for row in rows], len(rows)
+        held, most = [relevant_items(data, row) for row in rows], len(rows)
     clusters = shared_clusters(held, most=most)
     return clusters if len(np.unique(clusters)) < len(clusters) else None
 
@@ -54,7 +54,8 @@ def shared_clusters(held: Sequence[Sequence[Hashable]], *, most: int) -> Cluster
     return np.array([numbers[name] for name in names], dtype=np.int64)
 
 
-def _relevant_items(data: RankingDataset, row: int) -> list[int]:
+def relevant_items(data: RankingDataset, row: int) -> list[int]:
+    """Item rows of a query's documents with a label above 0."""
     judged = slice(int(data.offset[row]), int(data.offset[row + 1]))
     found: list[int] = data.judged_item[judged][data.labels[judged] > 0].tolist()
     return found

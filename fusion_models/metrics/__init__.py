@@ -52,7 +52,14 @@ from fusion_models.metrics.latency import (
 )
 from fusion_models.metrics.masking import BLANKS, SUBSETS, Blank, blank, keep_only, masking_drop, shapley, subsets
 from fusion_models.metrics.ndcg import MeanNdcg, chance_ndcg, mean_ndcg, ndcg
-from fusion_models.metrics.query_intervals import Clustering, crossed, query_interval
+from fusion_models.metrics.planning import detectable, look_level, probability_settled
+from fusion_models.metrics.query_intervals import (
+    Clustering,
+    crossed,
+    query_correlation_interval,
+    query_interval,
+    query_ratio_interval,
+)
 from fusion_models.metrics.ranking import average_ranks, first_ranks
 from fusion_models.metrics.representation import effective_rank, linear_cka
 from fusion_models.metrics.separability import auc, split_auc
@@ -103,6 +110,7 @@ __all__ = [
     "chance_ndcg",
     "correlation_of",
     "crossed",
+    "detectable",
     "effective_rank",
     "ensemble_scores",
     "first_ranks",
@@ -116,6 +124,7 @@ __all__ = [
     "linear_cka",
     "linear_correlation",
     "linear_ratio",
+    "look_level",
     "masking_drop",
     "max_share",
     "mean_image_ssim",
@@ -133,8 +142,11 @@ __all__ = [
     "permute_labels",
     "poisson_arrivals",
     "pooled_correlation",
+    "probability_settled",
     "quantile_interval",
+    "query_correlation_interval",
     "query_interval",
+    "query_ratio_interval",
     "query_shares",
     "rank_biased_overlap",
     "recipe_interval",

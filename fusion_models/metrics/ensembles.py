@@ -217,7 +217,7 @@ def recipe_interval(
         query_df=part.df,
         queries=len(values),
         seed=net,
-        seed_df=net**2 / spread if spread > 0 else inf,
+        seed_df=net**2 / spread if net > 0 else inf,
         seeds=min((seed.trainings for seed in seeds), default=1),
         arms=tuple(seeds),
         skew=part.third,

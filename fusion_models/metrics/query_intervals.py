@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import inf, isfinite
 
 import numpy as np
@@ -64,6 +64,42 @@ def query_interval(
     low, high = t_limits(part.variance, part.df, part.third, level)
     variance = Variance(query=part.variance, query_df=part.df, queries=len(values), skew=part.third)
     return Interval(estimate, estimate + low, estimate + high, level, variance)
+
+
+def query_ratio_interval(
+    numerator: npt.ArrayLike, denominator: npt.ArrayLike, clusters: npt.ArrayLike | None = None, level: float = 0.95
+) -> Interval:
+    """As `query_interval`, for mean(numerator) / mean(denominator), both `[Q]`, by the delta method.
+
+    A masking drop is `query_ratio_interval(full - masked, full)`. Raises ValueError where the denominator's mean is not
+    above 0.
+    """
+    top, bottom = np.asarray(numerator, dtype=np.float64), np.asarray(denominator, dtype=np.float64)
+    if top.shape != bottom.shape or not bottom.mean() > 0:
+        raise ValueError(f"expected a denominator [Q] with a mean above 0 beside {top.shape}, got {bottom.shape}")
+    ratio = float(top.mean() / bottom.mean())
+    return query_interval((top - ratio * bottom) / bottom.mean(), ratio, clusters, level)
+
+
+def query_correlation_interval(
+    moments: npt.ArrayLike, clusters: npt.ArrayLike | None = None, level: float = 0.95
+) -> Interval:
+    """As `query_interval`, for a correlation pooled over queries, by the delta method; limits cut at -1 and 1.
+
+    `moments`: `[Q, 3]`, sums of `a b`, `a a`, `b b` of each query (`agreement.centred_moments`). Raises ValueError
+    where one side does not vary at all.
+    """
+    values = np.asarray(moments, dtype=np.float64)
+    if values.ndim != 2 or values.shape[1] != 3 or not (values[:, 1:].mean(axis=0) > 0).all():
+        raise ValueError(f"expected moments [Q, 3] of scores that vary, got {values.shape}")
+    ab, aa, bb = values.T
+    scale = float(np.sqrt(aa.mean() * bb.mean()))
+    correlation = float(ab.mean() / scale)
+    influence = ab / scale - correlation * (aa / aa.mean() + bb / bb.mean()) / 2
+    found = query_interval(influence, correlation, clusters, level)
+    if not isfinite(found.low):
+        return found
+    return replace(found, low=max(found.low, -1.0), high=min(found.high, 1.0))
 
 
 def crossed(*ways: npt.ArrayLike) -> Ints:

@@ -9,7 +9,7 @@ import pytest
 import torch
 from padded_lists import random_lists
 
-from fusion_models.metrics import ndcg
+from fusion_models.metrics import more_needed, ndcg
 from fusion_models.metrics.ensembles import (
     Arm,
     arm,
@@ -152,6 +152,16 @@ def test_a_difference_is_antisymmetric_and_leaves_out_queries_without_a_value() 
     order = np.random.default_rng(0).permutation(90)
     shuffled = arm_difference(Arm(a.mean[order], a.left_out[:, order], 4), Arm(b.mean[order], b.left_out[:, order], 4))
     assert (shuffled.low, shuffled.high) == pytest.approx((ab.low, ab.high))
+
+
+def test_a_plan_of_more_needs_no_seeds_where_trainings_do_not_differ() -> None:
+    query = np.random.default_rng(1).normal(size=50)
+    for left_out in (np.tile(query, (5, 1)), query + np.random.default_rng(2).normal(size=(5, 50))):
+        found = arm_difference(Arm(query, left_out, 4), np.zeros(50))
+        assert found.variance.seed == pytest.approx(0.0, abs=0.01)
+        assert more_needed(found, found.mean - 0.01).queries is not None
+        (part,) = found.variance.arms
+        assert 0 <= part.shared <= part.variance
 
 
 def test_arms_that_do_not_compare() -> None:

@@ -7,7 +7,14 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fusion_models.metrics.query_intervals import Clustering, crossed, query_interval
+from fusion_models.metrics import seed_correlation_interval, seed_ratio_interval
+from fusion_models.metrics.query_intervals import (
+    Clustering,
+    crossed,
+    query_correlation_interval,
+    query_interval,
+    query_ratio_interval,
+)
 
 Draw = Callable[[np.random.Generator], tuple[np.ndarray, np.ndarray | None]]
 
@@ -67,7 +74,7 @@ def words_and_items(generator: np.random.Generator) -> tuple[np.ndarray, np.ndar
 )
 def test_an_interval_holds_its_level(draw: Draw, most: float) -> None:
     """Two-sided coverage near 95 %, and a gate at the truth passes falsely in about 2.5 %."""
-    generator, repeats = np.random.default_rng(11), 1000
+    generator, repeats = np.random.default_rng(11), 700
     misses = [0, 0]
     for _ in range(repeats):
         values, clusters = draw(generator)
@@ -142,6 +149,27 @@ def test_an_estimate_of_its_own_and_what_cannot_be_bounded() -> None:
         assert (unbounded.low, unbounded.high) == (-inf, inf)
     same = query_interval([0.2, 0.2, 0.2])
     assert (same.low, same.high) == (pytest.approx(0.2), pytest.approx(0.2))
+
+
+def test_ratio_and_correlation_equal_those_over_seeds_of_one() -> None:
+    """The same influence values as where seeds are drawn too; seeds that do not differ add nothing."""
+    generator = np.random.default_rng(3)
+    full = generator.uniform(0.3, 1.0, 300)
+    masked = full - generator.normal(0.05, 0.1, 300)
+    ratio, over_seeds = query_ratio_interval(full - masked, full), seed_ratio_interval([full - masked] * 9, [full] * 9)
+    assert (ratio.mean, ratio.variance.query) == pytest.approx((over_seeds.mean, over_seeds.variance.query))
+    assert (ratio.low, ratio.high) == pytest.approx((over_seeds.low, over_seeds.high), abs=0.002)
+    a, b = generator.normal(size=(2, 300, 5))
+    b = b + 2 * a
+    moments = np.stack([(a * b).sum(axis=1), (a * a).sum(axis=1), (b * b).sum(axis=1)], axis=1)
+    found, expected = query_correlation_interval(moments), seed_correlation_interval([moments] * 9)
+    assert (found.mean, found.variance.query) == pytest.approx((expected.mean, expected.variance.query))
+    assert -1 <= found.low < found.mean < found.high <= 1
+    assert query_correlation_interval(moments[:, [1, 1, 1]]).high == 1.0
+    with pytest.raises(ValueError, match="above 0"):
+        query_ratio_interval([1.0, 2.0], [0.0, 0.0])
+    with pytest.raises(ValueError, match="vary"):
+        query_correlation_interval(moments * [1, 1, 0])
 
 
 @pytest.mark.parametrize(

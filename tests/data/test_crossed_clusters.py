@@ -1,0 +1,68 @@
+"""All the ways in which queries stand together in an interval."""
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fusion_models.data import open_dataset
+from fusion_models.data.crossed_clusters import crossed_clusters, shared_numbers
+from fusion_models.metrics import query_interval
+
+
+def pairs(numbers):
+    """Which rows have a number in common."""
+    own = [set(row[row >= 0].tolist()) for row in numbers]
+    return {(i, j) for i in range(len(own)) for j in range(i) if own[i] & own[j]}
+
+
+def test_a_query_of_two_words_stands_with_those_of_either():
+    held = [["dog"], ["dog", "red"], ["red", "cat"], ["sea"], [], ["dog"]]
+    found = shared_numbers(held, most=99)
+    assert pairs(found) == {(1, 0), (5, 0), (5, 1), (2, 1)}
+    assert found.shape == (6, 2)
+    assert (found[3:5] == -1).all()
+
+
+def test_a_word_that_everybody_holds_joins_nobody():
+    held = [["for", "dog"], ["for", "dog"], ["for", "cat"], ["for", "sea"], ["for"]]
+    assert pairs(shared_numbers(held, most=4)) == {(1, 0)}
+
+
+@given(st.lists(st.lists(st.sampled_from("abcdef"), max_size=4), min_size=1, max_size=12), st.randoms())
+def test_pairs_are_those_that_share_and_order_plays_no_part(held, random):
+    counts = {thing: sum(thing in query for query in held) for thing in "abcdef"}
+    telling = {thing for thing, count in counts.items() if 2 <= count <= 5}
+    expected = {(i, j) for i in range(len(held)) for j in range(i) if set(held[i]) & set(held[j]) & telling}
+    assert pairs(shared_numbers(held, most=5)) == expected
+    order = list(range(len(held)))
+    random.shuffle(order)
+    mixed = pairs(shared_numbers([random.sample(held[i], len(held[i])) for i in order], most=5))
+    assert {tuple(sorted((order[i], order[j]), reverse=True)) for i, j in mixed} == expected
+
+
+def test_a_dataset_crosses_words_and_relevant_items(columns, write):
+    columns["queries"]["split"] = ["train", "test", "validation", "test"]
+    assert crossed_clusters(open_dataset(write(columns)), "test") is None  # i2 and i3 against i1: nothing shared
+    columns["queries"]["text"] = ["a cat", "red dog", "car", "Red sun"]
+    by_words = crossed_clusters(open_dataset(write(columns)), "test")
+    assert by_words.tolist() == [[0], [0]]
+    columns["judgements"]["item_id"][7] = "i3"  # relevant for both
+    assert crossed_clusters(open_dataset(write(columns)), "test").tolist() == [[0, 1], [0, 1]]
+    columns["queries"]["text"] = ["a cat", "dog", "car", "sun"]
+    assert crossed_clusters(open_dataset(write(columns)), "test").tolist() == [[0], [0]]
+    columns["judgements"]["label"][7] = 0.0  # judged for both, relevant for one
+    assert crossed_clusters(open_dataset(write(columns)), "test") is None
+
+
+def test_nothing_shared_is_none_and_planted_queries_share_nothing():
+    assert crossed_clusters(open_dataset("planted?queries=160&candidates=8"), "test") is None
+
+
+def test_clipart_intervals_read_it():
+    data = open_dataset("clipart")
+    found = crossed_clusters(data, "test")
+    assert len(found) == len(data.rows("test"))
+    values = np.random.default_rng(0).normal(size=len(found))
+    crossed, alone = query_interval(values, clusters=found), query_interval(values)
+    assert np.isfinite([crossed.low, crossed.high]).all()
+    assert crossed.variance.query_df < alone.variance.query_df
