@@ -38,6 +38,11 @@ class SignPlantedDataset(RankingDataset):
         self.labels = regraded(base, strength * signal[np.asarray(base.judged_item)], seed)
         self._made_of = (base, modality, strength, seed)
 
+    def halved(self) -> RankingDataset:
+        """See `RankingDataset.halved`; the labels stay planted."""
+        base, modality, strength, seed = self._made_of
+        return SignPlantedDataset(base.halved(), modality, strength, seed)
+
     def __reduce__(self) -> tuple[Any, ...]:
         return SignPlantedDataset, self._made_of
 

@@ -19,20 +19,22 @@ from torch import Tensor, nn
 from fusion_models.config import MODALITIES
 from fusion_models.data import RankingDataset
 from fusion_models.data.batch import Batch
-from fusion_models.evaluation import score_with
+from fusion_models.evaluation import EVALUATION_QUERIES, score_with
 from fusion_models.losses.ranking import RANKING_LOSSES
 from fusion_models.metrics import ndcg
-from fusion_models.probes.columns import Columns, Rows, fit_columns
+from fusion_models.probes.columns import Columns, Rows, centred, fit_columns
 from fusion_models.probes.scores import ProbePair, ProbeScores, stacked
-from fusion_models.probes.second_order import Products, screen_products
+from fusion_models.probes.second_order import Products, multiplied, screen_products
 
 NAME = "network on products"
 RANDOM_PRODUCTS, PROJECTIONS, HIDDEN = 16, 32, 32
 DROPOUT, COLUMN_DROPOUT = 0.2, 0.2
 LOSS, TEMPERATURE = "listnet", 1.0
 BATCH_QUERIES = 32
-LEARNING_RATE, WEIGHT_DECAY = 2e-3, 0.05
+LEARNING_RATE, WEIGHT_DECAY = 1e-3, 0.05
 EPOCHS, PATIENCE = 40, 5
+RIDGES = (0.01, 0.1, 1.0)
+"""Penalties of the start, per document on standardised columns."""
 STOPPING = 0.15
 """Share of the training queries that only stops the training."""
 MAX_DOCUMENTS = 200_000
@@ -42,6 +44,8 @@ MAX_DOCUMENTS = 200_000
 class ProductNetwork(nn.Module):
     """Scores `[B, L]` from standardised columns `[B, L, D]`."""
 
+    signed: Tensor
+
     def __init__(self, width: int, products: Products, scale: Tensor, generator: torch.Generator) -> None:
         """`scale`: `[K]`, the deviation of each screened product over the training documents."""
         super().__init__()
@@ -49,9 +53,11 @@ class ProductNetwork(nn.Module):
         def normal(*shape: int) -> Tensor:
             return torch.randn(*shape, generator=generator) / max(shape[0], 1) ** 0.5
 
-        side = scale.clamp(min=1e-6) ** -0.5  # so that each product starts with a deviation of 1
-        self.left = nn.Parameter(torch.cat([products.left * side, normal(width, RANDOM_PRODUCTS)], dim=1))
-        self.right = nn.Parameter(torch.cat([products.right * side, normal(width, RANDOM_PRODUCTS)], dim=1))
+        right = products.right / scale.clamp(min=1e-6)  # so that each product starts with a deviation of 1
+        self.left = nn.Parameter(torch.cat([products.left, normal(width, RANDOM_PRODUCTS)], dim=1))
+        self.right = nn.Parameter(torch.cat([right, normal(width, RANDOM_PRODUCTS)], dim=1))
+        unsigned = torch.zeros(RANDOM_PRODUCTS, dtype=torch.bool)
+        self.register_buffer("signed", torch.cat([products.signed, unsigned]))
         count = self.left.shape[1]
         self.linear = nn.Parameter(torch.zeros(width))
         self.weight = nn.Parameter(torch.zeros(count))
@@ -60,9 +66,13 @@ class ProductNetwork(nn.Module):
         self.bias = nn.Parameter(torch.zeros(HIDDEN))
         self.out = nn.Parameter(torch.zeros(HIDDEN))
 
+    def products(self, z: Tensor) -> Tensor:
+        """`[B, L, K]`."""
+        return multiplied(z @ self.left, z @ self.right, self.signed)
+
     def forward(self, z: Tensor, dropout: Tensor | None = None) -> Tensor:
         """`dropout`: what the hidden units are multiplied by in training."""
-        products = (z @ self.left) * (z @ self.right)
+        products = self.products(z)
         hidden = torch.relu(torch.cat([z @ self.project, products], dim=-1) @ self.hidden + self.bias)
         if dropout is not None:
             hidden = hidden * dropout
@@ -90,9 +100,10 @@ def train_products(
     products = screen_products(data, fit, columns, seed=seed)
     generator = torch.Generator().manual_seed(seed)
     network = ProductNetwork(columns.width, products, _deviation(data, fit, products), generator)
+    _start(network, columns, data, fit, stop)
     optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     loss = RANKING_LOSSES[LOSS]
-    best, best_epoch, weights = -np.inf, 0, copy.deepcopy(network.state_dict())
+    best, best_epoch, weights = _ndcg(network, columns, data, stop), 0, copy.deepcopy(network.state_dict())
     epoch = 0
     for epoch in range(1, EPOCHS + 1):
         for batch in data.batches(fit, BATCH_QUERIES, generator=generator):
@@ -108,6 +119,31 @@ def train_products(
             break
     network.load_state_dict(weights)
     return network, f"{best_epoch} of {epoch} epochs, {products.count} products confirmed"
+
+
+@torch.no_grad()
+def _start(network: ProductNetwork, columns: Columns, data: RankingDataset, fit: Rows, stop: Rows) -> None:
+    """Linear weights by ridge regression on columns and products; the penalty that is best on the stopping queries.
+
+    A step from the best linear readout, not from nothing, so that columns of noise cost little.
+    """
+    gram, moment, count, known = torch.zeros(()), torch.zeros(()), 0, len(network.signed) - RANDOM_PRODUCTS
+    for batch in data.batches(fit, EVALUATION_QUERIES):
+        z = columns(batch)
+        x = torch.cat([z, network.products(z)[..., :known]], dim=-1)[batch.valid]
+        query = batch.valid.nonzero()[:, 0]
+        x, y = centred(x, query), centred(batch.labels[batch.valid], query)
+        gram, moment, count = gram + x.T @ x, moment + x.T @ y, count + len(x)
+    best, chosen = -np.inf, torch.zeros(len(moment))
+    for ridge in RIDGES:
+        weights = torch.linalg.solve(gram + ridge * count * torch.eye(len(moment)), moment)
+        network.linear.copy_(weights[: columns.width])
+        network.weight[:known] = weights[columns.width :]
+        reached = _ndcg(network, columns, data, stop)
+        if reached > best:
+            best, chosen = reached, weights
+    network.linear.copy_(chosen[: columns.width])
+    network.weight[:known] = chosen[columns.width :]
 
 
 def product_probe(

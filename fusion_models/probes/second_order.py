@@ -3,8 +3,8 @@
 A sign code hides a signal from every single column and from every linear projection: one column holds a random sign,
 another the signal times that sign, and only their product speaks. So all products are screened at once: with z the
 standardised columns and r the labels less what a linear readout says, `M = mean(r z z')` holds the covariance of the
-residual with every product of two columns, and its extreme eigenvectors are the directions whose square tells most
-(the spectral start of phase retrieval: Candès, Li and Soltanolkotabi 2015).
+residual with every product of two columns, `mean(r sign(z) z')` with every signed one, and the extreme eigenvectors of
+M are the directions whose square tells most (the spectral start of phase retrieval: Candès, Li and Soltanolkotabi 2015).
 
 The largest of 100,000 covariances is large by chance. So products are proposed by one half of the queries and kept
 only where the other half confirms them.
@@ -12,7 +12,8 @@ only where the other half confirms them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -26,18 +27,39 @@ from fusion_models.evaluation import EVALUATION_QUERIES
 from fusion_models.probes.columns import Columns, Rows, centred
 
 PROPOSED_PAIRS, PROPOSED_DIRECTIONS = 16, 8
-"""By each half of the queries: pairs of columns for each pair of modalities, and eigenvectors at each end."""
+"""By each half of the queries: pairs of columns for each form and pair of modalities, and eigenvectors at each end."""
 CONFIRMED = 3.5
-"""Standard errors from 0, in the half that did not propose it, from which a product is kept: of 170 products of noise
-one is kept in a twelfth of the halves."""
-KEPT = 32
-"""Products at the most, the surest first."""
+"""Standard errors from 0, in the half that did not propose it, from which a product is kept: of 400 products of noise
+one is kept in a fifth of the halves."""
+KEPT = 6
+"""Products of each kind at the most, the surest first: none crowds out those of another modality."""
 RIDGE = 0.1
 """Of the linear readout, per document on standardised columns."""
 OPERATIONS = 2e11
 """Multiplications for one half's matrix: beyond it fewer queries are screened."""
 
 Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class _Product:
+    """One proposal: `first` and `second` are columns, or `vector` a direction that is squared."""
+
+    kind: str
+    first: int = -1
+    second: int = -1
+    signed: bool = False
+    """Only the first column's sign counts."""
+    vector: Floats | None = field(default=None, compare=False)
+    half: int = 0
+    """Which half proposed a direction: those of both are never the same."""
+
+    def sides(self, width: int) -> tuple[Floats, Floats]:
+        """Left and right vectors `[D]`."""
+        if self.vector is not None:
+            return self.vector, self.vector
+        one = np.eye(width)
+        return one[self.first], one[self.second]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,18 +71,25 @@ class Products:
     """`[D, K]`; one column alone, or an eigenvector."""
     right: Tensor
     """`[D, K]`; another column, or the same eigenvector."""
+    signed: Tensor
+    """`[K]` bool: of the left projection only the sign counts."""
     strength: Floats
     """`[K]`: standard errors from 0 of the covariance with the residual label, in the half that confirmed it."""
 
     def __call__(self, batch: Batch) -> Tensor:
         """`[B, L, K]`, zeros where padded."""
         values = self.columns(batch)
-        return (values @ self.left) * (values @ self.right)
+        return multiplied(values @ self.left, values @ self.right, self.signed)
 
     @property
     def count(self) -> int:
         """K."""
         return self.left.shape[1]
+
+
+def multiplied(left: Tensor, right: Tensor, signed: Tensor) -> Tensor:
+    """`[..., K]` products; of the left factor only the sign counts where `signed` `[K]`."""
+    return torch.where(signed, left.sign(), left) * right
 
 
 def screen_products(data: RankingDataset, rows: Rows, columns: Columns, *, seed: int = 0) -> Products:
@@ -69,36 +98,44 @@ def screen_products(data: RankingDataset, rows: Rows, columns: Columns, *, seed:
     K is 0 where nothing is confirmed, or where there are fewer than 20 rows to cut in two.
     """
     order = np.random.default_rng([seed, 2]).permutation(rows)
-    halves = [_Half(data, half, columns) for half in np.array_split(order, 2)] if len(rows) >= 20 else []
-    found: dict[tuple[bytes, bytes], tuple[float, Floats, Floats]] = {}
+    halves = [_Half(data, half, columns, n) for n, half in enumerate(np.array_split(order, 2))] if len(rows) >= 20 else []
+    found: dict[_Product, float] = {}
     for proposing, confirming in (halves, halves[::-1]) if halves else ():
-        left, right = proposing.proposals()
-        for k, strength in enumerate(confirming.strengths(left, right)):
-            key = (left[:, k].tobytes(), right[:, k].tobytes())
-            if abs(strength) >= CONFIRMED and abs(strength) > abs(found[key][0] if key in found else 0.0):
-                found[key] = (float(strength), left[:, k], right[:, k])
-    kept = sorted(found.values(), key=lambda entry: -abs(entry[0]))[:KEPT]
-
-    def stacked(side: int) -> Tensor:
-        vectors = [entry[side] for entry in kept]
-        return torch.from_numpy(np.stack(vectors, axis=1)).float() if kept else torch.zeros(columns.width, 0)
-
+        proposals = proposing.proposals()
+        for product, strength in zip(proposals, confirming.strengths(proposals), strict=True):
+            if abs(strength) >= max(CONFIRMED, abs(found.get(product, 0.0))):
+                found[product] = float(strength)
+    kept: list[_Product] = []
+    for product in sorted(found, key=lambda p: -abs(found[p])):
+        if sum(product.kind == other.kind for other in kept) < KEPT:
+            kept.append(product)
+    left, right, signed = _stacked(kept, columns.width)
     return Products(
-        columns=columns, left=stacked(1), right=stacked(2), strength=np.array([strength for strength, *_ in kept])
+        columns=columns, left=left, right=right, signed=signed, strength=np.array([found[product] for product in kept])
     )
+
+
+def _stacked(products: Sequence[_Product], width: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Left and right vectors `[D, K]`, and whether only the sign of the left counts `[K]`."""
+    sides = [product.sides(width) for product in products]
+    left, right = (
+        torch.from_numpy(np.array([side[i] for side in sides]).reshape(-1, width).T).float() for i in (0, 1)
+    )
+    return left, right, torch.tensor([product.signed for product in products], dtype=torch.bool)
 
 
 class _Half:
     """One half's documents: standardised columns `[N, D]`, and what their labels hold beyond a linear readout `[N]`."""
 
-    def __init__(self, data: RankingDataset, rows: Rows, columns: Columns) -> None:
+    def __init__(self, data: RankingDataset, rows: Rows, columns: Columns, number: int) -> None:
+        self._number = number
         most = max(10, int(OPERATIONS / max(columns.width, 1) ** 2 / max(float(data.candidates[rows].mean()), 1.0)))
-        z, label, query, number = [], [], [], 0
+        z, label, query, queries = [], [], [], 0
         for batch in data.batches(rows[:most], EVALUATION_QUERIES):
             z.append(columns(batch)[batch.valid])
             label.append(batch.labels[batch.valid])
-            query.append(number + batch.valid.nonzero()[:, 0])
-            number += len(batch.valid)
+            query.append(queries + batch.valid.nonzero()[:, 0])
+            queries += len(batch.valid)
         self._z, self._query = torch.cat(z), torch.cat(query)
         self._blocks = np.array(columns.blocks)
         self._residual = self._unexplained(torch.cat(label).float())
@@ -114,29 +151,38 @@ class _Half:
         deviation = float(residual.std())
         return residual / deviation if deviation > 0 else residual
 
-    def proposals(self) -> tuple[Floats, Floats]:
-        """Left and right vectors `[D, K]` of the products that look most telling here, by pair of modalities."""
-        n, width = self._z.shape
-        matrix = (self._z.T @ (self._z * self._residual[:, None]) / n).double().numpy()
-        first, second = np.triu_indices(width, 1)
-        size = np.abs(matrix[first, second])
-        kind = self._blocks[first] * (self._blocks.max() + 1) + self._blocks[second]
-        order = np.lexsort((-size, kind))
-        start = np.searchsorted(kind[order], kind[order])
-        best = order[np.arange(len(order)) - start < PROPOSED_PAIRS]
-        one = np.eye(width)
-        left, right = [one[:, first[best]]], [one[:, second[best]]]
+    def proposals(self) -> list[_Product]:
+        """The products that look most telling here: of each pair of modalities, plain and signed, and directions."""
+        count, width = self._z.shape
+        weighted = self._z * self._residual[:, None] / count
+        plain, signed = (self._z.T @ weighted).double().numpy(), (self._z.sign().T @ weighted).double().numpy()
+        upper = np.triu_indices(width, 1)
+        out = self._largest("plain", plain[upper], upper)
+        apart = np.nonzero(~np.eye(width, dtype=bool))
+        out += self._largest("signed", signed[apart], apart)
         ends = min(PROPOSED_DIRECTIONS, (width - 1) // 2)
         if ends:
             begin = np.random.default_rng(0).standard_normal(width)
-            vectors = eigsh(matrix, k=2 * ends, which="BE", v0=begin)[1]
-            left.append(vectors)
-            right.append(vectors)
-        return np.concatenate(left, axis=1), np.concatenate(right, axis=1)
+            vectors = eigsh(plain, k=2 * ends, which="BE", v0=begin)[1]
+            out += [_Product("direction", number, vector=vector, half=self._number) for number, vector in enumerate(vectors.T)]
+        return out
 
-    def strengths(self, left: Floats, right: Floats) -> Floats:
+    def _largest(
+        self, form: str, values: Floats, place: tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]
+    ) -> list[_Product]:
+        first, second = place
+        kind = self._blocks[first] * (self._blocks.max() + 1) + self._blocks[second]
+        order = np.lexsort((-np.abs(values), kind))
+        start = np.searchsorted(kind[order], kind[order])
+        best = order[np.arange(len(order)) - start < PROPOSED_PAIRS]
+        return [
+            _Product(f"{form} {k}", int(i), int(j), signed=form == "signed")
+            for k, i, j in zip(kind[best], first[best], second[best], strict=True)
+        ]
+
+    def strengths(self, products: Sequence[_Product]) -> Floats:
         """`[K]`: covariance of each product with the residual, in its standard errors."""
-        one, other = (self._z @ torch.from_numpy(side).float() for side in (left, right))
-        each = centred(one * other, self._query) * self._residual[:, None]
+        left, right, signed = _stacked(products, self._z.shape[1])
+        each = centred(multiplied(self._z @ left, self._z @ right, signed), self._query) * self._residual[:, None]
         error = each.std(0) / len(each) ** 0.5
         return (each.mean(0) / error.clamp(min=1e-12)).double().numpy()
