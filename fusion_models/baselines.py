@@ -31,6 +31,11 @@ from fusion_models.metrics import (
 LAMBDAMART_MAX_DOCUMENTS = 400_000
 """Training rows at the most: LightGBM holds them in memory. Whole queries are left out beyond it, and counted."""
 
+LAMBDAMART_MAX_CANDIDATES = 10_000
+"""Of a training query: LightGBM's own limit. Longer ones are left out of its training, and counted; it scores them."""
+LAMBDAMART_GAIN_BITS = 30
+"""Largest gain, as a power of two, that LightGBM is handed: it knows none beyond float64."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Baseline:
@@ -43,6 +48,11 @@ class Baseline:
     v1_correlation: float = math.nan
     """Centred correlation of its scores with V1's. That of a tuned V1, which reads what V1 reads, is the ceiling by
     which to read a fusion's: two rankers that are alike by design."""
+
+    @property
+    def measured(self) -> bool:
+        """Whether it ranked anything: one that could not be trained costs itself, never the run."""
+        return bool(np.isfinite(self.ndcg).any())
 
 
 def tuned_weights(tuning: Mapping[str, Scored]) -> WeightedSum:
@@ -82,7 +92,14 @@ def lambdamart(
     Query and item features meet as one cosine a modality of the same width, since trees cannot multiply vectors.
     Early stopping reads a tenth of the training queries, so that the scored split stays unread.
     """
-    rows = data.rows("train")
+    trained = data.rows("train")
+    rows = trained[data.candidates[trained] <= LAMBDAMART_MAX_CANDIDATES]
+    too_long = len(trained) - len(rows)
+    if len(rows) < 2:
+        reason = (
+            f"{too_long} of {len(trained)} training queries have more than {LAMBDAMART_MAX_CANDIDATES:,} candidates"
+        )
+        return _not_measured(name, data, split, reason)
     order = np.random.default_rng(seed).permutation(rows)
     documents = np.cumsum(data.candidates[order])
     order = order[: max(2, int(np.searchsorted(documents, LAMBDAMART_MAX_DOCUMENTS, side="right")))]
@@ -91,30 +108,34 @@ def lambdamart(
     levels = _grades(data, order)
     train_set = _lightgbm_set(data, fit, levels, modalities, with_v1)
     stop_set = _lightgbm_set(data, stop, levels, modalities, with_v1, reference=train_set)
-    booster = lightgbm.train(
-        {
-            "objective": "lambdarank",
-            "metric": "ndcg",
-            "eval_at": [10],
-            "learning_rate": 0.1,
-            "num_leaves": 15,
-            "min_data_in_leaf": 20,
-            "feature_fraction": 0.5,
-            "bagging_fraction": 0.8,
-            "bagging_freq": 1,
-            "lambdarank_truncation_level": 15,
-            "label_gain": (2.0**levels - 1.0).tolist(),
-            "max_bin": 63,
-            "num_threads": threads,
-            "seed": seed,
-            "deterministic": True,
-            "verbosity": -1,
-        },
-        train_set,
-        num_boost_round=200,
-        valid_sets=[stop_set],
-        callbacks=[lightgbm.early_stopping(20, verbose=False)],
-    )
+    parameters = {
+        "objective": "lambdarank",
+        "metric": "ndcg",
+        "eval_at": [10],
+        "learning_rate": 0.1,
+        "num_leaves": 15,
+        "min_data_in_leaf": 20,
+        "feature_fraction": 0.5,
+        "bagging_fraction": 0.8,
+        "bagging_freq": 1,
+        "lambdarank_truncation_level": 15,
+        "label_gain": _label_gain(levels),
+        "max_bin": 63,
+        "num_threads": threads,
+        "seed": seed,
+        "deterministic": True,
+        "verbosity": -1,
+    }
+    try:
+        booster = lightgbm.train(
+            parameters,
+            train_set,
+            num_boost_round=200,
+            valid_sets=[stop_set],
+            callbacks=[lightgbm.early_stopping(20, verbose=False)],
+        )
+    except lightgbm.basic.LightGBMError as error:
+        return _not_measured(name, data, split, f"LightGBM refused the data ({error})")
     values: dict[int, float] = {}
     moments = torch.zeros(3, dtype=torch.float64)
     for batch in data.batches(split, EVALUATION_QUERIES):
@@ -126,15 +147,26 @@ def lambdamart(
     return Baseline(
         name=name,
         ndcg=np.array([values[row] for row in sorted(values)]),
-        detail=f"{booster.best_iteration} trees, {len(order)} of {len(rows)} training queries",
+        detail=f"{booster.best_iteration} trees, {len(order)} of {len(trained)} training queries"
+        + (f"; {too_long} with more than {LAMBDAMART_MAX_CANDIDATES:,} candidates left out" if too_long else ""),
         v1_correlation=correlation_of(moments),
     )
+
+
+def _not_measured(name: str, data: RankingDataset, split: str, reason: str) -> Baseline:
+    return Baseline(name=name, ndcg=np.full(len(data.rows(split)), np.nan), detail=f"not measured: {reason}")
 
 
 def _grades(data: RankingDataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
     """The distinct labels of `rows`, ascending: LightGBM wants whole-numbered grades, we hand it their ranks."""
     found = [batch.labels[batch.valid].double().numpy() for batch in data.batches(rows, EVALUATION_QUERIES)]
     return np.unique(np.concatenate(found))
+
+
+def _label_gain(levels: npt.NDArray[np.float64]) -> list[float]:
+    """2^label - 1 of each grade; over a power of two where the largest would be beyond LAMBDAMART_GAIN_BITS."""
+    shift = max(0.0, math.ceil(levels[-1]) - LAMBDAMART_GAIN_BITS)
+    return (2.0 ** (levels - shift) - 2.0**-shift).tolist()  # type: ignore[no-any-return]
 
 
 def _lightgbm_set(
@@ -167,5 +199,5 @@ def _matrix(batch: Batch, modalities: Sequence[str], with_v1: bool) -> npt.NDArr
         if 0 < batch.features[m].shape[-1] <= batch.context.shape[-1]
     ]
     if with_v1:
-        columns.append(batch.v1[..., None])
+        columns.append(batch.v1_seen[..., None])  # float64, and so is the matrix then
     return torch.cat(columns, dim=-1)[batch.valid].numpy()

@@ -68,7 +68,7 @@ def input_names(ranker: FusionRanker) -> tuple[str, ...]:
 
 def document_inputs(batch: Batch, names: tuple[str, ...]) -> tuple[Tensor, ...]:
     """A batch's documents one after another, padding included: `[B * L, D]` a name (`v1`: `[B * L, 1]` float64)."""
-    found = {**batch.features, "context": batch.context, "v1": batch.v1_seen.unsqueeze(-1)}
+    found = {**batch.features, "context": batch.context, "v1": batch.v1_seen.double().unsqueeze(-1)}
     return tuple(found[name].flatten(0, 1) for name in names)
 
 

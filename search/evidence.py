@@ -87,7 +87,7 @@ def fusion_gains(
             gain = difference(*paired(of_finalist, runs[best]), clusters=clusters)
             out[title] = {"rival": best.removeprefix("refit ")} | plain(gain)
     for baseline in baselines:
-        if not baseline.name.endswith(" alone"):
+        if baseline.measured and not baseline.name.endswith(" alone"):
             gain = difference(list(of_finalist.values()), baseline.ndcg, clusters=clusters)
             out[baseline.name] = {"rival": baseline.name} | plain(gain)
     return out

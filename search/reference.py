@@ -13,7 +13,7 @@ from fusion_models.baselines import Baseline, lambdamart, tuned_weights, weighte
 from fusion_models.config import MODALITIES, Recipe
 from fusion_models.data.clusters import Clusters
 from fusion_models.evaluation import Scored, score
-from fusion_models.metrics import centred_correlation, paired_bootstrap
+from fusion_models.metrics import Interval, centred_correlation, paired_bootstrap
 from search.artifacts import load_ranker
 from search.context import Run
 from search.depot import DataTicket, ticket_for
@@ -111,7 +111,9 @@ def strongest_tuned_v1(baselines: Sequence[Baseline], validation: pd.DataFrame) 
     archive rule reads it. On validation the weighted sum is favoured, whose weights were tuned there.
     """
     known = dict(zip(validation["name"], validation["ndcg"], strict=True))
-    return max((b for b in baselines if b.name.startswith(TUNED_V1)), key=lambda b: known.get(b.name, -np.inf))
+    return max(
+        (b for b in baselines if b.measured and b.name.startswith(TUNED_V1)), key=lambda b: known.get(b.name, -np.inf)
+    )
 
 
 def reference_table(baselines: Sequence[Baseline], *, clusters: Clusters | None = None, seed: int) -> pd.DataFrame:
@@ -122,11 +124,15 @@ def reference_table(baselines: Sequence[Baseline], *, clusters: Clusters | None 
         gain = baseline.ndcg - v1
         known = np.isfinite(gain)
         standing = clusters[known] if clusters is not None else None
-        interval = paired_bootstrap(gain[known], clusters=standing, generator=np.random.default_rng(seed))
+        interval = (
+            paired_bootstrap(gain[known], clusters=standing, generator=np.random.default_rng(seed))
+            if known.any()
+            else Interval(np.nan, np.nan, np.nan)
+        )
         rows.append(
             {
                 "name": baseline.name,
-                "ndcg": float(np.nanmean(baseline.ndcg)),
+                "ndcg": float(np.nanmean(baseline.ndcg)) if baseline.measured else np.nan,
                 "ndcg_gain": interval.mean,
                 "ndcg_gain_ci_low": interval.low,
                 "ndcg_gain_ci_high": interval.high,

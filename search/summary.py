@@ -63,7 +63,7 @@ def print_verdict(run: Run, confirmed: Confirmed) -> None:
     where = SPLIT_NAMES[run.deciding]
     if confirmed.baselines and confirmed.evidence is not None:
         ndcg = confirmed.evidence.quantities["ndcg"]
-        said = ", ".join(f"{b.name} {np.nanmean(b.ndcg):.4f}" for b in confirmed.baselines)
+        said = ", ".join(f"{b.name} {np.nanmean(b.ndcg):.4f}" for b in confirmed.baselines if b.measured)
         run.console.print(f"{where}: finalist {decision.finalist} {ndcg.mean:.4f}; {said}", highlight=False)
     print_decision(run, decision, FILES)
 
