@@ -83,7 +83,7 @@ def input_names(ranker: Ranker) -> tuple[str, ...]:
 
 def list_inputs(batch: Batch, names: tuple[str, ...]) -> tuple[Tensor, ...]:
     """A batch's lists: `[B, L, D]` a name (`v1`: `[B, L, 1]`, `valid`: `[B, L]`)."""
-    found = {**batch.features, "context": batch.context, "v1": batch.v1_seen.unsqueeze(-1), VALID: batch.valid}
+    found = {**batch.features, "context": batch.context, "v1": batch.v1_seen.double().unsqueeze(-1), VALID: batch.valid}
     return tuple(found[name] for name in names)
 
 

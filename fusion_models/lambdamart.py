@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -18,11 +19,19 @@ from fusion_models.evaluation import EVALUATION_QUERIES, Scored, score_with
 
 MAX_DOCUMENTS = 400_000
 """Training rows at the most: LightGBM holds them in memory. Whole queries are left out beyond it, and counted."""
+MAX_CANDIDATES = 10_000
+"""Of a training query: LightGBM's own limit. Longer ones are left out of its training, and counted; it scores them."""
+GAIN_BITS = 30
+"""Largest gain, as a power of two, that LightGBM is handed: it knows none beyond float64."""
 ROUNDS, PATIENCE = 200, 20
 
 Rows = npt.NDArray[np.int64]
 Derived = Callable[[Batch], Tensor]
 """Columns that a tree cannot form of those it sees: batch -> `[B, L, K]`."""
+
+
+class TreesError(ValueError):
+    """Trees that cannot be trained on these data: the reason. They cost themselves, never a run."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,7 +58,7 @@ class Inputs:
             if 0 < batch.features[m].shape[-1] <= batch.context.shape[-1]
         ]
         if self.with_v1:
-            columns.append(batch.v1[..., None])
+            columns.append(batch.v1_seen[..., None])  # float64, and so is the matrix then
         if self.derived is not None:
             columns.append(self.derived(batch))
         return torch.cat(columns, dim=-1)[batch.valid].numpy()
@@ -63,6 +72,8 @@ class Trees:
     inputs: Inputs
     queries: int
     """Training queries that were read, those of early stopping included."""
+    too_long: int = 0
+    """Training queries with more than `MAX_CANDIDATES` candidates, which were left out."""
 
 
 def train_lambdamart(
@@ -77,10 +88,17 @@ def train_lambdamart(
 ) -> Trees:
     """LambdaMART trained on the query rows `rows`, of which a tenth only stops it early.
 
-    So whatever else is scored stays unread. Raises ValueError for fewer than two rows.
+    So whatever else is scored stays unread. Raises TreesError for fewer than two rows that LightGBM takes, or where it
+    refuses the data.
     """
-    if len(rows) < 2:
-        raise ValueError(f"LambdaMART needs at least two training queries, got {len(rows)}")
+    short = rows[data.candidates[rows] <= MAX_CANDIDATES]
+    too_long = len(rows) - len(short)
+    if len(short) < 2:
+        raise TreesError(
+            f"LambdaMART needs at least two training queries, got {len(rows)}, {too_long} of them with more than "
+            f"{MAX_CANDIDATES:,} candidates"
+        )
+    rows = short
     order = np.random.default_rng(seed).permutation(rows)
     documents = np.cumsum(data.candidates[order])
     order = order[: max(2, int(np.searchsorted(documents, MAX_DOCUMENTS, side="right")))]
@@ -89,31 +107,38 @@ def train_lambdamart(
     levels = _grades(data, order)
     train_set = _lightgbm_set(data, order[held_out:], levels, inputs)
     stop_set = _lightgbm_set(data, order[:held_out], levels, inputs, reference=train_set)
-    booster = lightgbm.train(
-        {
-            "objective": "lambdarank",
-            "metric": "ndcg",
-            "eval_at": [10],
-            "learning_rate": 0.1,
-            "num_leaves": 15,
-            "min_data_in_leaf": 20,
-            "feature_fraction": 0.5,
-            "bagging_fraction": 0.8,
-            "bagging_freq": 1,
-            "lambdarank_truncation_level": 15,
-            "label_gain": (2.0**levels - 1.0).tolist(),
-            "max_bin": 63,
-            "num_threads": threads,
-            "seed": seed,
-            "deterministic": True,
-            "verbosity": -1,
-        },
-        train_set,
-        num_boost_round=ROUNDS,
-        valid_sets=[stop_set],
-        callbacks=[lightgbm.early_stopping(PATIENCE, verbose=False)],
-    )
-    return Trees(booster=booster, inputs=inputs, queries=len(order))
+    parameters = {
+        "objective": "lambdarank",
+        "metric": "ndcg",
+        "eval_at": [10],
+        "learning_rate": 0.1,
+        "num_leaves": 15,
+        "min_data_in_leaf": 20,
+        "feature_fraction": 0.5,
+        "bagging_fraction": 0.8,
+        "bagging_freq": 1,
+        "lambdarank_truncation_level": 15,
+        "label_gain": label_gain(levels),
+        "max_bin": 63,
+        "num_threads": threads,
+        "seed": seed,
+        "deterministic": True,
+        "verbosity": -1,
+    }
+    stopping = lightgbm.early_stopping(PATIENCE, verbose=False)
+    try:
+        booster = lightgbm.train(
+            parameters, train_set, num_boost_round=ROUNDS, valid_sets=[stop_set], callbacks=[stopping]
+        )
+    except lightgbm.basic.LightGBMError as error:
+        raise TreesError(f"LightGBM refused the data ({error})") from error
+    return Trees(booster=booster, inputs=inputs, queries=len(order), too_long=too_long)
+
+
+def label_gain(levels: npt.NDArray[np.float64]) -> list[float]:
+    """2^label - 1 of each grade; over a power of two where the largest would be beyond `GAIN_BITS`."""
+    shift = max(0.0, math.ceil(levels[-1]) - GAIN_BITS)
+    return (2.0 ** (levels - shift) - 2.0**-shift).tolist()  # type: ignore[no-any-return]
 
 
 def tree_scores(trees: Trees, data: RankingDataset, split_or_rows: str | npt.ArrayLike) -> Scored:

@@ -155,7 +155,11 @@ def _fit(data: RankingDataset, rows: Rows, reads: tuple[str, ...], items: Mask |
     """Trees of some training queries, and of those documents whose `items` `[items]` hold; scores not standardised."""
     import lightgbm  # takes a third of a second, and most processes find the trees ready
 
-    order = np.random.default_rng(0).permutation(rows)
+    from fusion_models.lambdamart import MAX_CANDIDATES, label_gain
+
+    order = np.random.default_rng(0).permutation(rows[data.candidates[rows] <= MAX_CANDIDATES])
+    if len(order) == 0:
+        return TreeEnsemble(reads, data.schema.context)
     documents = np.cumsum(data.candidates[order])
     used = np.sort(order[: max(1, int(np.searchsorted(documents, MOST_DOCUMENTS, side="right")))])
     matrix, labels, counts = [], [], []
@@ -171,7 +175,7 @@ def _fit(data: RankingDataset, rows: Rows, reads: tuple[str, ...], items: Mask |
         return found
     levels, grades = np.unique(np.concatenate(labels), return_inverse=True)
     booster = lightgbm.train(
-        PARAMETERS | {"label_gain": (2.0**levels - 1.0).tolist()},
+        PARAMETERS | {"label_gain": label_gain(levels)},
         lightgbm.Dataset(np.concatenate(matrix), label=grades, group=sizes[sizes > 0]),
         num_boost_round=TREES,
     )

@@ -6,7 +6,7 @@
 | `tables/` | the door: files and checks |
 | `arrays/`, `planted/` | the array cache; datasets whose truth is known |
 | `dataset`, `sources` | an open dataset, and what `--data` may name |
-| `clusters`, `readiness`, `relabelled` | what is asked of an open dataset |
+| `clusters`, `folds`, `readiness`, `views/` | what is asked of an open dataset, and others made of it |
 | `commands/`, `__main__` | `python -m fusion_models.data` |
 
 `clipart/` is the bundled dataset, `clipart_build/` what made it. Nothing here imports the rest of `fusion_models` but

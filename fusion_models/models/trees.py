@@ -40,7 +40,7 @@ def document_matrix(batch: Batch, reads: Sequence[str], context: int) -> Tensor:
         if 0 < width <= context:
             columns.append(torch.cosine_similarity(batch.features[m], given[..., :width], dim=-1).unsqueeze(-1))
     if V1 in reads:
-        columns.append(batch.v1.unsqueeze(-1))
+        columns.append(batch.v1_seen.unsqueeze(-1).to(given.dtype))
     return torch.cat(columns, dim=-1)
 
 

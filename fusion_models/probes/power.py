@@ -14,7 +14,7 @@ from torch import Tensor
 
 from fusion_models.config import MODALITIES
 from fusion_models.data import RankingDataset
-from fusion_models.data.sign_planted import regraded, sign_planted, sign_signal
+from fusion_models.data.views.sign_planted import regraded, sign_planted, sign_signal
 from fusion_models.evaluation import Scored
 from fusion_models.lambdamart import train_lambdamart, tree_scores
 from fusion_models.metrics import Interval, ndcg, standardise

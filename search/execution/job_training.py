@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Collection, Iterator
 from typing import Any
@@ -10,7 +11,8 @@ from typing import Any
 import torch
 
 from fusion_models.data import RankingDataset
-from fusion_models.data.relabelled import relabelled
+from fusion_models.data.views.cold import without_cold
+from fusion_models.data.views.relabelled import relabelled
 from fusion_models.data.sources import HALVED
 from fusion_models.distribution import ALONE, Distribution
 from fusion_models.training import (
@@ -42,17 +44,20 @@ class JobFailedError(RuntimeError):
         self.cause = cause
 
 
-def without_cold_items(data: RankingDataset) -> RankingDataset:
-    """The dataset whose training lists lack the items that cold lists are read on."""
-    return data
-
-
 def job_dataset(ticket: DataTicket, job: Job) -> RankingDataset:
     """What a job is trained on. Where its labels are not the given ones, half of validation is held back from it."""
+    if job.items == "without cold":
+        return without_cold_items(ticket)
     if job.labels == "given":
         return ticket.open()
     halved = ticket.source if ticket.source.endswith(HALVED) else f"{ticket.source}{HALVED}"
     return relabelled(dataclasses.replace(ticket, source=halved).open(), job.labels, job.seed)
+
+
+@functools.lru_cache(maxsize=2)
+def without_cold_items(ticket: DataTicket) -> RankingDataset:
+    """The data whose training lists lack the items that cold lists are read on; made once a process."""
+    return without_cold(ticket.open())
 
 
 class JobTraining:

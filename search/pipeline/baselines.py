@@ -204,7 +204,7 @@ def _seeds(run: Run) -> list[int]:
 
 def _trees(ticket: DataTicket, split: str, modalities: tuple[str, ...], seed: int, cold: bool) -> tuple[Scored, str]:
     data = ticket.open()
-    seen = without_cold_items(data) if cold else data
+    seen = without_cold_items(ticket) if cold else data
     rows = seen.rows("train")
     trees = train_lambdamart(seen, rows, modalities=modalities, with_v1=True, seed=seed)
     said = f"{trees.booster.best_iteration} trees, {trees.queries} of {len(rows)} training queries"

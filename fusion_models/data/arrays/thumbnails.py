@@ -23,6 +23,13 @@ MEGAPIXELS = 100
 """Largest picture that is decoded: 400 MB in memory. No camera takes larger ones."""
 
 
+class TooLargeError(ValueError):
+    """A picture of too many pixels."""
+
+    def __init__(self, pixels: int) -> None:
+        super().__init__(f"{pixels / 1e6:.0f} megapixels, and {MEGAPIXELS} are the most")
+
+
 def picture_bytes(column: Any, file: str, first_row: int = 0) -> list[bytes | None]:
     """The bytes of each picture of an `image` column, None where there is none.
 
@@ -64,6 +71,14 @@ def checked_thumbnail(data: bytes, file: str, row: int) -> npt.NDArray[np.uint8]
     """`decode_thumbnail`, whose failures name the row."""
     try:
         return decode_thumbnail(data)
+    except TooLargeError as error:
+        raise DataError(
+            f"the picture has {error}.",
+            f"Write a smaller one: {SIDE} pixels a side are kept of it.",
+            file=file,
+            column="image",
+            row=row,
+        ) from error
     except Exception as error:  # Pillow's decoders raise whatever broken bytes lead them to
         raise DataError(
             f"{len(data)} bytes that are no picture ({str(error) or type(error).__name__}).",
@@ -77,8 +92,8 @@ def checked_thumbnail(data: bytes, file: str, row: int) -> npt.NDArray[np.uint8]
 def decode_thumbnail(data: bytes) -> npt.NDArray[np.uint8]:
     """`[3, SIDE, SIDE]` RGB of PNG or JPEG bytes: on white, the aspect kept, centred.
 
-    Raises OSError (Pillow's own, or `UnidentifiedImageError`) where the bytes are no picture, ValueError where it has
-    more than MEGAPIXELS.
+    Raises OSError (Pillow's own, or `UnidentifiedImageError`) where the bytes are no picture, TooLargeError where it
+    has more than MEGAPIXELS.
     """
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # there is a limit of our own
@@ -86,10 +101,10 @@ def decode_thumbnail(data: bytes) -> npt.NDArray[np.uint8]:
             opened = Image.open(io.BytesIO(data))
         except Image.DecompressionBombError as error:
             pixels = re.search(r"\d+", str(error))
-            raise ValueError(_too_large(int(pixels[0]) if pixels else 0)) from error
+            raise TooLargeError(int(pixels[0]) if pixels else 0) from error
     with opened:
         if opened.width * opened.height > MEGAPIXELS * 1_000_000:
-            raise ValueError(_too_large(opened.width * opened.height))
+            raise TooLargeError(opened.width * opened.height)
         picture = opened.convert("RGBA")
     if picture.size != (SIDE, SIDE):
         scale = SIDE / max(picture.size)
@@ -98,10 +113,6 @@ def decode_thumbnail(data: bytes) -> npt.NDArray[np.uint8]:
     page = Image.new("RGBA", (SIDE, SIDE), (255, 255, 255, 255))
     page.alpha_composite(picture, ((SIDE - picture.width) // 2, (SIDE - picture.height) // 2))
     return np.ascontiguousarray(np.asarray(page.convert("RGB"), dtype=np.uint8).transpose(2, 0, 1))
-
-
-def _too_large(pixels: int) -> str:
-    return f"{pixels / 1e6:.0f} megapixels, of {MEGAPIXELS} at the most: write a smaller picture"
 
 
 def blank_thumbnail() -> npt.NDArray[np.uint8]:

@@ -15,6 +15,8 @@ SAMPLE_DOCUMENTS = 20_000
 SAMPLE_PICTURES = 256
 """Training documents read to look for features that give the label or V1's score away."""
 GATE_TEST_QUERIES = 500
+LONG_LIST = 10_000
+"""Candidates of a query beyond which LightGBM, one of the baselines, does not take it."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -50,6 +52,7 @@ def _facts(data: RankingDataset) -> list[tuple[str, str]]:
         ("features", widths),
         ("context features", f"query {data.schema.query}, pair {data.schema.pair}"),
         ("pictures", "none" if data.schema.thumbnail is None else f"{data.schema.thumbnail} px thumbnails"),
+        ("query weights", "1 each" if (data.weight == 1).all() else f"{data.weight.min():g} to {data.weight.max():g}"),
         ("subdomains", f"{len(names)}: {', '.join(largest)}" + (" ..." if len(names) > 8 else "")),
     ]
 
@@ -68,8 +71,20 @@ def _doubts_of_lists(data: RankingDataset) -> list[str]:
         whole = counts["items" if name.startswith("items") else "queries"]
         if counts.get(name):
             doubts.append(f"{counts[name]:,} of {whole:,} {sentence}.")
+    longest = int(data.candidates.max())
+    if longest > LONG_LIST:
+        doubts.append(
+            f"{int((data.candidates > LONG_LIST).sum()):,} queries have more than {LONG_LIST:,} candidates (up to "
+            f"{longest:,}): LambdaMART is trained without them, and every batch with one is padded to its length."
+        )
     if data.labels.max() > 10:
         doubts.append(f"The largest label is {data.labels.max():g}: a gain of 2^label lets it decide every nDCG.")
+    if data.statistics.v1_input != "score":
+        read = "less their query's mean" if data.statistics.v1_input == "centred" else "as ranks within the query"
+        doubts.append(
+            f"V1's scores lie so far apart that float32 loses their order: models read them {read}; what is measured "
+            "reads them as they are."
+        )
     query = np.repeat(np.arange(len(data.candidates)), data.candidates)
     correlation = _correlation(_centred(data.v1, query), _centred(data.labels, query))
     if correlation is None:
@@ -88,8 +103,8 @@ def _doubts_of_features(data: RankingDataset) -> list[str]:
     doubts = []
     for modality in MODALITIES:
         x = data.item_features[modality][data.judged_item[judgements]].astype(np.float64)
-        constant = int((np.ptp(x, axis=0) == 0).sum())
-        if constant == x.shape[1]:
+        constant = int(((np.ptp(x, axis=0) == 0) & ~_other_slots(data, modality, x.shape[1])).sum())
+        if bool((np.ptp(x, axis=0) == 0).all()):
             doubts.append(f"{modality} is constant over the training documents: it can tell nothing.")
         elif constant:
             doubts.append(f"{constant} of {x.shape[1]} {modality} features are constant over the training documents.")
@@ -106,6 +121,18 @@ def _doubts_of_features(data: RankingDataset) -> list[str]:
         if bool((pictures == pictures[0]).all()):
             doubts.append("The pictures of the training documents are all the same: there is nothing to see.")
     return doubts
+
+
+def _other_slots(data: RankingDataset, modality: str, width: int) -> npt.NDArray[np.bool_]:
+    """`[D]`: features that stand for a category's rare values, `other`: where there are none it is right that they
+    are constant."""
+    slots = np.zeros(width, dtype=np.bool_)
+    if modality == "metadata":
+        encoded = data.statistics.metadata_encoding
+        ends = np.cumsum([len(c["categories"]) + 1 if "categories" in c else 1 for c in encoded], dtype=np.int64)
+        first = width - (int(ends[-1]) if encoded else 0)  # a list column `metadata` comes before them
+        slots[[first + end - 1 for c, end in zip(encoded, ends.tolist(), strict=True) if "categories" in c]] = True
+    return slots
 
 
 def _doubts_of_splits(data: RankingDataset) -> list[str]:
@@ -130,8 +157,10 @@ def _doubts_of_splits(data: RankingDataset) -> list[str]:
 
 
 def _centred(values: npt.NDArray[np.float64], group: npt.NDArray[np.int64]) -> Floats:
-    means = np.bincount(group, weights=values) / np.maximum(np.bincount(group), 1)
-    return np.asarray(values - means[group], dtype=np.float64)
+    counts = np.maximum(np.bincount(group), 1)
+    first = values[np.searchsorted(group, np.arange(len(counts)))[group]] if len(group) else values
+    anchored = values - first  # so that what a query's values have in common is gone before they are summed
+    return np.asarray(anchored - (np.bincount(group, weights=anchored) / counts)[group], dtype=np.float64)
 
 
 def _correlation(a: npt.NDArray[np.floating], b: npt.NDArray[np.floating]) -> float | None:

@@ -91,6 +91,10 @@ def as_floats(column: Any) -> Floats:
         column = column.cast(pa.int32() if kind.bit_width == 32 else pa.int64()).cast(pa.int64())
     elif pa.types.is_boolean(kind):
         column = column.cast(pa.uint8())
+    elif pa.types.is_decimal(kind):
+        column = column.cast(
+            pa.large_string()
+        )  # Arrow rounds text to the nearest float64, but a decimal to one near it
     floats = column if pa.types.is_float64(column.type) else column.cast(pa.float64(), safe=False)
     return np.asarray(floats.to_numpy(zero_copy_only=False), dtype=np.float64)
 

@@ -9,7 +9,7 @@ import torch
 
 from fusion_models.config import Recipe
 from fusion_models.data import open_dataset
-from fusion_models.data.relabelled import relabelled
+from fusion_models.data.views.relabelled import relabelled
 from fusion_models.evaluation import score
 from fusion_models.integrity import chance_check, isolation_checks, leak_check, separability_checks
 from fusion_models.metrics import chance_ndcg

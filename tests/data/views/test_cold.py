@@ -8,7 +8,7 @@ import torch
 from conftest import write_columns
 
 from fusion_models.data import open_dataset
-from fusion_models.data.cold import (
+from fusion_models.data.views.cold import (
     alike_items,
     cold_items,
     cold_lists,
