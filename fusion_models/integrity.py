@@ -17,8 +17,8 @@ from scipy import stats
 
 from fusion_models.config import MODALITIES
 from fusion_models.data import RankingDataset
-from fusion_models.data.views.relabelled import normalised, query_content
 from fusion_models.data.splits import assign_splits
+from fusion_models.data.views.relabelled import normalised, query_content
 from fusion_models.metrics import Interval, near_duplicates, overlap, split_auc, suspicious_features
 from fusion_models.metrics.integrity import Overlap
 

@@ -7,8 +7,8 @@ from collections.abc import Hashable, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from fusion_models.data.dataset import RankingDataset
 from fusion_models.data.clusters import COMMON, FEW, relevant_items
+from fusion_models.data.dataset import RankingDataset
 
 Numbers = npt.NDArray[np.int64]
 

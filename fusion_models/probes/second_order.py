@@ -98,7 +98,9 @@ def screen_products(data: RankingDataset, rows: Rows, columns: Columns, *, seed:
     K is 0 where nothing is confirmed, or where there are fewer than 20 rows to cut in two.
     """
     order = np.random.default_rng([seed, 2]).permutation(rows)
-    halves = [_Half(data, half, columns, n) for n, half in enumerate(np.array_split(order, 2))] if len(rows) >= 20 else []
+    halves = (
+        [_Half(data, half, columns, n) for n, half in enumerate(np.array_split(order, 2))] if len(rows) >= 20 else []
+    )
     found: dict[_Product, float] = {}
     for proposing, confirming in (halves, halves[::-1]) if halves else ():
         proposals = proposing.proposals()
@@ -118,9 +120,7 @@ def screen_products(data: RankingDataset, rows: Rows, columns: Columns, *, seed:
 def _stacked(products: Sequence[_Product], width: int) -> tuple[Tensor, Tensor, Tensor]:
     """Left and right vectors `[D, K]`, and whether only the sign of the left counts `[K]`."""
     sides = [product.sides(width) for product in products]
-    left, right = (
-        torch.from_numpy(np.array([side[i] for side in sides]).reshape(-1, width).T).float() for i in (0, 1)
-    )
+    left, right = (torch.from_numpy(np.array([side[i] for side in sides]).reshape(-1, width).T).float() for i in (0, 1))
     return left, right, torch.tensor([product.signed for product in products], dtype=torch.bool)
 
 
@@ -164,7 +164,10 @@ class _Half:
         if ends:
             begin = np.random.default_rng(0).standard_normal(width)
             vectors = eigsh(plain, k=2 * ends, which="BE", v0=begin)[1]
-            out += [_Product("direction", number, vector=vector, half=self._number) for number, vector in enumerate(vectors.T)]
+            out += [
+                _Product("direction", number, vector=vector, half=self._number)
+                for number, vector in enumerate(vectors.T)
+            ]
         return out
 
     def _largest(

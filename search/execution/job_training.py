@@ -11,9 +11,9 @@ from typing import Any
 import torch
 
 from fusion_models.data import RankingDataset
+from fusion_models.data.sources import HALVED
 from fusion_models.data.views.cold import without_cold
 from fusion_models.data.views.relabelled import relabelled
-from fusion_models.data.sources import HALVED
 from fusion_models.distribution import ALONE, Distribution
 from fusion_models.training import (
     CheckpointError,

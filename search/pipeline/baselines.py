@@ -12,10 +12,11 @@ import pandas as pd
 
 from fusion_models.config import Recipe
 from fusion_models.evaluation import Scored, score
-from fusion_models.lambdamart import train_lambdamart, tree_scores
-from fusion_models.metrics import WeightedSum, paired_bootstrap, tune_weighted_sum
+from fusion_models.lambdamart import TreesError, train_lambdamart, tree_scores
+from fusion_models.metrics import WeightedSum, tune_weighted_sum
+from fusion_models.metrics.query_intervals import query_interval
 from fusion_models.quantities import Lists, Outputs, ensemble, quantity, standardised
-from fusion_models.quantities.outputs import tensor
+from fusion_models.quantities.outputs import Values, tensor
 from search.analysis.measure import Clusters
 from search.execution.file_transfer import DataTicket, ticket_for
 from search.execution.job_training import without_cold_items
@@ -46,6 +47,11 @@ class Reference:
     """One a seed; a single one where it has no seeds of its own."""
     detail: str = ""
     sees_suspect: bool = False
+
+    @property
+    def measured(self) -> bool:
+        """Whether it ranked anything: trees that could not be trained cost themselves, never the run."""
+        return bool(self.trainings)
 
     @property
     def outputs(self) -> Outputs:
@@ -191,7 +197,10 @@ class _Trees:
     answers: Sequence[Callable[[], tuple[Scored, str]]]
 
     def __call__(self) -> Reference:
-        found = [answer() for answer in self.answers]
+        try:
+            found = [answer() for answer in self.answers]
+        except TreesError as error:
+            return Reference(role=self.role, name=self.name, trainings=(), detail=f"not measured: {error}")
         lists = found[0][0].lists()
         trainings = tuple(Outputs(lists=lists, scores=scored.scores.double().numpy()) for scored, _ in found)
         said = f"mean of {len(trainings)} seeds; the last one: {found[-1][1]}"
@@ -202,18 +211,38 @@ def _seeds(run: Run) -> list[int]:
     return [run.options.seed + i for i in range(TREE_SEEDS)]
 
 
-def _trees(ticket: DataTicket, split: str, modalities: tuple[str, ...], seed: int, cold: bool) -> tuple[Scored, str]:
+def _trees(
+    ticket: DataTicket, split: str, modalities: tuple[str, ...], seed: int, cold: bool, with_v1: bool = True
+) -> tuple[Scored, str]:
     data = ticket.open()
     seen = without_cold_items(ticket) if cold else data
     rows = seen.rows("train")
-    trees = train_lambdamart(seen, rows, modalities=modalities, with_v1=True, seed=seed)
+    trees = train_lambdamart(seen, rows, modalities=modalities, with_v1=with_v1, seed=seed)
     said = f"{trees.booster.best_iteration} trees, {trees.queries} of {len(rows)} training queries"
+    if trees.too_long:
+        said += f"; {trees.too_long} with too many candidates for LightGBM left out"
     return tree_scores(trees, data, split), said
+
+
+def context_alone(run: Run, split: str, lists: Lists, *, cold: bool) -> Values:
+    """`[Q]`: nDCG of a ranker of the context that is left when no modality is, hence no V1 either: v(none).
+
+    Chance where the data have no features of queries or pairs.
+    """
+    chance = lists.ndcg(np.zeros_like(lists.v1))
+    if run.data.schema.context == 0:
+        return chance
+    ticket = ticket_for(run.data)
+    try:
+        found = [_trees(ticket, split, (), seed, cold, False) for seed in _seeds(run)]
+    except TreesError:
+        return chance
+    return ensemble([Outputs(lists=lists, scores=scored.scores.double().numpy()) for scored, _ in found]).ndcg
 
 
 def by_role(references: Sequence[Reference], role: ReferenceRole) -> Reference | None:
     """The reference in this role."""
-    return next((r for r in references if r.role == role), None)
+    return next((r for r in references if r.role == role and r.measured), None)
 
 
 def _joined(names: Sequence[str]) -> str:
@@ -221,27 +250,27 @@ def _joined(names: Sequence[str]) -> str:
 
 
 def reference_table(
-    references: Sequence[Reference], *, clusters: Clusters = None, seed: int, split: str = "validation"
+    references: Sequence[Reference], *, clusters: Clusters = None, split: str = "validation"
 ) -> pd.DataFrame:
-    """role, name, split, ndcg, gain over V1 with CI95 (paired bootstrap over queries), V1 correlation, detail."""
-    rows = []
-    for reference in references:
-        outputs = reference.outputs
-        gain = outputs.ndcg - outputs.lists.v1_ndcg
-        known = np.isfinite(gain)
-        groups = clusters[known] if clusters is not None else None
-        interval = paired_bootstrap(gain[known], clusters=groups, generator=np.random.default_rng(seed))
-        rows.append(
-            {
-                "name": reference.name,
-                "role": reference.role,
-                "split": split,
-                "ndcg": quantity("ndcg").estimate(outputs),
-                "ndcg_gain": interval.mean,
-                "ndcg_gain_ci_low": interval.low,
-                "ndcg_gain_ci_high": interval.high,
-                "v1_correlation": quantity("v1_correlation").estimate(outputs),
-                "detail": reference.detail,
-            }
-        )
-    return pd.DataFrame(rows)
+    """role, name, split, ndcg, gain over V1 with CI95 (over queries), V1 correlation, detail."""
+    return pd.DataFrame([_row(reference, clusters, split) for reference in references])
+
+
+def _row(reference: Reference, clusters: Clusters, split: str) -> dict[str, Any]:
+    row: dict[str, Any] = {"name": reference.name, "role": reference.role, "split": split}
+    numbers = ("ndcg", "ndcg_gain", "ndcg_gain_ci_low", "ndcg_gain_ci_high", "v1_correlation")
+    row |= dict.fromkeys(numbers, np.nan) | {"detail": reference.detail}
+    if not reference.measured:
+        return row
+    outputs = reference.outputs
+    gain = outputs.ndcg - outputs.lists.v1_ndcg
+    known = np.isfinite(gain)
+    groups = clusters[known] if clusters is not None else None
+    interval = query_interval(gain[known], None, groups)
+    return row | {
+        "ndcg": quantity("ndcg").estimate(outputs),
+        "ndcg_gain": quantity("ndcg_gain").estimate(outputs),
+        "ndcg_gain_ci_low": interval.low,
+        "ndcg_gain_ci_high": interval.high,
+        "v1_correlation": quantity("v1_correlation").estimate(outputs),
+    }

@@ -149,7 +149,7 @@ def _search(run: Run, warm: Mapping[str, Flat]) -> tuple[dict[ReferenceRole, Wei
     tuned = tune_sums(run)
     references = reference_rankers(run, "validation", tuned)
     clusters = query_clusters(run.data, "validation")
-    table = reference_table(references, clusters=clusters, seed=options.seed)
+    table = reference_table(references, clusters=clusters)
     write_csv(table, run.folder, "baselines.csv")
     print_validation(run, table)
     write_importances(run.folder, phase, journal, seed=options.seed)

@@ -64,7 +64,7 @@ def print_verdict(run: Run, confirmed: Confirmed) -> None:
     where = SPLIT_NAMES[run.deciding]
     if confirmed.references and confirmed.evidence is not None:
         ndcg = confirmed.evidence.quantities["ndcg"]
-        said = ", ".join(f"{r.name} {mean_ndcg(r.outputs):.4f}" for r in confirmed.references)
+        said = ", ".join(f"{r.name} {mean_ndcg(r.outputs):.4f}" for r in confirmed.references if r.measured)
         ranker = f"finalist {decision.finalist} ({confirmed.evidence.members} trainings averaged)"
         run.console.print(f"{where}: {ranker} {ndcg.mean:.4f}; {said}", highlight=False)
     print_decision(run, decision, FILES)

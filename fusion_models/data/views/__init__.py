@@ -1,4 +1,4 @@
-"""Other datasets made of one that is open, without copying it: other labels, a planted signal, lists without cold items.
+"""Other datasets made of an open one, without copying it: other labels, a planted signal, lists without cold items.
 
 Lies above `dataset`; used by trainings and probes.
 """

@@ -1,19 +1,69 @@
-"""Cold lists: whether V2 holds on items that nothing which decides was trained on."""
+"""Cold lists: whether V2 holds on items that nothing which decides was trained on.
+
+Where test items recur in training, an image may be no more than its item's name: what looks like a gain is learnt by
+heart. So a fifth of the items leave the training of every arm that decides, and gains must show on them too.
+"""
 
 from __future__ import annotations
 
+import numpy as np
+
+from fusion_models.data.views.cold import ColdLists, cold_lists
+from fusion_models.data.views.cold import needs_cold_lists as items_recur
+from fusion_models.metrics.query_intervals import query_interval
+from fusion_models.quantities import Lists, Outputs
+from fusion_models.quantities.outputs import Values, tensor
 from search.analysis.judged import Cold
-from search.pipeline.confirmation.gathering import Measured
+from search.pipeline.confirmation.gathering import Measured, measured, refit_gains
 from search.pipeline.context import Run
 from search.run_store.facts import Facts
-from search.run_store.looks import Look
+from search.run_store.looks import DECIDING_SPLIT, Look
 
 
 def needs_cold_lists(run: Run, facts: Facts) -> bool:
-    """Whether test items recur in training, and more than those will come."""
-    return False
+    """Whether test items recur in training, in a phase that judges for new ones, and no fact says that none comes.
+
+    It reads the items of the test split and none of its labels.
+    """
+    if not run.phase.late or run.deciding != DECIDING_SPLIT or facts.closed_catalogue:
+        return False
+    return items_recur(run.data, DECIDING_SPLIT)
 
 
-def read_cold(run: Run, whole: Measured, facts: Facts, look: Look) -> Cold:
-    """Gain and refit gains on cold lists."""
-    return Cold(needed=False)
+def read_cold(run: Run, whole: Measured, look: Look, *, needed: bool) -> Cold:
+    """Gain over V1 and refit gains on the cold lists of the test split; unmeasured with fewer than two of them."""
+    if not needed:
+        return Cold(needed=False)
+    lists = cold_lists(run.data, DECIDING_SPLIT)
+    if len(lists.kept) < 2:
+        return Cold(needed=True, queries=len(lists.kept))
+    cut = {key: [_cut(outputs, lists) for outputs in runs] for key, runs in whole.trained.items()}
+    clusters = None if whole.clusters is None else whole.clusters[lists.kept]
+    found = measured(whole.phase, whole.plan, whole.members, cut, (), clusters)
+    artefact = found.artefact
+    gain = artefact.ndcg - artefact.lists.v1_ndcg
+    known = np.isfinite(gain)
+    groups = None if clusters is None else clusters[known]
+    return Cold(
+        needed=True,
+        queries=int(known.sum()),
+        gain=query_interval(gain[known], None, groups, look.level) if known.sum() > 1 else None,
+        refit_gain=refit_gains(found, look.level),
+    )
+
+
+def _cut(outputs: Outputs, cold: ColdLists) -> Outputs:
+    """One ranker on the cold lists: the same scores, of fewer candidates."""
+    whole = outputs.lists
+
+    def kept(values: Values) -> Values:
+        return np.asarray(cold.take(tensor(values)).numpy())
+
+    lists = Lists(
+        rows=whole.rows[cold.kept],
+        labels=kept(whole.labels),
+        v1=kept(whole.v1),
+        valid=cold.valid.numpy(),
+        weight=None if whole.weight is None else whole.weight[cold.kept],
+    )
+    return Outputs(lists=lists, scores=kept(outputs.scores), modalities=outputs.modalities)

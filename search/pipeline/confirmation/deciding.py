@@ -76,7 +76,7 @@ def train_deciding_arms(
     first = first_trainings(run, members)
     counts = dict.fromkeys(plan.recipes, first)
     deciding = _train(run, plan, counts, members, cold=cold)
-    if _archive_open(run, _on_validation(run, deciding, references)):
+    if archive_open(run, _on_validation(run, deciding, references)):
         plan = plan_arms(run.phase, recipe, is_base=finalist.is_base, archive_open=True)
         counts = {key: counts.get(key, first) for key in plan.recipes}
         deciding = _train(run, plan, counts, members, cold=cold)
@@ -115,7 +115,7 @@ def _on_validation(run: Run, deciding: Deciding, references: Sequence[Reference]
     return measured(run.phase, deciding.plan, deciding.members, trained, references)
 
 
-def _archive_open(run: Run, found: Measured) -> bool:
+def archive_open(run: Run, found: Measured) -> bool:
     """Whether the rule "nothing to give" may still hold, as far as validation can tell."""
     gain = refit_gains(found).get(run.phase.suspect)
     return gain is None or not gain.low > run.phase.thresholds.nothing_to_give

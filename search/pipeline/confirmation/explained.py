@@ -99,7 +99,7 @@ def fusion_gains(whole: Measured) -> dict[str, dict[str, Any]]:
         gain = arm_difference(mine, best_single.outputs.ndcg, whole.clusters)
         out["best single modality"] = {"rival": best_single.name.removesuffix(" alone")} | plain(gain)
     for reference in whole.references:
-        if reference.role != "single":
+        if reference.role != "single" and reference.measured:
             gain = arm_difference(mine, _arm(reference.outputs, reference.trainings, mine), whole.clusters)
             out[reference.name] = {"rival": reference.name} | plain(gain)
     if whole.plan.base != whole.plan.whole and whole.plan.base in whole.arms:

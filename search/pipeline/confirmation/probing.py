@@ -1,17 +1,104 @@
-"""Rankers outside the family, asked what the suspect is worth."""
+"""Rankers outside the family: what the suspect is worth to them, and whether they would see it were it worth anything.
+
+They are trained only where an archive rule may still hold: elsewhere nobody reads them.
+"""
 
 from __future__ import annotations
 
-from fusion_models.metrics.ensembles import Arm
-from search.pipeline.confirmation.gathering import Measured
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+from fusion_models.data import RankingDataset
+from fusion_models.lambdamart import TreesError
+from fusion_models.metrics.ensembles import Arm, arm
+from fusion_models.probes.power import Power, no_power, plant_signal, probe_power
+from fusion_models.probes.products import product_pair
+from fusion_models.probes.scores import ProbePair, ProbeScores
+from fusion_models.probes.trees import tree_pair
+from search.execution.file_transfer import DataTicket, ticket_for
+from search.execution.job_training import without_cold_items
+from search.pipeline.confirmation.test_split import require_finalist
 from search.pipeline.context import Run
 
+PROBES: Mapping[str, Callable[..., ProbePair]] = {"LambdaMART": tree_pair, "network on products": product_pair}
+SEEDS = (0, 1, 2)
+"""Trainings of a probe on each side."""
+POWER_SPLIT = "validation"
+"""Where a planted signal is looked for: no label of the deciding split is read for it."""
 
-def begin_probes(run: Run, split: str, *, cold: bool) -> list[object]:
-    """Probes under way."""
+
+@dataclass(frozen=True, kw_only=True)
+class FoundByProbe:
+    """What one probe says of the suspect."""
+
+    name: str
+    with_it: Arm
+    without: Arm
+    power: Power
+
+
+Probing = Callable[[], list[FoundByProbe]]
+
+
+def begin_probes(run: Run, split: str, *, cold: bool) -> Probing:
+    """Every probe on `split`, and its power on validation, from now on; calling what is returned waits for them.
+
+    Raises ClosedError before a finalist is fixed.
+    """
+    require_finalist(run.folder)
+    ticket, suspect = ticket_for(run.data), run.phase.suspect
+    call: Callable[..., Callable[[], Any]] = run.trainer.call if run.trainer.keeps_processes else _now
+    pairs = {name: call(_pair, ticket, split, name, suspect, cold) for name in PROBES}
+    powers = {name: call(_power, ticket, name, suspect, cold) for name in PROBES}
+
+    def found() -> list[FoundByProbe]:
+        out = []
+        for name in PROBES:
+            pair, power = pairs[name](), powers[name]()
+            if pair is not None:
+                out.append(FoundByProbe(name=name, with_it=_arm(pair.with_it), without=_arm(pair.without), power=power))
+        return out
+
+    return found
+
+
+def no_probes() -> list[FoundByProbe]:
+    """Where no archive rule asks for them."""
     return []
 
 
-def read_probes(probes: list[object], whole: Measured) -> list[tuple[str, Arm, Arm, bool]]:
+def read_probes(found: Sequence[FoundByProbe]) -> list[tuple[str, Arm, Arm, bool]]:
     """Name, arm with the suspect, arm without it, and whether the probe counts."""
-    return []
+    return [(probe.name, probe.with_it, probe.without, probe.power.counts) for probe in found]
+
+
+def _now(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+    return partial(function, *arguments)
+
+
+def _arm(scores: ProbeScores) -> Arm:
+    """Ensembles of one fewer than there are trainings."""
+    count = len(scores.scores)
+    return arm(scores.scores.double().numpy(), scores.labels.numpy(), scores.valid.numpy(), max(1, count - 1))
+
+
+def _opened(ticket: DataTicket, cold: bool) -> RankingDataset:
+    return without_cold_items(ticket) if cold else ticket.open()
+
+
+def _pair(ticket: DataTicket, split: str, name: str, suspect: str, cold: bool) -> ProbePair | None:
+    try:
+        return PROBES[name](_opened(ticket, cold), split, suspect=suspect, with_v1=True, seeds=SEEDS)
+    except TreesError:  # such as lists too long for LightGBM: the probe is missing, the run goes on
+        return None
+
+
+def _power(ticket: DataTicket, name: str, suspect: str, cold: bool) -> Power:
+    data = _opened(ticket, cold)
+    try:
+        plant = plant_signal(data, suspect=suspect)
+        return probe_power(data, POWER_SPLIT, partial(PROBES[name], suspect=suspect, with_v1=True, seeds=SEEDS), plant)
+    except ValueError as error:  # nothing can be planted here
+        return no_power(name, str(error))

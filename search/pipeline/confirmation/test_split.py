@@ -9,10 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from fusion_models.contribution import Contribution, contribution
 from fusion_models.data import RankingDataset
-from fusion_models.data.clusters import Clusters, query_clusters
+from fusion_models.data.crossed_clusters import crossed_clusters
 from fusion_models.evaluation import evaluate, split_lists
 from fusion_models.integrity import Check, isolation_checks, separability_checks
 from fusion_models.metrics import BLANKS
@@ -77,10 +78,15 @@ def open_contribution(
     return call(_contribution, _ranker(folder.checkpoints / trial_id), ticket_for(data), split)
 
 
-def open_clusters(folder: RunFolder, data: RankingDataset, *, split: str = DECIDING_SPLIT) -> Clusters | None:
-    """The deciding split's `query_clusters`; raises ClosedError as `open_test_split`."""
+def open_clusters(
+    folder: RunFolder, data: RankingDataset, *, split: str = DECIDING_SPLIT
+) -> npt.NDArray[np.int64] | None:
+    """`[Q, W]`: every word and item by which queries of the deciding split stand together (`crossed_clusters`).
+
+    Raises ClosedError as `open_test_split`.
+    """
     require_finalist(folder)
-    return query_clusters(data, split)
+    return crossed_clusters(data, split)
 
 
 def open_chance(folder: RunFolder, data: RankingDataset, *, split: str = DECIDING_SPLIT) -> Values:

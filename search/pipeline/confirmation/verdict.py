@@ -21,10 +21,17 @@ from search.analysis.judged import Cold
 from search.analysis.judged_file import write_judged
 from search.analysis.measure import ConfirmedRow, confirmed_table, quantities
 from search.pipeline.ablation import Intact, ablate
-from search.pipeline.baselines import Reference, ReferenceRole, by_role, reference_rankers, reference_table
+from search.pipeline.baselines import (
+    Reference,
+    ReferenceRole,
+    by_role,
+    context_alone,
+    reference_rankers,
+    reference_table,
+)
 from search.pipeline.confirmation.arms import has_attention
 from search.pipeline.confirmation.cold import needs_cold_lists, read_cold
-from search.pipeline.confirmation.deciding import Deciding, train_deciding_arms
+from search.pipeline.confirmation.deciding import Deciding, archive_open, train_deciding_arms
 from search.pipeline.confirmation.examples import write_examples
 from search.pipeline.confirmation.explained import write_evidence
 from search.pipeline.confirmation.finalist import Finalist, fix_finalist
@@ -38,11 +45,10 @@ from search.pipeline.confirmation.gathering import (
     rival_leads,
     shapley,
 )
-from search.pipeline.confirmation.probing import begin_probes, read_probes
+from search.pipeline.confirmation.probing import begin_probes, no_probes, read_probes
 from search.pipeline.confirmation.seeds import MOST_ON_SHORT_LIST, deciding_seed
 from search.pipeline.confirmation.short_list import Candidate, candidates, short_list, short_list_jobs
 from search.pipeline.confirmation.test_split import (
-    open_chance,
     open_clusters,
     open_contribution,
     open_test_split,
@@ -193,25 +199,26 @@ def _decide_on_test(
     run.console.print(f"opening the {SPLIT_NAMES[split]} for {len(ids)} trainings ({look.said()})", highlight=False)
     contribution = open_contribution(run.folder, run.data, ARTEFACT, split=split, call=run.trainer.call)
     measuring = open_test_split(run.folder, run.data, [*ids, *listed], split=split, full=members, call=run.trainer.call)
-    probes = begin_probes(run, split, cold=cold)
+    asked = archive_open(run, here)
+    probing = begin_probes(run, split, cold=cold) if asked else no_probes
     there = reference_rankers(run, split, tuned, cold=cold)
     said = measuring()
     clusters = open_clusters(run.folder, run.data, split=split)
     trained = {key: [said[t] for t in trainings] for key, trainings in deciding.trainings.items()}
     whole = measured(run.phase, deciding.plan, deciding.members, trained, there, clusters)
-    chance = open_chance(run.folder, run.data, split=split)
-    evidence = gather_evidence(run, whole, deciding, look, cold=read_cold(run, whole, facts, look), chance=chance)
+    chance = context_alone(run, split, whole.artefact.lists, cold=cold)
+    evidence = gather_evidence(run, whole, deciding, look, cold=read_cold(run, whole, look, needed=cold), chance=chance)
     evidence = dataclasses.replace(
         evidence,
         strongest_blind=blind_lead(whole, chosen, look.level) if run.phase.late else None,
-        archive=archive_evidence(whole, chosen, read_probes(probes, whole), look.alpha),
+        archive=archive_evidence(whole, chosen, read_probes(probing()), look.alpha),
         closed_catalogue=bool(facts.closed_catalogue),
     )
     write_judged(evidence, run.folder.path)
     write_evidence(run, whole, evidence, contribution(), chance=chance)
     write_examples(run, whole.artefact)
     tested = _test_rows(found, finalist, whole, said, split, look)
-    table = reference_table(there, clusters=clusters, seed=run.options.seed, split=split)
+    table = reference_table(there, clusters=clusters, split=split)
     _write_baselines(run, table, whole, references)
     return Confirmed(
         decision=decide(run.phase, finalist.trial_id, evidence, facts.statuses()),
@@ -294,13 +301,11 @@ def _test_rows(
 
 def _write_baselines(run: Run, table: pd.DataFrame, whole: Measured, references: Sequence[Reference]) -> None:
     """baselines.csv: every reference on validation and on the deciding split, and there the base recipe too."""
-    before = reference_table(
-        references, clusters=query_clusters(run.data, "validation"), seed=run.options.seed, split="validation"
-    )
+    before = reference_table(references, clusters=query_clusters(run.data, "validation"), split="validation")
     base = whole.base
     if base is not None:
         said = f"the V2 that you have: {whole.members} trainings averaged"
         own = Reference(role="base", name="base recipe", trainings=(base,), detail=said, sees_suspect=True)
-        more = reference_table([own], clusters=whole.clusters, seed=run.options.seed, split=run.deciding)
+        more = reference_table([own], clusters=whole.clusters, split=run.deciding)
         table = pd.concat([table, more], ignore_index=True)
     write_csv(pd.concat([before, table], ignore_index=True), run.folder, "baselines.csv")

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from fusion_models.data import DataError
-from fusion_models.data.views.relabelled import RELABELLINGS
 from fusion_models.data.splits import DECIDING
+from fusion_models.data.views.relabelled import RELABELLINGS
 from fusion_models.evaluation import score
 from fusion_models.integrity import Check, chance_check, check, isolation_checks, leak_check, unmeasured
 from fusion_models.metrics import chance_ndcg

@@ -37,7 +37,9 @@ def recurring_items(folder, *, quality_in="visual", queries=260, candidates=14, 
         "text": text.astype(np.float32).tolist(),
         "metadata": random.standard_normal((total, 2)).astype(np.float32).tolist(),
     }
-    split = np.array(["train", "validation", "test"])[np.searchsorted([0.55, 0.7], np.arange(queries) / queries, "right")]
+    split = np.array(["train", "validation", "test"])[
+        np.searchsorted([0.55, 0.7], np.arange(queries) / queries, "right")
+    ]
     judgements = {"query_id": [], "item_id": [], "label": [], "v1_score": []}
     for query in range(queries):
         low = ITEMS if fresh_test_items and split[query] == "test" else 0
@@ -48,7 +50,9 @@ def recurring_items(folder, *, quality_in="visual", queries=260, candidates=14, 
         judgements["label"] += np.searchsorted([6, 10, 12], place, "right").astype(float).tolist()
         judgements["v1_score"] += random.standard_normal(candidates).tolist()
     table = {"query_id": [f"q{n}" for n in range(queries)], "split": split.tolist()}
-    return open_dataset(write_columns(folder, {"items": items, "queries": table, "judgements": judgements}), folder / "cache")
+    return open_dataset(
+        write_columns(folder, {"items": items, "queries": table, "judgements": judgements}), folder / "cache"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -143,7 +147,9 @@ def test_pair_features_go_with_their_candidates(columns, write):
 
     def context(of):
         batches = [b for split in ("train", "validation", "test") for b in of.batches(split, 9)]
-        return {(int(b.query[q]), int(b.item[q, p])): float(b.context[q, p]) for b in batches for q, p in b.valid.nonzero()}
+        return {
+            (int(b.query[q]), int(b.item[q, p])): float(b.context[q, p]) for b in batches for q, p in b.valid.nonzero()
+        }
 
     assert context(view).items() < context(data).items()
 

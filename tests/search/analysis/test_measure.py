@@ -5,10 +5,10 @@ from types import SimpleNamespace
 import numpy as np
 import pandas as pd
 import pytest
+from fusion_models.baselines import Baseline
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusion_models.baselines import Baseline
 from fusion_models.metrics import Interval, seed_interval
 from search.analysis.measure import difference, largest, paired, quantities, smallest
 from search.analysis.replicates import _objectives, p_on_front
