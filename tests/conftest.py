@@ -12,9 +12,10 @@ from fusion_models.data import open_dataset
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory):
-    """Datasets are built in a cache of this test run, never in the user's."""
+    """Datasets are built in a cache of this test run, and looks counted in a state of its own, never in the user's."""
     patch = pytest.MonkeyPatch()
     patch.setenv("FUSION_SEARCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+    patch.setenv("FUSION_SEARCH_STATE", str(tmp_path_factory.mktemp("state")))
     yield
     patch.undo()
 

@@ -75,9 +75,10 @@ class Quantity:
         weights = np.where(counted, terms.weights, 0.0)
         relative = weights * counted.sum() / weights.sum()
         deviations = (terms.values - means.detach().numpy()) @ gradient.numpy()
-        if not np.isfinite(float(value)):
+        number = float(value.detach())
+        if not np.isfinite(number):
             return None
-        return np.asarray(np.where(counted, float(value) + relative * deviations, np.nan), dtype=np.float64)
+        return np.asarray(np.where(counted, number + relative * deviations, np.nan), dtype=np.float64)
 
     def replicates(self, outputs: Outputs, drawn: Values) -> Values:
         """`[R]`: the number on samples of the queries; `drawn` `[R, Q]` says how often each query was drawn."""

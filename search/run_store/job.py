@@ -52,7 +52,7 @@ class Job:
     items: Literal["all", "without cold"] = "all"
     """Whether the items that cold lists are read on (`fusion_models.data.views.cold`) are left out of the training."""
     labels: Literal["given", "permuted", "random"] = "given"
-    """What is trained on: the data's labels, or others (`fusion_models.data.views.relabelled`) that the seed decides."""
+    """What is trained on: the data's labels, or others (`views.relabelled`) that the seed decides."""
     role: Role = Role()
 
     def plain(self) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from fusion_models.evaluation import evaluate, split_lists
 from fusion_models.integrity import Check, isolation_checks, separability_checks
 from fusion_models.metrics import BLANKS
 from fusion_models.quantities import Outputs
-from fusion_models.quantities.outputs import Values
 from search.execution.file_transfer import DataTicket, Files, pack, ticket_for, unpacked, write_bytes_whole
 from search.execution.tuning import Call, call_in_ray
 from search.run_store.artifacts import load_ranker, ranker_files, read_outputs, write_outputs
@@ -87,13 +86,6 @@ def open_clusters(
     """
     require_finalist(folder)
     return crossed_clusters(data, split)
-
-
-def open_chance(folder: RunFolder, data: RankingDataset, *, split: str = DECIDING_SPLIT) -> Values:
-    """`[Q]`: nDCG of constant scores on the deciding split; raises ClosedError as `open_test_split`."""
-    require_finalist(folder)
-    lists = split_lists(data, split)
-    return lists.ndcg(np.zeros_like(lists.v1))
 
 
 def require_finalist(folder: RunFolder) -> None:
