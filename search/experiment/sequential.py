@@ -62,9 +62,11 @@ def always_valid_difference(
     """Difference of means at every look `[...]`, with limits and p-values that hold at all looks together.
 
     With n units in both arms, error s = sqrt(s_t^2 / n_t + s_c^2 / n_c) and r = rho^2, the half-width is
-    `s sqrt((n r + 1) / (n r) * 2 log(sqrt(n r + 1) / alpha))`. Where the values of an arm do not vary (no event yet),
-    both arms have one variance, that of all units about their common mean. Where nothing varies in either arm, the
-    limits are infinite: that no event was seen does not say how rare events are.
+    `s sqrt((n r + 1) / (n r) * 2 log(sqrt(n r + 1) / alpha))`. The smaller arm has at least the variance of all units
+    about their common mean: one that has missed the tail so far has a small mean and a small variance at once (measured
+    at 5 % of the units: 7 to 13 % errors with its own). Where the values of an arm do not vary (no event yet), both
+    arms have that variance. Where nothing varies in either arm, the limits are infinite: that no event was seen does
+    not say how rare events are.
 
     The share under treatment must be one over all units: over a ramp's stages see `strata`.
 
@@ -77,7 +79,12 @@ def always_valid_difference(
     """
     common = common_variance(treatment, control)
     constant = (treatment.variance <= 0) | (control.variance <= 0)
-    of_treatment, of_control = (np.where(constant, common, arm.variance) for arm in (treatment, control))
+
+    def least(arm: Moments, other: Moments) -> Floats:
+        lucky = np.where(arm.units < other.units, np.maximum(arm.variance, common), arm.variance)
+        return np.where(constant, common, lucky)
+
+    of_treatment, of_control = least(treatment, control), least(control, treatment)
     return always_valid(
         treatment.mean - control.mean,
         of_treatment / treatment.units + of_control / control.units,

@@ -7,7 +7,7 @@ two-sided tests. `ratio` is control units per treatment unit: 19 where 5 % of th
 from __future__ import annotations
 
 from dataclasses import dataclass
-from math import ceil, inf, isfinite, sqrt
+from math import ceil, inf, isfinite, pi, sqrt
 
 import numpy.typing as npt
 from scipy.optimize import brentq
@@ -113,8 +113,12 @@ def detectable_always_valid(
 def _detectable_always_valid(
     sd: float, treatment: float, control: float, alpha: float, power: float, tuned_for: float
 ) -> float:
-    """The half-width plus what chance may take away, in the metric's unit."""
-    error = sd * sqrt(1 / treatment + 1 / control)
+    """The half-width plus what chance may take away, in the metric's unit.
+
+    The interval takes the larger of an arm's variance and both arms'; of normal units that is 1 + 1 / sqrt(pi n) times
+    the true one on average.
+    """
+    error = sd * sqrt(sum((1 + 1 / sqrt(pi * n)) / n for n in (treatment, control)))
     return error * (float(width_factor(treatment + control, alpha, tuned_for)) + float(ndtri(power)))
 
 

@@ -127,15 +127,20 @@ def always_valid_stratified(
     `burn_in` is of each arm over all strata. Raises ValueError as `contrast`.
     """
     found = contrast(treatment, control)
-    one = sum(found.common)
-    # an arm without any spread borrows the other's, as in one stratum
-    variance = np.where((found.own[0] <= 0) | (found.own[1] <= 0), one, found.variance)
-    smaller = np.minimum(sum(part.units for part in treatment), sum(part.units for part in control))
+    sizes = [np.sum([part.units for part in arm], axis=0) for arm in (treatment, control)]
+    one = found.common[0] + found.common[1]
+    constant = (found.own[0] <= 0) | (found.own[1] <= 0)
+    # as in one stratum: the smaller arm has at least the common variance, and both have it where an arm has none
+    lucky = [
+        np.where(size < other, np.maximum(own, common), own)
+        for size, other, own, common in zip(sizes, sizes[::-1], found.own, found.common, strict=True)
+    ]
+    variance = np.where(constant, one, lucky[0] + lucky[1])
     return always_valid(
         found.value,
         variance,
         np.maximum(found.clock, 1.0),
-        early=(smaller < burn_in) | (one <= 0),
+        early=(np.minimum(*sizes) < burn_in) | (one <= 0),
         alpha=alpha,
         tuned_for=tuned_for,
     )

@@ -10,10 +10,11 @@ import pytest
 
 from search.experiment.analysis import difference_of_means, ratio_difference
 from search.experiment.guardrails import GUARDRAILS, Guardrail, events, may_ramp, read_guardrails
-from search.experiment.ramp_simulation import drifting_ramp, safety_power, unlike_arms, watched
+from search.experiment.ramp_simulation import drifting_ramp, running, safety_power, unlike_arms, watched
 from search.experiment.rollout import next_stage, rollout_plan
 from search.experiment.sequential import Moments, always_valid_difference
 from search.experiment.sizes import detectable_always_valid, size_always_valid
+from search.experiment.strata import moments as strata_moments
 from search.experiment.strata import pooled
 
 FAILED, REVENUE = GUARDRAILS[1], GUARDRAILS[4]
@@ -83,13 +84,13 @@ def test_skewed_revenue_that_is_the_same_in_both_arms_is_not_stopped(revenue):
 
 
 def test_guardrails_hold_their_level_at_the_margin_and_still_find_harm_and_safety():
-    """400 experiments a row, 40 looks: errors at 1 % (MC error 0.5 points), power where events are plenty."""
+    """300 experiments a row, 40 looks: errors at 1 % (MC error 0.6 points), power where events are plenty."""
     draw = np.random.default_rng(3)
-    design = {"runs": 400, "share": 0.5, "daily": 800, "days": 40, "alpha": LEVEL}
+    design = {"runs": 300, "share": 0.5, "daily": 800, "days": 40, "alpha": LEVEL}
     rail = replace(FAILED, margin=0.01)
     at_margin = watched(draw, rail, coin(draw, 0.03), coin(draw, 0.02), **design)["each arm"]
-    assert at_margin.clear <= LEVEL + 3.5 * error(LEVEL, 400)
-    assert at_margin.stop <= LEVEL + 3.5 * error(LEVEL, 400)
+    assert at_margin.clear <= LEVEL + 3.5 * error(LEVEL, 300)
+    assert at_margin.stop <= LEVEL + 3.5 * error(LEVEL, 300)
     assert watched(draw, rail, coin(draw, 0.02), coin(draw, 0.02), **design)["each arm"].clear > 0.9
     assert watched(draw, rail, coin(draw, 0.04), coin(draw, 0.02), **design)["each arm"].stop > 0.9
 
@@ -128,6 +129,22 @@ def test_the_burn_in_is_of_each_arm_and_an_arm_without_events_has_the_variance_o
     assert found.high - found.value > 2.5 * np.sqrt(both / 300)
     nothing = always_valid_difference(none, moments(5_700, 0.0, 0.0))
     assert (nothing.low, nothing.high, nothing.p) == (-np.inf, np.inf, 1.0)
+
+
+def test_looks_at_a_small_arm_of_skewed_units_hold_their_level():
+    """30 looks at 5 % of 500 units a day, 400 experiments (MC error 1.1 points). Before: 7, 8 and 13 %."""
+    draw, runs = np.random.default_rng(12), 400
+    for units in (
+        coin(draw, 0.01),
+        lambda shape: draw.lognormal(0, 1.5, shape),
+        lambda shape: draw.lognormal(0, 1.0, shape) * (draw.random(shape) < 0.05),
+    ):
+        sizes = draw.binomial(500, 0.05, (runs, 30))
+        found = always_valid_difference(running(units, sizes), running(units, 500 - sizes))
+        assert (found.p <= 0.05).any(1).mean() <= 0.05
+    treated, kept = draw.normal(0.3, 1, (runs, 750)), draw.normal(0, 1, (runs, 14_250))
+    shown = always_valid_difference(strata_moments(treated), strata_moments(kept)).p <= 0.05
+    assert shown.mean() > 0.95
 
 
 def test_welch_errs_where_arms_are_unlike_and_the_difference_of_means_does_not():
