@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -228,9 +228,16 @@ def _batches(
 def score(model: Ranker, data: RankingDataset, split: str, *, device: torch.device | str = "cpu") -> Scored:
     """Every list of `split` with the model's scores."""
     model.eval()
-    batches = seen_by(model, data).batches(split, EVALUATION_QUERIES, device=device)
     with model.scores_only():
-        return _scored([_lists(batch, model(batch).scores) for batch in batches])
+        return score_by(seen_by(model, data), split, lambda batch: model(batch).scores, device=device)
+
+
+def score_by(
+    data: RankingDataset, split: str, scores: Callable[[Batch], Tensor], *, device: torch.device | str = "cpu"
+) -> Scored:
+    """Every list of `split` with the scores `[B, L]` that a function gives its batches."""
+    batches = data.batches(split, EVALUATION_QUERIES, device=device)
+    return _scored([_lists(batch, scores(batch)) for batch in batches])
 
 
 def v1_agreement(scored: Scored, *, ranks: bool) -> dict[str, float]:
