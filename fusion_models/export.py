@@ -40,32 +40,39 @@ class ExportError(RuntimeError):
     """A ranker that could not be exported, or a package that this needs."""
 
 
-class ListScorer(nn.Module):
-    """A ranker's scores and nothing else: `[B, L, D]` a named input -> `[B, L]`."""
+class DocumentScorer(nn.Module):
+    """A ranker's scores and nothing else: `[N, D]` a named input -> `[N]`."""
 
     def __init__(self, ranker: Ranker, names: tuple[str, ...]) -> None:
         super().__init__()
         self.ranker, self.names = ranker, names
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Inputs in the order of `names`; `valid` `[B, L]`, where it is not among them all documents are real."""
+        """Inputs in the order of `names`: every document a list of its own."""
+        return self._scores(tuple(x.unsqueeze(1) for x in inputs)).squeeze(1)
+
+    def _scores(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        """`[B, L, D]` a name (`valid`: `[B, L]`; without it all documents are real) -> `[B, L]`."""
         given = dict(zip(self.names, inputs, strict=True))
         first = inputs[0]
         zeros = first.new_zeros(first.shape[:2])
         v1 = given["v1"].squeeze(-1) if "v1" in given else zeros
         context = given["context"] if "context" in given else first.new_zeros(*first.shape[:2], 0)
         features = {m: given[m] for m in MODALITIES if m in given}
-        valid = given.get(VALID, zeros >= 0)
-        batch = Batch(features, context, zeros, v1, valid, zeros[:, 0], zeros)
+        batch = Batch(features, context, zeros, v1, given.get(VALID, zeros >= 0), zeros[:, 0], zeros)
         return self.ranker(self.ranker.complete(batch)).scores  # type: ignore[no-any-return]
 
 
-class DocumentScorer(ListScorer):
-    """The same over documents: `[N, D]` a named input -> `[N]`."""
+class ListScorer(DocumentScorer):
+    """The same over lists: `[B, L, D]` a named input and `valid` `[B, L]` -> `[B, L]`."""
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        """Inputs in the order of `names`: every document a list of its own."""
-        return super().forward(*(x.unsqueeze(1) for x in inputs)).squeeze(1)
+        """Inputs in the order of `names`.
+
+        Every list gets one place of padding: torch.export would else make a graph that refuses lists of one document.
+        """
+        padded = tuple(torch.cat([x, torch.zeros_like(x[:, :1])], dim=1) for x in inputs)
+        return self._scores(padded)[:, :-1]
 
 
 def input_names(ranker: Ranker) -> tuple[str, ...]:

@@ -46,7 +46,7 @@ Measure = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class _Median(Quantity):
-    """The median over queries; its influence by the density there (Gaussian kernel, Silverman's width)."""
+    """The median over queries; its influence by the density there (Gaussian kernel, Silverman 1986, eq. 3.31)."""
 
     def estimate(self, outputs: Outputs) -> float:
         values, weights = self._known(outputs)
@@ -58,7 +58,9 @@ class _Median(Quantity):
             return None
         values, median = terms.values[:, 0], self.estimate(outputs)
         known = values[terms.counted()]
-        width = max(1.06 * float(known.std()) * len(known) ** -0.2, 1e-3)
+        quarters = np.quantile(known, [0.25, 0.75])
+        spread = min(float(known.std()), float(quarters[1] - quarters[0]) / 1.34)
+        width = max(0.9 * spread * len(known) ** -0.2, 1e-3)
         density = float(np.exp(-0.5 * ((known - median) / width) ** 2).mean()) / (width * np.sqrt(2.0 * np.pi))
         moved = (0.5 - (values < median) - 0.5 * (values == median)) / density
         return np.asarray(np.where(terms.counted(), median + moved - np.mean(moved[terms.counted()]), np.nan))

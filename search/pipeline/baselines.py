@@ -16,7 +16,7 @@ from fusion_models.lambdamart import TreesError, train_lambdamart, tree_scores
 from fusion_models.metrics import WeightedSum, tune_weighted_sum
 from fusion_models.metrics.query_intervals import query_interval
 from fusion_models.quantities import Lists, Outputs, ensemble, quantity, standardised
-from fusion_models.quantities.outputs import Values, tensor
+from fusion_models.quantities.outputs import tensor
 from search.analysis.measure import Clusters
 from search.execution.file_transfer import DataTicket, ticket_for
 from search.execution.job_training import without_cold_items
@@ -211,33 +211,15 @@ def _seeds(run: Run) -> list[int]:
     return [run.options.seed + i for i in range(TREE_SEEDS)]
 
 
-def _trees(
-    ticket: DataTicket, split: str, modalities: tuple[str, ...], seed: int, cold: bool, with_v1: bool = True
-) -> tuple[Scored, str]:
+def _trees(ticket: DataTicket, split: str, modalities: tuple[str, ...], seed: int, cold: bool) -> tuple[Scored, str]:
     data = ticket.open()
     seen = without_cold_items(ticket) if cold else data
     rows = seen.rows("train")
-    trees = train_lambdamart(seen, rows, modalities=modalities, with_v1=with_v1, seed=seed)
+    trees = train_lambdamart(seen, rows, modalities=modalities, with_v1=True, seed=seed)
     said = f"{trees.booster.best_iteration} trees, {trees.queries} of {len(rows)} training queries"
     if trees.too_long:
         said += f"; {trees.too_long} with too many candidates for LightGBM left out"
     return tree_scores(trees, data, split), said
-
-
-def context_alone(run: Run, split: str, lists: Lists, *, cold: bool) -> Values:
-    """`[Q]`: nDCG of a ranker of the context that is left when no modality is, hence no V1 either: v(none).
-
-    Chance where the data have no features of queries or pairs.
-    """
-    chance = lists.ndcg(np.zeros_like(lists.v1))
-    if run.data.schema.context == 0:
-        return chance
-    ticket = ticket_for(run.data)
-    try:
-        found = [_trees(ticket, split, (), seed, cold, False) for seed in _seeds(run)]
-    except TreesError:
-        return chance
-    return ensemble([Outputs(lists=lists, scores=scored.scores.double().numpy()) for scored, _ in found]).ndcg
 
 
 def by_role(references: Sequence[Reference], role: ReferenceRole) -> Reference | None:

@@ -34,6 +34,13 @@ class TestEveryPhase:
         assert {r.train.learning_rate for r in fixed.known_recipes().values()} == {0.004}
 
 
+def test_phase_3_may_search_every_context():
+    phase = PHASES["phase3"]
+    contexts = {recipe.model.context for recipe in phase.known_recipes().values()}
+    assert contexts == set(phase.ranges["model.context"].values) == {"none", "v1", "tuned_v1"}
+    assert phase.base.model.context_reads == ("v1", *phase.v1_reads)
+
+
 def test_gate_violation_is_negative_where_it_passes():
     gates = {g.name: g for g in PHASES["phase1"].gates}
     assert gates["visual_masking_drop"].violation(0.06) == pytest.approx(-0.01)

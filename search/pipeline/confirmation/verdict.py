@@ -20,6 +20,8 @@ from search.analysis.decision import Decision, Evidence, decide
 from search.analysis.judged import Cold
 from search.analysis.judged_file import write_judged
 from search.analysis.measure import ConfirmedRow, confirmed_table, quantities
+from search.execution.file_transfer import ticket_for
+from search.execution.job_training import without_cold_items
 from search.pipeline.ablation import Intact, ablate
 from search.pipeline.baselines import (
     Reference,
@@ -206,7 +208,8 @@ def _decide_on_test(
     clusters = open_clusters(run.folder, run.data, split=split)
     trained = {key: [said[t] for t in trainings] for key, trainings in deciding.trainings.items()}
     whole = measured(run.phase, deciding.plan, deciding.members, trained, there, clusters)
-    chance = context_alone(run, split, whole.artefact.lists, cold=cold)
+    seen = without_cold_items(ticket_for(run.data)) if cold else run.data
+    chance = context_alone(seen, Recipe.from_flat(finalist.recipe), split, run.phase.v1_reads).ndcg()
     evidence = gather_evidence(run, whole, deciding, look, cold=read_cold(run, whole, look, needed=cold), chance=chance)
     evidence = dataclasses.replace(
         evidence,

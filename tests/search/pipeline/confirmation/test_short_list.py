@@ -129,6 +129,18 @@ def test_refits_have_the_finalists_seeds_and_its_own_modalities():
     assert {job.trial_id for job in jobs if job.name == "base"} == {"base-s1", "base-s2"}
 
 
+def test_a_refit_without_what_v1_reads_has_no_v1():
+    recipe = PHASE.base.updated({"model.context": "tuned_v1"})
+    finalist = Candidate(trial_id="t1", recipe=recipe.flat(), trainings=("a", "b"), seeds=(10_001, 10_002))
+    found = {job.name: job.to_recipe().model for job in refit_jobs(finalist, PHASE.base, ("text", "metadata"))}
+    assert found["refit text+metadata"].context_reads == ("v1", "text", "metadata")
+    assert found["refit visual+text"].context_reads == ("text",)
+    assert found["refit visual"].context == "none"
+    assert found["base text+metadata"].context == "v1"
+    of_image = {job.name: job.to_recipe().model for job in refit_jobs(finalist, PHASE.base, ("visual",))}
+    assert of_image["base text+metadata"].context == "none"
+
+
 def test_the_short_list_begins_with_the_trial_that_meets_every_gate():
     front = [
         searched("t1", ndcg_gain=0.06, v1_correlation=0.93),

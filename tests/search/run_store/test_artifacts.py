@@ -1,0 +1,110 @@
+"""Weights on disk: one training's, or several as one ranker."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from fusion_models.config import Recipe
+from fusion_models.contribution import contribution
+from fusion_models.evaluation import evaluate, score
+from fusion_models.latency import scoring_latency
+from fusion_models.metrics import ndcg
+from fusion_models.metrics.fusion import standardise
+from fusion_models.models import Ensemble, FusionRanker
+from fusion_models.training import start, train
+from search.execution.file_transfer import pack, unpacked
+from search.run_store.artifacts import finish, load_ranker, ranker_files, write_ensemble
+from search.run_store.job import Job
+from search.shadow import _load
+
+SMALL = {"model.width": 8, "model.heads": 2, "model.layers": 1, "train.epochs": 1}
+
+
+def trained(data, place, seed, **changes):
+    """A finished training's folder."""
+    recipe = Recipe().updated(SMALL | changes)
+    state = start(recipe, data, seed=seed)
+    for _ in train(state, data):
+        pass
+    finish(state, data, Job(trial_id=place.name, name="", recipe=recipe.flat(), seed=seed), place)
+    return place
+
+
+@pytest.fixture(scope="module")
+def trainings(small_data, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("trainings")
+    changes = {"model.context": "tuned_v1"}
+    return [trained(small_data, folder / f"s{seed}", seed, **changes) for seed in range(3)]
+
+
+@pytest.fixture(scope="module")
+def artefact(trainings, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("artefact") / "finalist"
+    write_ensemble(folder, trainings)
+    return folder
+
+
+def test_an_ensemble_comes_back_as_its_members(trainings, artefact, small_data):
+    found = load_ranker(artefact, small_data)
+    assert isinstance(found, Ensemble)
+    assert not found.training
+    for member, place in zip(found.members, trainings, strict=True):
+        alone = load_ranker(place, small_data)
+        assert isinstance(alone, FusionRanker)
+        assert all(
+            torch.equal(a, b) for a, b in zip(member.state_dict().values(), alone.state_dict().values(), strict=True)
+        )
+    said = json.loads((artefact / "recipe.json").read_text())
+    assert said["seeds"] == [0, 1, 2]
+    assert said["trainings"] == ["s0", "s1", "s2"]
+    assert sorted(ranker_files(artefact)) == sorted(p.name for p in artefact.iterdir())
+
+
+def test_its_ndcg_is_that_of_the_mean_of_standardised_scores(trainings, artefact, small_data):
+    each = [score(load_ranker(place, small_data), small_data, "test") for place in trainings]
+    mean = torch.stack([standardise(s.scores, s.valid) for s in each]).mean(0)
+    expected = ndcg(mean, each[0].labels, each[0].valid).numpy()
+    np.testing.assert_allclose(score(load_ranker(artefact, small_data), small_data, "test").ndcg(), expected, atol=1e-6)
+
+
+def test_every_measurement_works_on_it(artefact, small_data):
+    ranker = load_ranker(artefact, small_data)
+    found = evaluate(ranker, small_data, "validation", kinds=("zero", "mean"), ranks=True)
+    assert found.shares.shape[-1] == 3
+    assert found.value_shares is not None
+    assert {"ndcg", "visual_masking_drop", "v1_correlation", "attention_visual"} <= set(found.numbers())
+    given = contribution(ranker, small_data, "validation")
+    assert set(given.effective_rank) == {"visual", "text", "metadata"}
+    assert np.isfinite(given.interaction_gain).any()
+    assert scoring_latency(ranker, small_data, queries=20, warm_up=5).p95 > 0.0
+
+
+def test_it_travels_as_files(artefact, small_data):
+    batch = small_data.gather(small_data.rows("test")[:3])
+    with unpacked(pack(artefact, *ranker_files(artefact))) as place, torch.no_grad():
+        found, truth = load_ranker(place, small_data), load_ranker(artefact, small_data)
+        assert torch.equal(found(found.complete(batch)).scores, truth(truth.complete(batch)).scores)
+
+
+def test_it_is_served(artefact, small_data):
+    assert isinstance(_load(artefact, small_data), Ensemble)
+    with pytest.raises(ValueError, match=r"holds no weights\.safetensors"):
+        _load(artefact.parent, small_data)
+
+
+def test_more_than_ten_members_keep_their_order(trainings, small_data, tmp_path):
+    write_ensemble(tmp_path / "many", [trainings[i % 3] for i in range(11)])
+    assert ranker_files(tmp_path / "many")[-1] == "weights-10.safetensors"
+    write_ensemble(tmp_path / "many", trainings[:2])  # and what stood there is gone
+    assert len(load_ranker(tmp_path / "many", small_data).members) == 2
+
+
+def test_trainings_of_different_recipes_are_no_ensemble(trainings, small_data, tmp_path):
+    other = trained(small_data, tmp_path / "other", 0)
+    with pytest.raises(ValueError, match=r"one recipe, got \['s0', 'other'\]"):
+        write_ensemble(tmp_path / "mixed", [trainings[0], other])
+    with pytest.raises(ValueError, match="one recipe"):
+        write_ensemble(tmp_path / "none", [])
+    assert not (tmp_path / "mixed").exists()
