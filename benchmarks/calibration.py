@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 from rich.console import Console
 
 from search.options import RunOptions
-from search.phase import run_phase
+from search.pipeline.phase import run_phase
 
 
 class Demand(NamedTuple):

@@ -1,8 +1,9 @@
 """What a trial of two workers costs on top of its training: `python benchmarks/ddp_start.py`.
 
 The same small training (three epochs, three reports) as one `TorchTrainer.fit()` a trial with Ray's own settings, the
-same with the knobs of `search/groups.py`, and as trials of a run from a worker group that stays up. Each way in a
-process and a Ray of its own, one after the other; a trial's cost is its wall time less its workers' seconds in epochs.
+same with the knobs of `search/execution/ddp/worker_groups.py`, and as trials of a run from a worker group that stays
+up. Each way in a process and a Ray of its own, one after the other; a trial's cost is its wall time less its workers'
+seconds in epochs.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ WAYS = ("fit", "fit with knobs", "group")
 
 def plain_job(name: str) -> dict[str, Any]:
     """A training of three epochs."""
-    from search.job import Job
+    from search.run_store.job import Job
     from spaces import PHASES
 
     recipe = PHASES["phase3"].base.updated({"model.layers": 1, "train.epochs": 3, "train.patience": 3})
@@ -35,7 +36,7 @@ def train_job(config: dict[str, Any]) -> None:
     import ray.train
 
     from fusion_models.distribution import TorchDistribution
-    from search.job_training import JobTraining
+    from search.execution.job_training import JobTraining
 
     training = JobTraining(config, TorchDistribution())
     while True:
@@ -51,7 +52,7 @@ def fits(trials: int, scratch: Path) -> list[tuple[float, float]]:
     import ray.train
     from ray.train.torch import TorchTrainer
 
-    from search.depot import DataTicket
+    from search.execution.file_transfer import DataTicket
 
     found = []
     for index in range(trials):
@@ -70,11 +71,11 @@ def fits(trials: int, scratch: Path) -> list[tuple[float, float]]:
 
 def grouped(trials: int, scratch: Path) -> list[tuple[float, float]]:
     """The same as trials of a run: Tune, journal and all."""
-    from search.job import Job, TrialRecord
-    from search.journal import open_journal
+    from search.execution.tuning import run_stages
     from search.options import RunOptions
-    from search.stages import FixedStage, Stage
-    from search.tuning import run_stages
+    from search.run_store.job import Job, TrialRecord
+    from search.run_store.journal import open_journal
+    from search.study.stages import FixedStage, Stage
 
     ends: list[float] = [time.perf_counter()]
 
@@ -100,8 +101,8 @@ def grouped(trials: int, scratch: Path) -> list[tuple[float, float]]:
 
 def one_way(way: str, trials: int) -> list[tuple[float, float]]:
     """Measure one way in this process, in a Ray of its own."""
-    from search.cluster import ray_session
-    from search.groups import TRAIN_SETTINGS
+    from search.execution.cluster import ray_session
+    from search.execution.ddp.worker_groups import TRAIN_SETTINGS
     from search.options import RunOptions
 
     if way != "fit":

@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from search.options import RunOptions
-from search.phase import run_phase
+from search.pipeline.phase import run_phase
 from spaces import PHASES, Choice, Float, Phase, Weight
 from spaces.phases import BALANCED, VISUAL_DROP
 

@@ -19,7 +19,7 @@ from fusion_models.config import Flat, Recipe
 from fusion_models.data import RankingDataset, open_dataset
 from fusion_models.evaluation import evaluate
 from fusion_models.training import start, train
-from search.measure import Arrays, difference, quantities
+from search.analysis.measure import Arrays, difference, quantities
 from spaces import PHASES
 
 TERMS: Mapping[str, tuple[Flat, Flat, Flat]] = {

@@ -3,7 +3,7 @@
 Every node is a real raylet on this machine with room for two trainings; a training sleeps through its epochs and sends
 a checkpoint of the default recipe's size to the driver's machine after each. All else is what a run does: Tune, the
 searcher, the journal, the depot. Printed are epochs a second, against what the nodes could do if nothing cost anything,
-and the driver's processor time; then what one depot and one switchboard do alone.
+and the driver's processor time; then what one depot and one coordinator do alone.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def sleeping_trial(epoch_seconds: float, checkpoint_bytes: int) -> type:
             self.reset_config(config)
 
         def reset_config(self, new_config: dict[str, Any]) -> bool:
-            from search.depot import TrialFolder
+            from search.execution.file_transfer import TrialFolder
 
             trial = new_config["job"]["trial_id"]
             self._folder = TrialFolder(new_config["data"].home, new_config["checkpoints"], trial)
@@ -58,12 +58,12 @@ def search_on(nodes: int, trials: int, epoch_seconds: float, checkpoint_bytes: i
     import ray
     from ray.cluster_utils import Cluster
 
-    import search.tuning
-    from search.job import Job
-    from search.journal import open_journal
+    import search.execution.tuning
+    from search.execution.tuning import run_stages
     from search.options import RunOptions
-    from search.stages import FixedStage
-    from search.tuning import run_stages
+    from search.run_store.job import Job
+    from search.run_store.journal import open_journal
+    from search.study.stages import FixedStage
     from spaces import PHASES
 
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
@@ -71,7 +71,7 @@ def search_on(nodes: int, trials: int, epoch_seconds: float, checkpoint_bytes: i
         for _ in range(nodes):
             cluster.add_node(num_cpus=ROOM, object_store_memory=80 * 1024**2)
         ray.init(address=cluster.address, log_to_driver=False)
-        search.tuning.FusionTrial = sleeping_trial(epoch_seconds, checkpoint_bytes)  # type: ignore[misc, assignment]
+        search.execution.tuning.FusionTrial = sleeping_trial(epoch_seconds, checkpoint_bytes)  # type: ignore[misc, assignment]
         recipe = PHASES["phase1"].base.flat()
         jobs = [Job(trial_id=f"s{i:04d}", name="sleeping", recipe=recipe, seed=0) for i in range(trials)]
         with tempfile.TemporaryDirectory() as name:
@@ -110,7 +110,7 @@ def depot_alone(sizes: list[int]) -> None:
     """Milliseconds for one checkpoint to reach the driver's machine and its disk, and MB a second."""
     import ray
 
-    from search.depot import Depot
+    from search.execution.file_transfer import Depot
 
     depot = ray.remote(Depot).remote()
     with tempfile.TemporaryDirectory() as scratch:
@@ -127,13 +127,13 @@ def depot_alone(sizes: list[int]) -> None:
             )
 
 
-def switchboard_alone(rounds: int = 300) -> None:
+def coordinator_alone(rounds: int = 300) -> None:
     """Epochs a second of one group of two workers that do nothing: ask, command, two results, outcome."""
     import ray
 
-    from search.switchboard import Switchboard
+    from search.execution.ddp.coordinator import Coordinator
 
-    board = ray.remote(num_cpus=0, max_concurrency=1000)(Switchboard).remote(1, 2, 2)
+    board = ray.remote(num_cpus=0, max_concurrency=1000)(Coordinator).remote(1, 2, 2)
     after = [ray.get(board.register.remote(0, "one", rank, rank, None)) for rank in (0, 1)]
     began = time.perf_counter()
     for _ in range(rounds):
@@ -143,7 +143,7 @@ def switchboard_alone(rounds: int = 300) -> None:
         ray.get(board.outcome.remote(0, number))
         after = [number, number]
     each = (time.perf_counter() - began) / rounds
-    print(f"switchboard, an epoch of two workers: {1e3 * each:.2f} ms, {1 / each:.0f} a second, six calls each")
+    print(f"coordinator, an epoch of two workers: {1e3 * each:.2f} ms, {1 / each:.0f} a second, six calls each")
 
 
 def main() -> None:
@@ -165,12 +165,12 @@ def main() -> None:
         share = found["rate"] * arguments.epoch_seconds / places
         cost = 1e3 * found["driver"] / found["epochs"]
         print(f"{nodes:>5}{places:>9}{found['rate']:>17.1f}{share:>17.0%}{cost:>21.1f}", flush=True)
-    from search.cluster import ray_session
+    from search.execution.cluster import ray_session
     from search.options import RunOptions
 
     with ray_session(RunOptions(phase="phase1")):
         depot_alone([100_000, 1_000_000, 10_000_000])
-        switchboard_alone()
+        coordinator_alone()
 
 
 if __name__ == "__main__":

@@ -64,8 +64,8 @@ def bare_training(task: tuple[str, dict[str, Any], str]) -> Span:
     import torch
 
     from fusion_models.training import start, train
-    from search.artifacts import finish
-    from search.job import Job
+    from search.run_store.artifacts import finish
+    from search.run_store.job import Job
 
     source, plain, folder = task
     data = _dataset(source)
@@ -106,7 +106,7 @@ def read_journal(path: Path) -> tuple[list[dict[str, Any]], Span, float]:
     from optuna import load_study
     from optuna.trial import TrialState
 
-    from search.journal import open_journal
+    from search.run_store.journal import open_journal
 
     storage = open_journal(path)
     studies = [load_study(study_name=name, storage=storage) for name in ("baselines", "search")]

@@ -75,9 +75,9 @@ def growth(name: str, sizes: list[int], measure: Callable[[int], float]) -> None
 
 def journal_cost(trials: int) -> float:
     """Seconds a trial of asking and telling with as many trials in the journal, sampler at random."""
-    from search.job import Outcome
-    from search.journal import open_journal
-    from search.stages import SearchStage
+    from search.run_store.job import Outcome
+    from search.run_store.journal import open_journal
+    from search.study.stages import SearchStage
     from spaces import PHASES
 
     with tempfile.TemporaryDirectory() as scratch:

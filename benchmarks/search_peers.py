@@ -4,7 +4,7 @@ Every way of searching gets the same planted data, the same space (phase 1's), t
 takes first points, the same training (its seed, too) and measurement of a finished ranker, two trainings at once, and
 the same wall time, from the first import on. Ways:
 
-    ours, ours without MO-ASHA     search.tuning.run_stages as a run calls it, with journal, TensorBoard and progress
+    ours, ours without MO-ASHA     search.execution.tuning.run_stages as a run calls it, TensorBoard included
     Tune + OptunaSearch            a function trainable, as Ray's documentation shows it
     Optuna alone                   study.optimize in two processes on one journal (TPE)
     random search                  the same with RandomSampler
@@ -72,8 +72,8 @@ def train_once(recipe: dict[str, Any], trial: str, folder: Path, seed: int) -> A
 
     from fusion_models.data import open_dataset
     from fusion_models.training import start, train
-    from search.artifacts import finish
-    from search.job import Job
+    from search.run_store.artifacts import finish
+    from search.run_store.job import Job
 
     torch.set_num_threads(1)
     data, log = open_dataset(DATA), Log(folder)
@@ -121,15 +121,15 @@ def ours(seed: int, folder: Path, *, scheduler: str = "moasha") -> None:
     """As `Run.train` does it, with one more observer."""
     from rich.console import Console
 
-    from search.background import InBackground
-    from search.cluster import ray_session
-    from search.folder import RunFolder
-    from search.journal import open_journal
+    from search.execution.cluster import ray_session
+    from search.execution.tuning import run_stages
+    from search.monitoring.background import InBackground
+    from search.monitoring.progress import ProgressObserver
+    from search.monitoring.tensorboard import TensorBoardObserver
     from search.options import RunOptions
-    from search.progress import ProgressObserver
-    from search.stages import SearchStage
-    from search.tensorboard import TensorBoardObserver
-    from search.tuning import run_stages
+    from search.run_store.folder import RunFolder
+    from search.run_store.journal import open_journal
+    from search.study.stages import SearchStage
 
     log = Log(folder)
 
@@ -257,7 +257,7 @@ def syne_tune_moasha(seed: int, folder: Path) -> None:
     from syne_tune.config_space import choice, loguniform, uniform
     from syne_tune.optimizer.schedulers.multiobjective.moasha import MOASHA
 
-    from search.moasha import REDUCTION_FACTOR, grace_period
+    from search.execution.moasha import REDUCTION_FACTOR, grace_period
     from spaces.ranges import Choice, Float, Weight
 
     space: dict[str, Any] = {}
@@ -371,8 +371,8 @@ class Curve:
     """The hypervolume of one measurement, training by training."""
 
     def __init__(self, found: dict[str, Any]) -> None:
-        from search.front import GrowingFront
-        from search.job import TrialRecord
+        from search.analysis.front import GrowingFront
+        from search.run_store.job import TrialRecord
 
         objectives, front, seen, passing = phase().objectives, GrowingFront(phase()), set(), GrowingFront(phase())
         self.steps: list[tuple[float, int, float]] = [(0.0, 0, 0.0)]

@@ -26,7 +26,7 @@ from ray import serve
 
 from fusion_models.data import open_dataset
 from fusion_models.metrics import poisson_arrivals
-from search.folder import RunFolder
+from search.run_store.folder import RunFolder
 from search.serving.app import application
 from search.serving.behind import Ranker
 from search.serving.journal import read_decisions

@@ -1,7 +1,7 @@
 """The driver's own cost at scale, without training: `python benchmarks/simulate_driver.py --trials 1000 3000 10000`.
 
-Learning curves that were recorded (tests/search/recorded_curves.json, shifted a little for every trial, so that the
-front grows) arrive as results would, epoch by epoch from many workers, at the real searcher, scheduler, journal,
+Learning curves that were recorded (tests/search/study/recorded_curves.json, shifted a little for every trial, so that
+the front grows) arrive as results would, epoch by epoch from many workers, at the real searcher, scheduler, journal,
 progress line, TensorBoard and tables. Every size runs in a process of its own. Printed are seconds of the processor by
 part, events a second (an event is an epoch's result, a trial's start or a trial's end), peak memory, and the size of
 what was written. What Optuna itself takes to propose a point stands in the part "ask".
@@ -70,8 +70,8 @@ def measured_once() -> tuple[dict[str, float], dict[str, float]]:
     """Every number that a real training reports at its end, and the parts of its loss."""
     from fusion_models.data import open_dataset
     from fusion_models.training import start, train
-    from search.artifacts import finish
-    from search.job import Job
+    from search.run_store.artifacts import finish
+    from search.run_store.job import Job
     from spaces import PHASES
 
     recipe = PHASES["phase1"].base.updated({"train.epochs": 1, "model.layers": 1})
@@ -87,16 +87,16 @@ def simulate(trials: int, sampler: str, workers: int, folder: Path, *, board: bo
     """One search of `trials` simulated trainings; what it cost."""
     from rich.console import Console
 
-    from search.context import Run
-    from search.folder import RunFolder
-    from search.journal import open_journal
-    from search.moasha import MultiObjectiveAsha
+    from search.analysis.tables import write_tables
+    from search.execution.moasha import MultiObjectiveAsha
+    from search.execution.searcher import StageSearcher
+    from search.monitoring.progress import ProgressObserver
+    from search.monitoring.tensorboard import TensorBoardObserver
     from search.options import RunOptions
-    from search.progress import ProgressObserver
-    from search.searcher import StageSearcher
-    from search.stages import SearchStage
-    from search.tables import write_tables
-    from search.tensorboard import TensorBoardObserver
+    from search.pipeline.context import Run
+    from search.run_store.folder import RunFolder
+    from search.run_store.journal import open_journal
+    from search.study.stages import SearchStage
     from spaces import PHASES
 
     keys, curves = recorded()

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from search.facts import read_facts
+from search.run_store.facts import read_facts
 from spaces import Phase
 
 

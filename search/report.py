@@ -9,11 +9,11 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
-from search.folder import RunFolder
-from search.mirror import located
 from search.reporting import read_run, write_report
 from search.reporting.explain import explain
-from search.roadmap_report import write_roadmap_report
+from search.reporting.roadmap_page import write_roadmap_report
+from search.run_store.folder import RunFolder
+from search.run_store.mirror import located
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +58,7 @@ def report(options: ReportOptions, console: Console) -> None:
         explain(run, options.explain, console)
         return
     if options.ablate is not None:
-        from search.reopen import ablate_trial
+        from search.pipeline.reopen import ablate_trial
 
         ablate_trial(run, options.ablate, console)
     write_report(folder)

@@ -8,11 +8,11 @@ import sys
 import tyro
 from rich.console import Console
 
-from search.interrupts import remembered_interrupts
+from search.execution.interrupts import remembered_interrupts
 from search.options import RunOptions
-from search.phase import run_phase
-from search.production import run_production
-from search.roadmap import ROADMAP, run_roadmap
+from search.pipeline.phase import run_phase
+from search.pipeline.release.production import run_production
+from search.pipeline.roadmap import ROADMAP, run_roadmap
 from spaces import PHASE4
 
 

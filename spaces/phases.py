@@ -181,3 +181,6 @@ PHASE4 = Phase(
 
 PHASES: dict[str, Phase] = {"phase1": PHASE1, "phase2": PHASE2, "phase3": PHASE3}
 """The phases that search."""
+
+ROADMAP_STEPS = PHASES | {PHASE4.name: PHASE4}
+"""Every phase of the roadmap in order: those that search, and the one that validates what they found."""

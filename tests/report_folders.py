@@ -9,12 +9,13 @@ import pandas as pd
 from torch.utils.tensorboard import SummaryWriter
 
 from fusion_models.metrics import Interval
-from search.decision import Evidence, decide
-from search.effects import Measured, effect_table
-from search.folder import RunFolder, json_text
-from search.job import TrialRecord
-from search.measure import confirmed_table
-from search.tables import write_csv, write_tables
+from search.analysis.decision import Evidence, decide
+from search.analysis.effects import Measured, effect_table
+from search.analysis.measure import confirmed_table
+from search.analysis.tables import write_tables
+from search.run_store.csv_tables import write_csv
+from search.run_store.folder import RunFolder, json_text
+from search.run_store.job import TrialRecord
 from spaces import PHASES
 
 PHASE = PHASES["phase3"]

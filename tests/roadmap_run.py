@@ -13,9 +13,9 @@ import psutil
 import pytest
 from rich.console import Console
 
-from search.folder import RunFolderError
 from search.options import RunOptions
-from search.roadmap import run_roadmap
+from search.pipeline.roadmap import run_roadmap
+from search.run_store.folder import RunFolderError
 
 SMALL = "planted?queries=160&candidates=8&v1_noise=1"
 """V1 is weak, so that no small ranker of these is archived for gaining less."""

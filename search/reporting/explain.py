@@ -9,10 +9,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from search.front import costs, gates_passed
-from search.job import TrialRecord
+from search.analysis.front import costs, gates_passed
 from search.reporting.records import RunRecord
 from search.reporting.words import LABELS, interval, label, number
+from search.run_store.job import TrialRecord
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 MORE = ("ndcg", "text_masking_drop", "metadata_masking_drop", "attention_balance", "latency_p95_ms", "parameters")

@@ -18,12 +18,12 @@ from markupsafe import Markup
 from rich.console import Console
 
 from fusion_models.data.cache import cache_root
-from search.folder import RunFolder, write_whole
-from search.reporting import curves, effects, flip, fronts, modalities, parallel, release, standing
-from search.reporting.figure import Figure, vegalite_version, write_figures
+from search.reporting.charts import curves, effects, flip, fronts, modalities, parallel, release, standing
+from search.reporting.charts.figure import Figure, vegalite_version, write_figures
 from search.reporting.records import RunRecord, read_run
 from search.reporting.words import LABELS, interval, label, number, unbroken
-from search.tables import write_csv
+from search.run_store.csv_tables import write_csv
+from search.run_store.folder import RunFolder, write_whole
 from spaces import PHASE4
 
 SECTIONS = (

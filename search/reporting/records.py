@@ -11,9 +11,9 @@ from typing import Any
 import pandas as pd
 
 from fusion_models.config import MODALITIES, Recipe
-from search.folder import RunFolder, RunFolderError
-from search.job import TrialRecord
 from search.reporting.events import read_curves
+from search.run_store.folder import RunFolder, RunFolderError
+from search.run_store.job import TrialRecord
 from spaces import PHASE4, PHASES, Phase
 
 PLAIN = ("trial_id", "stage", "name", "state", "state_reason", "epochs", "seed", "seconds")

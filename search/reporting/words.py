@@ -7,7 +7,7 @@ import re
 from dataclasses import fields
 from typing import Any
 
-from search.facts import Facts
+from search.run_store.facts import Facts
 
 LABELS = {
     "ndcg": "nDCG@10",

@@ -35,7 +35,7 @@ class Ranker:
         import torch
 
         from fusion_models.data import open_dataset
-        from search.artifacts import load_ranker
+        from search.run_store.artifacts import load_ranker
         from search.serving.request import Catalogue
 
         torch.set_num_threads(1)

@@ -8,13 +8,13 @@ from pathlib import Path
 
 from ray.cluster_utils import Cluster
 
-from search.cluster import ray_session
-from search.deaths import NODE
-from search.job import Job
-from search.journal import open_journal
+from search.execution.cluster import ray_session
+from search.execution.failures import NODE
+from search.execution.tuning import run_stages
 from search.options import RunOptions
-from search.stages import FixedStage
-from search.tuning import run_stages
+from search.run_store.job import Job
+from search.run_store.journal import open_journal
+from search.study.stages import FixedStage
 from spaces import PHASES
 
 BASE = PHASES["phase1"].base.updated({"model.layers": 1, "train.epochs": 6, "train.patience": 6})

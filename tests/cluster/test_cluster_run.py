@@ -21,8 +21,8 @@ from test_files import ROOT
 
 from fusion_models.config import Recipe
 from fusion_models.training import start, train
-from search.journal import open_journal
-from search.records import journal_records
+from search.run_store.journal import open_journal
+from search.run_store.records import journal_records
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 WORKERS = ("one", "two", "three")

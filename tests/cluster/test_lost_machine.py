@@ -9,7 +9,7 @@ import pytest
 from lost_machine import BASE
 
 from fusion_models.training import start, train
-from search.job import Job
+from search.run_store.job import Job
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from search.analysis.tables import PARETO_NUMBERS
 from search.options import RunOptions
-from search.tables import PARETO_NUMBERS
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

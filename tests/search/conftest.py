@@ -5,7 +5,7 @@ import io
 import pytest
 from rich.console import Console
 
-from search.cluster import ray_session
+from search.execution.cluster import ray_session
 from search.options import RunOptions
 
 

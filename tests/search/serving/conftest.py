@@ -21,7 +21,7 @@ from safetensors.torch import save_file
 
 from fusion_models.config import Recipe
 from fusion_models.models import build_ranker
-from search.artifacts import RECIPE, WEIGHTS
+from search.run_store.artifacts import RECIPE, WEIGHTS
 from search.serving.journal import read_decisions
 
 

@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from search.artifacts import WEIGHTS, load_ranker
+from search.run_store.artifacts import WEIGHTS, load_ranker
 from search.serving.answering import Answering
 from search.serving.dispatcher import Dispatcher
 from search.serving.journal import Journal, archive, read_decisions

@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from patience import PATIENCE, QUEUE, wait_for
 
-from search.artifacts import load_ranker
+from search.run_store.artifacts import load_ranker
 from search.serving.behind import behind_everybody
 from search.serving.dispatcher import CALLS_AT_ONCE, MOST_AT_ONCE
 from search.shadow import main

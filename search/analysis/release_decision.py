@@ -1,0 +1,100 @@
+"""The release decision of phase 4: a pure function of phase 3's evidence, the checks made since, and the facts."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import nan
+
+from fusion_models.integrity import Check
+from fusion_models.metrics import Interval
+from search.analysis.decision import ArchiveRule, Decision, Evidence, GateResult, Status, decide
+from spaces import Phase
+
+SLOWEST_MS = 150.0
+"""P95 (milliseconds) that some runtime variant must be able to stay under: else V2 is archived."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validated:
+    """What phase 4 found beside phase 3's evidence."""
+
+    earlier_verdict: str
+    """Of phase 3."""
+    integrity: Sequence[Check]
+    latency: Interval | None
+    """P95 (milliseconds) of what would be released; None: not measured."""
+    fastest: Interval | None
+    """The smallest P95 of all runtime variants, lossy ones and smaller recipes included."""
+    ablation_missing: Sequence[str] | None
+    """Components whose removal was not measured; None: no ablation."""
+
+
+def decide_release(
+    phase: Phase, finalist: str | None, evidence: Evidence | None, found: Validated, facts: Mapping[str, str]
+) -> Decision:
+    """GO means: release, at 5 % first. Business facts count here; one that nobody answered is not passed."""
+    gates = [_earlier(found.earlier_verdict), *(_fact(name, status) for name, status in facts.items())]
+    rules = [
+        ArchiveRule(
+            name="P95 cannot be brought under 150 ms (the best runtime variant)",
+            value=found.fastest.mean if found.fastest else nan,
+            ci_low=found.fastest.low if found.fastest else nan,
+            ci_high=found.fastest.high if found.fastest else nan,
+            threshold=SLOWEST_MS,
+            direction="above",
+            holds=found.fastest is not None and found.fastest.low > SLOWEST_MS,
+            measured=found.fastest is not None,
+        )
+    ]
+    if evidence is not None:
+        measured = dict(evidence.quantities) | {"integrity_open": integrity_open(found.integrity)}
+        if found.latency is not None:
+            measured["latency_p95_ms"] = found.latency
+        if found.ablation_missing is not None:
+            missing = float(len(found.ablation_missing))
+            measured["ablation_open"] = Interval(missing, missing, missing)
+        evidence = dataclasses.replace(evidence, quantities=measured)
+    decision = decide(phase, finalist, evidence, facts, more_gates=gates, more_rules=rules)
+    said = {
+        "integrity checks that do not pass": "; ".join(
+            f"{c.name}: {c.status}" for c in found.integrity if c.counts and c.status != "pass"
+        ),
+        "components whose ablation is missing": ", ".join(found.ablation_missing or ()),
+        "latency_p95_ms": "more requests on a quieter machine",
+    }
+    readings = [
+        dataclasses.replace(g, needed=said[g.name]) if g.name in said and g.status != "pass" else g
+        for g in decision.gates
+    ]
+    reasons = (*decision.reasons, *(f"warning: {c.name} {c.value:.3f}: {c.detail}" for c in warnings(found.integrity)))
+    return dataclasses.replace(decision, gates=tuple(readings), reasons=reasons)
+
+
+def warnings(checks: Sequence[Check]) -> list[Check]:
+    """What keeps no verdict back and must be weighed by people, such as splits that differ on purpose."""
+    return [c for c in checks if c.status == "warning"]
+
+
+def integrity_open(checks: Sequence[Check]) -> Interval:
+    """How many checks fail; up to the upper end, how many do not pass: undecided and unmeasured ones may yet fail."""
+    failed = sum(c.status == "fail" for c in checks)
+    unsettled = sum(c.counts and c.status not in ("pass", "fail") for c in checks)
+    return Interval(float(failed), float(failed), float(failed + unsettled))
+
+
+def _fact(name: str, status: str) -> GateResult:
+    known: dict[str, Status] = {"pass": "pass", "fail": "fail"}
+    return _yes_or_no(f"resume: {name.replace('_', ' ')} (business fact)", known.get(status, "not measured"))
+
+
+def _earlier(verdict: str) -> GateResult:
+    return _yes_or_no("phase 3 said GO", "pass" if verdict == "GO" else "fail")
+
+
+def _yes_or_no(name: str, status: Status) -> GateResult:
+    value = {"pass": 1.0, "fail": 0.0}.get(status, nan)
+    return GateResult(
+        name=name, value=value, ci_low=value, ci_high=value, threshold=1.0, direction="at least", status=status
+    )

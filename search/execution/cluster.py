@@ -1,0 +1,66 @@
+"""Ray for a run: start or join it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+
+from search.execution.ddp.worker_groups import TRAIN_SETTINGS, close_groups
+from search.execution.file_transfer import ALONE
+from search.execution.interrupts import ending
+from search.options import RunOptions
+
+_QUIET = {
+    "RAY_AIR_NEW_OUTPUT": "0",
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    "TUNE_DISABLE_AUTO_CALLBACK_SYNCER": "1",
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    "TUNE_GLOBAL_CHECKPOINT_S": "100000000",
+    "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_DEDUP_LOGS": "1",
+}
+
+
+@contextlib.contextmanager
+def ray_session(options: RunOptions) -> Iterator[None]:
+    """Ray while the block runs: joined where it already runs in this process, else started and stopped."""
+    if ray.is_initialized():
+        try:
+            yield
+        finally:
+            close_groups()
+        return
+    for key, value in (_QUIET | TRAIN_SETTINGS).items():
+        os.environ.setdefault(key, value)
+    warnings.filterwarnings("ignore", module=r"ray(\..*)?")
+    arguments: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    if options.address is None:
+        arguments |= {
+            "address": "local",
+            "_node_ip_address": "127.0.0.1",
+            "include_dashboard": False,
+            "object_store_memory": 200 * 1024**2,
+            "num_cpus": _cpus(),
+            "resources": {ALONE: 1},
+        }
+    else:
+        arguments["address"] = options.address
+    ray.init(**arguments)
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        with ending():
+            close_groups()
+            ray.shutdown()
+
+
+def _cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,165 @@
+"""One job trained step by step, by one process or by several: what a Tune actor and a Train worker have in common."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Collection, Iterator
+from typing import Any
+
+import torch
+
+from fusion_models.data import RankingDataset
+from fusion_models.data.relabelled import relabelled
+from fusion_models.data.sources import HALVED
+from fusion_models.distribution import ALONE, Distribution
+from fusion_models.training import (
+    CheckpointError,
+    EpochResult,
+    TrainingState,
+    contents,
+    discard,
+    load,
+    restore,
+    save,
+    start,
+    train,
+)
+from search.execution.file_transfer import DataTicket, TrialFolder
+from search.run_store.artifacts import measure, write_finished
+from search.run_store.job import OUT_OF_MEMORY, Job
+
+ERROR_LENGTH = 500
+ALLOCATOR = "DefaultCPUAllocator: can't allocate memory"
+"""What torch says, as a plain RuntimeError, where the machine has no more memory to promise."""
+
+
+class JobFailedError(RuntimeError):
+    """What rank 0 could not do alone, told to the others; its text is the whole reason."""
+
+
+def job_dataset(ticket: DataTicket, job: Job) -> RankingDataset:
+    """What a job is trained on. Where its labels are not the given ones, half of validation is held back from it."""
+    if job.labels == "given":
+        return ticket.open()
+    halved = ticket.source if ticket.source.endswith(HALVED) else f"{ticket.source}{HALVED}"
+    return relabelled(dataclasses.replace(ticket, source=halved).open(), job.labels, job.seed)
+
+
+class JobTraining:
+    """A job in the making. Every process of `distribution` has one and steps it at the same time.
+
+    A training that fails by itself says so in its last result (`outcome`, `reason`) and raises nothing.
+    """
+
+    def __init__(self, config: dict[str, Any], distribution: Distribution = ALONE) -> None:
+        """`config`: `job`, `data` (a DataTicket), `checkpoints` (on the driver's machine), `gpus`."""
+        self.job = Job(**config["job"])
+        self._ticket: DataTicket = config["data"]
+        self._folder = TrialFolder(self._ticket.home, config["checkpoints"], self.job.trial_id)
+        self._device = _device(config["gpus"])
+        self._distribution = distribution
+        self._data: RankingDataset | None = None
+        self._state: TrainingState | None = None
+        self._epochs: Iterator[EpochResult] | None = None
+        self._numbers: dict[str, float] = {}
+        self._before: list[dict[str, Any]] = []
+        self._unsaved = ""
+        self._seconds = 0.0
+        self._saved = time.perf_counter()
+
+    def step(self, *, at_least: float = 0.0, pauses: Collection[int] = ()) -> dict[str, Any]:
+        """Train one epoch, with its checkpoint; after the last one, measure and write the ranker.
+
+        Where epochs are short, as many as `at_least` seconds hold, but none beyond one of `pauses`; the result is that
+        of the last one, and `before` has what the others gave. So long a time lies between two checkpoints, too.
+        """
+        began = time.perf_counter()
+        self._before = []
+        try:
+            result = self._train(at_least, pauses)
+        except Exception as error:
+            self._epochs = None  # what it holds in memory goes before the next trial comes
+            result = {"outcome": "failed", "reason": _reason(error), "done": True, "before": self._before}
+        self._seconds += time.perf_counter() - began
+        return result | self._now() | {"seconds": self._seconds}
+
+    def _now(self) -> dict[str, Any]:
+        return {"numbers": self._numbers, "epochs": self._state.epoch if self._state is not None else 0}
+
+    def _train(self, at_least: float, pauses: Collection[int]) -> dict[str, Any]:
+        until = time.perf_counter() + at_least
+        if self._data is None:
+            self._data = job_dataset(self._ticket, self.job)
+        data = self._data
+        if self._state is None or self._epochs is None:
+            self._state = self._open(data)
+            self._epochs = train(self._state, data, distribution=self._distribution)
+            if self._state.epoch in pauses:  # read from a checkpoint: whether it was told is not known
+                self._numbers = self._state.best_numbers
+                return {"before": self._before}
+        for epoch in self._epochs:
+            self._numbers = self._state.best_numbers
+            result: dict[str, Any] = {"parts": epoch.parts, "before": self._before}
+            if epoch.finished:
+                return result | self._finish(self._state, data)
+            if epoch.epoch in pauses or time.perf_counter() >= until:
+                if self._distribution.rank == 0 and time.perf_counter() >= self._saved + at_least:
+                    self._save(self._state)
+                    self._saved = time.perf_counter()
+                return result
+            self._before.append({"parts": epoch.parts} | self._now())
+        return self._finish(self._state, data)  # the process died between its last checkpoint and this
+
+    def _finish(self, state: TrainingState, data: RankingDataset) -> dict[str, Any]:
+        evaluation = measure(state, data, self.job, distribution=self._distribution)
+        numbers, failure = {}, ""
+        if self._distribution.rank == 0:
+            try:
+                numbers = write_finished(evaluation, state, data, self.job, self._folder.path)
+                self._folder.send_results()
+            except Exception as error:
+                failure = _reason(error)
+        numbers, failure = self._distribution.first((numbers, failure))
+        if failure:
+            raise JobFailedError(failure)
+        self._numbers = numbers
+        return {"outcome": "finished", "reason": self._unsaved, "done": True}
+
+    def _save(self, state: TrainingState) -> None:
+        """A disk that is full costs the checkpoint, not the training; the one before stays whole."""
+        try:
+            save(state, self._folder.training)
+            self._folder.send_checkpoint()
+        except OSError as error:
+            self._unsaved = f"no checkpoint after epoch {state.epoch}: {error}"[:ERROR_LENGTH]
+
+    def _open(self, data: RankingDataset) -> TrainingState:
+        """From the checkpoint, which rank 0 alone reads, or afresh."""
+        recipe, found = self.job.to_recipe(), None
+        if self._distribution.rank == 0:
+            self._folder.fetch()
+            try:
+                found = load(self._folder.training, recipe, data, seed=self.job.seed, device=self._device)
+            except CheckpointError:
+                discard(self._folder.training)
+        if self._distribution.size == 1:
+            return found or start(recipe, data, seed=self.job.seed, device=self._device)
+        state = found or start(recipe, data, seed=self.job.seed, device=self._device)
+        read = self._distribution.first(contents(found) if found is not None else None)
+        if read is not None and found is None:
+            restore(state, read)
+        return state
+
+
+def _device(gpus: float) -> torch.device:
+    """The GPU that this process works on, where it was given one."""
+    return torch.device("cuda", torch.cuda.current_device()) if gpus > 0 else torch.device("cpu")
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, JobFailedError):
+        return str(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or ALLOCATOR in str(error):
+        return f"{OUT_OF_MEMORY}: {error}"[:ERROR_LENGTH]
+    return f"{type(error).__name__}: {error}"[:ERROR_LENGTH]

@@ -1,0 +1,326 @@
+"""Stages' jobs through Tune: one Tune experiment that serves a run's stages one after the other.
+
+A process that trains takes seconds to start (Ray, torch, the data), and a run has half a dozen stages with the driver's
+own work between them. So on one machine the processes stay: while there is nothing to train, each runs an idle trial,
+which ends as soon as there is something. What is measured between the stages is done by the same processes.
+On a cluster, with GPUs, or where a training has several workers, places are given back after each stage instead: the
+cluster may shrink meanwhile, and what is measured runs as Ray tasks, one on each processor that there is.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import ray
+import torch
+from ray import tune
+
+from fusion_models.training import discard
+from search.execution.capacity import Capacity, Waiting, WaitingWatch, with_places
+from search.execution.ddp.ddp_trial import GroupedTrial
+from search.execution.ddp.worker_groups import WORKER_DEATHS, GroupPool, Shape, close_groups, group_pool
+from search.execution.file_transfer import DataTicket, open_home
+from search.execution.interrupts import ending, raise_if_interrupted
+from search.execution.moasha import MultiObjectiveAsha
+from search.execution.remote_calls import RemoteCall
+from search.execution.scheduler import StageScheduler
+from search.execution.searcher import Observer, StageSearcher
+from search.execution.trial import FusionTrial
+from search.options import RunOptions
+from search.run_store.job import Job, TrialRecord
+from search.study.stages import SearchStage, Stage
+
+CLIENT_SHARE = 0.001
+"""Of the driver's machine: what the client of a worker group asks for, since Tune wants it to ask for something."""
+MANY = 10_000
+"""Trials that Tune may have at once: how many there really are, the searcher decides, look by look."""
+EPOCH_LIMIT = 600.0
+"""Seconds for an epoch where the caller names no limit."""
+REPORT_SECONDS = float(os.environ.get("FUSION_SEARCH_REPORT_SECONDS", "2"))
+"""A checkpoint and a result cost some 40 ms: epochs shorter than this are bundled, but not beyond a rung."""
+LOOK_SECONDS = 1.0
+ENDING_SECONDS = 60.0
+
+
+class TuneSession:
+    """Trains what the stages of one run have, and makes calls between them. Ray must be running, also when it ends.
+
+    Used as a context manager: while the block runs on one machine, processes stay from stage to stage (`keep`).
+    """
+
+    def __init__(
+        self,
+        options: RunOptions,
+        *,
+        source: str,
+        cache: str | None = None,
+        fingerprint: str | None = None,
+        arrays: Path | None = None,
+        checkpoints: Path,
+        tune_folder: Path,
+        epoch_limit: float = EPOCH_LIMIT,
+        report_seconds: float = REPORT_SECONDS,
+        keep: bool = True,
+    ) -> None:
+        """`fingerprint` and `arrays` are those of the driver's data, sent to machines that cannot open `source`.
+
+        One process trains for `report_seconds` between two checkpoints, at least an epoch; workers of a group an epoch.
+        """
+        self._options = options
+        self._checkpoints, self._folder = checkpoints, tune_folder
+        self._epoch_limit, self._report_seconds = epoch_limit, report_seconds
+        self._ticket = DataTicket(
+            source=source, cache=cache, fingerprint=fingerprint, folder=str(arrays), home=open_home()
+        )
+        alone = options.workers_per_trial == 1 and options.gpus_per_worker == 0
+        self._keep = keep and options.address is None and alone
+        self._staying: _Experiment | None = None
+
+    @property
+    def keeps(self) -> bool:
+        """Whether processes stay between trainings, so that a call costs no start."""
+        return self._staying is not None
+
+    def __enter__(self) -> TuneSession:
+        if self._keep:
+            self._scratch = tempfile.TemporaryDirectory(prefix="fusion-search-")
+            self._staying = _Experiment(self._tuner, Capacity(self._options), keep=True)
+            self._staying.start()
+        return self
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self._staying is not None:
+            staying, self._staying = self._staying, None
+            with ending():
+                try:
+                    staying.end(abandon=kind is not None)
+                finally:
+                    self._scratch.cleanup()
+
+    def train(
+        self,
+        stages: Sequence[Stage],
+        observers: Sequence[Observer],
+        *,
+        deadline: float | None = None,
+        on_waiting: Waiting | None = None,
+    ) -> None:
+        """Train every job that the stages still have; returns when all have ended.
+
+        `deadline` is a `time.monotonic()` after which nothing new is started. Early stopping, where the options ask
+        for it, is for the trials that a search samples; every other job runs to its end. On a cluster as many train as
+        there is room for while it grows and shrinks, and `on_waiting` hears of those that wait.
+        """
+        watchers = [*observers, _TrainingStateSweeper(self._checkpoints, stages)]
+        if self._staying is not None:
+            self._staying.serve(stages, watchers, _early_stopping(stages, self._options), deadline)
+            return
+        capacity = Capacity(self._options)
+        pool = _groups(self._options, capacity.wanted)
+        if pool is not None:
+            watchers.append(_GroupReleaser(pool))
+        callbacks = _watch(capacity, pool, on_waiting) if self._options.address is not None and on_waiting else []
+        experiment = _Experiment(
+            lambda *parts: self._tuner(*parts, pool=pool, callbacks=callbacks), capacity, pool=pool, keep=False
+        )
+        experiment.serve(stages, watchers, _early_stopping(stages, self._options), deadline)
+
+    def call(self, function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+        """Have a process call `function` (of a module, as are its arguments' types) from now on, side by side.
+
+        Returns what waits for its result, and raises what it raised.
+        """
+        if self._staying is None:
+            return call_in_ray(function, *arguments)
+        remote_call = RemoteCall(Path(self._scratch.name), function, arguments)
+        self._staying.searcher.send(remote_call)
+        return remote_call.answer
+
+    def _tuner(
+        self,
+        searcher: StageSearcher,
+        scheduler: StageScheduler,
+        *,
+        pool: GroupPool | None = None,
+        callbacks: Sequence[tune.Callback] = (),
+    ) -> tune.Tuner:
+        options = self._options
+        config: dict[str, Any] = {
+            "job": None,
+            "remote_call": None,
+            "report_seconds": self._report_seconds,
+            "pauses": [],
+            "data": self._ticket,
+            "checkpoints": str(self._checkpoints.resolve()),
+            "cpus": options.cpus_per_worker,
+            "gpus": options.gpus_per_worker,
+            "epoch_limit": self._epoch_limit,
+        }
+        resources = {"cpu": options.cpus_per_worker, "gpu": options.gpus_per_worker}
+        trainable = tune.with_resources(FusionTrial, resources)
+        if pool is not None:
+            trainable, config["board"] = tune.with_resources(GroupedTrial, _client()), pool.name
+        return tune.Tuner(
+            trainable,
+            param_space=config,
+            tune_config=tune.TuneConfig(
+                search_alg=searcher,
+                scheduler=scheduler,
+                num_samples=-1,
+                max_concurrent_trials=MANY,
+                reuse_actors=True,
+                trial_dirname_creator=lambda trial: str(trial.trial_id),
+            ),
+            run_config=tune.RunConfig(
+                name=f"run-{time.time_ns()}",
+                storage_path=str(self._folder.resolve()),
+                failure_config=tune.FailureConfig(max_failures=WORKER_DEATHS),
+                checkpoint_config=tune.CheckpointConfig(checkpoint_frequency=0, checkpoint_at_end=False),
+                verbose=0,
+                callbacks=list(callbacks),
+            ),
+        )
+
+
+class _Experiment:
+    """One `Tuner.fit()`: run to its end by the caller, or kept on a thread until `end`."""
+
+    def __init__(
+        self, build: Callable[..., tune.Tuner], capacity: Capacity, *, pool: GroupPool | None = None, keep: bool
+    ) -> None:
+        self.scheduler = StageScheduler(lambda trial_id: self.searcher.may_idle(trial_id))
+        self.searcher = StageSearcher(
+            idle=keep,
+            why_stopped=self.scheduler.why_stopped,
+            why_died=self.scheduler.why_died,
+            preemptions=self.scheduler.preemptions,
+            limit=(lambda: pool.grow(capacity.wanted)) if pool else (lambda: capacity.wanted),
+        )
+        self._build, self._keep = build, keep
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._fit, name="tune", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def _fit(self) -> None:
+        try:
+            self._build(self.searcher, self.scheduler).fit()
+        except BaseException as error:  # for the driver to raise
+            self._error = error
+        given_up = RuntimeError("the trainings' processes were given up")
+        self.searcher.broken(self.searcher.failed or self._error or given_up)
+
+    def serve(
+        self,
+        stages: Sequence[Stage],
+        observers: Sequence[Observer],
+        early_stopping: MultiObjectiveAsha | None,
+        deadline: float | None,
+    ) -> None:
+        """Train the stages to their end. Raises what a result or an observer led to, before what Tune made of it."""
+        self.scheduler.early_stopping = early_stopping
+        pauses = early_stopping.levels if early_stopping is not None else ()
+        self.searcher.serve(stages, observers, deadline=deadline, pauses=pauses)
+        if self._keep:
+            while self._thread.is_alive() and not self.searcher.drained.wait(LOOK_SECONDS):
+                raise_if_interrupted()
+        else:
+            try:
+                self._build(self.searcher, self.scheduler).fit()
+            except Exception as error:
+                self._error = error
+        found = self.searcher.failed or self._error
+        if found is not None:
+            raise found
+
+    def end(self, *, abandon: bool) -> None:
+        self.searcher.close(abandon=abandon)
+        self._thread.join(ENDING_SECONDS)
+
+
+def run_stages(
+    stages: Sequence[Stage],
+    observers: Sequence[Observer],
+    options: RunOptions,
+    *,
+    deadline: float | None = None,
+    on_waiting: Waiting | None = None,
+    **data: Any,
+) -> None:
+    """Train the stages in a session of their own; `data` as for `TuneSession`."""
+    TuneSession(options, **data, keep=False).train(stages, observers, deadline=deadline, on_waiting=on_waiting)
+
+
+Call = Callable[..., Callable[[], Any]]
+"""`TuneSession.call` and its like: a function and its arguments, to what waits for the result."""
+
+
+def call_in_ray(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+    """As `TuneSession.call`, as a Ray task on one CPU wherever there is room. Worker groups give their places back."""
+    close_groups()
+    found = _on_one_thread.remote(function, *arguments)
+    return lambda: ray.get(found)
+
+
+@ray.remote(num_cpus=1)  # type: ignore[untyped-decorator]
+def _on_one_thread(function: Callable[..., Any], *arguments: Any) -> Any:
+    torch.set_num_threads(1)
+    return function(*arguments)
+
+
+def _early_stopping(stages: Sequence[Stage], options: RunOptions) -> MultiObjectiveAsha | None:
+    searches = [stage for stage in stages if isinstance(stage, SearchStage)]
+    return MultiObjectiveAsha(searches[0]) if searches and options.scheduler == "moasha" else None
+
+
+def _groups(options: RunOptions, concurrent: int) -> GroupPool | None:
+    if options.workers_per_trial == 1:
+        return None
+    shape = Shape(workers=options.workers_per_trial, cpus=options.cpus_per_worker, gpus=options.gpus_per_worker)
+    return group_pool(shape, concurrent)
+
+
+def _watch(capacity: Capacity, pool: GroupPool | None, say: Waiting) -> list[WaitingWatch]:
+    return [WaitingWatch(capacity, say, with_places if pool is None else lambda trials: pool.training())]
+
+
+def _client() -> tune.PlacementGroupFactory:
+    """No processor, and a place beside the driver: a machine that goes takes workers with it, never their clients."""
+    here = ray.get_runtime_context().get_node_id()
+    (address,) = [node["NodeManagerAddress"] for node in ray.nodes() if node["NodeID"] == here]
+    return tune.PlacementGroupFactory([{f"node:{address}": CLIENT_SHARE}])
+
+
+class _GroupReleaser:
+    """Once a trial has ended, however it did, its worker group is free for the next."""
+
+    def __init__(self, pool: GroupPool) -> None:
+        self._pool = pool
+
+    def on_epoch(self, stage: Stage, job: Job, result: dict[str, Any]) -> None:
+        """The group stays the trial's own."""
+
+    def on_end(self, stage: Stage, record: TrialRecord, result: dict[str, Any]) -> None:
+        self._pool.release(record.trial_id)
+
+
+class _TrainingStateSweeper:
+    """Once a trial has ended in the journal, its optimiser and weights in the making are of no more use."""
+
+    def __init__(self, checkpoints: Path, stages: Sequence[Stage]) -> None:
+        self._checkpoints = checkpoints
+        for record in [r for stage in stages for r in stage.records() if r.state != "running"]:
+            discard(checkpoints / record.trial_id / "training")  # the driver died between telling and sweeping
+
+    def on_epoch(self, stage: Stage, job: Job, result: dict[str, Any]) -> None:
+        """Nothing yet."""
+
+    def on_end(self, stage: Stage, record: TrialRecord, result: dict[str, Any]) -> None:
+        discard(self._checkpoints / record.trial_id / "training")

@@ -1,0 +1,124 @@
+"""Queries that the finalist helps and hurts most, in both orders, and where V1's ranks go. Nothing here decides."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from PIL import Image
+
+from fusion_models.data import RankingDataset
+from fusion_models.evaluation import Scored
+from search.analysis.measure import Arrays
+from search.pipeline.confirmation.short_list import Candidate
+from search.pipeline.confirmation.test_split import open_scores
+from search.pipeline.context import Run
+from search.run_store.csv_tables import write_csv
+
+EACH_WAY = 3
+"""Queries helped, and queries hurt."""
+SHOWN = 6
+"""First documents of each order."""
+RANKS = 10
+PICTURE_SIDE = 72
+
+
+def write_examples(run: Run, finalist: Candidate, of_finalist: Sequence[Arrays]) -> None:
+    """`examples.parquet` and `agreement.csv`, from the finalist's first training on the deciding split.
+
+    The queries are chosen by nDCG gain averaged over the finalist's seeds; the orders shown are the first one's.
+    """
+    scored = open_scores(run.folder, run.data, finalist.trainings[0], split=run.deciding)
+    write_csv(rank_table(scored), run.folder, "agreement.csv")
+    gain = np.mean([one["ndcg"] - one["v1_ndcg"] for one in of_finalist], axis=0)
+    table = example_table(run.data, scored, gain)
+    staging = run.folder.path / ".examples.parquet"
+    table.to_parquet(staging, index=False)
+    staging.replace(run.folder.path / "examples.parquet")
+
+
+def rank_table(scored: Scored) -> pd.DataFrame:
+    """v1_rank, v2_rank (1 to 10, later), documents, share of that V1 rank's documents."""
+    rows = []
+    v1, v2 = _ranks(scored, "v1"), _ranks(scored, "scores")
+    valid = scored.valid.numpy()
+    labels = [*(str(i + 1) for i in range(RANKS)), "later"]
+    for place in range(RANKS):
+        at = valid & (v1 == place)
+        to = np.minimum(v2[at], RANKS)
+        counts = np.bincount(to, minlength=RANKS + 1)
+        total = int(counts.sum())
+        rows += [
+            {"v1_rank": labels[place], "v2_rank": labels[i], "documents": int(n), "share": n / total if total else 0.0}
+            for i, n in enumerate(counts)
+        ]
+    return pd.DataFrame(rows)
+
+
+def example_table(data: RankingDataset, scored: Scored, gain: npt.NDArray[np.float64]) -> pd.DataFrame:
+    """One row a query, order (V1, V2) and place: query_id, query, subdomain, gain, item_id, title, label, picture.
+
+    Pictures are JPEG bytes. Without texts or pictures those columns are empty.
+    """
+    order = np.argsort(np.where(np.isfinite(gain), gain, 0.0), kind="stable")
+    hurt = [int(i) for i in order[:EACH_WAY] if gain[i] < 0]
+    helped = [int(i) for i in order[::-1][:EACH_WAY] if gain[i] > 0]
+    ranks = {"V1": _ranks(scored, "v1"), "V2": _ranks(scored, "scores")}
+    rows: list[dict[str, Any]] = []
+    for kind, chosen in (("helped", helped), ("hurt", hurt)):
+        for i in chosen:
+            query = int(scored.rows[i])
+            items = data.judged_item[data.offset[query] : data.offset[query + 1]]
+            for name, places in ranks.items():
+                shown = np.argsort(places[i, : len(items)])[:SHOWN]
+                for place, j in enumerate(shown):
+                    rows.append(
+                        {"kind": kind, "query_id": str(data.query_ids[query]), "query": _text(data, query)}
+                        | {"subdomain": str(data.subdomain[query]), "gain": float(gain[i])}
+                        | {
+                            "order": name,
+                            "place": place + 1,
+                            "item": int(items[j]),
+                            "label": float(scored.labels[i, j]),
+                        }
+                    )
+    table = pd.DataFrame(rows)
+    if table.empty:
+        return table
+    wanted = table["item"].drop_duplicates().to_numpy()
+    titles = dict(zip(wanted.tolist(), data.titles(wanted), strict=True))
+    pictures = _pictures(data, wanted)
+    table["item_id"] = [str(data.item_ids[i]) for i in table["item"]]
+    table["title"] = [titles[i] or "" for i in table["item"]]
+    table["picture"] = [pictures.get(i) for i in table["item"]]
+    return table.drop(columns="item")
+
+
+def _ranks(scored: Scored, which: str) -> npt.NDArray[np.int64]:
+    """`[Q, L]`: place of each document, 0 the first; padding stands last, ties in the order of the table."""
+    values = np.where(scored.valid.numpy(), getattr(scored, which).numpy(), -np.inf)
+    order = np.argsort(-values, axis=1, kind="stable")
+    ranks = np.empty_like(order)
+    np.put_along_axis(ranks, order, np.broadcast_to(np.arange(order.shape[1]), order.shape), axis=1)
+    return ranks.astype(np.int64)
+
+
+def _text(data: RankingDataset, query: int) -> str:
+    return "" if data.query_text is None else str(data.query_text[query] or "")
+
+
+def _pictures(data: RankingDataset, items: npt.NDArray[np.int64]) -> Mapping[int, bytes]:
+    """Item row -> a small JPEG of its thumbnail."""
+    if data.schema.thumbnail is None:
+        return {}
+    out = {}
+    for item, pixels in zip(items.tolist(), data.thumbnails(items).numpy(), strict=True):
+        picture = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
+        file = io.BytesIO()
+        picture.resize((PICTURE_SIDE, PICTURE_SIDE), Image.Resampling.LANCZOS).save(file, "JPEG", quality=82)
+        out[item] = file.getvalue()
+    return out

@@ -1,0 +1,129 @@
+"""The one module that opens a deciding split, after the finalist is fixed on disk.
+
+The deciding split is the test split; in a roadmap's first phases it is the half of validation that no search reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from fusion_models.contribution import Contribution, contribution
+from fusion_models.data import RankingDataset
+from fusion_models.data.groups import Groups, query_groups
+from fusion_models.evaluation import EVALUATION_QUERIES, Scored, evaluate, score
+from fusion_models.integrity import Check, isolation_checks, separability_checks
+from fusion_models.metrics import BLANKS, chance_ndcg
+from search.execution.file_transfer import DataTicket, Files, pack, ticket_for, unpacked, write_bytes_whole
+from search.execution.tuning import Call, call_in_ray
+from search.run_store.artifacts import RECIPE, WEIGHTS, load_ranker, read_queries, write_queries
+from search.run_store.folder import RunFolder
+from search.run_store.looks import DECIDING_SPLIT
+
+
+class ClosedError(RuntimeError):
+    """A deciding split was asked for before a finalist was fixed."""
+
+
+def open_test_split(
+    folder: RunFolder,
+    data: RankingDataset,
+    trainings: Sequence[str],
+    *,
+    split: str = DECIDING_SPLIT,
+    full: Sequence[str] = (),
+    call: Call = call_in_ray,
+) -> Callable[[], dict[str, dict[str, np.ndarray[Any, Any]]]]:
+    """Measure finished trainings on the deciding split, side by side from now on.
+
+    Calling what is returned waits for them: trial id -> its values per query. `call` says where (`Run.call`). `full`
+    names the trainings that are also measured under every kind of blank. What has been measured once is read back.
+    Raises ClosedError unless `finalist.json` stands in the run folder.
+    """
+    require_finalist(folder)
+    places = {trial_id: folder.checkpoints / trial_id for trial_id in trainings}
+    kept = f"{split}.npz"
+    missing = [t for t, place in places.items() if not (place / kept).exists()]
+    slow_first = sorted(missing, key=lambda t: t not in full)
+    ticket = ticket_for(data)
+    measured = {t: call(_measure, _ranker(places[t]), ticket, split, t in full) for t in slow_first}
+
+    def collect() -> dict[str, dict[str, np.ndarray[Any, Any]]]:
+        for trial_id, values in measured.items():
+            write_bytes_whole(places[trial_id] / kept, values())
+        return {t: read_queries(place / kept) for t, place in places.items()}
+
+    return collect
+
+
+def open_contribution(
+    folder: RunFolder, data: RankingDataset, trial_id: str, *, split: str = DECIDING_SPLIT, call: Call = call_in_ray
+) -> Callable[[], Contribution]:
+    """What each modality gives one finished training on the deciding split; raises ClosedError as `open_test_split`.
+
+    It is measured from now on (by `call`); calling what is returned waits for it.
+    """
+    require_finalist(folder)
+    return call(_contribution, _ranker(folder.checkpoints / trial_id), ticket_for(data), split)
+
+
+def open_scores(folder: RunFolder, data: RankingDataset, trial_id: str, *, split: str = DECIDING_SPLIT) -> Scored:
+    """Every list of the deciding split as one finished training scores it; raises ClosedError as `open_test_split`."""
+    require_finalist(folder)
+    return score(load_ranker(folder.checkpoints / trial_id, data), data, split)
+
+
+def open_groups(folder: RunFolder, data: RankingDataset, *, split: str = DECIDING_SPLIT) -> Groups | None:
+    """Which queries of the deciding split stand together (`query_groups`); raises ClosedError as `open_test_split`."""
+    require_finalist(folder)
+    return query_groups(data, split)
+
+
+def open_chance(folder: RunFolder, data: RankingDataset, *, split: str = DECIDING_SPLIT) -> float:
+    """nDCG of constant scores on the deciding split; raises ClosedError as `open_test_split`."""
+    require_finalist(folder)
+    batches = data.batches(split, EVALUATION_QUERIES)
+    return float(torch.nanmean(torch.cat([chance_ndcg(batch.labels, batch.valid) for batch in batches])))
+
+
+def require_finalist(folder: RunFolder) -> None:
+    """Raise ClosedError unless the run's finalist stands on disk."""
+    if not (folder.path / "finalist.json").exists():
+        raise ClosedError(
+            f"{folder.path} has no finalist.json: the deciding split stays closed until a finalist is fixed"
+        )
+
+
+def _ranker(place: Path) -> Files:
+    """A finished training's ranker as it travels: the machine that measures need not see the run folder."""
+    return pack(place, WEIGHTS, RECIPE)
+
+
+def _contribution(ranker: Files, ticket: DataTicket, split: str) -> Contribution:
+    data = ticket.open()
+    with unpacked(ranker) as place:
+        return contribution(load_ranker(place, data), data, split)
+
+
+def _measure(ranker: Files, ticket: DataTicket, split: str, full: bool) -> bytes:
+    """The file of values per query that the driver keeps."""
+    kinds = BLANKS if full else ("zero",)
+    data = ticket.open()
+    with unpacked(ranker) as place:
+        evaluation = evaluate(load_ranker(place, data), data, split, kinds=kinds, pictures=True)
+        write_queries(evaluation, place / "values.npz")
+        return (place / "values.npz").read_bytes()
+
+
+def open_inputs(folder: RunFolder, data: RankingDataset, *, seed: int) -> list[Check]:
+    """How far the test split's queries, items and features are those of training; its labels stay unread.
+
+    So this is no look at the test split that is counted. Raises ClosedError as `open_test_split`.
+    """
+    require_finalist(folder)
+    generator = np.random.default_rng(seed)
+    return [*isolation_checks(data, DECIDING_SPLIT), *separability_checks(data, DECIDING_SPLIT, generator)]

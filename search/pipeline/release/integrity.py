@@ -1,0 +1,146 @@
+"""Phase 4's integrity step: retrain the finalist on broken labels, look at the splits, and write integrity.csv."""
+
+from __future__ import annotations
+
+import datetime
+import json
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from fusion_models.data import DataError
+from fusion_models.data.relabelled import RELABELLINGS
+from fusion_models.data.splits import DECIDING
+from fusion_models.evaluation import score
+from fusion_models.integrity import Check, chance_check, check, isolation_checks, leak_check, unmeasured
+from fusion_models.metrics import chance_ndcg
+from search.execution.file_transfer import DataTicket, Files, pack, ticket_for, unpacked
+from search.execution.job_training import job_dataset
+from search.pipeline.confirmation.short_list import FRESH_SEEDS, Candidate
+from search.pipeline.confirmation.test_split import open_inputs
+from search.pipeline.context import Run
+from search.run_store.artifacts import RECIPE, WEIGHTS, load_ranker
+from search.run_store.csv_tables import write_csv
+from search.run_store.folder import RunFolder
+from search.run_store.job import Job
+from search.run_store.looks import LOOKS, look_of, opened_before
+from search.study.stages import FixedStage
+
+STAGE = "integrity"
+BROKEN = {
+    "permuted": "labels permuted within queries",
+    "random": "random labels",
+}
+
+
+def integrity_jobs(finalist: Candidate, seeds: int) -> list[Job]:
+    """The finalist's recipe on permuted and on random labels; each seed draws its own labels."""
+    kinds: tuple[Literal["permuted", "random"], ...] = RELABELLINGS
+    return [
+        Job(
+            trial_id=f"labels-{kind}-s{seed}",
+            name=f"labels {kind}",
+            recipe=finalist.recipe,
+            seed=FRESH_SEEDS + seed,
+            labels=kind,
+        )
+        for kind in kinds
+        for seed in range(seeds)
+    ]
+
+
+def check_integrity(run: Run, finalist: Candidate, source: RunFolder) -> list[Check]:
+    """Every integrity check of the finalist of `source`, a finished phase 3; writes integrity.csv. Ray must be running.
+
+    The finalist's recipe is retrained as ordinary trials of the stage `integrity`.
+    """
+    jobs = integrity_jobs(finalist, run.options.seeds(run.phase))
+    try:
+        job_dataset(ticket_for(run.data), jobs[0])
+    except DataError as error:  # too few validation queries to hold a half back
+        broken = [unmeasured(BROKEN[kind], "not measured", str(error)) for kind in RELABELLINGS]
+    else:
+        run.train([FixedStage(run.storage, STAGE, jobs)])
+        broken = broken_label_checks(run, jobs)
+    generator = np.random.default_rng(run.options.seed)
+    checks = [
+        *isolation_checks(run.data, "validation", reported=True),
+        *open_inputs(run.folder, run.data, seed=run.options.seed),
+        *broken,
+        leak_check(run.data, generator),
+        *selection_checks(source, run.data.fingerprint),
+    ]
+    write_csv(integrity_table(checks), run.folder, "integrity.csv")
+    return checks
+
+
+def integrity_table(checks: Sequence[Check]) -> pd.DataFrame:
+    """One row a check, in the order in which they were made."""
+    return pd.DataFrame([vars(c) for c in checks])
+
+
+def broken_label_checks(run: Run, jobs: Sequence[Job]) -> list[Check]:
+    """nDCG above chance of the trainings on broken labels, on the half of validation that was held back from them."""
+    finished = {r.trial_id for r in run.records(STAGE) if r.finished}
+    out = []
+    for kind, name in BROKEN.items():
+        mine = [job for job in jobs if job.labels == kind and job.trial_id in finished]
+        rankers = [pack(run.folder.checkpoints / job.trial_id, WEIGHTS, RECIPE) for job in mine]
+        ticket = ticket_for(run.data)
+        calls = [run.call(_held_back, r, ticket, job) for r, job in zip(rankers, mine, strict=True)]
+        found = [answer() for answer in calls]
+        out.append(chance_check(name, [f[0] for f in found], [f[1] for f in found]))
+    return out
+
+
+def _held_back(ranker: Files, ticket: DataTicket, job: Job) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    data = job_dataset(ticket, job)
+    with unpacked(ranker) as place:
+        scored = score(load_ranker(place, data), data, DECIDING)
+    return scored.ndcg(), chance_ndcg(scored.labels, scored.valid).numpy()
+
+
+def selection_checks(source: RunFolder, fingerprint: str) -> list[Check]:
+    """Whether the test split of `source` stayed closed until its finalist was fixed; and how often others looked.
+
+    Reads finalist.json (when, and on which split it was chosen), test_looks.json (when this run looked) and the
+    trainings that were measured on the test split: none of the search's may be among them.
+    """
+    name = "test split untouched before the finalist was fixed"
+    path = source.path / "finalist.json"
+    if not path.exists():
+        return [unmeasured(name, "fail", f"{path} is missing: no finalist was fixed before the test split was read")]
+    said = json.loads(path.read_text())
+    fixed = _time(said.get("fixed")) or datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
+    looks = opened_before(source, fingerprint)
+    this = look_of(source)
+    mine = [look for look in looks if {key: look[key] for key in this} == this]
+    wrong = []
+    if said.get("chosen_on") != "validation":
+        wrong.append(f"the finalist was chosen on {said.get('chosen_on')!r}")
+    if not mine:
+        wrong.append(f"{LOOKS} does not know when this run looked")
+    early = [look["looked"] for look in mine if (when := _time(look["looked"])) is not None and when < fixed]
+    wrong += [f"looked at {when}, before the finalist was fixed at {fixed.isoformat()}" for when in early]
+    searched = sorted(p.parent.name for p in source.checkpoints.glob("t[0-9]*/test.npz"))
+    wrong += [f"search trials were measured on the test split: {', '.join(searched[:5])}"] if searched else []
+    others = len(looks) - len(mine)
+    return [
+        check(name, float(len(wrong)), at_most=0.0, detail="; ".join(wrong) or f"fixed at {fixed.isoformat()}"),
+        check(
+            "other runs that looked at this test split",
+            float(others),
+            at_most=0.0,
+            reported=True,
+            detail="intervals do not know of choices made after such looks" if others else "",
+        ),
+    ]
+
+
+def _time(text: object) -> datetime.datetime | None:
+    try:
+        return datetime.datetime.fromisoformat(str(text))
+    except ValueError:
+        return None

@@ -1,0 +1,193 @@
+"""The phases in order: each starts from the last one's front, phase 4 from the finalist; one verdict ends them all.
+
+Lies in RESULTS/roadmap, with a whole run folder for each phase in it. Which phases have ended is read from their own
+run.json, so that an interrupted roadmap goes on where it was.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import time
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+from rich.table import Table
+
+from fusion_models.config import Flat
+from search.analysis.roadmap_decision import PhaseVerdict, RoadmapDecision, decide_roadmap, roadmap_text, stops
+from search.execution.cluster import ray_session
+from search.monitoring.progress import clock
+from search.options import RunOptions
+from search.pipeline.phase import RESUMABLE_CHANGES, require_same_data, run_phase
+from search.pipeline.release.production import run_production
+from search.pipeline.release.runtime_variants import TimingSize
+from search.pipeline.roadmap_step import TEST_PHASES, RoadmapStep, halved
+from search.pipeline.summary import STYLES
+from search.reporting.roadmap_page import write_roadmap_report
+from search.run_store.folder import RunFolder, RunFolderError, environment, json_text, now, write_whole
+from search.run_store.looks import SPLIT_NAMES
+from search.run_store.mirror import Mirror, is_uri, local_results, mirror_of, mirrored
+from spaces import PHASE4, PHASES, ROADMAP_STEPS
+
+ROADMAP = "roadmap"
+Done = dict[str, tuple[PhaseVerdict, dict[str, Any]]]
+"""Phase -> its verdict, and its decision.json."""
+
+
+def run_roadmap(
+    options: RunOptions,
+    console: Console,
+    *,
+    timing: TimingSize = TimingSize(),  # noqa: B008  (frozen)
+) -> RunFolder:
+    """Run the roadmap to its end, or go on with it; `timing` says how much of its latency phase 4 times.
+
+    Raises ValueError for options or data that cannot be used.
+    """
+    name = options.name or ROADMAP
+    folder, mirror = RunFolder(local_results(options.results) / name), None
+    if is_uri(options.results):
+        mirror = mirror_of(options.results, name)
+        mirror.erase() if options.fresh else mirror.fetch()
+    if folder.finished() and not options.fresh:
+        require_same_data(folder, options)
+        console.print(f"{folder.path} holds a finished roadmap; nothing was changed. --fresh starts over.")
+        return folder
+    began = time.monotonic()
+    _open(folder, options)
+    with mirrored(mirror, console):
+        done = _run_phases(options, folder, console, mirror, timing)
+        decision = decide_roadmap(tuple(ROADMAP_STEPS), done, releasing=TEST_PHASES)
+        write_whole(folder.path / "decision.json", json_text(decision.as_json()))
+        write_whole(folder.path / "decision.md", roadmap_text(decision))
+        described = folder.read() or {}
+        folder.write(described | {"end": now(), "seconds": round(time.monotonic() - began, 1)})
+        write_roadmap_report(folder)
+    _print(console, folder, decision, time.monotonic() - began)
+    return folder
+
+
+def _run_phases(
+    options: RunOptions, folder: RunFolder, console: Console, mirror: Mirror | None, timing: TimingSize
+) -> Done:
+    """Each phase that has not ended yet, until an archive rule holds or no finalist is left to validate."""
+    done: Done = {}
+    runs = {phase: RunFolder(folder.path / phase) for phase in ROADMAP_STEPS}
+    searched = all(runs[phase].finished() for phase in PHASES)
+    with contextlib.nullcontext() if searched else ray_session(options):
+        for phase in PHASES:
+            if _announced(console, runs[phase]):
+                run_phase(_options(options, folder, phase), console, link=_link(folder, phase), mirror=mirror)
+            done[phase] = _read_verdict(runs[phase], phase)
+            if stops(done[phase][1]):
+                return done
+    # outside of the session above: phase 4 times rankers when Ray's workers are gone
+    last, release = list(PHASES)[-1], PHASE4.name
+    if done[last][0].finalist is None:
+        return done
+    if _announced(console, runs[release]):
+        asked, link = _options(options, folder, release), _link(folder, release)
+        run_production(asked, console, source=runs[last], timing=timing, link=link, mirror=mirror)
+    done[release] = _read_verdict(runs[release], release)
+    return done
+
+
+def _announced(console: Console, run: RunFolder) -> bool:
+    """Say which phase comes; whether there is anything to do in it."""
+    name = run.path.name
+    console.rule(f"{name}, {list(ROADMAP_STEPS).index(name) + 1} of {len(ROADMAP_STEPS)}")
+    if run.finished():
+        console.print("done before; nothing is run again")
+    return not run.finished()
+
+
+def _open(folder: RunFolder, options: RunOptions) -> None:
+    """Write run.json; on a resumed roadmap, check first that it is the same one."""
+    previous = folder.read()
+    if options.fresh or previous is None:
+        if options.resume:
+            raise RunFolderError(f"nothing to resume in {folder.path}: leave --resume out to start a roadmap there")
+        folder.prepare(resume=False, fresh=options.fresh)
+        previous = None
+    elif not options.resume:
+        raise RunFolderError(
+            f"{folder.path} holds an unfinished roadmap: add --resume to go on with it, or --fresh to start over "
+            "(which deletes it)"
+        )
+    asked = json.loads(json.dumps(dataclasses.asdict(options)))
+    described = {"phase": ROADMAP, "phases": list(ROADMAP_STEPS), "options": asked, "resumed": 0} | environment()
+    if previous is not None:
+        before = previous["options"]
+        changed = [key for key in asked if key not in RESUMABLE_CHANGES and before.get(key) != asked[key]]
+        if changed:
+            said = ", ".join(f"{key} was {before.get(key)!r} and is now {asked[key]!r}" for key in changed)
+            raise RunFolderError(f"{folder.path} was started with other options ({said}): give the same, or --fresh")
+        described |= {"start": previous["start"], "resumed": previous["resumed"] + 1}
+    folder.write(described)
+
+
+def _options(options: RunOptions, folder: RunFolder, phase: str) -> RunOptions:
+    """The same for one phase: its folder in the roadmap's, its share of the time, resumed where it had begun."""
+    budget = options.budget_seconds
+    return dataclasses.replace(
+        options,
+        phase=phase,  # type: ignore[arg-type]
+        data=halved(options.data),
+        results=str(folder.path),
+        name=phase,
+        resume=RunFolder(folder.path / phase).journal.exists(),
+        fresh=False,
+        time_budget=f"{budget / len(ROADMAP_STEPS):.0f}s" if budget is not None else None,
+    )
+
+
+def _link(folder: RunFolder, phase: str) -> RoadmapStep:
+    """What `phase` takes over: every phase before it, and where it searches the front of the last."""
+    names = list(ROADMAP_STEPS)
+    earlier = tuple(RunFolder(folder.path / name) for name in names[: names.index(phase)])
+    warm = front_recipes(earlier[-1]) if earlier and phase in PHASES else None
+    return RoadmapStep(phase=phase, folder=folder, earlier=earlier, warm=warm)
+
+
+def front_recipes(run: RunFolder) -> dict[str, Flat]:
+    """Trial -> recipe of a finished run's front, best first."""
+    found = pd.read_csv(run.path / "pareto.csv", dtype={"trial_id": str})["trial_id"]
+    return {
+        f"{trial} of {run.path.name}": json.loads((run.checkpoints / trial / "recipe.json").read_text())["recipe"]
+        for trial in found
+    }
+
+
+def _read_verdict(run: RunFolder, phase: str) -> tuple[PhaseVerdict, dict[str, Any]]:
+    decision = json.loads((run.path / "decision.json").read_text())
+    described = run.read() or {}
+    return PhaseVerdict(
+        phase=phase,
+        title=ROADMAP_STEPS[phase].title,
+        verdict=decision["verdict"],
+        fragile=decision["fragile"],
+        finalist=decision["finalist"],
+        decided_on=SPLIT_NAMES[described["roadmap"]["decides_on"]],
+        reasons=tuple(decision["reasons"]),
+    ), decision
+
+
+def _print(console: Console, folder: RunFolder, decision: RoadmapDecision, seconds: float) -> None:
+    table = Table(title="the roadmap", title_justify="left")
+    for name in ("phase", "what", "verdict", "finalist", "decided on"):
+        table.add_column(name)
+    for said in decision.phases:
+        verdict = f"[{STYLES[said.verdict]}]{said.verdict}[/]{' (fragile)' if said.fragile else ''}"
+        table.add_row(said.phase, said.title, verdict, said.finalist or "none", said.decided_on)
+    for name in decision.not_run:
+        table.add_row(name, "", "not run", "", "")
+    console.print(table)
+    console.print(f"[{STYLES[decision.verdict]}]{decision.verdict}[/]{' (fragile)' if decision.fragile else ''}")
+    for reason in decision.reasons:
+        console.print(f"  {reason}", highlight=False, markup=False)
+    console.print(f"{clock(seconds)}; files:", highlight=False)
+    for path in ("decision.md", "report.html", *(f"{said.phase}/decision.md" for said in decision.phases)):
+        console.print(f"  {folder.path / path}", highlight=False, soft_wrap=True)

@@ -1,0 +1,35 @@
+"""How long a training takes here, from a few of its steps."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+
+from fusion_models.data import RankingDataset
+from fusion_models.training import start, train_step
+from spaces import Phase
+
+PROBE_STEPS = 4
+EPOCH_FACTOR = 1.6
+"""An epoch's evaluation on top of its steps, as a factor of the steps' time."""
+
+
+def seconds_a_training(data: RankingDataset, phase: Phase) -> float:
+    """Time of one training of the base recipe at its full length, from a few steps taken now on one thread."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        state = start(phase.base, data, seed=0)
+        times = []
+        config = phase.base.train
+        for batch in data.batches("train", config.batch_queries, generator=state.generator):
+            began = time.perf_counter()
+            train_step(state.model, state.optimiser, batch, phase.base, progress=0.5, generator=state.generator)
+            times.append(time.perf_counter() - began)
+            if len(times) == PROBE_STEPS:
+                break
+    finally:
+        torch.set_num_threads(threads)
+    steps = len(data.rows("train")) / config.batch_queries
+    return min(times) * steps * EPOCH_FACTOR * config.epochs

@@ -1,0 +1,262 @@
+"""What each modality is worth, where the attention goes, and how far V2 leaves V1."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import altair as alt
+import pandas as pd
+
+from search.reporting.charts.figure import MODALITY_NAMES, Figure, Panel, missing, modality_scale
+from search.reporting.charts.forest import forest, signed_tips
+from search.reporting.records import RunRecord
+from search.reporting.words import brief
+
+NOT_OPENED = (
+    "The run did not come to its evidence: nothing was confirmed with fresh seeds, or it was interrupted before."
+)
+
+
+def contribution(run: RunRecord) -> Figure:
+    """Masked against refitted Shapley values, and refit gains with their intervals."""
+    title = "What each modality is worth"
+    found = run.evidence
+    if found is None:
+        return missing("contribution", title, NOT_OPENED)
+    rows: list[dict[str, Any]] = []
+    for kind, key in (("blanked", "masked_shapley"), ("retrained without", "refit_shapley")):
+        rows += [
+            {"measure": "Shapley value", "how": kind, "modality": MODALITY_NAMES[m], "ndcg": value}
+            for m, value in (found.get(key) or {}).items()
+        ]
+    rows += [
+        {"measure": "refit gain", "how": "retrained without", "modality": MODALITY_NAMES[m], "ndcg": gain["mean"]}
+        | {"ci_low": gain["ci_low"], "ci_high": gain["ci_high"]}
+        for m, gain in (found.get("refit_gain") or {}).items()
+    ]
+    table = pd.DataFrame(rows, columns=["measure", "how", "modality", "ndcg", "ci_low", "ci_high"])
+    order = [MODALITY_NAMES[m] for m in run.modalities]
+    colour = alt.Color("modality:N", scale=modality_scale(run.modalities), legend=None)
+    shapley, gains = (table[table["measure"] == m] for m in ("Shapley value", "refit gain"))
+    panels = []
+    if len(shapley):
+        bars = alt.Chart(shapley).encode(
+            x=alt.X("modality:N", sort=order, title=None, axis=alt.Axis(labelAngle=0)),
+            xOffset=alt.XOffset("how:N", sort=["blanked", "retrained without"]),
+            y=alt.Y("ndcg:Q", title="Shapley value (nDCG)"),
+            color=colour,
+            tooltip=["modality", "how", alt.Tooltip("ndcg:Q", format="+.4f")],
+        )
+        panels.append(
+            Panel(
+                name="contribution-shapley",
+                title="Shapley values: blanked (pale) and retrained (full)",
+                alt="Bars of the Shapley value of each modality, blanked and retrained: "
+                + ", ".join(f"{r['modality']} {r['how']} {r['ndcg']:.3f}" for r in shapley.to_dict("records")),
+                chart=bars.mark_bar().encode(
+                    opacity=alt.condition(alt.datum["how"] == "blanked", alt.value(0.4), alt.value(1.0))
+                ),
+            )
+        )
+    if len(gains):
+        chart = forest(
+            gains,
+            row="modality",
+            mean="ndcg",
+            title="refit gain (nDCG), CI95",
+            tips=["modality", *signed_tips("ndcg", "ci_low", "ci_high")],
+            colour=colour,
+        )
+        panels.append(
+            Panel(
+                name="contribution-refit",
+                title="Refit gain: what is lost when retrained without it",
+                alt="Refit gains with intervals: "
+                + "; ".join(
+                    f"{r['modality']} {r['ndcg']:+.3f} from {r['ci_low']:+.3f} to {r['ci_high']:+.3f}"
+                    for r in gains.to_dict("records")
+                ),
+                chart=chart,
+                height=150,
+            )
+        )
+    caption = (
+        "Blanking asks the trained ranker to do without a modality, and can be gamed. Retraining without it asks "
+        "what it is worth. Shapley values credit each modality with its share over all subsets of the others, so one "
+        "that tells the same as the others has a high value beside a refit gain near 0."
+    )
+    return Figure(name="contribution", title=title, caption=caption, table=table, panels=panels)
+
+
+def attention(run: RunRecord) -> Figure:
+    """Shares of attention by layer, beside what the modalities are worth."""
+    title = "Where the attention goes"
+    found = run.evidence
+    if found is None:
+        return missing("attention", title, NOT_OPENED)
+    layers = found.get("attention_by_layer") or []
+    rows: list[dict[str, Any]] = [
+        {"where": f"layer {i + 1}", "modality": MODALITY_NAMES[m], "share": share}
+        for i, shares in enumerate(layers)
+        for m, share in zip(run.modalities, shares, strict=False)
+    ]
+    worth = {m: max(0.0, float(v)) for m, v in (found.get("refit_shapley") or {}).items()}
+    if sum(worth.values()) > 0:
+        total = sum(worth.values())
+        rows += [
+            {"where": "worth, retrained", "modality": MODALITY_NAMES[m], "share": v / total} for m, v in worth.items()
+        ]
+    names = [MODALITY_NAMES[m] for m in run.modalities]
+    rows = [row | {"place": names.index(row["modality"])} for row in rows]
+    table = pd.DataFrame(rows, columns=["where", "modality", "share", "place"])
+    if table.empty:
+        return missing("attention", title, "This finalist has no shares by layer.")
+    order = list(dict.fromkeys(table["where"]))
+    chart = (
+        alt.Chart(table)
+        .mark_bar(stroke="#ffffff", strokeWidth=1)
+        .encode(
+            y=alt.Y("where:N", sort=order, title=None),
+            x=alt.X("share:Q", title="share", axis=alt.Axis(format=".0%"), scale=alt.Scale(domain=[0, 1])),
+            color=alt.Color("modality:N", title=None, scale=modality_scale(run.modalities)),
+            order=alt.Order("place:Q"),
+            tooltip=["where", "modality", alt.Tooltip("share:Q", format=".1%")],
+        )
+    )
+    panel = Panel(
+        name="attention",
+        title="Attention by layer, and what the modalities are worth",
+        alt="Stacked bars of attention shares: "
+        + "; ".join(f"{r['where']}, {r['modality']} {r['share']:.0%}" for r in rows),
+        chart=chart,
+        height=max(90, 36 * len(order)),
+    )
+    caption = (
+        "Attention is not contribution: an untrained ranker with one token a modality spreads it evenly and would "
+        "pass a gate on shares. The lowest bar shows each modality's part of what retraining says it is worth."
+    )
+    return Figure(name="attention", title=title, caption=caption, table=table, panels=[panel])
+
+
+def agreement(run: RunRecord) -> Figure:
+    """Where V1's ten first documents stand in V2's order, and the correlation of every confirmed recipe."""
+    title = "How far V2 leaves V1"
+    if run.agreement.empty:
+        return missing("agreement", title, NOT_OPENED)
+    table = run.agreement
+    ranks = [*(str(i) for i in range(1, 11)), "later"]
+    base = alt.Chart(table).encode(
+        x=alt.X("v2_rank:N", sort=ranks, title="rank in V2's order", axis=alt.Axis(labelAngle=0)),
+        y=alt.Y("v1_rank:N", sort=ranks, title="rank in V1's order"),
+        tooltip=["v1_rank", "v2_rank", alt.Tooltip("share:Q", format=".1%"), "documents"],
+    )
+    chart = base.mark_rect().encode(
+        color=alt.Color(
+            "share:Q",
+            title="share of V1's documents at that rank",
+            scale=alt.Scale(scheme="blues", domainMin=0),
+            legend=alt.Legend(format=".0%", gradientLength=160, titleLimit=240),
+        )
+    )
+    stays = table[(table["v1_rank"].astype(str) == "1") & (table["v2_rank"].astype(str) == "1")]["share"]
+    top = f"{100 * float(stays.iloc[0]):.0f} %" if len(stays) else "none"
+    panel = Panel(
+        name="agreement",
+        title="From V1's order to V2's",
+        alt=f"Heat map of ranks: {top} of V1's first documents stay first.",
+        chart=chart,
+        height=260,
+    )
+    caption = (
+        f"Each row is a rank in V1's order and shows where its documents stand in the finalist's (one training, test "
+        f"split). A dark diagonal is a V2 that repeats V1. {top} of V1's first documents stay first."
+        + _ceiling(run.baselines)
+    )
+    return Figure(name="agreement", title=title, caption=caption, table=table, panels=[panel])
+
+
+def _ceiling(baselines: pd.DataFrame) -> str:
+    """How alike V1 and rankers that read what it reads are: nothing that repeats V1 can be much nearer to it."""
+    if "v1_correlation" not in baselines:  # a run of an earlier version
+        return ""
+    alike = baselines[baselines["name"].str.startswith("tuned V1")].dropna(subset="v1_correlation")
+    said = ", ".join(f"{brief(row['name'])} {row['v1_correlation']:.3f}" for row in alike.to_dict("records"))
+    return f" For scale, the correlation with V1's scores of rankers that read what V1 reads: {said}." if said else ""
+
+
+def rivals(run: RunRecord) -> Figure:
+    """The finalist's lead over every baseline."""
+    title = "What a fusion must beat"
+    gains = (run.evidence or {}).get("fusion_gain") or {}
+    split = (run.evidence or {}).get("split", "test")
+    if gains:
+        rows = [
+            {"rival": name if found["rival"] == name else f"{name} ({found['rival']})", "lead": found["mean"]}
+            | {"ci_low": found["ci_low"], "ci_high": found["ci_high"]}
+            for name, found in gains.items()
+        ]
+        said, what = "nDCG lead of the finalist, CI95", "rivals"
+    elif len(run.baselines):
+        rows = [
+            {
+                "rival": r["name"],
+                "lead": r["ndcg_gain"],
+                "ci_low": r["ndcg_gain_ci_low"],
+                "ci_high": r["ndcg_gain_ci_high"],
+            }
+            for r in run.baselines.to_dict("records")
+            if r["name"] != "V1"
+        ]
+        said, what = "gain over V1 (validation), CI95", "baselines"
+    else:
+        return missing("rivals", title, "The reference rankers have not been measured yet.")
+    table = pd.DataFrame(rows)
+    table["ranker"] = [
+        brief(str(name)) if "(" in str(name) and "tuned" in str(name) else name for name in table["rival"]
+    ]
+    chart = forest(
+        table, row="ranker", mean="lead", title=said, tips=["rival", *signed_tips("lead", "ci_low", "ci_high")]
+    )
+    panel = Panel(
+        name="rivals",
+        title=title,
+        alt=f"{said}: " + "; ".join(f"{r['rival']} {r['lead']:+.3f}" for r in rows),
+        chart=chart,
+        height=34 * len(rows) + 20,
+    )
+    caption = (
+        f"The finalist against {len(rows)} {what} on the {split} split. To the right of the line the fusion is better. "
+        "A tuned V1 is made from V1's own features alone; of single modalities and pairs the best one stands here."
+        if gains
+        else f"{len(rows)} {what} beside V1; the finalist's own lead is measured once the run has been confirmed."
+    )
+    return Figure(name="rivals", title=title, caption=caption, table=table, panels=[panel])
+
+
+def subdomains(run: RunRecord) -> Figure:
+    """Gain over V1 in each subdomain."""
+    title = "Gain by subdomain"
+    rows = (run.evidence or {}).get("subdomains") or []
+    if not rows:
+        return missing("subdomains", title, NOT_OPENED if run.evidence is None else "The dataset names no subdomains.")
+    table = pd.DataFrame(rows).sort_values("mean", ascending=False)
+    chart = forest(
+        table,
+        row="subdomain",
+        mean="mean",
+        title="nDCG gain over V1, CI95",
+        tips=["subdomain", "queries", *signed_tips("mean", "ci_low", "ci_high")],
+    )
+    panel = Panel(
+        name="subdomains",
+        title=title,
+        alt="Gain over V1 by subdomain: " + "; ".join(f"{r['subdomain']} {r['mean']:+.3f}" for r in rows),
+        chart=chart,
+        height=26 * len(rows) + 30,
+    )
+    better = int(((table["ci_low"] > 0) & (table.get("p_holm", 1.0) < 0.05)).sum())
+    caption = (
+        f"{better} of {len(rows)} subdomains gain with an interval above 0 and Holm-corrected p below 0.05 "
+        f"({(run.evidence or {}).get('split', 'test')} split, finalist)."
+    )
+    return Figure(name="subdomains", title=title, caption=caption, table=table, panels=[panel])

@@ -1,0 +1,294 @@
+"""A run folder kept twice: where the run writes, and at a URI that outlives the machine.
+
+The journal is appended to and fsynced line by line, which no object store can do. So a run on a URI is written to a
+local folder, and mirrored after each training that ends, in a thread of its own. What belongs together goes in an
+order that a reader may meet at any moment: what trainings left, then tables, then the journal, then run.json.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import shutil
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from fusion_models.data.cache import cache_root
+from fusion_models.data.tables import filesystem_of
+from search.run_store.folder import write_whole
+from search.run_store.looks import LOOKS
+
+STATE = ".mirror.json"
+"""In the local folder: what was last sent, path -> (bytes, time of change in ns)."""
+LAST = ("study.journal", "run.json")
+"""Sent after everything else, in this order."""
+LEFT_OUT = ("tune",)
+"""Ray's own files, of no use to anybody after the run."""
+
+
+class MirrorError(ValueError):
+    """A URI that cannot be read or written."""
+
+
+class Mirror:
+    """One run folder, or a whole roadmap's, at `uri`, and its working copy at `local`."""
+
+    def __init__(self, uri: str, local: Path) -> None:
+        """Raises MirrorError where no library opens the URI."""
+        self.uri = uri
+        self.local = local
+        with _explained(uri):
+            self._filesystem, self._root = filesystem_of(uri)
+        self._lock = threading.Lock()
+
+    def fetch(self) -> bool:
+        """Make the local folder what the URI holds, unless it is ahead of it; whether there was anything at the URI.
+
+        The journal is only ever appended to: a local one that begins with the whole remote one belongs to the same run
+        and knows more (this machine was interrupted between two mirrorings), and stays as it is.
+        """
+        with _explained(self.uri):
+            self._filesystem.invalidate_cache()
+            remote = self._listing()
+            self._fetch_looks()
+            if not remote:  # the store is the truth: what lies here is of a run that somebody has deleted there
+                shutil.rmtree(self.local, ignore_errors=True)
+                return False
+            if not self._local_is_ahead(remote):
+                shutil.rmtree(self.local, ignore_errors=True)
+                for name in sorted(remote, key=_order):
+                    self._get(name)
+                last = {name: status for name, (status, _) in self._read_last().items()}
+                self._note(self._files(whole=True) | last)
+            return True
+
+    def erase(self) -> None:
+        """Delete the run at the URI, and the working copy; the looks at the test split stay."""
+        with _explained(self.uri), self._lock:
+            self._filesystem.invalidate_cache()
+            for name in sorted(self._listing(), key=_order, reverse=True):  # run.json first: half a run is none
+                self._filesystem.rm_file(self._path(name))
+            shutil.rmtree(self.local, ignore_errors=True)
+
+    def sync(self, *, whole: bool = False) -> int:
+        """Send what has changed since the last time and delete what is gone; returns how many files went.
+
+        `whole`: nothing trains now, so that the checkpoints of interrupted trainings are sent as well; while one is
+        being written, its two files could come from two epochs. Raises MirrorError where the URI cannot be written.
+        """
+        with _explained(self.uri), self._lock:
+            known = self._known()
+            last = self._read_last()  # before the listing, so that all that they speak of is in it
+            files = self._files(whole=whole) | {name: status for name, (status, _) in last.items()}
+            changed = [name for name in files if known.get(name) != files[name]]
+            for name in sorted(changed, key=_order):
+                if name in last:
+                    self._write(name, last[name][1])
+                else:
+                    self._put(name)
+                known[name] = files[name]
+            for name in [name for name in known if not (self.local / name).exists()]:
+                with contextlib.suppress(FileNotFoundError):
+                    self._filesystem.rm_file(self._path(name))
+                del known[name]
+            self._put_looks()
+            self._note(known)
+            return len(changed)
+
+    def _read_last(self) -> dict[str, tuple[tuple[int, int], bytes]]:
+        """Path below the run folder -> ((bytes, time of change), content) of every file that is sent last.
+
+        A training may be told while others are being sent. A journal read then would call it finished, and another
+        machine would miss what it left.
+        """
+        out = {}
+        for path in [path for name in LAST for path in self.local.rglob(name)]:
+            with contextlib.suppress(FileNotFoundError):
+                status = path.stat()
+                content = path.read_bytes()
+                if path.name == LAST[0]:  # it grows while it is read: whole lines alone
+                    content = content[: content.rfind(b"\n") + 1]
+                out[path.relative_to(self.local).as_posix()] = ((status.st_size, status.st_mtime_ns), content)
+        return out
+
+    def _files(self, *, whole: bool) -> dict[str, tuple[int, int]]:
+        """Path below the run folder -> (bytes, time of change) of every file that is to be mirrored before those."""
+        out = {}
+        for path in self.local.rglob("*"):
+            parts = path.relative_to(self.local).parts
+            if (
+                any(part in LEFT_OUT for part in parts[:-1])
+                or any(part.startswith(".") for part in parts)
+                or parts[-1].endswith(".lock")
+                or parts[-1] in LAST
+            ):
+                continue
+            if "training" in parts[:-1] and not whole:
+                continue
+            with contextlib.suppress(FileNotFoundError):  # swept since it was listed
+                status = path.stat()
+                if path.is_file():
+                    out["/".join(parts)] = (status.st_size, status.st_mtime_ns)
+        return out
+
+    def _put(self, name: str) -> None:
+        path = self.local / name
+        with contextlib.suppress(FileNotFoundError):
+            if "checkpoints" in path.parts:
+                with path.open("rb") as source, self._filesystem.open(self._made(name), "wb") as target:
+                    shutil.copyfileobj(source, target, 8 * 1024**2)
+            else:
+                self._write(name, path.read_bytes())
+
+    def _write(self, name: str, content: bytes) -> None:
+        with self._filesystem.open(self._made(name), "wb") as target:
+            target.write(content)
+
+    def _get(self, name: str) -> None:
+        target = self.local / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with self._filesystem.open(self._path(name), "rb") as source, target.open("wb") as file:
+            shutil.copyfileobj(source, file, 8 * 1024**2)
+
+    def _local_is_ahead(self, remote: dict[str, int]) -> bool:
+        mine, name = self.local / LAST[0], LAST[0]
+        if name not in remote or not mine.exists() or mine.stat().st_size < remote[name]:
+            return False
+        with self._filesystem.open(self._path(name), "rb") as theirs, mine.open("rb") as file:
+            content: bytes = theirs.read()
+            return file.read(len(content)) == content
+
+    def _listing(self) -> dict[str, int]:
+        """Path below the run folder -> bytes of every file at the URI."""
+        try:
+            found: dict[str, Any] = self._filesystem.find(self._root, detail=True)
+        except FileNotFoundError:
+            return {}
+        start = len(self._root.rstrip("/")) + 1
+        below = {path[start:]: int(info.get("size") or 0) for path, info in found.items()}
+        return {name: size for name, size in below.items() if name and not name.endswith("/")}
+
+    def _fetch_looks(self) -> None:
+        """The looks at the test split lie beside the run folders: those noted here or there are all kept."""
+        path = self._beside(LOOKS)
+        if self._filesystem.exists(path):
+            with self._filesystem.open(path, "rb") as file:
+                theirs: dict[str, list[Any]] = json.loads(file.read())
+            for data, looks in self._looks().items():
+                kept = theirs.setdefault(data, [])
+                kept += [look for look in looks if look not in kept]
+            self.local.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(self.local.parent / LOOKS, json.dumps(theirs, indent=1) + "\n")
+
+    def _put_looks(self) -> None:
+        if (self.local.parent / LOOKS).exists():
+            self._fetch_looks()
+            with self._filesystem.open(self._beside(LOOKS), "wb") as target:
+                target.write((self.local.parent / LOOKS).read_bytes())
+
+    def _looks(self) -> dict[str, list[Any]]:
+        path = self.local.parent / LOOKS
+        found: dict[str, list[Any]] = json.loads(path.read_text()) if path.exists() else {}
+        return found
+
+    def _known(self) -> dict[str, tuple[int, int]]:
+        path = self.local / STATE
+        return {k: tuple(v) for k, v in json.loads(path.read_text()).items()} if path.exists() else {}
+
+    def _note(self, known: dict[str, tuple[int, int]]) -> None:
+        self.local.mkdir(parents=True, exist_ok=True)
+        write_whole(self.local / STATE, json.dumps(known))
+
+    def _path(self, name: str) -> str:
+        return f"{self._root.rstrip('/')}/{name}"
+
+    def _beside(self, name: str) -> str:
+        return f"{self._root.rstrip('/').rpartition('/')[0]}/{name}"
+
+    def _made(self, name: str) -> str:
+        """The path of a file at the URI, in a folder that exists where folders are real."""
+        path = self._path(name)
+        self._filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
+        return path
+
+
+@contextlib.contextmanager
+def mirrored(mirror: Mirror | None, console: Console) -> Iterator[None]:
+    """Mirror the run folder when the block begins, and in full when it ends, however it ends.
+
+    So a store that cannot be written is an error before the first training. Raises MirrorError where the last
+    mirroring fails, unless something else is wrong already.
+    """
+    if mirror is None:
+        yield
+        return
+    mirror.sync()
+    try:
+        yield
+    except BaseException:
+        with contextlib.suppress(MirrorError):
+            mirror.sync(whole=True)
+        raise
+    try:
+        mirror.sync(whole=True)
+    except MirrorError as error:
+        raise MirrorError(f"{error}. The whole run lies in {mirror.local}; the same command sends it again") from error
+    console.print(f"mirrored to {mirror.uri}", highlight=False, soft_wrap=True)
+
+
+def is_uri(results: str) -> bool:
+    """Whether `--results` names a store rather than a folder of this machine (NFS included)."""
+    return "://" in results and not results.startswith("file://")
+
+
+def local_results(results: str) -> Path:
+    """The folder that holds the run folders: as given, or for a URI its working copy in the cache folder."""
+    if is_uri(results):
+        key = hashlib.sha256(results.rstrip("/").encode()).hexdigest()[:16]
+        return cache_root() / "runs" / key
+    return Path(results.removeprefix("file://")).expanduser().resolve()
+
+
+def mirror_of(results: str, name: str) -> Mirror:
+    """The mirror of run `name` below a URI. Raises MirrorError where no library opens it."""
+    return Mirror(f"{results.rstrip('/')}/{name}", local_results(results) / name)
+
+
+def located(location: str) -> tuple[Path, Mirror | None]:
+    """For whoever reads a run at a path or URI: its local folder, fetched where it is a URI, and then its mirror.
+
+    Raises MirrorError where there is no run at the URI.
+    """
+    if not is_uri(location):
+        return Path(location.removeprefix("file://")).expanduser().resolve(), None
+    results, _, name = location.rstrip("/").rpartition("/")
+    mirror = mirror_of(results, name)
+    if not mirror.fetch():
+        raise MirrorError(f"no run at {location}")
+    return mirror.local, mirror
+
+
+def _order(name: str) -> tuple[int, str]:
+    parts = name.split("/")
+    if parts[-1] in LAST:
+        return 2 + LAST.index(parts[-1]), name
+    return int("checkpoints" not in parts), name
+
+
+@contextlib.contextmanager
+def _explained(uri: str) -> Iterator[None]:
+    """Whatever a store's library raises, as one error that names the URI and says what to look at."""
+    try:
+        yield
+    except MirrorError:
+        raise
+    except Exception as error:
+        raise MirrorError(
+            f"cannot use {uri} ({type(error).__name__}: {error}): look at the bucket's name, at this machine's "
+            "credentials and network, and whether the library for this kind of store is installed"
+        ) from error

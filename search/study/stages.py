@@ -1,0 +1,333 @@
+"""Stages of a run as Optuna studies in one journal: a search that samples, or a fixed list of trainings.
+
+A stage hands out jobs and takes outcomes; it knows nothing of Ray. A trial that ran when the driver died keeps its
+number and its parameters: opening the stage again hands it out first, to go on from its checkpoint.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, Protocol
+
+import optuna
+from optuna.exceptions import ExperimentalWarning
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, TrialState
+
+from fusion_models.config import Flat, Recipe
+from search.run_store.job import Job, Outcome, TrialRecord
+from search.run_store.journal import together
+from search.run_store.records import plain_outcome, study_records, trial_record
+from search.study.rungs import Entry
+from search.study.samplers import build_sampler
+from spaces import Phase, parameters, project, suggest
+
+REPEATS = "repeats"
+"""Attribute of a trial that was not run: the trial of the same configuration that had failed before."""
+REPEATED_PROPOSALS = 10
+"""How often in a row the sampler may propose what has failed before, until a point is drawn at random."""
+
+
+class Earlier(Protocol):
+    """What earlier runs on the same data have already trained (see `search/study/taken_over.py`)."""
+
+    def searched(self) -> Sequence[Job]:
+        """Search trials that finished, as jobs of this run."""
+
+    def outcome(self, job: Job) -> Outcome | None:
+        """How the very same training ended, its files now lying under `job.trial_id`; None where there was none."""
+
+
+class Stage:
+    """A study whose trials are trainings. Subclasses say how a fresh trial gets its job."""
+
+    def __init__(
+        self,
+        storage: BaseStorage,
+        name: str,
+        *,
+        directions: Sequence[Literal["minimize", "maximize"]],
+        sampler: Any = None,
+    ) -> None:
+        self.name = name
+        self.needed: tuple[str, ...] = ("ndcg",)
+        self.total = 0
+        self._storage = storage
+        self.study = optuna.create_study(
+            storage=storage, study_name=name, directions=directions, sampler=sampler, load_if_exists=True
+        )
+        self._interrupted = self.study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        trials = self.study.get_trials(deepcopy=False)
+        self._asked = sum("job" in t.user_attrs and not _refused(t) for t in trials)
+        self._trials: dict[str, optuna.Trial] = {}
+
+    def ask(self) -> Job | None:
+        """The next training, interrupted ones first; None where all `total` have been handed out."""
+        with together(self._storage):
+            return self._next()
+
+    def _next(self) -> Job | None:
+        if self._interrupted:
+            frozen = self._interrupted.pop(0)
+            trial = optuna.Trial(self.study, frozen._trial_id)
+            if "job" in frozen.user_attrs:
+                job = Job(**frozen.user_attrs["job"])
+                self._trials[job.trial_id] = trial
+                return job
+            return self._hand_out(trial)  # killed while it was being asked: what it already had stands
+        if self._asked >= self.total:
+            return None
+        return self._hand_out(self.study.ask())
+
+    @property
+    def left(self) -> int:
+        """Trainings that have not ended yet, begun or not."""
+        trials = self.study.get_trials(deepcopy=False)
+        return self.total - sum("job" in t.user_attrs and t.state.is_finished() and not _refused(t) for t in trials)
+
+    def _hand_out(self, trial: optuna.Trial) -> Job:
+        self._asked += 1
+        job = self._job(trial)
+        trial.set_user_attr("job", vars(job))
+        self._trials[job.trial_id] = trial
+        return job
+
+    def _job(self, trial: optuna.Trial) -> Job:
+        raise NotImplementedError
+
+    def tell(self, job: Job, outcome: Outcome) -> TrialRecord:
+        """Record how `job` ended; on return it is on disk."""
+        missing = [name for name in self.needed if not math.isfinite(outcome.numbers.get(name, math.nan))]
+        if outcome.state == "finished" and missing:  # such as the correlation of constant scores
+            reason = f"finished without a number for {', '.join(missing)}"
+            outcome = dataclasses.replace(outcome, state="failed", reason=reason)
+        trial = self._trials.pop(job.trial_id)
+        with together(self._storage):
+            trial.set_user_attr("outcome", plain_outcome(outcome))
+            self._conclude(trial, outcome)
+        return trial_record(self.name, self._storage.get_trial(trial._trial_id))
+
+    def _conclude(self, trial: optuna.Trial, outcome: Outcome) -> None:
+        if outcome.state == "finished":
+            self.study.tell(trial, values=[outcome.numbers["ndcg"]])
+        else:
+            self.study.tell(trial, state=TrialState.PRUNED if outcome.state == "stopped" else TrialState.FAIL)
+
+    def records(self) -> list[TrialRecord]:
+        """Every trial that was handed out, by number."""
+        return study_records(self.study)
+
+
+def _refused(trial: FrozenTrial) -> bool:
+    return trial.state.is_finished() and REPEATS in trial.user_attrs
+
+
+def _identity(recipe: Flat) -> tuple[tuple[str, Any], ...]:
+    return tuple(sorted(recipe.items()))
+
+
+class FixedStage(Stage):
+    """A list of trainings that is known before the first one starts; those done earlier are taken over."""
+
+    def __init__(self, storage: BaseStorage, name: str, jobs: Sequence[Job], *, earlier: Earlier | None = None) -> None:
+        super().__init__(storage, name, directions=["maximize"], sampler=optuna.samplers.RandomSampler(seed=0))
+        self._known = {t.user_attrs["planned"]["trial_id"] for t in self.study.get_trials(deepcopy=False)}
+        self._earlier = earlier
+        self.total = len(self._known)
+        self.extend(jobs)
+
+    def extend(self, jobs: Sequence[Job]) -> None:
+        """Add trainings to the end of the list; those that it has already stay as they are."""
+        for job in jobs:
+            if job.trial_id in self._known:
+                continue
+            self._known.add(job.trial_id)
+            planned = {"planned": vars(job)}
+            done = self._earlier.outcome(job) if self._earlier is not None else None
+            if done is None:
+                self.study.enqueue_trial({}, user_attrs=planned)
+            else:
+                told = planned | {"job": vars(job), "outcome": plain_outcome(done)}
+                self.study.add_trial(optuna.create_trial(values=[done.numbers["ndcg"]], user_attrs=told))
+                self._asked += 1
+        self.total = len(self._known)
+
+    def _job(self, trial: optuna.Trial) -> Job:
+        return Job(**trial.user_attrs["planned"])
+
+
+class SearchStage(Stage):
+    """A study that samples a phase's space. The base recipe and the known points are asked first, then warm ones.
+
+    Trials of earlier runs that lie in the space are taken over as told: they count beyond `trials`.
+    """
+
+    def __init__(
+        self,
+        storage: BaseStorage,
+        phase: Phase,
+        *,
+        sampler: str,
+        trials: int,
+        seed: int,
+        warm: Mapping[str, Flat] | None = None,
+        earlier: Earlier | None = None,
+    ) -> None:
+        self.phase = phase
+        self.seed = seed
+        super().__init__(storage, "search", directions=[o.direction for o in phase.objectives])
+        self.needed = tuple(o.name for o in phase.objectives)
+        if self.study.metric_names is None:  # for whoever opens the journal, such as optuna-dashboard
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", ExperimentalWarning)
+                self.study.set_metric_names(list(self.needed))
+        asked_before = self._asked
+        self.study.sampler = build_sampler(sampler, seed=seed + asked_before, trials=trials)
+        self.total = trials
+        self._failed = {_identity(r.recipe): r for r in reversed(self.records()) if r.state == "failed"}
+        self.notes: list[str] = []
+        """What became of warm points that do not lie in the space."""
+        if earlier is not None:
+            self._take_over(earlier)
+        self._enqueue_known(phase.known_recipes())
+        self._enqueue_warm(warm or {})
+
+    def _take_over(self, earlier: Earlier) -> None:
+        """Finished trials of earlier runs, each told in one write, so that a crash leaves it whole or not at all."""
+        base = self.phase.base.flat()
+        names = {tuple(sorted(r.flat().items())): name for name, r in self.phase.known_recipes().items()}
+        told = {t.user_attrs["job"]["trial_id"] for t in self.study.get_trials(deepcopy=False) if "job" in t.user_attrs}
+        for job in earlier.searched():
+            if job.trial_id not in told:
+                try:
+                    point = optuna.trial.FixedTrial(parameters(self.phase.ranges, job.recipe, base))
+                except ValueError:
+                    continue
+                if base | suggest(point, self.phase.ranges, base) != job.recipe or job.seed != self.seed:
+                    continue
+                name = names.get(tuple(sorted(job.recipe.items())))
+                self._add_told(dataclasses.replace(job, name=name or job.name), point, earlier, known=name is not None)
+        self.total += sum("taken over" in t.user_attrs for t in self.study.get_trials(deepcopy=False))
+
+    def _add_told(self, job: Job, point: optuna.trial.FixedTrial, earlier: Earlier, *, known: bool) -> None:
+        outcome = earlier.outcome(job)
+        if outcome is None or any(not math.isfinite(outcome.numbers.get(name, math.nan)) for name in self.needed):
+            return
+        attributes = {"taken over": True, "job": vars(job), "outcome": plain_outcome(outcome)}
+        self.study.add_trial(
+            optuna.create_trial(
+                values=self.phase.objective_values(outcome.numbers),
+                params=point.params,
+                distributions=point.distributions,
+                user_attrs=attributes | ({"name": job.name} if known else {}),
+                constraints=self._constraints(outcome),
+            )
+        )
+        self._asked += 1
+
+    def _enqueue_known(self, recipes: Mapping[str, Recipe]) -> None:
+        """Points that lie in the space are asked by name; a known point outside it is a mistake in the phase."""
+        base = self.phase.base.flat()
+        for name, recipe in recipes.items():
+            self._enqueue(name, parameters(self.phase.ranges, recipe.flat(), base))
+
+    def _enqueue_warm(self, recipes: Mapping[str, Flat]) -> None:
+        """Recipes of an earlier front, moved into the space where they lie outside it; those already there left out."""
+        base = self.phase.base.flat()
+        trials = self.study.get_trials(deepcopy=False)
+        there = [r.flat() for r in self.phase.known_recipes().values()]
+        there += [t.user_attrs["job"]["recipe"] for t in trials if "taken over" in t.user_attrs]
+        for name, recipe in recipes.items():
+            try:
+                point = project(self.phase.ranges, recipe, base)
+            except ValueError as error:
+                self.notes.append(f"{name} is left out: {error}")
+                continue
+            moved = [key for key in point if point[key] != recipe.get(key)]
+            if moved:
+                self.notes.append(f"{name} is moved into the space ({', '.join(moved)})")
+            if point not in there:
+                there.append(point)
+                self._enqueue(name, parameters(self.phase.ranges, point, base))
+
+    def _enqueue(self, name: str, point: dict[str, Any]) -> None:
+        if name not in {t.user_attrs.get("name") for t in self.study.get_trials(deepcopy=False)}:
+            self.study.enqueue_trial(point, user_attrs={"name": name})
+
+    def _next(self) -> Job | None:
+        """What has failed is not run again, which a sampler may propose that forgets failures (TPE does).
+
+        A proposal of the very same configuration is told as failed at once, and another one is asked for; from the
+        tenth in a row on it is drawn at random. None, as well, where even ten of those have failed before.
+        """
+        sampler = self.study.sampler
+        try:
+            for repeats in range(2 * REPEATED_PROPOSALS):
+                if repeats == REPEATED_PROPOSALS:
+                    self.study.sampler = optuna.samplers.RandomSampler(seed=self.seed + self._asked)
+                job = super()._next()
+                failed = self._failed.get(_identity(job.recipe)) if job is not None else None
+                if job is None or failed is None:
+                    return job
+                self._refuse(job, failed)
+        finally:
+            self.study.sampler = sampler
+        return None
+
+    def _refuse(self, job: Job, failed: TrialRecord) -> None:
+        trial = self._trials.pop(job.trial_id)
+        reason = f"not run: the same configuration failed before, as {failed.trial_id} ({failed.state_reason})"
+        outcome = Outcome(state="failed", reason=reason, epochs=0, numbers={}, seconds=0.0)
+        trial.set_user_attr("outcome", plain_outcome(outcome))
+        trial.set_user_attr(REPEATS, failed.trial_id)
+        self._conclude(trial, outcome)
+        self._asked -= 1
+
+    def tell(self, job: Job, outcome: Outcome) -> TrialRecord:
+        record = super().tell(job, outcome)
+        if record.state == "failed":
+            self._failed.setdefault(_identity(record.recipe), record)
+        return record
+
+    def _job(self, trial: optuna.Trial) -> Job:
+        base = self.phase.base.flat()
+        changes = suggest(trial, self.phase.ranges, base)
+        return Job(
+            trial_id=f"t{trial.number:04d}",
+            name=trial.user_attrs.get("name", "sampled"),
+            recipe=base | changes,
+            seed=self.seed,
+            latency=True,
+        )
+
+    def note_rungs(self, job: Job, entries: Sequence[Entry]) -> None:
+        """Record how a running trial was judged; on return it is on disk."""
+        trial = self._trials[job.trial_id]
+        before = self._storage.get_trial(trial._trial_id).user_attrs.get("rungs", [])
+        trial.set_user_attr("rungs", before + [entry.plain() for entry in entries])
+
+    def rung_entries(self) -> list[Entry]:
+        """Every judgement so far, trial by trial, the lowest rung first."""
+        trials = self.study.get_trials(deepcopy=False)
+        return [Entry.from_plain(plain) for trial in trials for plain in trial.user_attrs.get("rungs", [])]
+
+    def _conclude(self, trial: optuna.Trial, outcome: Outcome) -> None:
+        """Finished trials with their bounded objectives, stopped ones as PRUNED; both carry every constraint.
+
+        A stopped trial also violates `unfinished`: without it Optuna would rank it above finished ones that miss a
+        gate, and go on proposing what was stopped.
+        """
+        values = self.phase.objective_values(outcome.numbers)
+        if outcome.state in ("finished", "stopped"):
+            for name, violation in self._constraints(outcome).items():
+                trial.set_constraint(name, violation)
+        if outcome.state == "finished":
+            self.study.tell(trial, values=values)
+        else:
+            self.study.tell(trial, state=TrialState.PRUNED if outcome.state == "stopped" else TrialState.FAIL)
+
+    def _constraints(self, outcome: Outcome) -> dict[str, float]:
+        return self.phase.constraints(outcome.numbers) | {"unfinished": 0.0 if outcome.state == "finished" else 1.0}

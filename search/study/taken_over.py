@@ -1,0 +1,99 @@
+"""What earlier phases of a roadmap have trained already, and how a later one takes it over.
+
+A training is decided by its recipe (epochs included), its seed and the data. Where all three are the same it is not
+done again: its outcome is told to the new study and its files are linked into the new run folder.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from search.run_store.artifacts import QUERIES, RECIPE, WEIGHTS
+from search.run_store.folder import RunFolder
+from search.run_store.job import Job, Outcome, TrialRecord
+from search.run_store.journal import open_journal
+from search.run_store.records import journal_records
+
+Identity = tuple[object, ...]
+
+
+class EarlierRuns:
+    """Finished trainings of earlier runs on the same data (fingerprint and halves), the latest run first."""
+
+    def __init__(self, runs: Sequence[RunFolder], *, into: RunFolder, source: str, fingerprint: str) -> None:
+        self._into = into
+        self._searched: dict[Identity, tuple[RunFolder, TrialRecord]] = {}
+        self._weighty: dict[Identity, tuple[RunFolder, TrialRecord]] = {}
+        """Those whose weights are still there, of whatever stage."""
+        for run in reversed(runs):
+            described = run.read() or {}
+            if not run.journal.exists() or (described.get("data"), described.get("fingerprint")) != (
+                source,
+                fingerprint,
+            ):
+                continue
+            for record in journal_records(open_journal(run.journal)):
+                place = run.checkpoints / record.trial_id
+                if not record.finished or not (place / QUERIES).exists():
+                    continue
+                identity = _identity(record.recipe, record.seed)
+                if record.stage == "search":
+                    self._searched.setdefault(identity, (run, record))
+                if (place / WEIGHTS).exists():
+                    self._weighty.setdefault(identity, (run, record))
+
+    def searched(self) -> list[Job]:
+        """Search trials, named `phase1-t0003` after the phase that trained them."""
+        return [
+            Job(trial_id=_trial_id(run, record), name=_name(run, record), recipe=record.recipe, seed=record.seed)
+            for run, record in self._searched.values()
+        ]
+
+    def outcome(self, job: Job) -> Outcome | None:
+        """How the same training ended; links its weights, recipe, values per query and curves."""
+        identity = _identity(job.recipe, job.seed)
+        found = self._weighty.get(identity) or self._searched.get(identity)
+        if found is None or job.detail != "brief":
+            return None
+        run, record = found
+        source = run.checkpoints / record.trial_id
+        for name in (WEIGHTS, RECIPE, QUERIES):
+            _link(source / name, self._into.checkpoints / job.trial_id / name)
+        curves = run.tensorboard / record.trial_id
+        for path in curves.glob("*") if curves.exists() else ():
+            _link(path, self._into.tensorboard / job.trial_id / path.name)
+        reason = record.state_reason or f"taken over from {run.path.name}, trial {record.trial_id}"
+        return Outcome(
+            state="finished", reason=reason, epochs=record.epochs, numbers=record.numbers, seconds=record.seconds
+        )
+
+
+def _identity(recipe: dict[str, object], seed: int) -> Identity:
+    return (seed, *sorted(recipe.items()))
+
+
+def _taken_over(record: TrialRecord) -> bool:
+    return record.finished and bool(record.state_reason)
+
+
+def _name(run: RunFolder, record: TrialRecord) -> str:
+    """Known points of two phases may share a name and not a recipe."""
+    return record.name if record.name == "sampled" or _taken_over(record) else f"{record.name} of {run.path.name}"
+
+
+def _trial_id(run: RunFolder, record: TrialRecord) -> str:
+    return record.trial_id if _taken_over(record) else f"{run.path.name}-{record.trial_id}"
+
+
+def _link(source: Path, target: Path) -> None:
+    """The same file under another name; a copy where the file system has no hard links."""
+    if not source.exists() or target.exists():
+        return
+    target.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)

@@ -1,0 +1,67 @@
+"""Out of memory is told apart from other deaths where Ray says so; so is a refused allocation in any form."""
+
+import os
+import subprocess
+import sys
+import textwrap
+
+import pytest
+import torch
+
+from search.execution.failures import cause_of_failure
+from search.execution.job_training import _reason
+from search.run_store.job import TrialRecord
+
+
+def starved(reason):
+    return TrialRecord(
+        trial_id="t", stage="search", name="t", state="failed", state_reason=reason, epochs=0, seed=0, recipe={}
+    ).out_of_memory
+
+
+def test_an_allocation_that_the_machine_refuses_is_out_of_memory():
+    with pytest.raises(RuntimeError) as refused:  # torch has no class of its own for it on a processor
+        torch.empty(2**50, dtype=torch.uint8)
+    assert starved(_reason(refused.value))
+    with pytest.raises(MemoryError) as python:
+        bytearray(2**60)
+    assert starved(_reason(python.value))
+    assert starved(_reason(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")))
+    assert not starved(_reason(RuntimeError("shapes do not match")))
+
+
+def test_a_death_that_ray_does_not_explain_has_no_cause():
+    assert cause_of_failure("") == ""
+    assert not starved(cause_of_failure("The actor died unexpectedly before finishing this task."))
+
+
+RUN = """
+    import sys
+    from pathlib import Path
+    from search.execution.cluster import ray_session
+    from search.execution.tuning import run_stages
+    from search.run_store.job import Job
+    from search.run_store.journal import open_journal
+    from search.options import RunOptions
+    from search.study.stages import FixedStage
+    from spaces import PHASES
+
+    folder, source = Path(sys.argv[1]), sys.argv[2]
+    options = RunOptions(phase="phase1", data=source, scheduler=sys.argv[3], max_concurrent=1)
+    job = Job(trial_id="big", name="big", recipe=PHASES["phase1"].base.updated({"train.epochs": 1}).flat(), seed=0)
+    with ray_session(options):
+        stage = FixedStage(open_journal(folder / "study.journal"), "baselines", [job])
+        run_stages([stage], [], options, source=source, cache=None, checkpoints=folder / "c", tune_folder=folder / "t")
+    (record,) = stage.records()
+    print("STATE", record.state, record.out_of_memory, record.state_reason)
+"""
+
+
+def test_a_worker_killed_by_rays_memory_monitor_is_out_of_memory(tmp_path, small_data):
+    """Ray of its own, whose monitor finds every worker too large: its limit is below what the machine already uses."""
+    environment = os.environ | {"RAY_memory_usage_threshold": "0.01", "RAY_memory_monitor_refresh_ms": "100"}
+    command = [sys.executable, "-c", textwrap.dedent(RUN), str(tmp_path), small_data.source, "none"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, check=False)
+    said = [line for line in done.stdout.splitlines() if line.startswith("STATE")]
+    assert said, done.stdout + done.stderr
+    assert said[0].startswith("STATE failed True out of memory: Ray's memory monitor killed its process"), said

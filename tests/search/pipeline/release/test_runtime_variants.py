@@ -1,0 +1,129 @@
+"""Runtime variants of a real ranker: every one built, timed and read as the gate reads it."""
+
+import io
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from rich.console import Console
+from safetensors.torch import save_file
+
+from fusion_models.config import Recipe
+from fusion_models.evaluation import score
+from fusion_models.export import TOLERANCE
+from fusion_models.metrics import Interval
+from fusion_models.models import build_ranker
+from search.options import RunOptions
+from search.pipeline.context import Run
+from search.pipeline.release.runtime_variants import V1_SUM, TimingSize, fastest, measure_variants, quantiles, released
+from search.run_store.artifacts import RECIPE, WEIGHTS, load_ranker
+from search.run_store.folder import RunFolder
+from search.run_store.journal import open_journal
+from spaces import PHASE4
+
+
+def save_ranker(place, data, seed, **changes):
+    """Weights of an untrained ranker, as a training leaves them."""
+    recipe = Recipe.from_flat({"model.width": 16, "model.layers": 1, "model.heads": 2} | changes)
+    torch.manual_seed(seed)
+    model = build_ranker(recipe, data.schema, data.statistics)
+    place.mkdir(parents=True)
+    save_file({k: v.contiguous() for k, v in model.state_dict().items()}, place / WEIGHTS)
+    (place / RECIPE).write_text(json.dumps({"recipe": recipe.flat(), "seed": seed, "numbers": {}}))
+    return sum(p.numel() for p in model.parameters())
+
+
+@pytest.fixture(scope="module")
+def measured(small_data, tmp_path_factory):
+    """Runtime variants of one ranker and of two smaller ones on the front; and the run folder."""
+    folder = RunFolder(tmp_path_factory.mktemp("variants"))
+    size = save_ranker(folder.checkpoints / "chosen", small_data, 0)
+    front = []
+    for seed, width in ((1, 8), (2, 12), (3, 12), (4, 32)):
+        parameters = save_ranker(folder.checkpoints / f"t{seed}", small_data, seed, **{"model.width": width})
+        front.append({"trial_id": f"t{seed}", "parameters": parameters, "ndcg": 0.5 + 0.01 * seed})
+    pd.DataFrame(front).to_csv(folder.path / "pareto.csv", index=False)
+    options = RunOptions(phase="phase4", data=small_data.source, results=str(folder.path))
+    run = Run(options, Console(file=io.StringIO()), PHASE4, small_data, folder, open_journal(folder.journal))
+    threads = torch.get_num_threads()
+    asked = TimingSize(compiled=False, requests=60, candidates=(4,), batches=(1, 3))
+    variants = measure_variants(run, "chosen", folder, asked)
+    assert torch.get_num_threads() == threads
+    return variants, folder, size
+
+
+def test_every_rung_is_timed_on_the_judged_lists_and_some_over_the_grid(measured):
+    variants, folder, size = measured
+    table = variants.table
+    written = pd.read_csv(folder.path / "latency.csv")
+    numbers = ["p50_ms", "p95_ms", "p99_ms", "ndcg", "ndcg_cost", "largest_difference", "requests_per_second"]
+    np.testing.assert_allclose(written[numbers], table[numbers].astype(float))
+    assert set(table["status"]) == {"measured"}
+    judged = table[table["candidates"] == "as judged"]
+    mine = judged[judged["ranker"] == "chosen"]
+    assert list(mine["runtime"]) == ["eager", "torch.export", "onnxruntime", "onnxruntime, dynamic int8"]
+    assert set(mine["parameters"]) == {float(size)}
+    # the smallest of the front, and the better one of the others that are smaller than the finalist
+    assert list(dict.fromkeys(judged["ranker"])) == ["chosen", "t1", "t3", V1_SUM]
+    grid = table[table["candidates"] != "as judged"]
+    assert set(grid["runtime"]) == {"eager", "onnxruntime", "torch"}
+    assert set(grid["batch"]) == {1, 3}
+    timed = table[["p50_ms", "p95_ms", "p99_ms", "worst_ms"]].to_numpy()
+    assert (np.diff(timed, axis=1) >= 0).all()
+    assert (table["p95_ms_ci_low"] <= table["p95_ms"]).all()
+    assert (table["p95_ms_ci_high"] >= table["p95_ms"]).all()
+    # one schedule for all rungs of a cell
+    assert judged["requests_per_second"].nunique() == 1
+
+
+def test_what_a_rung_costs_is_its_ndcg_against_the_eager_finalist(measured, small_data):
+    variants, folder, _ = measured
+    judged = variants.table[variants.table["candidates"] == "as judged"].set_index(["ranker", "runtime"])
+    for name in ("chosen", "t3"):
+        ranker = load_ranker(folder.checkpoints / name, small_data)
+        truth = float(np.nanmean(score(ranker, small_data, "validation").ndcg()))
+        assert judged.loc[(name, "eager"), "ndcg"] == pytest.approx(truth, abs=1e-6)
+        assert judged.loc[(name, "onnxruntime"), "ndcg"] == pytest.approx(truth, abs=1e-3)
+    base = judged.loc[("chosen", "eager"), "ndcg"]
+    assert (base - judged["ndcg"] - judged["ndcg_cost"]).dropna().abs().max() < 1e-12
+    exact = judged.loc["chosen"]["largest_difference"]
+    assert exact["eager"] == 0.0
+    assert exact[["torch.export", "onnxruntime"]].max() <= TOLERANCE
+    assert exact["onnxruntime, dynamic int8"] > 0.0
+    assert np.isnan(judged.loc[("t3", "eager"), "largest_difference"])  # another ranker is no copy of the finalist
+    assert np.isnan(judged.loc[(V1_SUM, "torch"), "ndcg"])
+
+
+def rung(ranker="chosen", p50=1.0, p95=2.0, difference=0.0, candidates="as judged"):
+    row = {"ranker": ranker, "candidates": candidates, "p50_ms": p50, "p95_ms": p95, "largest_difference": difference}
+    return row | {"p95_ms_ci_low": 0.9 * p95, "p95_ms_ci_high": 1.1 * p95}
+
+
+def test_the_gate_reads_an_exact_rung_and_the_archive_rule_any():
+    table = pd.DataFrame(
+        [
+            rung(p50=9.0, p95=10.0),
+            rung(p50=5.0, p95=20.0, difference=1e-6),
+            rung(p50=1.0, p95=3.0, difference=1e-2),
+            rung("t1", p50=0.5, p95=2.0, difference=np.nan),
+            rung(V1_SUM, p50=0.1, p95=0.2, difference=np.nan),
+            rung(p50=0.01, p95=0.02, candidates="20"),
+            rung(p50=0.01, p95=np.nan),
+        ]
+    )
+    assert released(table) == Interval(20.0, pytest.approx(18.0), pytest.approx(22.0))
+    assert fastest(table) == Interval(2.0, pytest.approx(1.8), pytest.approx(2.2))
+    lossy = table.assign(largest_difference=0.5)
+    assert released(lossy) is None
+    assert fastest(table.assign(p95_ms=np.nan)) is None
+
+
+def test_a_row_s_quantiles_are_order_statistics_with_an_interval_around_p95():
+    values = np.random.default_rng(0).permutation(np.arange(1.0, 401.0))
+    found = quantiles(values, np.random.default_rng(1))
+    assert (found["requests"], found["p50_ms"], found["p95_ms"], found["p99_ms"]) == (400, 200.0, 380.0, 396.0)
+    assert found["worst_ms"] == 400.0
+    assert found["p95_ms_ci_low"] <= 371.0  # the order statistics of independent requests, or wider
+    assert found["p95_ms_ci_high"] >= 389.0

@@ -1,0 +1,164 @@
+"""Runs whose results lie at a URI: what is sent, when, and what another machine makes of it."""
+
+import json
+import uuid
+from pathlib import Path
+
+import pytest
+
+from fusion_models.data import open_dataset
+from fusion_models.data.tables import TABLES, filesystem_of
+from search.run_store.mirror import Mirror, MirrorError, is_uri, local_results, located, mirrored
+
+SMALL = "planted?queries=160&candidates=8"
+
+
+@pytest.fixture
+def mirror(tmp_path):
+    """A run folder mirrored in memory."""
+    made = Mirror(f"memory://{uuid.uuid4().hex}/results/phase3", tmp_path / "here" / "phase3")
+    (made.local / "checkpoints" / "t0000" / "training").mkdir(parents=True)
+    (made.local / "tune").mkdir()
+    for name in ("run.json", "study.journal", "checkpoints/t0000/weights.safetensors", "tune/x", ".part"):
+        (made.local / name).write_text(f"{name}\n")
+    (made.local / "checkpoints" / "t0000" / "training" / "state").write_text("half of an epoch")
+    return made
+
+
+def elsewhere(mirror, tmp_path, name="there"):
+    """The same URI, seen from another machine."""
+    return Mirror(mirror.uri, tmp_path / name / "phase3")
+
+
+def tree(folder):
+    return {str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file() and not p.name.startswith(".")}
+
+
+def test_what_is_sent_is_what_lasts_and_only_once(mirror, tmp_path):
+    assert mirror.sync() == 3
+    assert mirror.sync() == 0
+    other = elsewhere(mirror, tmp_path)
+    assert other.fetch()
+    assert tree(other.local) == {"run.json", "study.journal", "checkpoints/t0000/weights.safetensors"}
+    assert mirror.sync(whole=True) == 1  # the interrupted training's checkpoint, now that nobody writes it
+    assert elsewhere(mirror, tmp_path, "third").fetch()
+    assert "checkpoints/t0000/training/state" in tree(tmp_path / "third" / "phase3")
+
+
+def test_what_is_deleted_here_goes_there(mirror, tmp_path):
+    mirror.sync()
+    (mirror.local / "checkpoints" / "t0000" / "weights.safetensors").unlink()
+    mirror.sync()
+    other = elsewhere(mirror, tmp_path)
+    other.fetch()
+    assert tree(other.local) == {"run.json", "study.journal"}
+
+
+def test_half_a_line_of_the_journal_is_not_sent(mirror, tmp_path):
+    with (mirror.local / "study.journal").open("a") as journal:
+        journal.write("half a li")
+    mirror.sync()
+    other = elsewhere(mirror, tmp_path)
+    other.fetch()
+    assert (other.local / "study.journal").read_text() == "study.journal\n"
+
+
+def test_a_training_told_while_others_are_sent_is_not_called_finished_before_what_it_left_is_there(mirror, tmp_path):
+    """Whenever the machine is lost, what the journal at the URI speaks of lies there too."""
+    weights = mirror.local / "checkpoints" / "t0001" / "weights.safetensors"
+    put = mirror._put
+
+    def told_meanwhile(name):
+        if not weights.exists():
+            weights.parent.mkdir()
+            weights.write_text("weights")
+            with (mirror.local / "study.journal").open("a") as journal:
+                journal.write("t0001 finished\n")
+        put(name)
+
+    mirror._put = told_meanwhile
+    mirror.sync()
+    other = elsewhere(mirror, tmp_path)
+    other.fetch()
+    assert "t0001 finished" not in (other.local / "study.journal").read_text()
+    mirror.sync()
+    other.fetch()
+    assert "t0001 finished" in (other.local / "study.journal").read_text()
+    assert (other.local / "checkpoints" / "t0001" / "weights.safetensors").read_text() == "weights"
+
+
+def test_a_copy_that_is_ahead_stays_and_one_that_is_behind_or_of_another_run_is_replaced(mirror, tmp_path):
+    mirror.sync()
+    with (mirror.local / "study.journal").open("a") as journal:
+        journal.write("not sent yet\n")
+    assert mirror.fetch()
+    assert "not sent yet" in (mirror.local / "study.journal").read_text()
+    assert "checkpoints/t0000/training/state" in tree(mirror.local)
+    other = elsewhere(mirror, tmp_path)
+    other.fetch()
+    with (other.local / "study.journal").open("a") as journal:
+        journal.write("the other machine went on\n")
+    other.sync()
+    assert mirror.fetch()
+    assert (mirror.local / "study.journal").read_text() == "study.journal\nthe other machine went on\n"
+
+
+def test_a_run_deleted_at_the_uri_is_no_run_here(mirror):
+    mirror.sync()
+    filesystem, root = filesystem_of(mirror.uri)
+    filesystem.rm(root, recursive=True)
+    assert not mirror.fetch()
+    assert not mirror.local.exists()
+
+
+def test_looks_of_both_machines_are_kept_and_survive_fresh(mirror, tmp_path):
+    mirror.sync()
+    other = elsewhere(mirror, tmp_path)
+    other.fetch()
+    for side, run in ((mirror, "phase3"), (other, "phase1")):
+        (side.local.parent / "test_looks.json").write_text(json.dumps({"abc": [{"run": run}]}))
+        side.sync()
+    mirror.erase()
+    assert not mirror.local.exists()
+    third = elsewhere(mirror, tmp_path, "third")
+    assert not third.fetch()
+    looks = json.loads((third.local.parent / "test_looks.json").read_text())
+    assert [look["run"] for look in looks["abc"]] == ["phase3", "phase1"]
+
+
+def test_a_store_that_cannot_be_used_is_an_error_that_names_it(tmp_path, s3_store, console):
+    mirror = Mirror("s3://no-such-bucket/results/phase3", tmp_path / "phase3")
+    mirror.local.mkdir()
+    (mirror.local / "run.json").write_text("{}")
+    with pytest.raises(MirrorError, match=r"s3://no-such-bucket.*credentials"), mirrored(mirror, console):
+        pytest.fail("nothing may be trained for a store that takes nothing")
+    with pytest.raises(MirrorError, match="cannot use nonsense://"):
+        Mirror("nonsense://x/y", tmp_path)
+    with pytest.raises(MirrorError, match="no run at s3://team/none/phase3"):
+        located("s3://team/none/phase3")
+
+
+def test_paths_are_paths(tmp_path):
+    assert not is_uri("results")
+    assert local_results(f"file://{tmp_path}") == local_results(str(tmp_path)) == tmp_path
+    assert located(str(tmp_path)) == (tmp_path, None)
+
+
+def test_a_run_goes_to_a_server_that_speaks_s3_and_comes_back(mirror, tmp_path, s3_store, small_data):
+    there = Mirror("s3://team/results/phase3", mirror.local)
+    assert there.sync(whole=True) == 4
+    (mirror.local / "checkpoints" / "t0000" / "weights.safetensors").unlink()
+    there.sync(whole=True)
+    folder, _ = located("s3://team/results/phase3")
+    assert folder != mirror.local
+    assert tree(folder) == tree(mirror.local) - {"tune/x"}
+    listed = s3_store.list_objects_v2(Bucket="team", Prefix="results/")["Contents"]
+    assert "results/phase3/study.journal" in {entry["Key"] for entry in listed}
+
+
+def test_data_on_s3_is_the_same_data(s3_store, small_data):
+    filesystem, root = filesystem_of("s3://team/data")
+    for table in TABLES:
+        with filesystem.open(f"{root}/{table}.parquet", "wb") as file:
+            file.write((Path(small_data.location) / f"{table}.parquet").read_bytes())
+    assert open_dataset("s3://team/data").fingerprint == small_data.fingerprint
