@@ -95,6 +95,7 @@ class Stepper:
         """Put a chunk's numbers where recorded graphs read them; larger ones need new memory, and new recordings."""
         if self._numbers is None or numbers.shape[1] > self._numbers.shape[1]:
             self._recorded.clear()
+            self._pool = None
             self._numbers = numbers.new_zeros(len(numbers), int(numbers.shape[1] * 1.25) + 1)
         self._numbers[:, : numbers.shape[1]].copy_(numbers)
 

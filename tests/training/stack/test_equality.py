@@ -26,8 +26,8 @@ BASE = Recipe().updated(
 """100 steps: ten epochs of ten batches of `data`, the last of each short."""
 OWN = (
     {"train.learning_rate": 3e-3, "loss.temperature": 1.0},
-    {"train.learning_rate": 1e-2, "loss.temperature": 0.7, "train.weight_decay": 0.1, "train.warmup": 0.3},
-    {"train.learning_rate": 6e-3, "train.gradient_clip": 0.05, "train.visual_learning_rate_scale": 0.2},
+    {"train.learning_rate": 2e-3, "loss.temperature": 0.7, "train.weight_decay": 0.1, "train.warmup": 0.3},
+    {"train.learning_rate": 4e-3, "train.gradient_clip": 0.05, "train.visual_learning_rate_scale": 0.2},
 )
 """What the three members differ in, beside seed and order."""
 
