@@ -120,7 +120,7 @@ class Stepper:
                 self._gradient(self.tables.gather(held[0], step.length), self._numbers, held[1], held[2])
         torch.cuda.current_stream().wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool):
+        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
             parts = self._take(self.tables.gather(held[0], step.length), self._numbers, held[1], held[2])
         self._pool = graph.pool()
         return _Recorded(graph, *held, parts)
