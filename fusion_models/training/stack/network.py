@@ -30,6 +30,8 @@ from fusion_models.models import FusionRanker, RankerOutput, build_ranker
 from fusion_models.training.stack.structure import member_config, numbers_of, terms_on
 from fusion_models.training.step import half_precision, kept_by_chance
 
+DROPOUTS = ("model.dropout", "model.token_dropout")
+
 
 class MemberDropout(nn.Module):
     """Dropout whose probability is a buffer, so that each member of a stack has its own."""
@@ -78,6 +80,17 @@ class StackedRanker:
         self.visual = torch.zeros_like(self.decays) if visual is None else self.encoder_MP[visual]
         for parameter in parameters.values():
             parameter.requires_grad_(False)
+
+    def replace(self, place: int, recipe: Recipe) -> bool:
+        """Give a place to a member of the same structure; False where that needs the stack to be built anew."""
+        flat = recipe.flat()
+        per_member = {name for name in DROPOUTS if any(self.numbers[name] is held for held in self._dropout.values())}
+        if any(flat[name] != self.recipes[0].flat()[name] for name in DROPOUTS if name not in per_member):
+            return False
+        self.recipes[place] = recipe
+        for name, values in self.numbers.items():
+            values[place] = float(flat[name])
+        return True
 
     def named(self, weights: Tensor) -> dict[str, Tensor]:
         """`[S, P]` (or one row `[P]`) as views by name, `[S, ...]`; one node of the graph on the way back."""
@@ -157,7 +170,7 @@ class StackedRanker:
 
 def _with_dropout(recipes: Sequence[Recipe]) -> Recipe:
     """A recipe whose ranker has dropout layers where any member drops anything."""
-    largest = {key: max(r.flat()[key] for r in recipes) for key in ("model.dropout", "model.token_dropout")}
+    largest = {key: max(r.flat()[key] for r in recipes) for key in DROPOUTS}
     return recipes[0].updated(largest)
 
 

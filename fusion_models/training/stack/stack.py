@@ -41,6 +41,8 @@ class Stack:
         self.data = data
         self.device = torch.device(device)
         self.graphs = self.device.type == "cuda" if graphs is None else graphs
+        self.keeps_places = self.graphs
+        """Whether places stay empty for the next member, until half of them are: recording steps anew takes longer."""
         self.tables: Tables | HostTables = (Tables if fits(data, self.device) else HostTables)(data, self.device)
         self._joining: list[TrainingState] = []
         self._built: _Built | None = None
@@ -75,8 +77,6 @@ class Stack:
         place = self._place(state)
         self._built.write(place, state)
         self._built.places[place] = None
-        self._built.optimiser.weights[place].zero_()
-        self._built.optimiser.second[place].zero_()
 
     def sync(self, state: TrainingState) -> None:
         """Bring `state` up to date: its model, optimiser and best weights, say for a checkpoint."""
@@ -142,18 +142,19 @@ class Stack:
 
     def _prepared(self) -> _Built:
         """The stack in the shape that its members need: built anew where that changed enough to pay."""
-        built, members = self._built, self.members
-        if not members:
+        built = self._built
+        if not self.members:
             raise ValueError("a stack needs at least one training: join one")
-        if built is not None and not self._joining:
-            alive = len(members)
-            if alive == len(built.places) or (self.graphs and 2 * alive > len(built.places)):
-                return built
         if built is not None:
+            self._joining = [state for state in self._joining if not built.admit(state)]
+            alive = len(built.members)
+            sparse = alive < len(built.places) if not self.keeps_places else 2 * alive <= len(built.places)
+            if not self._joining and not sparse:
+                return built
             for place, member in enumerate(built.places):
                 if member is not None:
                     built.write(place, member)
-        self._built = _Built(members, self.data, self.tables, self.device, graphs=self.graphs)
+        self._built = _Built(self.members, self.data, self.tables, self.device, graphs=self.graphs)
         self._joining = []
         return self._built
 
@@ -176,11 +177,8 @@ class _Built:
         weights = torch.empty(len(members), sum(self.ranker.sizes), device=device)
         self.best = torch.empty_like(weights)
         self.optimiser = StackedAdamW(weights, self.ranker.decays, self.ranker.visual)
-        self.optimiser.decay.copy_(self.ranker.numbers["train.weight_decay"])
-        self.optimiser.visual_scale.copy_(self.ranker.numbers["train.visual_learning_rate_scale"])
-        self.optimiser.clip.copy_(self.ranker.numbers["train.gradient_clip"])
         for place, member in enumerate(members):
-            read_state(member, self.ranker, self.optimiser, self.best, place)
+            self._read(place, member)
         draws = draws_of(recipes[0], pictures=self.ranker.template.thumbnail is not None)
         self.stepper = Stepper(self.ranker, self.optimiser, tables, draws, graphs=graphs)
         self.evaluation = StackedEvaluation(data, tables, "validation", device=device, members=len(members))
@@ -188,6 +186,24 @@ class _Built:
     @property
     def members(self) -> list[TrainingState]:
         return [member for member in self.places if member is not None]
+
+    def admit(self, member: TrainingState) -> bool:
+        """Give an empty place to `member`, where there is one and it fits."""
+        if None not in self.places:
+            return False
+        place = self.places.index(None)
+        if not self.ranker.replace(place, member.recipe):
+            return False
+        self.places[place] = member
+        self._read(place, member)
+        return True
+
+    def _read(self, place: int, member: TrainingState) -> None:
+        train = member.recipe.train
+        self.optimiser.decay[place] = train.weight_decay
+        self.optimiser.visual_scale[place] = train.visual_learning_rate_scale
+        self.optimiser.clip[place] = train.gradient_clip
+        read_state(member, self.ranker, self.optimiser, self.best, place)
 
     def write(self, place: int, member: TrainingState) -> None:
         write_state(member, self.ranker, self.optimiser, self.best, place)

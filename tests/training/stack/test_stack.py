@@ -13,7 +13,7 @@ from fusion_models.metrics import BLANKS
 from fusion_models.training import DivergedError, load, save, start, train
 from fusion_models.training.stack import Stack, differences, structure, train_stack
 from fusion_models.training.stack.evaluation import StackedEvaluation
-from fusion_models.training.stack.network import StackedRanker
+from fusion_models.training.stack.network import MemberDropout, StackedRanker
 from fusion_models.training.stack.tables import Tables
 
 BASE = Recipe().updated(
@@ -87,6 +87,44 @@ def test_a_member_may_join_and_leave_at_any_epochs_end(data):
     rest = totals(train(second, data))
     assert second.epoch == 6
     assert totals(r for s, r in found if s is second) + rest == pytest.approx(alone(BASE, data, 1), abs=1e-4)
+
+
+def test_an_empty_place_is_kept_and_taken_by_the_next(data):
+    recipes = [BASE.updated({"train.learning_rate": rate, "loss.unimodal": rate * 100}) for rate in (1e-3, 2e-3, 3e-3)]
+    states = [start(recipe, data, seed=seed) for seed, recipe in enumerate(recipes)]
+    late = start(BASE.updated({"train.gradient_clip": 0.1, "train.weight_decay": 0.2}), data, seed=7)
+    stack = Stack(data)
+    stack.keeps_places = True
+    for state in states:
+        stack.join(state)
+    found = stack.epoch()
+    built = stack._built
+    stack.leave(states[0])
+    found += stack.epoch()
+    stack.join(late)
+    found += stack.epoch()
+    assert stack._built is built
+    assert built.places == [late, *states[1:]]
+    while stack.members:
+        found += stack.epoch()
+    for state, seed in ((states[1], 1), (states[2], 2), (late, 7)):
+        expected = alone(state.recipe, data, seed)
+        assert totals(r for s, r in found if s is state) == pytest.approx(expected, abs=1e-4)
+
+
+def test_a_place_is_not_given_to_a_member_whose_dropout_its_layers_cannot_have(data):
+    stack, other = Stack(data), start(BASE.updated({"model.dropout": 0.5}), data, seed=2)
+    stack.keeps_places = True
+    states = [start(BASE, data, seed=seed) for seed in range(2)]
+    for state in states:
+        stack.join(state)
+    stack.epoch()
+    built = stack._built
+    stack.leave(states[0])
+    stack.join(other)
+    stack.epoch()
+    assert stack._built is not built
+    assert isinstance(stack._built.ranker.template.fusion.blocks[0].dropout, MemberDropout)
 
 
 def test_a_member_of_another_structure_is_refused_by_the_key(data):
