@@ -45,6 +45,8 @@ class RunOptions:
     """Processors a worker uses; as many trainings run at once as the machine or cluster has room for."""
     gpus_per_worker: float = 0.0
     """GPUs (or a share of one) a worker uses."""
+    stack: str = "auto"
+    """Trainings of one structure that a worker trains in one set of kernels: a number, or auto (1 on a CPU)."""
     max_concurrent: int | None = None
     """Trainings at once at the most."""
     epoch_limit: str | None = None
@@ -69,6 +71,13 @@ class RunOptions:
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+        if not re.fullmatch(r"auto|[1-9]\d*", self.stack):
+            raise ValueError(f"--stack must be auto or a number of at least 1, got {self.stack!r}")
+        if self.stack not in ("auto", "1") and self.workers_per_trial > 1:
+            raise ValueError(
+                f"--stack {self.stack} puts several trainings into one worker and --workers-per-trial "
+                f"{self.workers_per_trial} one training into several: give one of them"
+            )
         if self.confirm_seeds is not None and (self.confirm_seeds < 0 or self.confirm_seeds == 1):
             raise ValueError(f"--confirm-seeds must be 0 (no confirmation) or at least 2, got {self.confirm_seeds}")
         if (self.address or "").startswith("ray://"):

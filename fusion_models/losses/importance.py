@@ -13,6 +13,7 @@ from torch import Tensor
 
 from fusion_models.data.batch import Batch
 from fusion_models.distribution import WHOLE, Share
+from fusion_models.losses.draws import Source, uniform
 from fusion_models.models.output import RankerOutput
 
 LITERAL_CEILING = 3.0
@@ -24,10 +25,10 @@ def mean_over_documents(values: Tensor, valid: Tensor, share: Share = WHOLE) -> 
     return share.mean(torch.where(valid, values, 0.0).sum(), valid.sum())
 
 
-def shuffled_within_lists(x: Tensor, valid: Tensor, generator: torch.Generator, share: Share = WHOLE) -> Tensor:
+def shuffled_within_lists(x: Tensor, valid: Tensor, generator: Source, share: Share = WHOLE) -> Tensor:
     """`x` `[B, L, D]` with the rows of each list's real documents in random order; padded rows stay where they are."""
     places = torch.arange(valid.shape[-1], device=valid.device).expand_as(valid)
-    chance = share.own(torch.rand(share.queries(len(valid)), valid.shape[-1], generator=generator)).to(valid.device)
+    chance = share.own(uniform(generator, share.queries(len(valid)), valid.shape[-1])).to(valid.device)
     drawn = chance.masked_fill(~valid, 2.0).argsort(dim=-1)
     slots = torch.where(valid, places, places + valid.shape[-1]).argsort(dim=-1)
     filled = torch.arange(valid.shape[-1], device=valid.device) < valid.sum(dim=-1, keepdim=True)
@@ -42,7 +43,7 @@ def reliance(
     ranking: Callable[[Tensor, Tensor, Tensor], Tensor],
     *,
     margin: float,
-    generator: torch.Generator,
+    generator: Source,
     share: Share = WHOLE,
 ) -> Tensor:
     """max(0, margin - (ranking loss with the images shuffled within each list - `loss`)).

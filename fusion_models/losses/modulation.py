@@ -11,7 +11,9 @@ from fusion_models.models.output import RankerOutput
 from fusion_models.models.ranker import FusionRanker
 
 
-def modulation_coefficients(unimodal: Tensor, batch: Batch, *, strength: float, share: Share = WHOLE) -> Tensor:
+def modulation_coefficients(
+    unimodal: Tensor, batch: Batch, *, strength: float | Tensor, share: Share = WHOLE
+) -> Tensor:
     """`[M]` in (0, 1]: 1 - tanh(strength · ρ_m) where ρ_m > 1, else 1 (Peng et al. 2022, OGM).
 
     ρ_m compares how much probability modality m's own head, `unimodal` `[B, L, M]`, gives the relevant documents of a

@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from fusion_models.data.batch import Batch
 from fusion_models.distribution import WHOLE, Share
+from fusion_models.losses.draws import Source, uniform
 from fusion_models.losses.importance import mean_over_documents
 from fusion_models.metrics import ssim
 
@@ -21,12 +22,12 @@ CONTRASTIVE_DOCUMENTS = 256
 Reconstruction = Callable[[Tensor, Tensor, Tensor, Share], Tensor]
 
 
-def sample_documents(valid: Tensor, count: int, generator: torch.Generator) -> Tensor:
+def sample_documents(valid: Tensor, count: int, generator: Source) -> Tensor:
     """`[n]` int64 indices into the flattened `valid` `[B, L]`: real documents, uniformly, without repetition.
 
     n is `count` or all B * L places, if fewer; where a batch has fewer real documents than n, padded places fill up.
     """
-    chance = torch.rand(valid.numel(), generator=generator).to(valid.device)
+    chance = uniform(generator, valid.numel()).to(valid.device)
     return (chance + valid.flatten()).topk(min(count, valid.numel())).indices
 
 
@@ -47,7 +48,7 @@ def thumbnail_dissimilarity(decoded: Tensor, target: Tensor, valid: Tensor, shar
 
 
 def contrastive(
-    visual: Tensor, text: Tensor, scale: Tensor, batch: Batch, *, generator: torch.Generator, share: Share = WHOLE
+    visual: Tensor, text: Tensor, scale: Tensor, batch: Batch, *, generator: Source, share: Share = WHOLE
 ) -> Tensor:
     """Symmetric InfoNCE between images and texts (Radford et al. 2021), on a random part of the batch's documents.
 

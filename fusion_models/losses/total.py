@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-import torch
 from torch import Tensor
 
 from fusion_models.config import LossConfig
 from fusion_models.data.batch import Batch
 from fusion_models.distribution import WHOLE, Share
 from fusion_models.losses import adversarial, importance, multitask
+from fusion_models.losses.draws import Source
 from fusion_models.losses.ranking import RANKING_LOSSES
 from fusion_models.models.output import RankerOutput
 
@@ -26,7 +26,7 @@ class Step(NamedTuple):
     out: RankerOutput
     ranking: Callable[[Tensor, Tensor, Tensor], Tensor]
     ranking_loss: Tensor
-    generator: torch.Generator
+    generator: Source
     share: Share
     thumbnails: Tensor | None
     decoded: Tensor | None
@@ -38,7 +38,7 @@ def total_loss(
     config: LossConfig,
     out: RankerOutput,
     *,
-    generator: torch.Generator,
+    generator: Source,
     decoded: Tensor | None = None,
     thumbnails: Tensor | None = None,
     share: Share = WHOLE,
@@ -53,15 +53,32 @@ def total_loss(
     Returns the total and the *unweighted* parts by name, `ranking` and `total` included. A term of weight 0 is
     neither computed nor among them.
     """
+    terms = [name for name in TERMS if getattr(config, name) > 0.0]
+    return sum_of_terms(
+        terms, forward, batch, config, out, generator=generator, decoded=decoded, thumbnails=thumbnails, share=share
+    )
+
+
+def sum_of_terms(
+    terms: Sequence[str],
+    forward: Callable[[Batch], RankerOutput],
+    batch: Batch,
+    config: LossConfig,
+    out: RankerOutput,
+    *,
+    generator: Source,
+    decoded: Tensor | None = None,
+    thumbnails: Tensor | None = None,
+    share: Share = WHOLE,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """`total_loss` of the terms named, whatever their weights; the numbers in `config` may be tensors `[]`."""
     ranking = partial(RANKING_LOSSES[config.ranking], temperature=config.temperature, share=share)
     loss = ranking(out.scores, batch.labels, batch.valid)
     step = Step(forward, batch, config, out, ranking, loss, generator, share, thumbnails, decoded)
     parts, total = {"ranking": loss}, loss
-    for name, term in TERMS.items():
-        weight = getattr(config, name)
-        if weight > 0.0:
-            parts[name] = term(step)
-            total = total + weight * parts[name]
+    for name in terms:
+        parts[name] = TERMS[name](step)
+        total = total + getattr(config, name) * parts[name]
     return total, parts | {"total": total}
 
 

@@ -150,7 +150,9 @@ class Projections(nn.Module):
         conditioned = [x if c is None else x * (1 + c.unsqueeze(1)) for x, c in zip(plain, per_modality, strict=True)]
         tokens = self.dropout(torch.cat(conditioned, dim=1))
         if keep is not None:
-            kept = keep[:, list(self.owner)].repeat_interleave(batch.labels.shape[1], dim=0)
+            # Columns one by one: a list as an index would be a copy to the device, and a wait for it.
+            per_token = torch.stack([keep[:, m] for m in self.owner], dim=1)
+            kept = per_token.repeat_interleave(batch.labels.shape[1], dim=0)
             tokens = torch.where(kept.unsqueeze(-1), tokens, self.null.to(tokens.dtype))
         return Projected(_means(plain), _means(conditioned), tokens, query, standardised)
 

@@ -33,9 +33,13 @@ def learning_rate_at(progress: float, warmup: float) -> float:
 
 def kept_modalities(queries: int, modalities: int, dropout: float, generator: torch.Generator) -> Tensor:
     """`[B, M]` bool: which modalities each query keeps; never none of them."""
-    chance = torch.rand(queries, modalities, generator=generator)
+    return kept_by_chance(torch.rand(queries, modalities, generator=generator), dropout)
+
+
+def kept_by_chance(chance: Tensor, dropout: float | Tensor) -> Tensor:
+    """`[..., M]` bool from uniform numbers `[..., M]`: those from `dropout` on, and the largest where none is."""
     keep = chance >= dropout
-    return keep | (chance == chance.amax(dim=1, keepdim=True)) & ~keep.any(dim=1, keepdim=True)
+    return keep | (chance == chance.amax(dim=-1, keepdim=True)) & ~keep.any(dim=-1, keepdim=True)
 
 
 def train_step(
@@ -73,7 +77,9 @@ def train_step(
         pictures = thumbnails(batch.item.flatten()[decoded].cpu())
 
     def run(inputs: Batch, decode: Tensor | None = None) -> RankerOutput:
-        with torch.autocast(inputs.labels.device.type, torch.bfloat16, enabled=_half(train.precision, inputs.labels)):
+        with torch.autocast(
+            inputs.labels.device.type, torch.bfloat16, enabled=half_precision(train.precision, inputs.labels)
+        ):
             return forward(inputs, keep=keep, reversal=reversal, decode=decode)
 
     out = run(batch, decoded)
@@ -89,7 +95,8 @@ def train_step(
     return {name: part.detach() for name, part in parts.items()}
 
 
-def _half(precision: str, like: Tensor) -> bool:
+def half_precision(precision: str, like: Tensor) -> bool:
+    """Whether the ranker runs in bfloat16 autocast; `like`: a tensor of the device that it runs on."""
     if precision == "auto":
         return like.is_cuda and torch.cuda.is_bf16_supported()
     return precision == "bfloat16"

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import ray
+import torch
 from ray import tune
 from ray.tune.experiment import Trial
 
@@ -15,6 +16,13 @@ from search.options import RunOptions
 LOOK_SECONDS = 1.0
 WAITING_SECONDS = 5.0
 """A training that has waited for so long waits for room, and not for its process to start."""
+
+AUTO_STACK = 16
+"""Members of a stack at the most where --stack is auto."""
+MEMBER_BYTES = 512 * 1024**2
+"""Of a GPU's memory, what a member is taken to need: activations of a batch, mostly."""
+DEFAULT_GPU_BYTES = 16 * 1024**3
+"""A GPU's memory where the driver's machine has none to look at."""
 
 Waiting = Callable[[int, int], None]
 """Told how many trainings wait, and how many there is room for at once."""
@@ -43,7 +51,21 @@ def concurrency(options: RunOptions) -> int:
 
 
 def _trainings(options: RunOptions) -> int:
-    return _workers(options) // options.workers_per_trial
+    return _workers(options) // options.workers_per_trial * stack_size(options)
+
+
+def stack_size(options: RunOptions) -> int:
+    """How many trainings a worker trains in one set of kernels (`--stack`).
+
+    auto is 1 where stacking was measured not to pay (on a CPU: docs/scaling.md) or cannot be (several workers a
+    trial). On a GPU as many as its memory has room for beside the other workers that share it, up to a limit.
+    """
+    if options.stack != "auto":
+        return int(options.stack)
+    if options.gpus_per_worker == 0 or options.workers_per_trial > 1:
+        return 1
+    memory = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else DEFAULT_GPU_BYTES
+    return max(1, min(AUTO_STACK, int(memory * min(1.0, options.gpus_per_worker) / 2 / MEMBER_BYTES)))
 
 
 def _workers(options: RunOptions) -> int:

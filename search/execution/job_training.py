@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Generator, Iterator
 from typing import Any
 
 import torch
@@ -34,6 +34,9 @@ from search.run_store.job import Cause, Job
 ERROR_LENGTH = 500
 ALLOCATOR = "DefaultCPUAllocator: can't allocate memory"
 """What torch says, as a plain RuntimeError, where the machine has no more memory to promise."""
+
+
+Epochs = Callable[[TrainingState, RankingDataset], Iterator[EpochResult]]
 
 
 class JobFailedError(RuntimeError):
@@ -66,8 +69,13 @@ class JobTraining:
     A training that fails by itself says so in its last result (`outcome`, `reason`) and raises nothing.
     """
 
-    def __init__(self, config: dict[str, Any], distribution: Distribution = ALONE) -> None:
-        """`config`: `job`, `data` (a DataTicket), `checkpoints` (on the driver's machine), `gpus`."""
+    def __init__(
+        self, config: dict[str, Any], distribution: Distribution = ALONE, *, epochs: Epochs | None = None
+    ) -> None:
+        """`config`: `job`, `data` (a DataTicket), `checkpoints` (on the driver's machine), `gpus`.
+
+        `epochs` stands in for `train` where the training shares kernels with others.
+        """
         self.job = Job.from_plain(config["job"])
         self._ticket: DataTicket = config["data"]
         self._folder = TrialFolder(self._ticket.home, config["checkpoints"], self.job.trial_id)
@@ -75,6 +83,7 @@ class JobTraining:
         self._distribution = distribution
         self._data: RankingDataset | None = None
         self._state: TrainingState | None = None
+        self._train_epochs = epochs or (lambda state, data: train(state, data, distribution=distribution))
         self._epochs: Iterator[EpochResult] | None = None
         self._numbers: dict[str, float] = {}
         self._before: list[dict[str, Any]] = []
@@ -93,12 +102,18 @@ class JobTraining:
         try:
             result = self._train(at_least, pauses)
         except Exception as error:
-            self._epochs = None  # what it holds in memory goes before the next trial comes
+            self.close()  # what it holds in memory goes before the next trial comes
             cause = cause_of(error)
             result = {"outcome": "failed", "reason": cause.reason, "failure": cause.failure, "done": True}
             result |= {"before": self._before}
         self._seconds += time.perf_counter() - began
         return result | self._now() | {"seconds": self._seconds}
+
+    def close(self) -> None:
+        """Leave the training where it is: whoever shares kernels with it waits for it no longer."""
+        epochs, self._epochs = self._epochs, None
+        if isinstance(epochs, Generator):
+            epochs.close()
 
     def _now(self) -> dict[str, Any]:
         return {"numbers": self._numbers, "epochs": self._state.epoch if self._state is not None else 0}
@@ -110,7 +125,7 @@ class JobTraining:
         data = self._data
         if self._state is None or self._epochs is None:
             self._state = self._open(data)
-            self._epochs = train(self._state, data, distribution=self._distribution)
+            self._epochs = self._train_epochs(self._state, data)
             if self._state.epoch in pauses:  # read from a checkpoint: whether it was told is not known
                 self._numbers = self._state.best_numbers
                 return {"before": self._before}

@@ -53,14 +53,19 @@ class StageSearcher(Searcher):  # type: ignore[misc]
         why_stopped: Callable[[str], str] | None = None,
         why_died: Callable[[str], Cause] | None = None,
         preemptions: Callable[[str], int] | None = None,
+        place: Callable[[Job], dict[str, Any]] | None = None,
     ) -> None:
-        """`limit`: how many trials may be under way now; None: as many as Tune asks for."""
+        """`limit`: how many trials may be under way now; None: as many as Tune asks for.
+
+        `place`: what more a trial's configuration says, which is where it is to train.
+        """
         super().__init__(metric=None, mode=None)
         self._keeps_idle = idle
         self._limit = limit
         self._why_stopped = why_stopped or (lambda trial_id: "stopped early by the scheduler")
         self._why_died = why_died or (lambda tune_id: Cause(reason="its process died"))
         self._preemptions = preemptions or (lambda tune_id: 0)
+        self._place = place or (lambda job: {})
         self._stages: list[Stage] = []
         self._observers: list[Observer] = []
         self._deadline: float | None = None
@@ -150,7 +155,7 @@ class StageSearcher(Searcher):  # type: ignore[misc]
                 return {"remote_call": str(work.path)}
             if work is not None:
                 self._running[trial_id] = work
-                return {"job": work[1].plain(), "pauses": self._pauses}
+                return {"job": work[1].plain(), "pauses": self._pauses} | self._place(work[1])
             if self._closing:
                 return str(Searcher.FINISHED)
             if len(self._idle) >= IDLE_MOST:

@@ -22,7 +22,7 @@ import torch
 from ray import tune
 
 from fusion_models.training import discard
-from search.execution.capacity import Capacity, Waiting, WaitingWatch, with_places
+from search.execution.capacity import Capacity, Waiting, WaitingWatch, stack_size, with_places
 from search.execution.ddp.ddp_trial import GroupedTrial
 from search.execution.ddp.worker_groups import WORKER_DEATHS, GroupPool, Shape, close_groups, group_pool
 from search.execution.file_transfer import DataTicket, open_home
@@ -31,6 +31,8 @@ from search.execution.moasha import MultiObjectiveAsha
 from search.execution.remote_calls import RemoteCall
 from search.execution.scheduler import StageScheduler
 from search.execution.searcher import Observer, StageSearcher
+from search.execution.stacks.host_pool import HostPool, close_hosts, open_hosts
+from search.execution.stacks.stacked_trial import StackedTrial
 from search.execution.trial import FusionTrial
 from search.options import RunOptions
 from search.run_store.job import Job, TrialRecord
@@ -78,7 +80,7 @@ class TuneSession:
         self._ticket = DataTicket(
             source=source, cache=cache, fingerprint=fingerprint, folder=str(arrays), home=open_home()
         )
-        alone = options.workers_per_trial == 1 and options.gpus_per_worker == 0
+        alone = options.workers_per_trial == 1 and options.gpus_per_worker == 0 and stack_size(options) == 1
         self._keep = keep and options.address is None and alone
         self._staying: _Experiment | None = None
 
@@ -122,14 +124,28 @@ class TuneSession:
             self._staying.serve(stages, watchers, _early_stopping(stages, self._options), deadline)
             return
         capacity = Capacity(self._options)
-        pool = _groups(self._options, capacity.wanted)
+        pool = _groups(self._options, capacity.wanted) or self._stacks(capacity.wanted)
         if pool is not None:
-            watchers.append(_GroupReleaser(pool))
+            watchers.append(_PlaceReleaser(pool))
         callbacks = _watch(capacity, pool, on_waiting) if self._options.address is not None and on_waiting else []
         experiment = _Experiment(
             lambda *parts: self._tuner(*parts, pool=pool, callbacks=callbacks), capacity, pool=pool, keep=False
         )
-        experiment.serve(stages, watchers, _early_stopping(stages, self._options), deadline)
+        try:
+            experiment.serve(stages, watchers, _early_stopping(stages, self._options), deadline)
+        finally:
+            close_hosts()
+
+    def _stacks(self, trials: int) -> HostPool | None:
+        """Hosts for as many trials as may be under way, where they are stacked."""
+        options, stack = self._options, stack_size(self._options)
+        if stack == 1:
+            return None
+        pool = open_hosts(
+            stack=stack, cpus=options.cpus_per_worker, gpus=options.gpus_per_worker, epoch_limit=self._epoch_limit
+        )
+        pool.grow(trials)
+        return pool
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
         """Have a process call `function` (of a module, as are its arguments' types) from now on, side by side.
@@ -147,7 +163,7 @@ class TuneSession:
         searcher: StageSearcher,
         scheduler: StageScheduler,
         *,
-        pool: GroupPool | None = None,
+        pool: GroupPool | HostPool | None = None,
         callbacks: Sequence[tune.Callback] = (),
     ) -> tune.Tuner:
         options = self._options
@@ -164,7 +180,9 @@ class TuneSession:
         }
         resources = {"cpu": options.cpus_per_worker, "gpu": options.gpus_per_worker}
         trainable = tune.with_resources(FusionTrial, resources)
-        if pool is not None:
+        if isinstance(pool, HostPool):
+            trainable, config["host"] = tune.with_resources(StackedTrial, _client()), None
+        elif pool is not None:
             trainable, config["board"] = tune.with_resources(GroupedTrial, _client()), pool.name
         return tune.Tuner(
             trainable,
@@ -192,7 +210,12 @@ class _Experiment:
     """One `Tuner.fit()`: run to its end by the caller, or kept on a thread until `end`."""
 
     def __init__(
-        self, build: Callable[..., tune.Tuner], capacity: Capacity, *, pool: GroupPool | None = None, keep: bool
+        self,
+        build: Callable[..., tune.Tuner],
+        capacity: Capacity,
+        *,
+        pool: GroupPool | HostPool | None = None,
+        keep: bool,
     ) -> None:
         self.scheduler = StageScheduler(lambda trial_id: self.searcher.may_idle(trial_id))
         self.searcher = StageSearcher(
@@ -201,6 +224,7 @@ class _Experiment:
             why_died=self.scheduler.why_died,
             preemptions=self.scheduler.preemptions,
             limit=(lambda: pool.grow(capacity.wanted)) if pool else (lambda: capacity.wanted),
+            place=pool.place if isinstance(pool, HostPool) else None,
         )
         self._build, self._keep = build, keep
         self._error: BaseException | None = None
@@ -265,6 +289,7 @@ Call = Callable[..., Callable[[], Any]]
 def call_in_ray(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
     """As `TuneSession.call`, as a Ray task on one CPU wherever there is room. Worker groups give their places back."""
     close_groups()
+    close_hosts()
     found = _on_one_thread.remote(function, *arguments)
     return lambda: ray.get(found)
 
@@ -287,8 +312,9 @@ def _groups(options: RunOptions, concurrent: int) -> GroupPool | None:
     return group_pool(shape, concurrent)
 
 
-def _watch(capacity: Capacity, pool: GroupPool | None, say: Waiting) -> list[WaitingWatch]:
-    return [WaitingWatch(capacity, say, with_places if pool is None else lambda trials: pool.training())]
+def _watch(capacity: Capacity, pool: GroupPool | HostPool | None, say: Waiting) -> list[WaitingWatch]:
+    training = (lambda trials: pool.training()) if isinstance(pool, GroupPool) else with_places
+    return [WaitingWatch(capacity, say, training)]
 
 
 def _client() -> tune.PlacementGroupFactory:
@@ -298,14 +324,14 @@ def _client() -> tune.PlacementGroupFactory:
     return tune.PlacementGroupFactory([{f"node:{address}": CLIENT_SHARE}])
 
 
-class _GroupReleaser:
-    """Once a trial has ended, however it did, its worker group is free for the next."""
+class _PlaceReleaser:
+    """Once a trial has ended, however it did, its worker group, or its place in a stack, is free for the next."""
 
-    def __init__(self, pool: GroupPool) -> None:
+    def __init__(self, pool: GroupPool | HostPool) -> None:
         self._pool = pool
 
     def on_epoch(self, stage: Stage, job: Job, result: dict[str, Any]) -> None:
-        """The group stays the trial's own."""
+        """The place stays the trial's own."""
 
     def on_end(self, stage: Stage, record: TrialRecord, result: dict[str, Any]) -> None:
         self._pool.release(record.trial_id)

@@ -18,6 +18,7 @@ RESUMABLE_CHANGES = (
     "resume",
     "workers_per_trial",
     "cpus_per_worker",
+    "stack",
     "epoch_limit",
     "results",
     "facts",

@@ -11,6 +11,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from fusion_models.config import Recipe
+from fusion_models.context_alone import context_alone
 from fusion_models.data.clusters import query_clusters
 from fusion_models.evaluation import split_lists
 from fusion_models.metrics import Interval, WeightedSum
@@ -27,7 +29,6 @@ from search.pipeline.baselines import (
     Reference,
     ReferenceRole,
     by_role,
-    context_alone,
     reference_rankers,
     reference_table,
 )

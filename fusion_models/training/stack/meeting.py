@@ -1,0 +1,180 @@
+"""Trainings that threads of one process ask for epoch by epoch, brought together in stacks.
+
+Each thread holds a generator such as `train` gives. An epoch of a stack is trained once every member has asked for its
+next one, by the thread that asked last; who does not ask for a while is left out until it does.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+
+import torch
+
+from fusion_models.data import RankingDataset
+from fusion_models.training.loop import EpochResult, train
+from fusion_models.training.stack.network import StackedRanker
+from fusion_models.training.stack.plan import draws_of
+from fusion_models.training.stack.stack import Outcome, Stack
+from fusion_models.training.stack.structure import Structure, structure
+from fusion_models.training.stack.tables import HostTables
+from fusion_models.training.state import TrainingState
+
+WAIT_SECONDS = 2.0
+"""How long an epoch waits for a member that has not asked: it may be writing a checkpoint, or be gone."""
+
+
+class Meeting:
+    """Where the trainings of one process meet; `train` stands in for `fusion_models.training.train`."""
+
+    def __init__(
+        self, *, wait_seconds: float = WAIT_SECONDS, watched: Callable[[], AbstractContextManager[object]] | None = None
+    ) -> None:
+        """`watched`: a context around every epoch, say one that ends a process which hangs."""
+        self.lock = threading.Condition(threading.RLock())
+        """Held by whoever computes, so that threads neither share random numbers nor launch at once; let go of while
+        waiting for others. A caller that computes beside the epochs holds it too."""
+        self._wait_seconds = wait_seconds
+        self._watched = watched or contextlib.nullcontext
+        self._tables: dict[tuple[Structure, int, torch.device], _Table] = {}
+        self._alone: dict[tuple[Structure, int, torch.device], str] = {}
+        """Structures that were tried -> why they cannot be stacked; empty where they can."""
+
+    def train(self, state: TrainingState, data: RankingDataset) -> Iterator[EpochResult]:
+        """As `train`, with whoever else is at it; alone where the ranker cannot be stacked.
+
+        Raises DivergedError as `train` does, and whatever an epoch raised, in every member.
+        """
+        key = structure(state.recipe), id(data), state.device
+        with self.lock:
+            if key not in self._alone:
+                self._alone[key] = why_alone(state, data)
+            alone = self._alone[key]
+        if alone:
+            yield from self._alone_in_turn(train(state, data))
+            return
+        with self.lock:
+            table = self._tables.setdefault(key, _Table(data, state.device))
+            table.users += 1
+        try:
+            while not state.finished:
+                outcome = self._epoch(table, state)
+                if isinstance(outcome, BaseException):
+                    raise outcome
+                yield outcome
+        finally:
+            with self.lock:
+                table.forget(state)
+                table.users -= 1
+                if table.users == 0:
+                    del self._tables[key]
+                self.lock.notify_all()
+
+    def _alone_in_turn(self, epochs: Iterator[EpochResult]) -> Iterator[EpochResult]:
+        while True:
+            with self.lock, self._watched():
+                result = next(epochs, None)
+            if result is None:
+                return
+            yield result
+
+    def _epoch(self, table: _Table, state: TrainingState) -> Outcome | BaseException:
+        with self.lock:
+            table.ask(state)
+            self.lock.notify_all()
+            until = time.monotonic() + self._wait_seconds
+            while id(state) not in table.outcomes:
+                left = until - time.monotonic()
+                if table.complete or left <= 0:
+                    with self._watched():
+                        table.run()
+                    self.lock.notify_all()
+                else:
+                    self.lock.wait(left)
+            return table.outcomes.pop(id(state))
+
+
+class _Table:
+    """The members of one structure and dataset: who is expected, who has asked, what came of it."""
+
+    def __init__(self, data: RankingDataset, device: torch.device) -> None:
+        self.data, self.device = data, device
+        self.users = 0
+        """Threads that are at it, whether they have asked yet or not."""
+        self.expected: dict[int, TrainingState] = {}
+        self.asked: dict[int, TrainingState] = {}
+        self.outcomes: dict[int, Outcome | BaseException] = {}
+        self._stack: Stack | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Everybody who is expected has asked."""
+        return self.asked.keys() == self.expected.keys()
+
+    def ask(self, state: TrainingState) -> None:
+        self.expected[id(state)] = self.asked[id(state)] = state
+
+    def forget(self, state: TrainingState) -> None:
+        for held in (self.expected, self.asked, self.outcomes):
+            held.pop(id(state), None)
+        if self._stack is not None and any(member is state for member in self._stack.members):
+            self._stack.leave(state)
+
+    def run(self) -> None:
+        """One epoch of everybody who has asked; who has not is no longer waited for."""
+        asked, self.asked = self.asked, {}
+        self.expected = dict(asked)
+        try:
+            self.outcomes |= self._train(asked)
+        except Exception as error:
+            self._stack = None
+            self.outcomes |= dict.fromkeys(asked, error)
+
+    def _train(self, asked: dict[int, TrainingState]) -> dict[int, Outcome]:
+        if self._stack is None:
+            self._stack = Stack(self.data, self.device)
+        there = {id(member): member for member in self._stack.members}
+        for key, member in there.items():
+            if key not in asked:
+                self._stack.leave(member)
+        for key, member in asked.items():
+            if key not in there:
+                self._stack.join(member)
+        found = self._stack.epoch()
+        for member in self._stack.members:
+            self._stack.sync(member)
+        return {id(member): outcome for member, outcome in found}
+
+
+def why_alone(state: TrainingState, data: RankingDataset) -> str:
+    """Why a training cannot share kernels, in the words of what was tried; empty where it can.
+
+    A step of two members is tried and thrown away: a ranker that reads its numbers on the host, or changes buffers in
+    place, cannot be called for several at once.
+    """
+    if state.recipe.train.slice_queries > 0:
+        return "train.slice_queries: its batches pass through in slices, since memory is short"
+    try:
+        with torch.random.fork_rng(devices=[state.device] if state.device.type == "cuda" else []):
+            _try_two(state, data)
+    except (RuntimeError, ValueError, NotImplementedError) as error:
+        return f"{type(error).__name__}: {error}"
+    return ""
+
+
+def _try_two(state: TrainingState, data: RankingDataset) -> None:
+    """Forward and backward of two copies of a training on two queries."""
+    device, rows = state.device, data.rows("train")[:2]
+    length = int(data.candidates[rows].max())
+    ranker = StackedRanker([state.recipe] * 2, data, device)
+    weights = ranker.row(dict(state.model.named_parameters())).repeat(2, 1)
+    tables = HostTables(data, device)
+    batch = tables.gather(torch.from_numpy(rows).repeat(2, 1), length)
+    draws = draws_of(state.recipe, pictures=ranker.template.thumbnail is not None)
+    drawn = torch.rand(2, len(rows), length, device=device)
+    chances = [drawn.new_ones(2, len(rows), draws.keep)] if draws.keep else []
+    chances += [drawn] * draws.per_document
+    ranker.gradients(weights, batch, chances, torch.zeros(2, device=device), tables.pictures)

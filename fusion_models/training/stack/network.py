@@ -1,0 +1,195 @@
+"""One ranker's code called with the weights of many: S rows of a matrix in, S losses and S gradients out.
+
+`torch.func.functional_call` puts a row's weights into a template, `vmap` calls it for all rows at once. The gradient is
+ordinary autograd through the stacked operations: the members' losses are summed, and no member's loss reads another's
+weights. So only forward operations need a batching rule.
+Shapes: S members, P parameters of one ranker, B queries, L candidates.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call, vmap
+
+from fusion_models.config import Recipe
+from fusion_models.data import RankingDataset
+from fusion_models.data.batch import Batch
+from fusion_models.losses import (
+    THUMBNAIL_DOCUMENTS,
+    Drawn,
+    modulation_coefficients,
+    sample_documents,
+    sum_of_terms,
+)
+from fusion_models.models import FusionRanker, RankerOutput, build_ranker
+from fusion_models.training.stack.structure import member_config, numbers_of, terms_on
+from fusion_models.training.step import half_precision, kept_by_chance
+
+DROPOUTS = ("model.dropout", "model.token_dropout")
+
+
+class MemberDropout(nn.Module):
+    """Dropout whose probability is a buffer, so that each member of a stack has its own."""
+
+    probability: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("probability", torch.zeros(()), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`[...]` to the same."""
+        if not self.training:
+            return x
+        keep = torch.rand_like(x, dtype=torch.float32) >= self.probability
+        return torch.where(keep, x / (1.0 - self.probability).to(x.dtype), 0.0)
+
+
+class StackedRanker:
+    """The code that a stack's members share, and how their weights lie in the rows of a matrix."""
+
+    def __init__(self, recipes: Sequence[Recipe], data: RankingDataset, device: torch.device) -> None:
+        """`recipes` are of one structure (see `structure`), one a member."""
+        self.recipes = list(recipes)
+        self.device = device
+        self.terms = terms_on(recipes[0].loss)
+        self.part_names = ("ranking", *self.terms, "total")
+        self.numbers = numbers_of(recipes, device)
+        self.modulates = recipes[0].train.gradient_modulation > 0.0
+        self._drops = recipes[0].train.modality_dropout > 0.0
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            self.template: FusionRanker = build_ranker(_with_dropout(recipes), data.schema, data.statistics).to(device)
+        self._dropout = _member_dropout(self.template, recipes, self.numbers)
+        parameters = dict(self.template.named_parameters())
+        self.names = list(parameters)
+        self.shapes = [p.shape for p in parameters.values()]
+        self.sizes = [p.numel() for p in parameters.values()]
+        per_weight = torch.repeat_interleave(torch.tensor(self.sizes))
+        self.decays = torch.tensor([p.ndim > 1 for p in parameters.values()])[per_weight].to(device)
+        encoders = [f"projections.encoders.{m}." for m in self.template.modalities]
+        self.encoder_MP = torch.stack(
+            [torch.tensor([name.startswith(e) for name in self.names])[per_weight] for e in encoders]
+        ).to(device)
+        """Bool: which weights belong to each modality's encoder."""
+        visual = self.template.modalities.index("visual") if "visual" in self.template.modalities else None
+        self.visual = torch.zeros_like(self.decays) if visual is None else self.encoder_MP[visual]
+        for parameter in parameters.values():
+            parameter.requires_grad_(False)
+
+    def replace(self, place: int, recipe: Recipe) -> bool:
+        """Give a place to a member of the same structure; False where that needs the stack to be built anew."""
+        flat = recipe.flat()
+        per_member = {name for name in DROPOUTS if any(self.numbers[name] is held for held in self._dropout.values())}
+        if any(flat[name] != self.recipes[0].flat()[name] for name in DROPOUTS if name not in per_member):
+            return False
+        self.recipes[place] = recipe
+        for name, values in self.numbers.items():
+            values[place] = float(flat[name])
+        return True
+
+    def named(self, weights: Tensor) -> dict[str, Tensor]:
+        """`[S, P]` (or one row `[P]`) as views by name, `[S, ...]`; one node of the graph on the way back."""
+        parts = torch.split(weights, self.sizes, dim=-1)
+        lead = weights.shape[:-1]
+        return {n: x.view((*lead, *shape)) for n, x, shape in zip(self.names, parts, self.shapes, strict=True)}
+
+    def row(self, named: dict[str, Tensor]) -> Tensor:
+        """The row `[P]` of one ranker's weights (or of whatever has a value a weight)."""
+        return torch.cat([named[name].detach().flatten() for name in self.names])
+
+    def gradients(
+        self, weights: Tensor, batch: Batch, chances: Sequence[Tensor], reversal: Tensor, pictures: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Gradients `[S, P]` of every member's total loss, and the loss parts `[parts, S]` in `part_names`' order.
+
+        `batch` has S in front of its shapes; `chances` are the step's uniform numbers in the order in which it takes
+        them, `[S, ...]` each; `reversal` `[S]`; `pictures` `[items, 3, S, S]`, where thumbnails are decoded.
+        """
+        self.template.train()
+        leaf = weights.detach().requires_grad_(True)
+
+        def member(
+            own: dict[str, Tensor], numbers: dict[str, Tensor], inputs: Batch, chance: list[Tensor], reverse: Tensor
+        ) -> tuple[dict[str, Tensor], Tensor]:
+            return self._loss(own, numbers, inputs, chance, reverse, pictures)
+
+        parts, coefficients = vmap(member, randomness="different")(
+            self.named(leaf) | self._dropout, self.numbers, batch, list(chances), reversal
+        )
+        (gradient,) = torch.autograd.grad(parts["total"].sum(), leaf)
+        if self.modulates:
+            gradient = gradient * (1.0 + (coefficients - 1.0) @ self.encoder_MP.float())
+        return gradient, torch.stack([parts[name].detach().float() for name in self.part_names])
+
+    def _loss(
+        self,
+        own: dict[str, Tensor],
+        numbers: dict[str, Tensor],
+        batch: Batch,
+        chances: list[Tensor],
+        reversal: Tensor,
+        pictures: Tensor | None,
+    ) -> tuple[dict[str, Tensor], Tensor]:
+        """`train_step`'s loss for one member: parts by name, and the factors of its encoders' gradients `[M]`."""
+        recipe, queries = self.recipes[0], len(batch.query)
+        source = Drawn(chances)
+        keep = decoded = shown = None
+        if self._drops:
+            chance = source.take(queries, len(self.template.modalities))
+            keep = kept_by_chance(chance, numbers["train.modality_dropout"])
+        if self.template.thumbnail is not None and pictures is not None:
+            decoded = sample_documents(batch.valid, THUMBNAIL_DOCUMENTS, source)
+            shown = pictures[batch.item.flatten()[decoded]]
+
+        def run(inputs: Batch, decode: Tensor | None = None) -> RankerOutput:
+            kwargs = {"keep": keep, "reversal": reversal, "decode": decode}
+            with self.autocast():
+                found: RankerOutput = functional_call(self.template, own, (inputs,), kwargs)
+            return found
+
+        out = run(batch, decoded)
+        config = member_config(recipe.loss, numbers)
+        _, parts = sum_of_terms(
+            self.terms, run, batch, config, out, generator=source, decoded=decoded, thumbnails=shown
+        )
+        if not self.modulates:
+            return parts, parts["total"].detach()
+        strength = numbers["train.gradient_modulation"]
+        return parts, modulation_coefficients(out.auxiliary["unimodal"], batch, strength=strength)
+
+    def autocast(self) -> Any:
+        """bfloat16 where a training alone would use it. Its cache of weights would outlive a recorded graph."""
+        half = half_precision(self.recipes[0].train.precision, self.numbers["train.learning_rate"])
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=half, cache_enabled=False)
+
+
+def _with_dropout(recipes: Sequence[Recipe]) -> Recipe:
+    """A recipe whose ranker has dropout layers where any member drops anything."""
+    largest = {key: max(r.flat()[key] for r in recipes) for key in DROPOUTS}
+    return recipes[0].updated(largest)
+
+
+def _member_dropout(model: nn.Module, recipes: Sequence[Recipe], numbers: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Give every dropout layer of `model` each member's own probability; the stacked buffers `[S]` by name.
+
+    Where all members drop alike, torch's own layer stays, which is one operation and not three.
+    """
+    buffers = {}
+    for name, module in list(model.named_modules()):
+        if isinstance(module, nn.Dropout):
+            key = "model.token_dropout" if name == "projections.dropout" else "model.dropout"
+            if len({recipe.flat()[key] for recipe in recipes}) > 1:
+                parent, _, leaf = name.rpartition(".")
+                setattr(model.get_submodule(parent), leaf, MemberDropout().to(numbers[key].device))
+                buffers[f"{name}.probability"] = numbers[key]
+    return buffers
+
+
+def broken_parts(names: Sequence[str], parts: Sequence[float]) -> list[str]:
+    """Names of the loss parts, `total` apart, that are no number."""
+    return [name for name, part in zip(names, parts, strict=True) if name != "total" and not math.isfinite(part)]

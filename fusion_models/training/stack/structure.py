@@ -1,0 +1,83 @@
+"""Which trainings can share kernels: those of one structure, whatever their numbers."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+
+from fusion_models.config import LOSS_TERMS, LossConfig, Recipe
+
+Structure = tuple[tuple[str, object], ...]
+
+SWITCHES: tuple[str, ...] = (
+    *(f"loss.{name}" for name in LOSS_TERMS),
+    "train.modality_dropout",
+    "train.gradient_modulation",
+)
+"""Numbers of which the structure holds only whether they are above 0: that decides what is built and computed."""
+LOSS_NUMBERS: tuple[str, ...] = (
+    *LOSS_TERMS,
+    "temperature",
+    "reliance_margin",
+    "attention_entropy_target",
+    "decorrelation_target",
+)
+"""Numbers of a loss that the members of a stack may have each their own of."""
+FREE: frozenset[str] = frozenset(
+    {
+        *(f"loss.{name}" for name in LOSS_NUMBERS),
+        "model.dropout",
+        "model.token_dropout",
+        "train.epochs",
+        "train.patience",
+        "train.learning_rate",
+        "train.visual_learning_rate_scale",
+        "train.weight_decay",
+        "train.warmup",
+        "train.gradient_clip",
+        "train.modality_dropout",
+        "train.gradient_modulation",
+    }
+)
+"""Flat keys whose values may differ within a stack."""
+
+
+def structure(recipe: Recipe) -> Structure:
+    """What two recipes must have in common to train in one stack; hashable.
+
+    A switch counts as on or off, a free number not at all, all else by its value.
+    """
+    flat = recipe.flat()
+    fixed = {key: value for key, value in flat.items() if key not in FREE}
+    return tuple(sorted((fixed | {key: flat[key] > 0.0 for key in SWITCHES}).items()))
+
+
+def differences(one: Recipe, other: Recipe) -> list[str]:
+    """Flat keys that keep two recipes from sharing a stack; empty where they may."""
+    left, right = dict(structure(one)), dict(structure(other))
+    return [key for key in left if left[key] != right[key]]
+
+
+def terms_on(config: LossConfig) -> list[str]:
+    """Names of the loss terms that have a weight, in the order in which they are computed."""
+    return [name for name in LOSS_TERMS if getattr(config, name) > 0.0]
+
+
+def numbers_of(recipes: Iterable[Recipe], device: torch.device) -> dict[str, Tensor]:
+    """Every free number as float32 `[S]`, one entry a member, by its flat key."""
+    flats = [recipe.flat() for recipe in recipes]
+    return {key: torch.tensor([float(flat[key]) for flat in flats], device=device) for key in sorted(FREE)}
+
+
+def member_config(common: LossConfig, numbers: dict[str, Tensor]) -> LossConfig:
+    """`common` with its numbers replaced by tensors `[]`, which the terms do nothing with but arithmetic.
+
+    The dataclass checks its values when it is built, which a tensor under `vmap` would not stand: so a copy is changed.
+    """
+    config = copy.copy(common)
+    for name in LOSS_NUMBERS:
+        object.__setattr__(config, name, numbers[f"loss.{name}"])
+    return config

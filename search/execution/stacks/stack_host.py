@@ -1,0 +1,66 @@
+"""The actor that trains a worker's stack: a thread for each trial, whose epochs meet."""
+
+from __future__ import annotations
+
+import contextlib
+import faulthandler
+from collections.abc import Iterator
+from typing import Any
+
+import ray
+import torch
+
+from fusion_models.training.stack import Meeting
+from search.execution.failures import NODE
+from search.execution.job_training import JobTraining
+
+STDERR = 2
+
+
+class StackHost:
+    """Steps the jobs of several trials. Each call of `step` is one trial's, in a thread of its own; see `Meeting`.
+
+    A trial's configuration, checkpoints and results are those of a trial with a process of its own: a training that
+    fails says so in its own last result. An epoch that takes longer than it may ends the process, and so does whatever
+    kills it; then every trial of it is tried again, and goes on from its own checkpoint.
+    """
+
+    def __init__(self, cpus: int, epoch_limit: float) -> None:
+        torch.set_num_threads(max(1, cpus))
+        self._limit = epoch_limit
+        self._meeting = Meeting(watched=self._watched)
+        self._trainings: dict[str, tuple[str, JobTraining]] = {}
+        """Of each trial, which try it is, and its training."""
+
+    def step(self, config: dict[str, Any], attempt: str, at_least: float) -> dict[str, Any]:
+        """One step of a trial, as `FusionTrial` takes it; the first one of an attempt begins or resumes its training.
+
+        A client that died may have left a step on its way here: the next attempt has nothing to do with it.
+        """
+        trial_id = config["job"]["trial_id"]
+        with self._meeting.lock:
+            known, training = self._trainings.get(trial_id, ("", None))
+            if training is None or known != attempt:
+                self.forget(trial_id)
+                training = JobTraining(config, epochs=self._meeting.train)
+                self._trainings[trial_id] = attempt, training
+            result = training.step(at_least=min(at_least, self._limit / 2), pauses=config["pauses"])
+            if result.get("done") and self._trainings.get(trial_id) == (attempt, training):
+                del self._trainings[trial_id]
+        return result | {NODE: ray.get_runtime_context().get_node_id()}
+
+    def forget(self, trial_id: str) -> None:
+        """A trial has ended, however it did: nobody waits for it any more."""
+        with self._meeting.lock:
+            _, training = self._trainings.pop(trial_id, ("", None))
+            if training is not None:
+                with contextlib.suppress(ValueError):  # a step is on its way: what it asks for is its last epoch
+                    training.close()
+
+    @contextlib.contextmanager
+    def _watched(self) -> Iterator[None]:
+        faulthandler.dump_traceback_later(self._limit, exit=True, file=STDERR)
+        try:
+            yield
+        finally:
+            faulthandler.cancel_dump_traceback_later()

@@ -1,0 +1,181 @@
+"""A search whose trials train in stacks: its journal is that of one that trains them one by one, but for rounding."""
+
+import dataclasses
+import os
+import signal
+
+import psutil
+import pytest
+import ray
+
+from fusion_models.training import start, train
+from search.execution.stacks.host_pool import HostPool
+from search.execution.tuning import run_stages
+from search.options import RunOptions
+from search.run_store.artifacts import RECIPE, WEIGHTS
+from search.run_store.job import Job
+from search.run_store.journal import open_journal
+from search.study.stages import FixedStage, SearchStage
+from spaces import PHASES
+from spaces.ranges import Choice, Float
+
+SMALL = "planted?queries=160&candidates=8"
+BASE = PHASES["phase3"].base.updated(
+    {
+        "model.layers": 1,
+        "model.width": 16,
+        "model.dropout": 0.0,
+        "train.epochs": 4,
+        "train.patience": 4,
+        "model.variant": "concat_mlp",
+        "loss.unimodal": 0.2,
+    }
+)
+PHASE = dataclasses.replace(
+    PHASES["phase3"],
+    base=BASE,
+    known={},
+    ranges={
+        "train.learning_rate": Float(low=1e-3, high=4e-3, log=True),
+        "loss.unimodal": Float(low=0.1, high=0.4),
+        "model.variant": Choice(values=("concat_mlp", "gated_unit")),
+    },
+)
+
+
+def options(tmp_path, stack, **changes):
+    return RunOptions(phase="phase3", data=SMALL, max_concurrent=4, results=str(tmp_path), stack=stack, **changes)
+
+
+def trained(tmp_path, stages, asked, small_data, observers=(), **more):
+    run_stages(
+        stages, list(observers), asked, source=small_data.source, cache=None,
+        checkpoints=tmp_path / "checkpoints", tune_folder=tmp_path / "tune", report_seconds=0.0, **more,
+    )  # fmt: skip
+
+
+class Reports:
+    """What each trial reported, in order."""
+
+    def __init__(self):
+        self.of = {}
+
+    def on_epoch(self, stage, job, result):
+        assert result["config"]["job"]["trial_id"] == job.trial_id
+        self.of.setdefault(job.trial_id, []).append((result["epochs"], result["parts/total"]))
+
+    def on_end(self, stage, record, result):
+        pass
+
+
+def searched(tmp_path, stack, small_data, scheduler="none", trials=6):
+    tmp_path.mkdir()
+    stage, reports = (
+        SearchStage(open_journal(tmp_path / "j"), PHASE, sampler="random", trials=trials, seed=1),
+        Reports(),
+    )
+    trained(tmp_path, [stage], options(tmp_path, stack, scheduler=scheduler), small_data, [reports])
+    return stage, reports.of
+
+
+def test_a_stacked_searchs_journal_is_that_of_one_by_one_but_for_rounding(tmp_path, small_data, shared_ray):
+    one, alone = searched(tmp_path / "one", "1", small_data)
+    four, together = searched(tmp_path / "four", "4", small_data)
+    first, second = ({r.trial_id: r for r in stage.records()} for stage in (one, four))
+    assert first.keys() == second.keys()
+    assert len(first) == 6
+    for trial_id, record in first.items():
+        other = second[trial_id]
+        assert (other.state, other.recipe, other.seed, other.epochs) == ("finished", record.recipe, record.seed, 4)
+        assert other.numbers.keys() == record.numbers.keys()
+        assert other.numbers["ndcg"] == pytest.approx(record.numbers["ndcg"], abs=5e-3)
+        assert [e for e, _ in together[trial_id]] == [e for e, _ in alone[trial_id]]
+        for (_, mine), (_, theirs) in zip(together[trial_id], alone[trial_id], strict=True):
+            assert mine == pytest.approx(theirs, abs=1e-4)
+        assert (tmp_path / "four" / "checkpoints" / trial_id / WEIGHTS).is_file()
+        assert not (tmp_path / "four" / "checkpoints" / trial_id / "training").exists()
+    assert [s.keys() for s in (together, alone)] == [first.keys()] * 2
+
+
+def test_rungs_stop_stacked_trials_one_by_one(tmp_path, small_data, shared_ray):
+    stage, _ = searched(tmp_path / "rungs", "4", small_data, scheduler="moasha", trials=10)
+    records = stage.records()
+    stopped = [record for record in records if record.state == "stopped"]
+    assert stopped
+    assert len(stopped) < len(records)
+    assert all(r.state_reason.startswith(f"stopped early at the rung of {r.epochs} epochs") for r in stopped)
+    assert all(r.state == "finished" for r in records if r not in stopped)
+    assert {(r.trial_id, 1) for r in records} <= {(e.trial_id, e.level) for e in stage.rung_entries()}
+
+
+def job(name, seed=0, **changes):
+    return Job(trial_id=name, name=name, recipe=BASE.updated(changes).flat(), seed=seed)
+
+
+def test_a_trial_that_diverges_or_cannot_be_built_leaves_the_others_alone(tmp_path, small_data, shared_ray):
+    unbuildable = BASE.updated({"loss.contrastive": 0.1}).flat() | {"model.modalities": "text+metadata"}
+    jobs = [
+        job("wild", **{"train.learning_rate": 1e30}),
+        job("quiet", seed=1),
+        Job(trial_id="unbuilt", name="unbuilt", recipe=unbuildable, seed=0),
+        job("calm", seed=2, **{"train.learning_rate": 2e-3}),
+    ]
+    stage = FixedStage(open_journal(tmp_path / "j"), "baselines", jobs)
+    trained(tmp_path, [stage], options(tmp_path, "4"), small_data)
+    found = {record.trial_id: record for record in stage.records()}
+    assert {name: record.state for name, record in found.items()} == {
+        "wild": "failed", "quiet": "finished", "unbuilt": "failed", "calm": "finished"
+    }  # fmt: skip
+    assert "DivergedError: the loss is not finite at epoch 1, step" in found["wild"].state_reason
+    assert "needs visual and text" in found["unbuilt"].state_reason
+    for name, seed, rate in (("quiet", 1, BASE.train.learning_rate), ("calm", 2, 2e-3)):
+        state = start(BASE.updated({"train.learning_rate": rate}), small_data, seed=seed)
+        list(train(state, small_data))
+        assert found[name].numbers["ndcg"] == pytest.approx(state.best_ndcg, abs=5e-3)
+
+
+class HostKiller(Reports):
+    """Kills the host, -9, once two trials of it have reported their second epoch."""
+
+    def __init__(self):
+        super().__init__()
+        self.killed = 0
+
+    def on_epoch(self, stage, job, result):
+        super().on_epoch(stage, job, result)
+        at_two = [trial for trial, reports in self.of.items() if reports[-1][0] >= 2]
+        if len(at_two) == 2 and not self.killed:
+            hosts = [p for p in psutil.Process().children(recursive=True) if "StackHost" in " ".join(p.cmdline())]
+            assert len(hosts) == 1
+            self.killed = hosts[0].pid
+            os.kill(self.killed, signal.SIGKILL)
+
+
+def test_a_dead_hosts_trials_go_on_from_their_checkpoints_to_the_same_losses(tmp_path, small_data, shared_ray):
+    jobs, killer = [job(f"t{seed}", seed=seed) for seed in range(3)], HostKiller()
+    stage = FixedStage(open_journal(tmp_path / "j"), "baselines", jobs)
+    trained(tmp_path, [stage], options(tmp_path, "4"), small_data, [killer])
+    assert killer.killed
+    for seed, record in enumerate(stage.records()):
+        assert (record.state, record.epochs) == ("finished", 4)
+        alone = list(train(start(BASE, small_data, seed=seed), small_data))
+        for epoch, total in killer.of[record.trial_id]:
+            assert total == pytest.approx(alone[epoch - 1].parts["total"], abs=1e-4)
+        epochs = [epoch for epoch, _ in killer.of[record.trial_id]]
+        assert len(epochs) <= 5  # at most the epoch that was under way is trained twice, and none before it
+        assert (tmp_path / "checkpoints" / record.trial_id / RECIPE).is_file()
+
+
+def test_a_trial_goes_to_the_host_with_most_of_its_structure_and_room(shared_ray):
+    pool = HostPool(stack=2, cpus=0, gpus=0.0, epoch_limit=60.0)
+    try:
+        assert pool.grow(4) == 4
+        other = {"model.variant": "film"}
+        placed = [pool.place(job(name, **changes))["host"] for name, changes in
+                  (("a", {}), ("b", other), ("c", {"train.learning_rate": 1e-3}), ("d", other))]  # fmt: skip
+        assert placed[0] == placed[2] != placed[1] == placed[3]
+        pool.release("a")
+        assert pool.place(job("e", **other))["host"] == placed[0]
+        assert ray.get_actor(placed[0])
+    finally:
+        pool.close()

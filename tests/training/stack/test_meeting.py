@@ -1,0 +1,158 @@
+"""Threads that each train one member meet at every epoch, and get what a training alone would get."""
+
+import threading
+import time
+
+import pytest
+import torch
+
+from fusion_models.config import Recipe
+from fusion_models.data import open_dataset
+from fusion_models.models.concat_mlp import ConcatMLP
+from fusion_models.models.fusion import Fused
+from fusion_models.models.variants import VARIANTS
+from fusion_models.training import DivergedError, start, train
+from fusion_models.training.stack import Meeting, why_alone
+from fusion_models.training.stack import meeting as meeting_module
+
+BASE = Recipe().updated(
+    {
+        "model.variant": "film",
+        "model.width": 8,
+        "model.heads": 4,
+        "model.layers": 1,
+        "model.dropout": 0.0,
+        "train.epochs": 4,
+        "train.patience": 4,
+    }
+)
+
+
+@pytest.fixture(scope="module")
+def data(_own_cache):
+    return open_dataset("planted?queries=130&candidates=6")
+
+
+@pytest.fixture
+def sizes(monkeypatch):
+    """How many members every epoch of a stack had."""
+    noted, epoch = [], meeting_module.Stack.epoch
+
+    def counted(self):
+        noted.append(len(self.members))
+        return epoch(self)
+
+    monkeypatch.setattr(meeting_module.Stack, "epoch", counted)
+    return noted
+
+
+def in_threads(meeting, recipes, data, *, late=()):
+    found = [None] * len(recipes)
+
+    def run(place):
+        time.sleep(0.5 * (place in late))
+        with meeting.lock:
+            state = start(recipes[place], data, seed=place)
+        try:
+            found[place] = [result.parts["total"] for result in meeting.train(state, data)]
+        except Exception as error:
+            found[place] = error
+
+    threads = [threading.Thread(target=run, args=(place,)) for place in range(len(recipes))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    return found
+
+
+def alone(recipe, data, seed):
+    return [result.parts["total"] for result in train(start(recipe, data, seed=seed), data)]
+
+
+def test_members_train_together_and_as_they_would_alone(data, sizes):
+    recipes = [BASE.updated({"train.learning_rate": rate, "train.epochs": n}) for rate, n in ((1e-3, 4), (2e-3, 3))]
+    found = in_threads(Meeting(wait_seconds=30), [*recipes, BASE], data)
+    for place, recipe in enumerate([*recipes, BASE]):
+        assert found[place] == pytest.approx(alone(recipe, data, place), abs=1e-4)
+    assert max(sizes) == 3
+
+
+def test_one_that_diverges_tells_its_own_thread_alone(data):
+    wild = BASE.updated({"train.learning_rate": 1e30, "train.warmup": 0.0, "train.gradient_clip": 1e30})
+    found = in_threads(Meeting(), [BASE, wild], data)
+    assert isinstance(found[1], DivergedError)
+    assert found[0] == pytest.approx(alone(BASE, data, 0), abs=1e-4)
+
+
+def test_structures_do_not_wait_for_each_other(data):
+    recipes = [BASE, BASE.updated({"model.variant": "concat_mlp"})]
+    found = in_threads(Meeting(wait_seconds=30), recipes, data)
+    for place, recipe in enumerate(recipes):
+        assert found[place] == pytest.approx(alone(recipe, data, place), abs=1e-4)
+
+
+def test_one_that_asks_no_more_holds_up_nobody_for_long_and_may_come_back(data):
+    meeting = Meeting(wait_seconds=0.2)
+    slow = start(BASE, data, seed=0)
+    epochs = meeting.train(slow, data)
+    mine = [next(epochs).parts["total"]]
+    (other,) = in_threads(meeting, [BASE.updated({"train.learning_rate": 1e-3})], data)
+    assert other == pytest.approx(alone(BASE.updated({"train.learning_rate": 1e-3}), data, 0), abs=1e-4)
+    mine += [result.parts["total"] for result in epochs]
+    assert mine == pytest.approx(alone(BASE, data, 0), abs=1e-4)
+
+
+def test_one_that_is_dropped_is_not_waited_for(data):
+    meeting = Meeting(wait_seconds=60)
+    epochs = meeting.train(start(BASE, data, seed=0), data)
+    next(epochs)
+    epochs.close()
+    began = time.monotonic()
+    in_threads(meeting, [BASE], data)
+    assert time.monotonic() - began < 50
+
+
+def test_what_an_epoch_raises_reaches_every_member(data, monkeypatch):
+    def broken(self):
+        raise torch.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(meeting_module.Stack, "epoch", broken)
+    found = in_threads(Meeting(wait_seconds=30), [BASE, BASE], data)
+    assert [type(error) for error in found] == [torch.OutOfMemoryError] * 2
+
+
+class HostReader(ConcatMLP):
+    """A user's variant that looks at a number on the host: vmap refuses it."""
+
+    def forward(self, tokens, query):
+        out = super().forward(tokens, query)
+        return Fused(out.vector * (1.0 if float(tokens.sum()) < 1e9 else 0.0))
+
+
+class CountingNorm(ConcatMLP):
+    """A user's variant with a running mean, which training changes in place."""
+
+    def __init__(self, config, owner):
+        super().__init__(config, owner)
+        self.running = torch.nn.BatchNorm1d(config.width)
+
+    def forward(self, tokens, query):
+        return Fused(self.running(super().forward(tokens, query).vector))
+
+
+@pytest.mark.parametrize("variant", [HostReader, CountingNorm])
+def test_a_ranker_that_cannot_be_stacked_trains_alone(variant, data, sizes, monkeypatch):
+    monkeypatch.setitem(VARIANTS, "own", variant)
+    recipe = BASE.updated({"model.variant": "own"})
+    assert "vmap" in why_alone(start(recipe, data, seed=0), data)
+    found = in_threads(Meeting(), [recipe, recipe], data)
+    assert [found[place] for place in range(2)] == [alone(recipe, data, place) for place in range(2)]
+    assert sizes == []
+
+
+@pytest.mark.parametrize("variant", [name for name in VARIANTS if name != "own"])
+def test_every_variant_of_the_project_can_be_stacked(variant, data):
+    assert why_alone(start(BASE.updated({"model.variant": variant}), data, seed=0), data) == ""
+    sliced = BASE.updated({"model.variant": variant, "train.slice_queries": 4})
+    assert "memory" in why_alone(start(sliced, data, seed=0), data)
