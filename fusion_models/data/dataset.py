@@ -63,7 +63,7 @@ class RankingDataset:
         """`[judgements]`, grouped by query."""
         self.v1: npt.NDArray[np.float64] = self._map("v1")
         """`[judgements]`, grouped by query: as the table has them."""
-        self._v1_input = self._map("v1_input") if self.statistics.v1_input != "score" else None
+        self.v1_input = self._map("v1_input") if self.statistics.v1_input != "score" else None
         self.candidates: Rows = np.diff(self.offset)
         """`[queries]` number of candidates."""
         self.split: npt.NDArray[np.int8] = self._map("split")
@@ -312,7 +312,7 @@ class RankingDataset:
 
     @cached_property
     def _v1_input_t(self) -> Tensor | None:
-        return None if self._v1_input is None else _mapped(self._v1_input)
+        return None if self.v1_input is None else _mapped(self.v1_input)
 
     @cached_property
     def _weight_t(self) -> Tensor:

@@ -104,6 +104,11 @@ class Outputs:
         """(modality, kind of blank) -> `[Q]`: nDCG@10 with it blanked, the mean over its draws."""
         return {key: np.mean([self.lists.ndcg(s) for s in draws], axis=0) for key, draws in self.blanked.items()}
 
+    def knowing(self, ndcg: Values, masked_ndcg: Mapping[tuple[str, str], Values]) -> Outputs:
+        """The same, whose nDCG `[Q]` was reckoned already, such as on the device that trains."""
+        vars(self)["ndcg"], vars(self)["masked_ndcg"] = ndcg, dict(masked_ndcg)
+        return self
+
     def subset(self, chosen: Bools | Ints) -> Outputs:
         """The same ranker on some of the queries."""
 

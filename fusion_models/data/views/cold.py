@@ -139,8 +139,8 @@ class WithoutColdDataset(RankingDataset):
         self.labels, self.v1 = base.labels[kept], base.v1[kept]
         self.candidates = np.bincount(query[kept], minlength=len(base.candidates))
         self.offset = np.concatenate([[0], np.cumsum(self.candidates)]).astype(np.int64)
-        if base._v1_input is not None:
-            self._v1_input = base._v1_input[kept]
+        if base.v1_input is not None:
+            self.v1_input = base.v1_input[kept]
         if base.pair_features is not None:
             self._pair_features = base.pair_features[kept]
         self._made_of = (base, share)

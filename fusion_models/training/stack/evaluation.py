@@ -18,12 +18,11 @@ from fusion_models.evaluation import EVALUATION_QUERIES, SHUFFLE_DRAWS, Evaluati
 from fusion_models.metrics import (
     Blank,
     blank,
-    centred_moments,
     gradient_times_input_shares,
     ndcg,
     query_shares,
 )
-from fusion_models.metrics.agreement import correlation_of
+from fusion_models.quantities import Lists, Outputs
 from fusion_models.training.stack.network import StackedRanker
 from fusion_models.training.stack.tables import HostTables, Tables
 
@@ -77,8 +76,12 @@ class StackedEvaluation:
             torch.cat([_padded(x, longest) for x in column])[self._order]
             for column in zip(*((b.labels, b.v1, b.valid) for b in lists), strict=True)
         )
-        self.documents = self.valid.sum(dim=1).double().cpu().numpy()
-        self.v1_ndcg = ndcg(self.v1, self.labels, self.valid).cpu().numpy()
+        self.lists = Lists(
+            rows=self.rows,
+            labels=self.labels.double().cpu().numpy(),
+            v1=self.v1.double().cpu().numpy(),
+            valid=self.valid.cpu().numpy(),
+        )
 
     def __call__(self, ranker: StackedRanker, weights: Tensor) -> list[Evaluation | None]:
         """Every row's evaluation, no image blanked; None for a row whose scores are no numbers any more."""
@@ -91,23 +94,19 @@ class StackedEvaluation:
         weighted = [part.value_shares for part in parts if part.value_shares is not None]
         members = len(weights)
         found = self._ndcg(scores, self.labels, self.valid)
-        moments = centred_moments(scores.flatten(0, 1), _for_all(self.v1, members), _for_all(self.valid, members))
-        host = found.cpu(), _of_each(moments, members).cpu(), shares.cpu(), finite.tolist()
+        host = found.cpu(), scores.double().cpu(), shares.cpu(), finite.tolist()
         values = self._joined(weighted).cpu() if weighted else None
         return [
             Evaluation(
                 split=self.split,
-                rows=self.rows,
-                documents=self.documents,
-                ndcg=host[0][s].numpy(),
-                v1_ndcg=self.v1_ndcg,
-                masked={},
-                modalities=ranker.template.modalities,
-                shares=host[2][s].numpy(),
-                value_shares=None if values is None else values[s].numpy(),
-                share_kind=ranker.template.share_kind,
-                moments=host[1][s].numpy(),
-                agreement={"v1_correlation": correlation_of(host[1][s].sum(0))},
+                outputs=Outputs(
+                    lists=self.lists,
+                    scores=host[1][s].numpy(),
+                    modalities=ranker.template.modalities,
+                    shares=host[2][s].numpy(),
+                    value_shares=None if values is None else values[s].numpy(),
+                    share_kind=ranker.template.share_kind,
+                ).knowing(host[0][s].numpy(), {}),
             )
             if host[3][s]
             else None
@@ -118,11 +117,11 @@ class StackedEvaluation:
     def masked(
         self, ranker: StackedRanker, weights: Tensor, *, blanks: Sequence[str], kinds: Sequence[Blank] = ("zero",)
     ) -> list[dict[tuple[str, str], Values]]:
-        """Of every row: (modality, blank) -> nDCG@10 of each query with that modality blanked, as `masked_ndcg`."""
+        """Of every row: (modality, blank) -> nDCG@10 of each query with that modality blanked, as `blanked_scores` ranks them."""
         ranker.template.eval()
         wanted = [(m, kind) for m in blanks if m in ranker.template.modalities for kind in kinds]
         drawn = any("shuffle" in kind for kind in kinds)
-        parts = self._shuffled if drawn else self._parts  # shuffles: the batches of `masked_ndcg`, with its seeds
+        parts = self._shuffled if drawn else self._parts  # shuffles: the batches of `blanked_scores`, with its seeds
         found: list[list[Tensor]] = []
         for index, rows in enumerate(parts):
             generator = torch.Generator(self._device).manual_seed(index)

@@ -23,6 +23,7 @@ from fusion_models.training.stack.structure import differences
 from fusion_models.training.stack.tables import HostTables, Tables, fits
 from fusion_models.training.state import TrainingState
 from fusion_models.training.step import DivergedError
+from fusion_models.tuned_v1 import seen_by
 
 Outcome = EpochResult | DivergedError
 
@@ -43,7 +44,7 @@ class Stack:
         self.graphs = self.device.type == "cuda" if graphs is None else graphs
         self.keeps_places = self.graphs
         """Whether places stay empty for the next member, until half of them are: recording steps anew takes longer."""
-        self.tables: Tables | HostTables = (Tables if fits(data, self.device) else HostTables)(data, self.device)
+        self.tables = self._tables()
         self._joining: list[TrainingState] = []
         self._built: _Built | None = None
 
@@ -51,6 +52,9 @@ class Stack:
     def members(self) -> list[TrainingState]:
         """Everybody who trains, or will from the next epoch on."""
         return [m for m in self._built.places if m is not None] + self._joining if self._built else self._joining
+
+    def _tables(self) -> Tables | HostTables:
+        return (Tables if fits(self.data, self.device) else HostTables)(self.data, self.device)
 
     def join(self, state: TrainingState) -> None:
         """Take `state` in, from the next epoch on.
@@ -66,6 +70,9 @@ class Stack:
                 )
         if state.device != self.device:
             raise ValueError(f"this training is on {state.device}, the stack on {self.device}: start it there")
+        seen = seen_by(state.model, self.data)
+        if seen is not self.data:  # the first member whose context holds a tuned V1
+            self.data, self.tables = seen, self._tables()
         self._joining = [*self._joining, state]
 
     def leave(self, state: TrainingState) -> None:
@@ -130,7 +137,9 @@ class Stack:
         for i, place in zip(better, places, strict=True):
             member, outcome = found[i]
             assert isinstance(outcome, EpochResult)
-            evaluation = dataclasses.replace(outcome.evaluation, masked=masked[place])
+            outputs = dataclasses.replace(outcome.evaluation.outputs)
+            known = outputs.knowing(outcome.evaluation.ndcg, masked[place])
+            evaluation = dataclasses.replace(outcome.evaluation, outputs=known)
             member.best_numbers = evaluation.numbers()
             found[i] = member, dataclasses.replace(outcome, evaluation=evaluation)
         index = torch.tensor(places, device=self.device)

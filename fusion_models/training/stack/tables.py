@@ -49,6 +49,9 @@ class Tables:
         self.v1 = self._place(data.v1)
         self.query = None if data.query_features is None else self._place(data.query_features)
         self.pair = None if data.pair_features is None else self._place(data.pair_features)
+        self.weight = self._place(data.weight)
+        self.v1_input = None if data.v1_input is None else self._place(data.v1_input)
+        self.tuned_v1 = None if data.tuned_v1 is None else self._place(data.tuned_v1[1])
         self.pictures = _pictures(data, device)
 
     def _place(self, values: npt.NDArray[Any]) -> Tensor:
@@ -73,6 +76,7 @@ class Tables:
 
         context = [] if self.query is None else [read(self.query, rows.unsqueeze(-1).expand_as(item))]
         context += [] if self.pair is None else [read(self.pair, position)]
+        context += [] if self.tuned_v1 is None else [read(self.tuned_v1, position).unsqueeze(-1)]
         return Batch(
             features={m: read(table, item) for m, table in self.features.items()},
             context=torch.cat(context, dim=-1) if context else torch.zeros(*item.shape, 0, device=self.device),
@@ -81,6 +85,8 @@ class Tables:
             valid=valid,
             query=rows,
             item=torch.where(valid, item, -1),
+            weight=self.weight[rows],
+            v1_input=None if self.v1_input is None else read(self.v1_input, position),
         )
 
 
@@ -96,15 +102,9 @@ class HostTables:
     def gather(self, rows: Tensor, length: int) -> Batch:
         """As `Tables.gather`, with `rows` on the host."""
         batch = self._data.gather(rows.flatten().numpy(), length=length)
-        pinned = (x.pin_memory() if self.device.type == "cuda" else x for x in batch[1:])
-        features = {m: x.pin_memory() if self.device.type == "cuda" else x for m, x in batch.features.items()}
-        placed = Batch(features, *pinned).to(self.device)
+        pinned = batch.changed(lambda x: x.pin_memory()) if self.device.type == "cuda" else batch
         lead = rows.shape
-
-        def shaped(x: Tensor) -> Tensor:
-            return x.reshape(*lead, *x.shape[1:])
-
-        return Batch({m: shaped(x) for m, x in placed.features.items()}, *(shaped(x) for x in placed[1:]))
+        return pinned.to(self.device).changed(lambda x: x.reshape(*lead, *x.shape[1:]))
 
 
 def _take(table: Tensor, index: Tensor) -> Tensor:
