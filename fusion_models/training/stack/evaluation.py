@@ -117,7 +117,7 @@ class StackedEvaluation:
     def masked(
         self, ranker: StackedRanker, weights: Tensor, *, blanks: Sequence[str], kinds: Sequence[Blank] = ("zero",)
     ) -> list[dict[tuple[str, str], Values]]:
-        """Of every row: (modality, blank) -> nDCG@10 of each query with that modality blanked, as `blanked_scores` ranks them."""
+        """Of every row: (modality, blank) -> nDCG@10 `[Q]` with that modality blanked, as `blanked_scores` ranks."""
         ranker.template.eval()
         wanted = [(m, kind) for m in blanks if m in ranker.template.modalities for kind in kinds]
         drawn = any("shuffle" in kind for kind in kinds)

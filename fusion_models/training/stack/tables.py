@@ -77,16 +77,17 @@ class Tables:
         context = [] if self.query is None else [read(self.query, rows.unsqueeze(-1).expand_as(item))]
         context += [] if self.pair is None else [read(self.pair, position)]
         context += [] if self.tuned_v1 is None else [read(self.tuned_v1, position).unsqueeze(-1)]
+        v1 = read(self.v1, position)
         return Batch(
             features={m: read(table, item) for m, table in self.features.items()},
             context=torch.cat(context, dim=-1) if context else torch.zeros(*item.shape, 0, device=self.device),
             labels=read(self.labels, position),
-            v1=read(self.v1, position),
+            v1=v1,
             valid=valid,
             query=rows,
             item=torch.where(valid, item, -1),
             weight=self.weight[rows],
-            v1_input=None if self.v1_input is None else read(self.v1_input, position),
+            v1_input=v1 if self.v1_input is None else read(self.v1_input, position),  # vmap takes no None
         )
 
 
@@ -102,6 +103,7 @@ class HostTables:
     def gather(self, rows: Tensor, length: int) -> Batch:
         """As `Tables.gather`, with `rows` on the host."""
         batch = self._data.gather(rows.flatten().numpy(), length=length)
+        batch = batch._replace(v1_input=batch.v1_seen)  # vmap takes no None
         pinned = batch.changed(lambda x: x.pin_memory()) if self.device.type == "cuda" else batch
         lead = rows.shape
         return pinned.to(self.device).changed(lambda x: x.reshape(*lead, *x.shape[1:]))
