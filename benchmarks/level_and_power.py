@@ -92,11 +92,20 @@ def _size(design: Design) -> str:
     return f"{design.trainings} × {design.queries}"
 
 
+def _design(text: str) -> Design:
+    """`5x720`."""
+    trainings, queries = text.split("x")
+    return Design(int(trainings), int(queries))
+
+
 def main() -> int:
     """Record, draw, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     add_arguments(parser)
     parser.add_argument("--runs", type=int, default=2_000, help="of each design in each world")
+    parser.add_argument(
+        "--designs", nargs="*", help="such as 5x720: trainings of each arm x queries", default=DESIGNS, type=_design
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--draw-only", action="store_true", help="train nothing: worlds that are not recorded fail")
     arguments = parser.parse_args()
@@ -107,7 +116,7 @@ def main() -> int:
             for line in record(world, size, arguments.recorded):
                 print(line, file=sys.stderr, flush=True)
         recorded = read(world, size, arguments.recorded)
-        for design in DESIGNS:
+        for design in arguments.designs:
             rows += table(recorded, design, arguments.runs, arguments.seed)
             print(f"{world.name}, {_size(design)}: {arguments.runs} runs drawn", file=sys.stderr, flush=True)
     print("| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS), *rows, "", *summary(rows), sep="\n")

@@ -35,7 +35,8 @@ Rows = npt.NDArray[np.int64]
 
 RUNS_A_DRAW = 10
 """Samples of queries for one choice of trainings, whose ensembles are scored once."""
-MOST_SUBSETS = 60
+MOST_SUBSETS = 24
+"""For a run's own arms: fewer than a real run scores (`ensembles.MOST_SUBSETS`), which costs a little variance."""
 ALL_SUBSETS = 240
 """Subsets for the truth of an arm, from all of its trainings."""
 DIFFERENCES = {

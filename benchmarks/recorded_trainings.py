@@ -46,6 +46,8 @@ class World:
     """With its dials, but for the number of queries and their splits."""
     finalist: str = "balanced"
     """One of FINALISTS."""
+    train_queries: int = 0
+    """Where it is not the size's: with few of them one training of a recipe differs much from the next."""
 
 
 FINALISTS: dict[str, Mapping[str, object]] = {"balanced": BALANCED, "multi-task": MULTI_TASK}
@@ -54,6 +56,7 @@ WORLDS = (
     World("no-visual", "planted:no-visual?candidates=12"),
     World("redundant", "planted:redundant?candidates=12"),
     World("weak image", "planted:healthy?candidates=12&share_visual=0.04"),
+    World("few queries", "planted:healthy?candidates=12&visual_width=256&share_visual=0.08", train_queries=120),
     World("seed-case", "planted:seed-case?candidates=12", "multi-task"),
 )
 """Another world is another line."""
@@ -81,7 +84,7 @@ class Size:
 
     def source(self, world: World) -> str:
         """The planted dataset: its test split is what is held out."""
-        queries = self.train_queries + VALIDATION + self.held_out
+        queries = (world.train_queries or self.train_queries) + VALIDATION + self.held_out
         fractions = f"validation_fraction={VALIDATION / queries!r}&test_fraction={self.held_out / queries!r}"
         return f"{world.source}&queries={queries}&{fractions}"
 

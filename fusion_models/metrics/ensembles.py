@@ -80,7 +80,7 @@ class Arm:
         scale = 1.0 / (n * (n - 1))
         variance = scale * float((influence.mean(axis=1) ** 2).sum())
         shared = scale * sum(clustering.part(row).variance for row in influence)
-        return SeedPart(variance, min(shared, variance) if isfinite(shared) else 0.0, n)
+        return SeedPart(variance, shared if isfinite(shared) else 0.0, n)
 
 
 def arm(
@@ -210,14 +210,14 @@ def recipe_interval(
     estimate = float(values.mean()) if mean is None else mean
     part = clustering.part(values)
     total, df = combined(part.variance, part.df, seeds)
-    net = sum(seed.net for seed in seeds)
-    spread = sum(seed.variance**2 / seed.df for seed in seeds)
+    net = max(sum(seed.net for seed in seeds), 0.0)
+    spread = sum(seed.uncertain**2 / seed.df for seed in seeds)
     variance = Variance(
         query=part.variance,
         query_df=part.df,
         queries=len(values),
         seed=net,
-        seed_df=net**2 / spread if net > 0 else inf,
+        seed_df=net**2 / spread if net > 0 and spread > 0 else inf,
         seeds=min((seed.trainings for seed in seeds), default=1),
         arms=tuple(seeds),
         skew=part.third,
@@ -228,9 +228,9 @@ def recipe_interval(
 
 def combined(query: float, query_df: float, seeds: Sequence[SeedPart]) -> tuple[float, float]:
     """Variance of an estimate, and Satterthwaite's degrees of freedom, from its queries' part and its arms' parts."""
-    total = query + sum(seed.net for seed in seeds)
+    total = query + max(sum(seed.net for seed in seeds), 0.0)
     weight = query**2 / query_df if query_df > 0 else inf
-    weight += sum(seed.variance**2 / seed.df for seed in seeds)
+    weight += sum(seed.uncertain**2 / seed.df for seed in seeds)
     return total, total**2 / weight if weight > 0 else inf
 
 

@@ -106,9 +106,9 @@ def detectable(
     totals = [trainings if trainings is not None else arm.trainings for arm in arms]
     query, df = _scaled_query(variance, arms, totals, queries or variance.queries)
     scale = np.array([arm.trainings / n for arm, n in zip(arms, totals, strict=True)])
-    net, gross = np.array([arm.net for arm in arms]) * scale, np.array([arm.variance for arm in arms]) * scale
-    total = query + float(net.sum())
-    weight = query**2 / df + sum(g**2 / (n - 1) for g, n in zip(gross, totals, strict=True))
+    net, uncertain = np.array([arm.net for arm in arms]) * scale, np.array([arm.uncertain for arm in arms]) * scale
+    total = query + max(float(net.sum()), 0.0)
+    weight = query**2 / df + sum(u**2 / (n - 1) for u, n in zip(uncertain, totals, strict=True))
     if total <= 0:
         return 0.0
     freedom = total**2 / weight
@@ -139,13 +139,14 @@ def _predicted(
     query = _pooled(part.query, part.query_df, df_after, draws, random)
     shrink = query_after / part.query if part.query > 0 else 0.0
     now, then = query.true.copy(), query.true * shrink
-    total, weight = query.estimate * shrink, (query.estimate * shrink) ** 2 / df_after
+    total, weight, seeds = query.estimate * shrink, (query.estimate * shrink) ** 2 / df_after, np.zeros(draws)
     for arm, n in zip(arms, totals, strict=True):
         gross, share = _pooled(arm.variance, arm.df, n - 1.0, draws, random), arm.trainings / n
         net = np.maximum(gross.true - arm.shared, 0.0)
         now, then = now + net, then + net * share
-        total = total + np.maximum(gross.estimate - arm.shared, 0.0) * share
-        weight = weight + (gross.estimate * share) ** 2 / (n - 1)
+        seeds = seeds + (gross.estimate - arm.shared) * share
+        weight = weight + (np.maximum(gross.estimate - arm.shared / 2, 0.0) * share) ** 2 / (n - 1)
+    total = total + np.maximum(seeds, 0.0)
     mean = interval.mean + np.sqrt(np.maximum(now - then, 0.0)) * random.standard_normal(draws)
     freedom = np.divide(total**2, weight, out=np.full(draws, 1.0), where=weight > 0)
     half = special.stdtrit(freedom, (1 + level) / 2) * np.sqrt(total)

@@ -1,0 +1,93 @@
+"""The pseudo-runs of `benchmarks/level_and_power.py`: drawn from scores whose truth is known, without a training."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+
+from level_and_power import summary, table
+from pseudo_runs import BEFORE, Design, draw, intervals
+from recorded_trainings import BLIND, WORLDS, Recorded, Size, read, record
+
+ARMS = ("finalist", "without visual", "without text", "without metadata", "base", "base without visual")
+
+
+def recorded(trainings: int = 12, queries: int = 250, length: int = 6) -> Recorded:
+    """Rankers that see the label with noise: the same for all trainings of an arm, and each one's own."""
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 3, (queries, length)).astype(np.float64)
+    labels[:, 0] = 2.0
+    scores = {}
+    for place, name in enumerate((*ARMS, f"finalist{BLIND}")):
+        of_recipe = generator.normal(size=(queries, length)) * (1 + 0.2 * place)
+        own = generator.normal(size=(trainings, queries, length)) * generator.uniform(0.6, 1.4, (trainings, 1, 1))
+        scores[name] = (labels + of_recipe + own).astype(np.float32)
+    v1 = labels + 2 * generator.normal(size=labels.shape)
+    return Recorded(WORLDS[0], scores, labels, v1, np.ones(labels.shape, dtype=bool))
+
+
+@pytest.fixture(autouse=True)
+def _few_subsets(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pseudo_runs.ALL_SUBSETS", 60)
+
+
+def test_a_run_holds_what_a_verdict_reads_and_the_same_draws_give_the_same_runs() -> None:
+    world, design = recorded(), Design(5, 80, members=4)
+    runs, again = (list(draw(world, design, 11, np.random.default_rng(3))) for _ in range(2))
+    assert len(runs) == 11
+    for run, other in zip(runs, again, strict=True):
+        assert set(run.arms) == set(ARMS)
+        assert all((one.n, one.k, len(one.mean)) == (5, 4, 80) for one in run.arms.values())
+        np.testing.assert_array_equal(run.arms["base"].mean, other.arms["base"].mean)
+        assert set(intervals(run)) == set(run.truth)
+    # Ten samples of queries to one choice of trainings.
+    assert runs[0].truth == runs[9].truth != runs[10].truth
+    assert runs[0].truth["image refit gain"] > 0
+
+
+def test_intervals_cover_the_truth_that_a_run_is_held_against() -> None:
+    covered: dict[str, list[bool]] = {}
+    for run in draw(recorded(), Design(5, 100, members=2), 200, np.random.default_rng(4)):
+        for name, interval in intervals(run).items():
+            covered.setdefault(name, []).append(interval.low <= run.truth[name] <= interval.high)
+    rates = {name: float(np.mean(hits)) for name, hits in covered.items() if name != BEFORE}
+    assert all(0.88 <= rate <= 1.0 for rate in rates.values()), rates
+    assert 0.93 <= np.mean(list(rates.values())) <= 0.985
+
+
+def test_a_table_counts_verdicts_and_its_summary_reads_every_quantity() -> None:
+    rows = table(recorded(), Design(5, 60), 20, 0, lambda run: "GO" if run.arms["base"].mean.mean() > 0 else "PAUSE")
+    assert "GO 100.0 %" in rows[-1]
+    assert len({row.count("|") for row in rows}) == 1
+    said = summary(rows)
+    assert len(said) == len(rows) - 1
+    assert all("coverage" in line for line in said)
+
+
+def test_a_design_needs_more_trainings_recorded_than_it_takes() -> None:
+    with pytest.raises(ValueError, match="more than the 5 that are recorded"):
+        next(draw(recorded(5), Design(5, 60), 1, np.random.default_rng(0)))
+
+
+def test_recording_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    world, size = WORLDS[0], Size(trainings=1, train_queries=32, held_out=30)
+    monkeypatch.setattr("recorded_trainings.VALIDATION", 20)
+    monkeypatch.setattr("recorded_trainings.QUICK", {"model.layers": 1, "train.epochs": 1})
+    steps = record(world, size, tmp_path)
+    first = [next(steps) for _ in range(2)]
+    steps.close()
+    rest = list(record(world, size, tmp_path))
+    assert (len(first), len(rest)) == (2, 4)
+    assert list(record(world, size, tmp_path)) == []
+    found = read(world, size, tmp_path)
+    assert {name: scores.shape for name, scores in found.scores.items()} == dict.fromkeys(
+        (*ARMS, f"finalist{BLIND}"), (1, 30, 12)
+    )
+    assert found.valid.all()
+    with pytest.raises(FileNotFoundError, match="no training is recorded"):
+        read(WORLDS[1], size, tmp_path)
