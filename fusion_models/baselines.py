@@ -96,10 +96,8 @@ def lambdamart(
     rows = trained[data.candidates[trained] <= LAMBDAMART_MAX_CANDIDATES]
     too_long = len(trained) - len(rows)
     if len(rows) < 2:
-        reason = (
-            f"{too_long} of {len(trained)} training queries have more than {LAMBDAMART_MAX_CANDIDATES:,} candidates"
-        )
-        return _not_measured(name, data, split, reason)
+        longer = f"have more than {LAMBDAMART_MAX_CANDIDATES:,} candidates"
+        return _not_measured(name, data, split, f"{too_long} of {len(trained)} training queries {longer}")
     order = np.random.default_rng(seed).permutation(rows)
     documents = np.cumsum(data.candidates[order])
     order = order[: max(2, int(np.searchsorted(documents, LAMBDAMART_MAX_DOCUMENTS, side="right")))]

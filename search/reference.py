@@ -111,9 +111,8 @@ def strongest_tuned_v1(baselines: Sequence[Baseline], validation: pd.DataFrame) 
     archive rule reads it. On validation the weighted sum is favoured, whose weights were tuned there.
     """
     known = dict(zip(validation["name"], validation["ndcg"], strict=True))
-    return max(
-        (b for b in baselines if b.measured and b.name.startswith(TUNED_V1)), key=lambda b: known.get(b.name, -np.inf)
-    )
+    tuned = (b for b in baselines if b.measured and b.name.startswith(TUNED_V1))
+    return max(tuned, key=lambda b: known.get(b.name, -np.inf))
 
 
 def reference_table(baselines: Sequence[Baseline], *, clusters: Clusters | None = None, seed: int) -> pd.DataFrame:

@@ -1,11 +1,13 @@
 """Where a model meets a split: every number against a naive loop over single queries, on ragged lists with offsets."""
 
+import lightgbm
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 from sklearn.metrics import ndcg_score
 
+from fusion_models import baselines
 from fusion_models.baselines import lambdamart, tuned_weights, weighted_sum
 from fusion_models.config import MODALITIES, Recipe
 from fusion_models.contribution import contribution
@@ -177,3 +179,35 @@ def test_latency_is_timed_and_touches_nothing(model, data):
     found = scoring_latency(model, data, queries=20, warm_up=3)
     assert 0 < found.p50 <= found.p95 <= found.p99
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_lambdamart_leaves_out_the_lists_that_lightgbm_does_not_take(data, monkeypatch):
+    longest = int(data.candidates[data.rows("train")].max())
+    monkeypatch.setattr(baselines, "LAMBDAMART_MAX_CANDIDATES", longest - 1)
+    found = lambdamart(data, "validation", seed=3)
+    left = int((data.candidates[data.rows("train")] == longest).sum())
+    assert found.detail.endswith(f"; {left} with more than {longest - 1} candidates left out")
+    assert found.measured
+    monkeypatch.setattr(baselines, "LAMBDAMART_MAX_CANDIDATES", 0)
+    none = lambdamart(data, "validation", seed=3)
+    assert not none.measured
+    assert none.detail.startswith("not measured: ")
+    assert none.ndcg.shape == found.ndcg.shape
+    monkeypatch.undo()
+
+    def refuse(*_, **__):
+        raise lightgbm.basic.LightGBMError("Number of rows 10001 exceeds upper limit of 10000 for a query")
+
+    monkeypatch.setattr(lightgbm, "train", refuse)
+    assert lambdamart(data, "validation").detail.startswith("not measured: LightGBM refused the data (Number of rows")
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 443.0])
+def test_lambdamart_learns_from_labels_of_any_size(data, scale):
+    levels = np.array([0.0, 1.0, 2.0, 3.0]) * scale
+    gains = baselines._label_gain(levels)
+    assert np.isfinite(gains).all()
+    assert (np.diff(gains) >= 0).all()
+    assert gains[-1] > gains[-2]
+    if scale == 1.0:
+        assert gains == [0.0, 1.0, 3.0, 7.0]
