@@ -1,11 +1,13 @@
 """Where a model meets a split: every number against a naive loop over single queries, on ragged lists with offsets."""
 
+import lightgbm
 import numpy as np
 import pytest
 import torch
 from scipy import stats
 from sklearn.metrics import ndcg_score
 
+from fusion_models import lambdamart
 from fusion_models.config import MODALITIES, Recipe
 from fusion_models.contribution import contribution
 from fusion_models.data import open_dataset
@@ -13,7 +15,7 @@ from fusion_models.data.planted import draw, tables
 from fusion_models.data.planted.config import planted_config
 from fusion_models.data.tables import write_tables
 from fusion_models.evaluation import blanked_scores, evaluate, score
-from fusion_models.lambdamart import train_lambdamart, tree_scores
+from fusion_models.lambdamart import TreesError, train_lambdamart, tree_scores
 from fusion_models.latency import scoring_latency
 from fusion_models.metrics import centred_correlation, chance_ndcg, ndcg, tune_weighted_sum
 from fusion_models.models.late_sum import LateSum
@@ -195,3 +197,33 @@ def test_latency_is_timed_and_touches_nothing(model, data):
     found = scoring_latency(model, data, queries=20, warm_up=3)
     assert 0 < found.p50 <= found.p95 <= found.p99
     assert all(torch.equal(v, before[k]) for k, v in model.state_dict().items())
+
+
+def test_lambdamart_leaves_out_the_lists_that_lightgbm_does_not_take(data, monkeypatch):
+    longest = int(data.candidates[data.rows("train")].max())
+    monkeypatch.setattr(lambdamart, "MAX_CANDIDATES", longest - 1)
+    found = train_lambdamart(data, data.rows("train"), seed=3)
+    left = int((data.candidates[data.rows("train")] == longest).sum())
+    assert (found.too_long, found.queries) == (left, len(data.rows("train")) - left)
+    monkeypatch.setattr(lambdamart, "MAX_CANDIDATES", 0)
+    with pytest.raises(TreesError, match="more than 0 candidates"):
+        train_lambdamart(data, data.rows("train"), seed=3)
+    monkeypatch.undo()
+
+    def refuse(*_, **__):
+        raise lightgbm.basic.LightGBMError("Number of rows 10001 exceeds upper limit of 10000 for a query")
+
+    monkeypatch.setattr(lightgbm, "train", refuse)
+    with pytest.raises(TreesError, match="LightGBM refused the data"):
+        train_lambdamart(data, data.rows("train"))
+
+
+@pytest.mark.parametrize("scale", [0.01, 1.0, 443.0])
+def test_lambdamart_learns_from_labels_of_any_size(data, scale):
+    levels = np.array([0.0, 1.0, 2.0, 3.0]) * scale
+    gains = lambdamart.label_gain(levels)
+    assert np.isfinite(gains).all()
+    assert (np.diff(gains) >= 0).all()
+    assert gains[-1] > gains[-2]
+    if scale == 1.0:
+        assert gains == [0.0, 1.0, 3.0, 7.0]

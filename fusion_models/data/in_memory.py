@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 from fusion_models.data.arrays.cache import build_once
 from fusion_models.data.errors import DataError, foreign_errors
 from fusion_models.data.tables import TABLES, TableReader, table_parts
+from fusion_models.data.tables.columns import plain
 
 FORMAT = 1
 """Of the copies: part of their name."""
@@ -87,8 +88,19 @@ class _Source:
 
     def _batches(self) -> Any:
         if self._reader is None:
-            return self._table.combine_chunks().to_batches(max_chunksize=COPIED_ROWS)
+            batches = self._table.combine_chunks().to_batches(max_chunksize=COPIED_ROWS)
+            return (_writable(batch) for batch in batches)
         return (batch for _, batch in self._reader.stream(self._reader.names, COPIED_ROWS))
+
+
+def _writable(batch: Any) -> Any:
+    """The batch without the encodings that Parquet does not take for every type of value."""
+    types = pa.types
+    arrays = [
+        plain(column) if types.is_dictionary(column.type) or types.is_run_end_encoded(column.type) else column
+        for column in batch.columns
+    ]
+    return pa.RecordBatch.from_arrays(arrays, names=batch.schema.names)
 
 
 class _HashSink:

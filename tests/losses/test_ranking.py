@@ -213,3 +213,30 @@ def test_large_scores_stay_finite():
 def test_neural_ndcg_of_the_ideal_order_is_near_zero():
     labels = torch.tensor([[3.0, 2.0, 1.0, 0.0]])
     assert neural_ndcg(10 * labels, labels, torch.ones(1, 4, dtype=torch.bool), temperature=0.1).item() < 1e-3
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+@pytest.mark.parametrize("scale", [443.0, 1e6, 1e40, 1e90])
+def test_labels_of_any_size_give_a_finite_loss_and_gradient(name, scale):
+    scores, labels, valid = lists(candidates=9)
+    scores.requires_grad_(True)
+    loss = RANKING_LOSSES[name](scores, labels.double() * scale, valid)
+    (gradient,) = torch.autograd.grad(loss, scores)
+    assert loss.dtype == torch.float32
+    assert bool(torch.isfinite(loss))
+    assert bool(torch.isfinite(gradient).all())
+    assert float(gradient.abs().max()) > 0
+
+
+@pytest.mark.parametrize("name", SMOOTH)
+def test_labels_in_float64_give_the_loss_that_float32_ones_give(name):
+    scores, labels, valid = lists(candidates=9)
+    one, other = (RANKING_LOSSES[name](scores, y, valid, temperature=0.7) for y in (labels, labels.double()))
+    assert float(one) == pytest.approx(float(other), rel=1e-6)
+
+
+def test_labels_that_float32_does_not_tell_apart_are_still_ordered():
+    scores = torch.tensor([[1.0, 0.0]])
+    labels = torch.tensor([[16777216.0, 16777217.0]], dtype=torch.float64)
+    valid = torch.ones(1, 2, dtype=torch.bool)
+    assert float(RANKING_LOSSES["ranknet"](scores, labels, valid)) == pytest.approx(math.log(1 + math.e))

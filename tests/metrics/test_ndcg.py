@@ -12,6 +12,7 @@ from padded_lists import Lists, random_lists
 from sklearn.metrics import ndcg_score
 
 from fusion_models.metrics import chance_ndcg, mean_ndcg, ndcg
+from fusion_models.metrics.ndcg import scaled_gains
 
 
 def naive(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
@@ -123,3 +124,30 @@ def test_order_of_candidates_padding_and_monotone_transforms_change_nothing(seed
     torch.testing.assert_close(ndcg(lists.a.exp() * 3, lists.labels, lists.valid, k), values, equal_nan=True)
     perfect = ndcg(lists.labels, lists.labels, lists.valid, k)
     assert bool((perfect.isclose(torch.ones_like(perfect)) | perfect.isnan()).all())
+
+
+@pytest.mark.parametrize("scale", [1.0, 100.0, 443.0, 1e6, 1e90])
+def test_labels_of_any_size_have_an_ndcg(scale: float) -> None:
+    g = torch.Generator().manual_seed(0)
+    grades = torch.randint(0, 4, (50, 12), generator=g).double()
+    scores, valid = torch.rand(50, 12, generator=g), torch.rand(50, 12, generator=g) < 0.9
+    found = ndcg(scores, grades * scale, valid)
+    relevant = ((grades > 0) & valid).any(1)
+    assert torch.equal(~found.isnan(), relevant)
+    assert bool(((found[relevant] >= 0) & (found[relevant] <= 1 + 1e-12)).all())
+    if scale >= 100:  # the best grade decides alone: of those that have it, where they stand
+        best = (grades == grades.masked_fill(~valid, 0.0).amax(1, keepdim=True)) & valid
+        assert torch.allclose(found[relevant], ndcg(scores, best.double(), valid)[relevant], atol=1e-9)
+
+
+@pytest.mark.parametrize("label", [1e-300, 1e-20, 1e-9, 0.4999, 0.5])
+def test_a_label_above_zero_is_a_relevant_item_however_small(label: float) -> None:
+    labels = torch.tensor([[0.0, label, 0.0]], dtype=torch.float64)
+    valid = torch.ones(1, 3, dtype=torch.bool)
+    assert ndcg(torch.tensor([[1.0, 2.0, 0.0]]), labels, valid).item() == 1.0
+    assert ndcg(torch.tensor([[2.0, 1.0, 0.0]]), labels, valid).item() == pytest.approx(1 / np.log2(3))
+
+
+def test_usual_labels_have_the_gain_itself() -> None:
+    labels = torch.arange(65.0, dtype=torch.float64)[None]
+    assert torch.equal(scaled_gains(labels, torch.ones(1, 65, dtype=torch.bool)), torch.exp2(labels) - 1.0)

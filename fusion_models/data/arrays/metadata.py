@@ -15,8 +15,8 @@ from fusion_models.data.arrays.moments import RunningMoments
 from fusion_models.data.errors import DataError
 from fusion_models.data.tables import TableReader, checks
 from fusion_models.data.tables.columns import EXACT_INTEGER, is_moment, is_number, is_text
+from fusion_models.data.tables.parts import SCALARS
 
-PREFIX = "metadata."
 MAX_CATEGORIES = 32
 """Most frequent categories that get a column of their own; the others, and missing ones, share `other`."""
 
@@ -88,7 +88,7 @@ class MetadataEncoding:
 
 def scalar_columns(names: Sequence[str]) -> list[str]:
     """The `metadata.<name>` columns among a table's, in its order."""
-    return [name for name in names if name.startswith(PREFIX) and len(name) > len(PREFIX)]
+    return [name for name in names if name.startswith(SCALARS) and len(name) > len(SCALARS)]
 
 
 def fit_encoding(reader: TableReader, names: Sequence[str], weights: npt.NDArray[np.int64]) -> MetadataEncoding:

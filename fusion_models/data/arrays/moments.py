@@ -41,4 +41,4 @@ class RunningMoments:
     def std(self) -> Vector:
         """`[D]`, > 0: 1 for a feature that is constant up to rounding."""
         std = np.sqrt(self._squares / max(self.weight, 1.0))
-        return np.where(std <= 1e-11 * np.abs(self._mean) + 1e-20, 1.0, std)
+        return np.where(std <= 1e-13 * np.abs(self._mean) + 1e-20, 1.0, std)

@@ -253,11 +253,11 @@ def _decodes(raw: bytes) -> bool:
 
 
 def shown(scalar: Any) -> str:
-    """An Arrow scalar for a message; what Python cannot hold (a year beyond 9999) as Arrow prints it."""
+    """An Arrow scalar for a message; what Python cannot hold (a year beyond 9999) as the number that is stored."""
     try:
         return repr(scalar.as_py())
-    except (ValueError, OverflowError, pa.ArrowException):
-        return str(scalar.cast(pa.large_string())) if pa.types.is_temporal(scalar.type) else str(scalar.type)
+    except (ValueError, OverflowError, KeyError, pa.ArrowException):
+        return str(scalar.value) if pa.types.is_temporal(scalar.type) else f"a value of type {scalar.type}"
 
 
 def _shown(column: Any) -> str:

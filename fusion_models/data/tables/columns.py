@@ -92,9 +92,7 @@ def as_floats(column: Any) -> Floats:
     elif pa.types.is_boolean(kind):
         column = column.cast(pa.uint8())
     elif pa.types.is_decimal(kind):
-        column = column.cast(
-            pa.large_string()
-        )  # Arrow rounds text to the nearest float64, but a decimal to one near it
+        column = column.cast(pa.large_string())  # of which Arrow finds the nearest float64, of a decimal one near it
     floats = column if pa.types.is_float64(column.type) else column.cast(pa.float64(), safe=False)
     return np.asarray(floats.to_numpy(zero_copy_only=False), dtype=np.float64)
 

@@ -17,7 +17,7 @@ Floats = npt.NDArray[np.float32]
 
 TOLERATED = 1e-4
 """Largest rounding error of a feature, as a fraction of its range over the table: 10,000 levels stay apart."""
-NOISE = 1e-12
+NOISE = 1e-14
 """A range this small beside the values is float64's own rounding noise: a constant, of which nothing can be lost."""
 UNDERFLOW = 1e-30
 """A feature whose values are all smaller becomes 0, which the data card names as constant."""

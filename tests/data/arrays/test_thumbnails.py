@@ -69,3 +69,20 @@ def test_a_dataset_without_pictures_says_so(columns: Columns, write: Write) -> N
     assert data.schema.thumbnail is None
     with pytest.raises(DataError, match=r"has no pictures. Write PNG or JPEG"):
         data.thumbnails([0])
+
+
+@pytest.mark.parametrize(("side", "megapixels"), [((16_000, 12_000), 192), ((11_000, 10_000), 110)])
+def test_a_picture_of_too_many_pixels_is_refused(
+    side: tuple[int, int], megapixels: int, columns: Columns, write: Write
+) -> None:
+    columns["items"]["image"] = [None, None, encoded(Image.new("1", side)), None, None, None]
+    said = rf"items.parquet, column 'image', row 2: the picture has {megapixels} megapixels, and 100 are the most"
+    with pytest.raises(DataError, match=said):
+        open_dataset(write(columns))
+
+
+def test_a_picture_whose_decoder_fails_in_its_own_way_is_refused(columns: Columns, write: Write) -> None:
+    whole = encoded(Image.effect_noise((64, 64), 50))
+    columns["items"]["image"] = [None, whole[: len(whole) // 2], None, None, None, None]
+    with pytest.raises(DataError, match=r"column 'image', row 1: .* bytes that are no picture"):
+        open_dataset(write(columns))

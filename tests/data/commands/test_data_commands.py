@@ -16,6 +16,7 @@ from PIL import Image
 
 from fusion_models.data import open_dataset
 from fusion_models.data.__main__ import Check, Convert, Planted, main
+from fusion_models.data.commands import card
 from fusion_models.data.commands.card import data_card
 
 Columns = dict[str, dict[str, Any]]
@@ -117,3 +118,50 @@ def test_planted_writes_tables_and_truth_and_never_over_others(
 def test_an_error_is_a_line_and_a_status(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(tmp_path / "nothing")]) == 1
     assert capsys.readouterr().err.startswith("error: no dataset at")
+
+
+def test_a_category_s_constant_slot_for_other_values_is_no_doubt(columns: Columns, write: Write) -> None:
+    columns["items"]["metadata.brand"] = ["north", "south", "north", "south", "north", "south"]
+    data = open_dataset(write(columns))
+    assert len(np.unique(data.item_features["metadata"][:, -1])) == 1  # nobody is `other`
+    assert "metadata features are constant" not in doubts(data.source)
+    columns["items"]["metadata.size"] = [1.0] * 6
+    assert "1 of 8 metadata features are constant over the training documents" in doubts(write(columns))
+
+
+def test_the_card_says_how_models_read_v1_and_what_long_lists_cost(
+    columns: Columns, write: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert "float32" not in doubts(write(columns))
+    columns["judgements"]["v1_score"] = [s + 1e9 * (s > 0.5) for s in columns["judgements"]["v1_score"]]
+    assert "models read them as ranks within the query" in doubts(write(columns))
+    monkeypatch.setattr(card, "LONG_LIST", 2)
+    assert "2 queries have more than 2 candidates (up to 3): LambdaMART is trained without them" in doubts(
+        write(columns)
+    )
+
+
+def test_the_card_says_the_weights(columns: Columns, write: Write) -> None:
+    facts = dict(data_card(open_dataset(write(columns))).facts)
+    assert facts["query weights"] == "1 each"
+    columns["queries"]["weight"] = [0.5, 1.0, 2.0, 4.0]
+    assert dict(data_card(open_dataset(write(columns))).facts)["query weights"] == "0.5 to 4"
+
+
+def test_a_flat_table_of_parts_with_text_that_is_not_utf8(tmp_path: Path, columns: Columns) -> None:
+    flat = tmp_path / "flat.parquet"
+    flat.mkdir()
+    rows = {"query_id": ["a", "b"], "item_id": ["x", "y"], "label": [1.0, 0.0], "v1_score": [1.0, 2.0]}
+    rows |= {name: [[1.0], [2.0]] for name in ("visual", "text", "metadata")}
+    raw = pa.array([b"ok", b"caf\xe9"], pa.binary())
+    table = pa.table(rows).append_column("title", pa.Array.from_buffers(pa.string(), 2, raw.buffers()))
+    pq.write_table(table.slice(0, 1), flat / "0.parquet")
+    pq.write_table(table.slice(1, 1), flat / "1.parquet")
+    assert main(["convert", str(flat), str(tmp_path / "out")]) == 1
+    assert not list((tmp_path / "out").iterdir())
+    table = table.drop_columns("title").append_column("query_weight", pa.array([1.0, 2.0]))
+    table = table.rename_columns([n.replace("query_weight", "weight") for n in table.schema.names])
+    (flat / "1.parquet").unlink()
+    pq.write_table(table, flat / "0.parquet")
+    assert main(["convert", str(flat), str(tmp_path / "out")]) == 0
+    assert pq.read_table(tmp_path / "out" / "queries.parquet")["weight"].to_pylist() == [1.0, 2.0]
