@@ -32,6 +32,7 @@ from fusion_models.metrics import (
     ssim,
 )
 from fusion_models.models import FusionRanker, RankerOutput
+from fusion_models.models.projections import Projected
 
 Values = npt.NDArray[np.float64]
 
@@ -144,8 +145,8 @@ def evaluate(
 
     A shuffle is the mean of 20 draws, from `seed`. `ranks` adds the rank statistics of V1 agreement, which cost a sort
     or a square a list; `pictures` the SSIM of decoded thumbnails, where the ranker decodes them; `values=False` leaves
-    out the shares weighted by values, which cost as much as half a pass. Every process of
-    `distribution` calls this with the same ranker, scores its share of the batches, and gets the whole Evaluation.
+    out the shares weighted by values, which cost as much as half a pass. Every process of `distribution` calls this
+    with the same ranker, scores its share of the batches, and gets the whole Evaluation.
     """
     model.eval()
     mine = []
@@ -206,8 +207,10 @@ def masked_ndcg(
     mine: list[tuple[Tensor, dict[tuple[str, str], Tensor]]] = []
     for index, batch in _batches(data, split, device, distribution):
         generator = torch.Generator(device).manual_seed(seed + index)  # a batch's draws, whichever process makes them
+        with torch.no_grad():
+            inputs = model.projections(batch, None)
         masked: dict[tuple[str, str], Tensor] = {
-            (m, kind): _masked_ndcg(model, batch, m, kind, generator) for m, kind in wanted
+            (m, kind): _masked_ndcg(model, batch, inputs, m, kind, generator) for m, kind in wanted
         }
         mine.append((batch.query.cpu(), masked))
     found = distribution.join(mine)
@@ -250,14 +253,18 @@ def v1_agreement(scored: Scored, *, ranks: bool) -> dict[str, float]:
 
 
 @torch.no_grad()
-def _masked_ndcg(model: FusionRanker, batch: Batch, modality: str, kind: Blank, generator: torch.Generator) -> Tensor:
+def _masked_ndcg(
+    model: FusionRanker, batch: Batch, inputs: Projected, modality: str, kind: Blank, generator: torch.Generator
+) -> Tensor:
+    """`[B]`: nDCG@10 with one modality blanked. `inputs`: what the projections made of the batch as it is."""
     draws = SHUFFLE_DRAWS if kind in BLANKS[2:] else 1
     mean = model.feature_mean(modality) if kind == "mean" else None
+    found = []
     with model.scores_only():
-        found = [
-            ndcg(model(blank(batch, modality, kind, mean=mean, generator=generator)).scores, batch.labels, batch.valid)
-            for _ in range(draws)
-        ]
+        for _ in range(draws):
+            blanked = blank(batch, modality, kind, mean=mean, generator=generator)
+            scores = model.score_tokens(model.projections.replaced(inputs, blanked, modality), inputs.query)
+            found.append(ndcg(scores.reshape(batch.labels.shape), batch.labels, batch.valid))
     return torch.stack(found).mean(dim=0).cpu()
 
 

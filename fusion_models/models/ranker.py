@@ -41,6 +41,7 @@ class FusionRanker(nn.Module):
         learned_null = recipe.train.modality_dropout > 0.0
         self.projections = Projections(config, schema, statistics, learned_null=learned_null)
         self.fusion = VARIANTS[config.variant](config, self.projections.owner)
+        self.fusion.trains_shares = recipe.loss.attention_entropy > 0.0
         self.score_head = nn.Linear(config.width, 1, bias=False)
         nn.init.normal_(self.score_head.weight, std=INITIAL_SCORE_STD * config.width**-0.5)
         self.share_kind: ShareKind = self.fusion.share_kind
