@@ -79,7 +79,7 @@ def main() -> None:
     spread = statistics.stdev(change) / len(change) ** 0.5 if len(change) > 1 else float("nan")
     print(
         f"median: an epoch {statistics.median(per_epoch):.2f} times quicker, the last evaluation "
-        f"{statistics.median(per_measure):.2f} times; nDCG {statistics.mean(change):+.4f} ± {spread:.4f} (standard error)"
+        f"{statistics.median(per_measure):.2f} times; nDCG {statistics.mean(change):+.4f} ± {spread:.4f} (s.e.)"
     )
 
 

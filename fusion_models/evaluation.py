@@ -20,6 +20,7 @@ from fusion_models.data.batch import Batch
 from fusion_models.distribution import ALONE, Distribution
 from fusion_models.metrics import BLANKS, Blank, blank, gradient_times_input_shares, ndcg, query_shares, ssim
 from fusion_models.models import FusionRanker, Ranker, RankerOutput
+from fusion_models.models.projections import Projected
 from fusion_models.quantities import Lists, Outputs, drop_name, numbers, quantity
 from fusion_models.tuned_v1 import seen_by
 
@@ -141,8 +142,8 @@ def evaluate(
 
     A shuffle is the mean of 20 draws, from `seed`. `ranks` adds the rank statistics of V1 agreement, which cost a sort
     or a square a list; `pictures` the SSIM of decoded thumbnails, where the ranker decodes them; `values=False` leaves
-    out the shares weighted by values, which cost as much as half a pass. Every process of
-    `distribution` calls this with the same ranker, scores its share of the batches, and gets the whole Evaluation.
+    out the shares weighted by values, which cost as much as half a pass. Every process of `distribution` calls this
+    with the same ranker, scores its share of the batches, and gets the whole Evaluation.
     """
     model.eval()
     data = seen_by(model, data)
@@ -200,8 +201,10 @@ def blanked_scores(
     mine: list[tuple[Tensor, dict[tuple[str, str], Tensor]]] = []
     for index, batch in _batches(data, split, device, distribution):
         generator = torch.Generator(device).manual_seed(seed + index)  # a batch's draws, whichever process makes them
+        with torch.no_grad():
+            inputs = model.projections(batch, None) if isinstance(model, FusionRanker) else None
         found: dict[tuple[str, str], Tensor] = {
-            (m, kind): _blanked_scores(model, batch, m, kind, generator) for m, kind in wanted
+            (m, kind): _blanked_scores(model, batch, inputs, m, kind, generator) for m, kind in wanted
         }
         mine.append((batch.query.cpu(), found))
     joined = distribution.join(mine)
@@ -251,12 +254,21 @@ def score_with(
 
 
 @torch.no_grad()
-def _blanked_scores(model: Ranker, batch: Batch, modality: str, kind: Blank, generator: torch.Generator) -> Tensor:
-    """`[D, B, L]`, on the CPU."""
+def _blanked_scores(
+    model: Ranker, batch: Batch, inputs: Projected | None, modality: str, kind: Blank, generator: torch.Generator
+) -> Tensor:
+    """`[D, B, L]`, on the CPU. `inputs`: what one ranker's projections made of the batch as it is."""
     draws = SHUFFLE_DRAWS if kind in BLANKS[2:] else 1
     mean = model.feature_mean(modality) if kind == "mean" else None
+    found = []
     with model.scores_only():
-        found = [model(blank(batch, modality, kind, mean=mean, generator=generator)).scores for _ in range(draws)]
+        for _ in range(draws):
+            blanked = blank(batch, modality, kind, mean=mean, generator=generator)
+            if isinstance(model, FusionRanker) and inputs is not None:
+                scores = model.score_tokens(model.projections.replaced(inputs, blanked, modality), inputs.query)
+                found.append(scores.reshape(batch.labels.shape))
+            else:
+                found.append(model(blanked).scores)
     return torch.stack(found).float().cpu()
 
 

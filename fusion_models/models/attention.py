@@ -49,17 +49,18 @@ class _Read(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: tuple[Tensor, ...]) -> None:
         _, weights, read = output
-        ctx.mark_non_differentiable(read)
         ctx.set_materialize_grads(False)
         ctx.save_for_backward(*inputs, weights, read)
 
     @staticmethod
     def backward(  # type: ignore[override]
-        ctx: Any, found_grad: Tensor | None, weights_grad: Tensor | None, _: None
+        ctx: Any, found_grad: Tensor | None, weights_grad: Tensor | None, from_read: Tensor | None
     ) -> tuple[Tensor, ...]:
         tokens, query, key, value, weights, read = ctx.saved_tensors
         by_head = _by_head(torch.zeros_like(query) if found_grad is None else found_grad, value)
         read_grad = (by_head @ value).transpose(0, 1)
+        if from_read is not None:  # only a second derivative asks
+            read_grad = read_grad + from_read
         value_grad = by_head.transpose(-1, -2) @ read.transpose(0, 1)
         through = _tokens_first(tokens @ read_grad.transpose(-1, -2)).to(weights.dtype)
         scaled = weights * (through if weights_grad is None else through + weights_grad)
@@ -89,7 +90,7 @@ def _asked(query: Tensor, key: Tensor) -> Tensor:
 
 
 def _tokens_first(x: Tensor) -> Tensor:
-    """`[N, T, H]` to `[T, N, H]`: a softmax over a handful of tokens is twenty times faster along the first dimension."""
+    """`[N, T, H]` to `[T, N, H]`: a softmax over a handful is twenty times faster along the first dimension."""
     return x.transpose(0, 1).contiguous()
 
 

@@ -68,10 +68,11 @@ class CrossAttention(Fusion):
         for layer, attention, value in zip(self.layers, attentions, maps[1::2], strict=True):
             assert isinstance(layer, CrossAttentionLayer)
             state, weights = layer(state, attention)
-            masses.append(weights.mean(dim=-1).T)
+            if self.gives_shares:
+                masses.append(weights.mean(dim=-1).T)
             if self.weighs_values:
                 norms.append(self._value_norms(tokens, value, weights, layer.out.weight))
-        shares = self.per_modality(torch.stack(masses, dim=1))
+        shares = self.per_modality(torch.stack(masses, dim=1)) if masses else None
         value_shares = self.per_modality(torch.stack(norms, dim=1)) if norms else None
         return Fused(self.norm(state), shares, value_shares)
 

@@ -40,9 +40,15 @@ class Fusion(nn.Module, ABC):
         super().__init__()
         self.config = config
         self.scores_only = False
+        self.trains_shares = False
         self.token_counts = tuple(owner.count(m) for m in range(len(config.modalities)))
         one_hot = torch.nn.functional.one_hot(torch.tensor(owner), len(config.modalities)).float()
         self.register_buffer("owner_TM", one_hot, persistent=False)
+
+    @property
+    def gives_shares(self) -> bool:
+        """Whether shares are worked out: to be measured, or because a loss term reads them (`trains_shares`)."""
+        return self.trains_shares if self.training else True
 
     @property
     def weighs_values(self) -> bool:

@@ -47,9 +47,11 @@ class Encoder(nn.Module):
 
     def forward(self, x: Tensor, match: Tensor | None = None) -> Tensor:
         """N = B * L documents; `match` `[B, L]`: cosine of the features with the query's, where they share a space."""
-        tokens: Tensor = self.project(x.flatten(0, 1))
-        if self.match is not None and match is not None:
-            tokens = tokens + self.match(COSINE_GAIN * match.reshape(-1, 1))
+        x, weight = x.flatten(0, 1), self.project.weight
+        if self.match is not None and match is not None:  # one more input: a product of its own would cost a pass
+            x = torch.cat([x, COSINE_GAIN * match.reshape(-1, 1)], dim=-1)
+            weight = torch.cat([weight, self.match.weight], dim=-1)
+        tokens = nn.functional.linear(x, weight, self.project.bias)
         return self.norm(tokens.reshape(tokens.shape[0], self.tokens, -1))  # type: ignore[no-any-return]
 
 
@@ -102,6 +104,8 @@ class Projected(NamedTuple):
     """`[N, T, D]`: what the fusion reads."""
     query: Tensor
     """`[N, D]`."""
+    conditions: Tensor | None
+    """`[N, M, D]`: what multiplies each modality's tokens, less 1; None without any context."""
     standardised: dict[str, Tensor]
     """Each modality's features as the encoders read them, `[B, L, D_m]`."""
 
@@ -144,17 +148,27 @@ class Projections(nn.Module):
         """`keep` `[B, M]` bool: False where a query's modality gives way to its null token; None: all are kept."""
         context = self._scaled("context", batch.context[..., : self.context_width]).flatten(0, 1)
         query, conditions = self.context(context, self._v1(batch).flatten())
-        per_modality = (None,) * len(self.config.modalities) if conditions is None else conditions.unbind(1)
         standardised = {m: self._scaled(m, batch.features[m]) for m in self.config.modalities}
         plain = [self.encoders[m](standardised[m], self._match(m, batch)) for m in self.config.modalities]
-        conditioned = [x if c is None else x * (1 + c.unsqueeze(1)) for x, c in zip(plain, per_modality, strict=True)]
+        conditioned = [_conditioned(x, conditions, index) for index, x in enumerate(plain)]
         tokens = self.dropout(torch.cat(conditioned, dim=1))
         if keep is not None:
             # Columns one by one: a list as an index would be a copy to the device, and a wait for it.
             per_token = torch.stack([keep[:, m] for m in self.owner], dim=1)
             kept = per_token.repeat_interleave(batch.labels.shape[1], dim=0)
             tokens = torch.where(kept.unsqueeze(-1), tokens, self.null.to(tokens.dtype))
-        return Projected(_means(plain), _means(conditioned), tokens, query, standardised)
+        return Projected(_means(plain), _means(conditioned), tokens, query, conditions, standardised)
+
+    def replaced(self, inputs: Projected, batch: Batch, modality: str) -> Tensor:
+        """The tokens `[N, T, D]` of `batch`, which differs from the one that gave `inputs` in `modality` alone.
+
+        For measuring: nothing is dropped, neither in `inputs` nor here.
+        """
+        index = self.config.modalities.index(modality)
+        new = self.encoders[modality](self._scaled(modality, batch.features[modality]), self._match(modality, batch))
+        tokens = list(inputs.tokens.split_with_sizes([self.config.tokens(m) for m in self.config.modalities], dim=1))
+        tokens[index] = _conditioned(new, inputs.conditions, index)
+        return torch.cat(tokens, dim=1)
 
     def _match(self, modality: str, batch: Batch) -> Tensor | None:
         """Cosine of raw features and the query's own, which are as wide: they are taken to share one space."""
@@ -175,6 +189,11 @@ class Projections(nn.Module):
 
     def _scaled(self, name: str, x: Tensor) -> Tensor:
         return self.scales[name](x) if name in self.scales else x
+
+
+def _conditioned(tokens: Tensor, conditions: Tensor | None, index: int) -> Tensor:
+    """One modality's tokens `[N, T_m, D]` times what the query's context makes of them."""
+    return tokens if conditions is None else tokens * (1 + conditions[:, index : index + 1])
 
 
 def _means(tokens: list[Tensor]) -> Tensor:

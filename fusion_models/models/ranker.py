@@ -45,6 +45,7 @@ class FusionRanker(nn.Module):
         """Of a tuned V1 in the context: fresh ones until they are fitted (`tuned_v1.equip`) or loaded."""
         self.projections = Projections(config, schema, statistics, learned_null=learned_null)
         self.fusion = VARIANTS[config.variant](config, self.projections.owner)
+        self.fusion.trains_shares = recipe.loss.attention_entropy > 0.0
         self.score_head = nn.Linear(config.width, 1, bias=False)
         nn.init.normal_(self.score_head.weight, std=INITIAL_SCORE_STD * config.width**-0.5)
         self.share_kind: ShareKind = self.fusion.share_kind

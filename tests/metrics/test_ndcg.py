@@ -67,6 +67,21 @@ def test_ties_earn_the_mean_over_all_orders(seed: int) -> None:
     assert float(measured) == pytest.approx(naive(scores, labels, 4), nan_ok=True)
 
 
+@pytest.mark.parametrize("k", [1, 2, 3, 5, 9])
+def test_ties_infinities_padding_and_empty_lists_at_any_cut(k: int) -> None:
+    g = torch.Generator().manual_seed(k)
+    scores = torch.randint(0, 4, (60, 6), generator=g).float()
+    scores[scores == 0], scores[scores == 3] = -torch.inf, torch.inf
+    labels = torch.randint(0, 3, (60, 6), generator=g) * (torch.rand(60, 1, generator=g) > 0.2)
+    valid = torch.rand(60, 6, generator=g) > 0.3
+    valid[0] = False
+    found = ndcg(scores.where(valid, torch.nan), labels.where(valid, -7), valid, k)
+    expected = [naive(scores[i, v].numpy(), labels[i, v].numpy(), k) for i, v in enumerate(valid)]
+    torch.testing.assert_close(found, torch.tensor(expected, dtype=torch.float64), equal_nan=True)
+    assert found.isnan().any()
+    assert (found < 1).any()
+
+
 def test_constant_scores_earn_chance() -> None:
     labels, valid = torch.tensor([[3.0, 0, 1, 0, 2, 9]]), torch.tensor([[True] * 5 + [False]])
     constant = ndcg(torch.full((1, 6), 0.3), labels, valid, 3)

@@ -6,7 +6,8 @@ import torch
 from fusion_models.config import MODALITIES, Recipe
 from fusion_models.data.schema import FeatureStatistics
 from fusion_models.models import VARIANTS, build_ranker, inapplicable
-from fusion_models.models.attention import attend, head_membership
+from fusion_models.models.attention import attend, head_membership, read_tokens
+from fusion_models.models.cross_attention import MANY_TOKENS
 from fusion_models.models.heads import reverse_gradient
 
 SMALL = {"model.width": 8, "model.heads": 2, "model.layers": 2, "model.dropout": 0.0}
@@ -27,6 +28,85 @@ def test_attention_is_pytorchs():
     expected = torch.nn.functional.scaled_dot_product_attention(*heads).transpose(1, 2).reshape(5, 8)
     torch.testing.assert_close(moved.sum(1), expected)
     torch.testing.assert_close(weights.sum(1), torch.ones(5, 2))
+
+
+def plain_attention(tokens, query, key, value):
+    """Keys and values of every token, made and then attended to: what `read_tokens` does without them."""
+    keys, values = tokens @ key.flatten(0, 1).T, tokens @ value.flatten(0, 1).T
+    moved, weights = attend(query, keys, values, head_membership(query.shape[-1], len(key)).to(query.dtype))
+    return moved.sum(1), weights.transpose(0, 1)
+
+
+def attention_inputs(count=5, tokens=9, width=8, heads=2):
+    g = torch.Generator().manual_seed(1)
+    shapes = (count, tokens, width), (count, width), *2 * ((heads, width // heads, width),)
+    return [torch.randn(shape, generator=g, dtype=torch.float64).requires_grad_() for shape in shapes]
+
+
+@pytest.mark.parametrize("weight", [0.0, 1.0], ids=["of what is found", "of the weights too"])
+def test_asking_the_tokens_is_attention_to_their_keys_and_values(weight):
+    inputs, g = attention_inputs(), torch.Generator().manual_seed(2)
+    into = torch.randn(5, 8, generator=g, dtype=torch.float64), torch.randn(9, 5, 2, generator=g, dtype=torch.float64)
+
+    def value_and_gradients(attention):
+        found, weights = attention(*inputs)
+        loss = (found * into[0]).sum() + (weight * (weights * into[1]).sum() if weight else 0.0)
+        return found, weights, *torch.autograd.grad(loss, inputs)
+
+    torch.testing.assert_close(value_and_gradients(read_tokens), value_and_gradients(plain_attention))
+
+
+def test_asking_the_tokens_has_the_right_first_and_second_derivatives():
+    inputs = attention_inputs(count=2, tokens=3, width=4)
+    assert torch.autograd.gradcheck(read_tokens, inputs)
+    assert torch.autograd.gradgradcheck(read_tokens, inputs)
+
+
+def test_asking_the_tokens_stacks():
+    tokens, query, key, value = (x.detach() for x in attention_inputs())
+    keys = torch.stack([key, 2 * key, -key])
+
+    def gradient(attention):
+        def loss(key, query):
+            found, weights = attention(tokens, query, key, value)
+            return (found**2).sum() + (weights**3).sum()
+
+        return torch.func.vmap(torch.func.grad(loss, argnums=(0, 1)), in_dims=(0, None))(keys, query)
+
+    torch.testing.assert_close(gradient(read_tokens), gradient(plain_attention))
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_a_ranker_of_many_tokens_is_one_of_keys_and_values(monkeypatch, precision):
+    """Scores, shares, value shares and every gradient, with the switch between both ways turned."""
+    model, b = build(model__text_tokens=MANY_TOKENS, loss__attention_entropy=1.0), random.batch()
+    found = []
+    for many in (MANY_TOKENS, 1000):
+        monkeypatch.setattr("fusion_models.models.cross_attention.MANY_TOKENS", many)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
+            out = model.train()(b)
+        loss = (out.scores * b.labels).sum() + (out.shares[..., 0] ** 2).sum()
+        gradients = torch.autograd.grad(loss, list(model.parameters()))
+        measured = model.eval()(b)
+        found.append([out.scores, out.shares, measured.value_shares, *gradients])
+    loose = {"atol": 0.05, "rtol": 0.1} if precision == "bfloat16" else {"atol": 1e-5, "rtol": 1e-4}
+    torch.testing.assert_close(found[0], found[1], **loose)
+
+
+def test_shares_are_worked_out_in_training_only_where_a_term_reads_them():
+    assert build(model__layers=1).train()(random.batch()).shares is None
+    assert build(model__layers=1, loss__attention_entropy=1.0).train()(random.batch()).shares is not None
+
+
+def test_tokens_with_one_modality_replaced_are_those_of_the_changed_batch():
+    for context in (0, 4):
+        model, b = build(model__text_tokens=3, context=context).eval(), random.batch(context=context)
+        inputs = model.projections(b, None)
+        for m in MODALITIES:
+            changed = b._replace(features={**b.features, m: b.features[m].flip(1) + 1})
+            expected = model.projections(changed, None).tokens
+            torch.testing.assert_close(model.projections.replaced(inputs, changed, m), expected)
+            assert not torch.equal(expected, inputs.tokens)
 
 
 def test_shares_are_the_attention_on_each_modalitys_tokens():
