@@ -138,6 +138,18 @@ LOSS_TERMS: tuple[str, ...] = (
 )
 
 
+NEEDED_MODALITIES: dict[str, tuple[str, ...]] = {
+    "loss.visual_importance": ("visual",),
+    "loss.reconstruction": ("visual",),
+    "loss.contrastive": ("visual", "text"),
+}
+"""Flat key of a setting -> the modalities without which it cannot apply."""
+NEED_SEVERAL = ("loss.attention_entropy", "loss.adversarial", "loss.orthogonality", "train.gradient_modulation")
+"""Settings that cannot apply to one modality alone, whichever it is."""
+POINTLESS_ALONE = ("loss.unimodal", "train.modality_dropout")
+"""Settings that can, and tell one modality alone nothing."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """How long and how fast."""
@@ -215,15 +227,10 @@ class Recipe:
 
     def restricted(self, modalities: tuple[str, ...]) -> Recipe:
         """The same recipe built with `modalities` alone: terms that need one that is gone, or several, are off."""
-        changes: dict[str, Any] = {"model.modalities": modalities}
-        if "visual" not in modalities:
-            changes |= {"loss.visual_importance": 0.0, "loss.reconstruction": 0.0}
-        if not {"visual", "text"} <= set(modalities):
-            changes["loss.contrastive"] = 0.0
+        gone = [key for key, needed in NEEDED_MODALITIES.items() if not set(needed) <= set(modalities)]
         if len(modalities) == 1:
-            alone = ("loss.attention_entropy", "loss.unimodal", "loss.adversarial", "loss.orthogonality")
-            changes |= dict.fromkeys((*alone, "train.modality_dropout", "train.gradient_modulation"), 0.0)
-        return self.updated(changes)
+            gone += [*NEED_SEVERAL, *POINTLESS_ALONE]
+        return self.updated({"model.modalities": modalities} | dict.fromkeys(gone, 0.0))
 
     @staticmethod
     def from_flat(flat: Mapping[str, Any]) -> Recipe:

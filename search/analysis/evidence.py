@@ -11,9 +11,10 @@ import numpy.typing as npt
 from fusion_models.baselines import Baseline
 from fusion_models.contribution import Contribution
 from fusion_models.data import RankingDataset
+from fusion_models.files import write_whole
 from fusion_models.metrics import Interval, holm, seed_interval, shapley, sign_flip_p
 from search.analysis.measure import Arrays, difference, paired
-from search.run_store.folder import RunFolder, json_text, write_whole
+from search.run_store.folder import RunFolder, json_text
 from search.run_store.job import Role
 
 Clusters = npt.NDArray[np.int64] | None

@@ -13,6 +13,7 @@ from PIL import Image
 
 from fusion_models.data import RankingDataset
 from fusion_models.evaluation import Scored
+from fusion_models.files import whole
 from search.analysis.measure import Arrays
 from search.pipeline.confirmation.short_list import Candidate
 from search.pipeline.confirmation.test_split import open_scores
@@ -36,9 +37,8 @@ def write_examples(run: Run, finalist: Candidate, of_finalist: Sequence[Arrays])
     write_csv(rank_table(scored), run.folder, "agreement.csv")
     gain = np.mean([one["ndcg"] - one["v1_ndcg"] for one in of_finalist], axis=0)
     table = example_table(run.data, scored, gain)
-    staging = run.folder.path / ".examples.parquet"
-    table.to_parquet(staging, index=False)
-    staging.replace(run.folder.path / "examples.parquet")
+    with whole(run.folder.path / "examples.parquet") as staging:
+        table.to_parquet(staging, index=False)
 
 
 def rank_table(scored: Scored) -> pd.DataFrame:

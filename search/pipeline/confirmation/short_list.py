@@ -15,9 +15,10 @@ from itertools import combinations
 import numpy as np
 
 from fusion_models.config import MODALITIES, Flat, Recipe
+from fusion_models.files import write_whole
 from fusion_models.metrics import Interval
 from search.analysis.front import costs, gates_passed, pareto_front
-from search.run_store.folder import RunFolder, now, write_whole
+from search.run_store.folder import RunFolder, now
 from search.run_store.job import Job, Role, TrialRecord
 from spaces import Phase
 

@@ -16,9 +16,10 @@ from fusion_models.contribution import Contribution, contribution
 from fusion_models.data import RankingDataset
 from fusion_models.data.groups import Groups, query_groups
 from fusion_models.evaluation import EVALUATION_QUERIES, Scored, evaluate, score
+from fusion_models.files import write_whole
 from fusion_models.integrity import Check, isolation_checks, separability_checks
 from fusion_models.metrics import BLANKS, chance_ndcg
-from search.execution.file_transfer import DataTicket, Files, pack, ticket_for, unpacked, write_bytes_whole
+from search.execution.file_transfer import DataTicket, Files, pack, ticket_for, unpacked
 from search.execution.tuning import Call, call_in_ray
 from search.run_store.artifacts import RECIPE, WEIGHTS, load_ranker, read_queries, write_queries
 from search.run_store.folder import RunFolder
@@ -54,7 +55,7 @@ def open_test_split(
 
     def collect() -> dict[str, dict[str, np.ndarray[Any, Any]]]:
         for trial_id, values in measured.items():
-            write_bytes_whole(places[trial_id] / kept, values())
+            write_whole(places[trial_id] / kept, values())
         return {t: read_queries(place / kept) for t, place in places.items()}
 
     return collect

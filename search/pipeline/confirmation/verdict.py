@@ -13,6 +13,7 @@ import pandas as pd
 from fusion_models.baselines import Baseline
 from fusion_models.config import Recipe
 from fusion_models.data.groups import Groups, query_groups
+from fusion_models.files import write_whole
 from fusion_models.metrics import Interval
 from fusion_models.models import VARIANTS
 from search.analysis.decision import Decision, Evidence, decide
@@ -35,7 +36,7 @@ from search.reporting.decision_page import decision_text
 from search.run_store.artifacts import QUERIES, read_queries
 from search.run_store.csv_tables import write_csv
 from search.run_store.facts import read_facts
-from search.run_store.folder import json_text, write_whole
+from search.run_store.folder import json_text
 from search.run_store.job import Role
 from search.run_store.looks import DECIDING_SPLIT, SPLIT_NAMES, count_look
 from search.study.stages import FixedStage

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 import time
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ import pandas as pd
 from rich.console import Console
 
 from fusion_models.data import RankingDataset, open_dataset
+from fusion_models.files import link_or_copy, write_whole
 from fusion_models.integrity import Check
 from fusion_models.metrics import Interval
 from search.analysis.decision import LEAST_GAIN, Decision, Evidence
@@ -43,7 +43,7 @@ from search.reporting import build_report
 from search.reporting.decision_page import decision_text, release_text
 from search.run_store.artifacts import read_queries
 from search.run_store.facts import read_facts
-from search.run_store.folder import RunFolder, RunFolderError, json_text, now, phase_of, write_whole
+from search.run_store.folder import RunFolder, RunFolderError, json_text, now, phase_of
 from search.run_store.job import Job, Role
 from search.run_store.journal import open_journal
 from search.run_store.looks import DECIDING_SPLIT, SPLIT_NAMES, count_look
@@ -245,14 +245,7 @@ def _adopt(folder: RunFolder, chosen: Chosen) -> None:
     wanted = [path for name in ADOPTED if (path := chosen.folder.path / name).exists()]
     wanted += [p for t in chosen.finalist.trainings for p in (chosen.folder.checkpoints / t).iterdir() if p.is_file()]
     for path in wanted:
-        target = folder.path / path.relative_to(chosen.folder.path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():
-            continue
-        try:
-            os.link(path, target)
-        except OSError:  # another file system
-            shutil.copy2(path, target)
+        link_or_copy(path, folder.path / path.relative_to(chosen.folder.path))
 
 
 def _evidence(run: Run, chosen: Chosen) -> Evidence:
