@@ -64,7 +64,7 @@ def bare_training(task: tuple[str, dict[str, Any], str]) -> Span:
     import torch
 
     from fusion_models.training import start, train
-    from search.run_store.artifacts import finish
+    from search.run_store.artifacts import measure, write_finished
     from search.run_store.job import Job
 
     source, plain, folder = task
@@ -75,7 +75,7 @@ def bare_training(task: tuple[str, dict[str, Any], str]) -> Span:
     state = start(job.to_recipe(), data, seed=job.seed)
     for _ in train(state, data):
         pass
-    finish(state, data, job, Path(folder) / job.trial_id)
+    write_finished(measure(state, data, job), state, data, job, Path(folder) / job.trial_id)
     return began, time.time()
 
 

@@ -72,7 +72,7 @@ def train_once(recipe: dict[str, Any], trial: str, folder: Path, seed: int) -> A
 
     from fusion_models.data import open_dataset
     from fusion_models.training import start, train
-    from search.run_store.artifacts import finish
+    from search.run_store.artifacts import measure, write_finished
     from search.run_store.job import Job
 
     torch.set_num_threads(1)
@@ -80,7 +80,9 @@ def train_once(recipe: dict[str, Any], trial: str, folder: Path, seed: int) -> A
     job = Job(trial_id=trial, name="peer", recipe=recipe, seed=seed, latency=True)
     state = start(job.to_recipe(), data, seed=job.seed)
     for epoch in train(state, data):
-        numbers = finish(state, data, job, folder / trial) if epoch.finished else state.best_numbers
+        numbers = state.best_numbers
+        if epoch.finished:
+            numbers = write_finished(measure(state, data, job), state, data, job, folder / trial)
         log.write(trial, state.epoch, numbers, ended=epoch.finished)
         yield numbers
 

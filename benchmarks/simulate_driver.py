@@ -70,7 +70,7 @@ def measured_once() -> tuple[dict[str, float], dict[str, float]]:
     """Every number that a real training reports at its end, and the parts of its loss."""
     from fusion_models.data import open_dataset
     from fusion_models.training import start, train
-    from search.run_store.artifacts import finish
+    from search.run_store.artifacts import measure, write_finished
     from search.run_store.job import Job
     from spaces import PHASES
 
@@ -80,7 +80,7 @@ def measured_once() -> tuple[dict[str, float], dict[str, float]]:
     (epoch,) = train(state, data)
     with tempfile.TemporaryDirectory() as scratch:
         job = Job(trial_id="once", name="once", recipe=recipe.flat(), seed=0)
-        return finish(state, data, job, Path(scratch)), dict(epoch.parts)
+        return write_finished(measure(state, data, job), state, data, job, Path(scratch)), dict(epoch.parts)
 
 
 def simulate(trials: int, sampler: str, workers: int, folder: Path, *, board: bool) -> dict[str, Any]:

@@ -166,6 +166,18 @@ LOSS_TERMS: tuple[str, ...] = (
 )
 
 
+NEEDED_MODALITIES: dict[str, tuple[str, ...]] = {
+    "loss.visual_importance": ("visual",),
+    "loss.reconstruction": ("visual",),
+    "loss.contrastive": ("visual", "text"),
+}
+"""Flat key of a setting -> the modalities without which it cannot apply."""
+NEED_SEVERAL = ("loss.attention_entropy", "loss.adversarial", "loss.orthogonality", "train.gradient_modulation")
+"""Settings that cannot apply to one modality alone, whichever it is."""
+POINTLESS_ALONE = ("loss.unimodal", "train.modality_dropout")
+"""Settings that can, and tell one modality alone nothing."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
     """How long and how fast."""
@@ -250,15 +262,11 @@ class Recipe:
         What V1 reads (`v1_reads`) takes V1's score along when it goes, raw and in a tuned V1's trees: V1 would hand its
         content back. The trees lose the modality itself, too; where they have nothing left to read, the context goes.
         """
-        changes: dict[str, Any] = {"model.modalities": modalities}
-        if "visual" not in modalities:
-            changes |= {"loss.visual_importance": 0.0, "loss.reconstruction": 0.0}
-        if not {"visual", "text"} <= set(modalities):
-            changes["loss.contrastive"] = 0.0
+        off = [key for key, needed in NEEDED_MODALITIES.items() if not set(needed) <= set(modalities)]
         if len(modalities) == 1:
-            alone = ("loss.attention_entropy", "loss.unimodal", "loss.adversarial", "loss.orthogonality")
-            changes |= dict.fromkeys((*alone, "train.modality_dropout", "train.gradient_modulation"), 0.0)
+            off += [*NEED_SEVERAL, *POINTLESS_ALONE]
         gone = set(self.model.modalities) - set(modalities)
+        changes = {"model.modalities": modalities} | dict.fromkeys(off, 0.0)
         return self.updated(changes | self.model.context_without(gone, v1_reads))
 
     @staticmethod

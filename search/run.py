@@ -5,19 +5,16 @@ from __future__ import annotations
 import gc
 import sys
 
-import tyro
-from rich.console import Console
-
-from search.execution.interrupts import remembered_interrupts
-from search.options import RunOptions
-from search.pipeline.phase import run_phase
-from search.pipeline.release.production import run_production
-from search.pipeline.roadmap import ROADMAP, run_roadmap
-from spaces import PHASE4
-
 
 def main() -> int:
     """Run a phase; 0 when it ended, 2 for a mistake in what was asked, 130 after Ctrl-C."""
+    gc.set_threshold(50_000, 20, 100)  # before the imports, whose half a million objects stay
+    import tyro
+    from rich.console import Console
+
+    from search.api import start
+    from search.options import RunOptions
+
     console = Console(soft_wrap=not sys.stdout.isatty())
     try:
         options = tyro.cli(
@@ -25,9 +22,7 @@ def main() -> int:
             prog="python -m search.run",
             config=(tyro.conf.PositionalRequiredArgs, tyro.conf.UseAppendAction, tyro.conf.FlagCreatePairsOff),
         )
-        runners = {ROADMAP: run_roadmap, PHASE4.name: run_production}
-        with remembered_interrupts():
-            runners.get(options.phase, run_phase)(options, console)
+        start(options, console)
     except ValueError as error:
         Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
         return 2

@@ -14,9 +14,10 @@ import tyro
 from rich.console import Console
 
 from fusion_models.data import RankingDataset, open_dataset
+from fusion_models.files import write_whole
 from fusion_models.models import Ranker
 from search.run_store.artifacts import WEIGHTS, load_ranker, weights_files
-from search.run_store.folder import RunFolder, json_text, write_whole
+from search.run_store.folder import RunFolder, json_text
 
 
 @dataclass(frozen=True, kw_only=True)

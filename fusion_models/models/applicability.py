@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from fusion_models.config import Recipe
+from fusion_models.config import NEED_SEVERAL, NEEDED_MODALITIES, Recipe
 from fusion_models.models.variants import VARIANTS
 
 
 def inapplicable(recipe: Recipe) -> dict[str, str]:
     """Flat key of each setting that cannot apply -> why; empty where all is well."""
-    model, loss, train = recipe.model, recipe.loss, recipe.train
-    image, text = "visual" in model.modalities, "text" in model.modalities
-    several = len(model.modalities) > 1
+    model, loss, train, flat = recipe.model, recipe.loss, recipe.train, recipe.flat()
     has_shares = model.variant in VARIANTS and VARIANTS[model.variant].share_kind != "gradient_times_input"
     has = f"model.modalities is {'+'.join(model.modalities)}"
     checks: list[tuple[str, float, bool, str]] = [
-        ("loss.visual_importance", loss.visual_importance, image, f"needs visual, but {has}"),
-        ("loss.reconstruction", loss.reconstruction, image, f"needs visual, but {has}"),
-        ("loss.contrastive", loss.contrastive, image and text, f"needs visual and text, but {has}"),
-        ("loss.attention_entropy", loss.attention_entropy, several, f"needs two modalities, but {has}"),
-        ("loss.adversarial", loss.adversarial, several, f"needs two modalities, but {has}"),
-        ("loss.orthogonality", loss.orthogonality, several, f"needs two modalities, but {has}"),
+        *(
+            (key, flat[key], set(needed) <= set(model.modalities), f"needs {' and '.join(needed)}, but {has}")
+            for key, needed in NEEDED_MODALITIES.items()
+        ),
+        *((key, flat[key], len(model.modalities) > 1, f"needs two modalities, but {has}") for key in NEED_SEVERAL),
         (
             "loss.orthogonality",
             loss.orthogonality,
@@ -38,7 +35,6 @@ def inapplicable(recipe: Recipe) -> dict[str, str]:
             has_shares,
             f"needs attention or a gate, but model.variant is {model.variant}",
         ),
-        ("train.gradient_modulation", train.gradient_modulation, several, f"needs two modalities, but {has}"),
         (
             "train.gradient_modulation",
             train.gradient_modulation,

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from fusion_models.config import Recipe
 from fusion_models.data import RankingDataset
+from fusion_models.files import whole_folder
 from fusion_models.models import FusionRanker, build_ranker
 from fusion_models.training.optimiser import EagerAdamW
 from fusion_models.tuned_v1 import equip
@@ -147,31 +148,19 @@ def save(state: TrainingState, folder: Path) -> None:
     The checkpoint before it stays beside it, for the day that this one cannot be read. Raises OSError where it cannot
     be written; both earlier ones are then as they were.
     """
-    staging = folder.with_name(f".{folder.name}.{os.getpid()}")
-    shutil.rmtree(staging, ignore_errors=True)
     try:
-        staging.mkdir(parents=True)
-        found = contents(state)
-        save_file(found.tensors, staging / TENSORS)
-        progress = found.progress | {"crc32": _checksum(staging / TENSORS)}
-        (staging / PROGRESS).write_text(json.dumps(progress))
-        _sync(staging)
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(staging, ignore_errors=True)
-        raise error if isinstance(error, OSError) else OSError(str(error)) from error
-    replace_folder(staging, folder)
+        with whole_folder(folder, previous=previous_checkpoint(folder)) as staging:
+            found = contents(state)
+            save_file(found.tensors, staging / TENSORS)
+            progress = found.progress | {"crc32": _checksum(staging / TENSORS)}
+            (staging / PROGRESS).write_text(json.dumps(progress))
+            _sync(staging)
+    except SafetensorError as error:
+        raise OSError(str(error)) from error
 
 
-def replace_folder(staging: Path, folder: Path) -> None:
-    """Put the checkpoint in `staging` in the place of the one in `folder`, which stays beside it as the one before."""
-    previous = _previous(folder)
-    shutil.rmtree(previous, ignore_errors=True)
-    if folder.exists():
-        folder.rename(previous)
-    staging.rename(folder)
-
-
-def _previous(folder: Path) -> Path:
+def previous_checkpoint(folder: Path) -> Path:
+    """Where the checkpoint before the one in `folder` lies."""
     return folder.with_name(f".{folder.name}.previous")
 
 
@@ -206,7 +195,7 @@ def load(
     them are damaged or belong to another recipe or seed.
     """
     errors = []
-    for candidate in (folder, _previous(folder)):
+    for candidate in (folder, previous_checkpoint(folder)):
         if candidate.exists():
             try:
                 found = _read(candidate, recipe, seed)

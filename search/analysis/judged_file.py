@@ -11,8 +11,8 @@ from math import inf, nan
 from pathlib import Path
 from typing import Any
 
+from fusion_models.files import write_whole
 from search.analysis.judged import Evidence
-from search.run_store.folder import write_whole
 
 FILE = "judged.json"
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from fusion_models.files import whole
 from search.analysis.front import gates_passed, pareto_front
 from search.run_store.csv_tables import write_csv
 from search.run_store.folder import RunFolder
@@ -83,9 +84,8 @@ def write_tables(
 ) -> None:
     """Write the three tables, each whole or not at all; no front where a phase searches nothing."""
     trials = trials_table(records)
-    staging = folder.path / ".trials.parquet.part"
-    trials.to_parquet(staging, index=False)
-    staging.replace(folder.path / "trials.parquet")
+    with whole(folder.path / "trials.parquet") as staging:
+        trials.to_parquet(staging, index=False)
     write_csv(trials, folder, "trials.csv")
     if not phase.trials:
         return

@@ -16,6 +16,8 @@ from search.execution.file_transfer import ALONE
 from search.execution.interrupts import ending
 from search.options import RunOptions
 
+WORKER = "FUSION_SEARCH_WORKER"
+"""Set in the processes that a run starts: see `search/__init__.py`."""
 _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -52,7 +54,11 @@ def ray_session(options: RunOptions) -> Iterator[None]:
         }
     else:
         arguments["address"] = options.address
-    ray.init(**arguments)
+    os.environ[WORKER] = "1"  # what Ray starts now inherits it, and so do its workers
+    try:
+        ray.init(**arguments)
+    finally:
+        del os.environ[WORKER]
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     try:
         yield

@@ -12,7 +12,6 @@ import functools
 import os
 import shutil
 import tempfile
-import uuid
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -23,7 +22,8 @@ import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fusion_models.data import DataError, RankingDataset, open_copy, open_dataset
-from fusion_models.training import replace_folder
+from fusion_models.files import whole_folder, write_whole
+from fusion_models.training import previous_checkpoint
 
 Files = dict[str, bytes]
 NAME = "fusion-search-depot"
@@ -41,16 +41,15 @@ class Depot:
     def put_folder(self, folder: str, files: Files) -> None:
         """Replace `folder` by these files, whole or not at all."""
         place = Path(folder)
-        staging = place.with_name(f".{place.name}.{uuid.uuid4().hex[:8]}")
-        unpack(files, staging)
-        replace_folder(staging, place)
+        with whole_folder(place, previous=previous_checkpoint(place)) as staging:
+            unpack(files, staging)
 
     def put_files(self, folder: str, files: Files) -> None:
         """Write these files beside what `folder` holds, each whole or not at all."""
         place = Path(folder)
         place.mkdir(parents=True, exist_ok=True)
         for name, content in files.items():
-            write_bytes_whole(place / name, content)
+            write_whole(place / name, content)
 
     def get_folder(self, folder: str) -> Files:
         """The files directly in `folder`; none where it does not exist."""
@@ -232,10 +231,3 @@ def unpacked(files: Files) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="fusion-search-") as name:
         unpack(files, Path(name))
         yield Path(name)
-
-
-def write_bytes_whole(path: Path, content: bytes) -> None:
-    """Write `content` so that a reader sees the old file or the new one, never a part."""
-    staging = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    staging.write_bytes(content)
-    staging.replace(path)

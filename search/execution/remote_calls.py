@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 
+from fusion_models.files import write_whole
 from search.execution.interrupts import raise_if_interrupted
 
 IDLE_SECONDS = 0.2
@@ -61,9 +62,7 @@ def run_remote_call(path: Path) -> None:
         error = raised
     finally:
         torch.set_num_threads(threads)
-    staging = path.with_suffix(".part")
-    staging.write_bytes(pickle.dumps((value, error)))
-    staging.replace(_answer(path))
+    write_whole(_answer(path), pickle.dumps((value, error)))
 
 
 def _answer(path: Path) -> Path:

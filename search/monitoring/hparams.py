@@ -50,7 +50,7 @@ PART_GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "V1 decorrelation": ("loss/decorrelation",),
     },
 }
-"""Category -> chart -> tags, of every part that `losses.weighted_loss` may return."""
+"""Category -> chart -> tags, of every part that `losses.total_loss` may return."""
 _STATUS = {"finished": api_pb2.STATUS_SUCCESS, "failed": api_pb2.STATUS_FAILURE}
 _TYPES = {"bool": api_pb2.DATA_TYPE_BOOL, "number": api_pb2.DATA_TYPE_FLOAT64, "text": api_pb2.DATA_TYPE_STRING}
 

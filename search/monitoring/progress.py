@@ -11,6 +11,7 @@ from rich.status import Status
 from rich.text import Text
 
 from search.analysis.front import GrowingFront
+from search.monitoring.notebook import NotebookBar
 from search.run_store.job import Job, TrialRecord
 from search.study.stages import SearchStage, Stage
 from spaces import Phase
@@ -20,7 +21,7 @@ SCREEN = 76
 
 
 class ProgressObserver:
-    """One line that changes in a terminal; a line a trial where the output is a file."""
+    """One line that changes in a terminal, a bar in a notebook; a line a trial where the output is a file."""
 
     def __init__(self, console: Console, phase: Phase, total: int) -> None:
         self._console = console
@@ -29,10 +30,13 @@ class ProgressObserver:
         self._ended = 0
         self._front = GrowingFront(phase)
         self._status: Status | None = None
+        self._bar: NotebookBar | None = None
         self._waiting, self._room = 0, -1
 
     def __enter__(self) -> ProgressObserver:
-        if self._console.is_terminal:
+        if self._console.is_jupyter:
+            self._bar = NotebookBar(self._total)
+        elif self._console.is_terminal:
             self._status = self._console.status("starting the trainings …")
             self._status.start()
         return self
@@ -61,6 +65,8 @@ class ProgressObserver:
         self._show("the cluster grew or shrank" if self._ended else "starting")
 
     def _show(self, note: str) -> None:
+        if self._bar is not None:
+            self._bar.update(self._ended, f"{self._done()} · {self._so_far()} · {note}")
         if self._status is not None:
             self._status.update(self._screen(note))
 

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from fusion_models.config import Flat
+from fusion_models.files import write_whole
 from search.analysis.roadmap_decision import PhaseVerdict, RoadmapDecision, decide_roadmap, stops
 from search.execution.cluster import ray_session
 from search.monitoring.progress import clock
@@ -29,7 +30,7 @@ from search.pipeline.roadmap_step import TEST_PHASES, RoadmapStep, halved
 from search.pipeline.summary import STYLES
 from search.reporting.decision_page import roadmap_text
 from search.reporting.roadmap_page import write_roadmap_report
-from search.run_store.folder import RunFolder, RunFolderError, environment, json_text, now, phase_of, write_whole
+from search.run_store.folder import RunFolder, RunFolderError, environment, json_text, now, phase_of
 from search.run_store.looks import SPLIT_NAMES
 from search.run_store.mirror import Mirror, is_uri, local_results, mirror_of, mirrored
 from spaces import PHASE4, PHASES, ROADMAP_STEPS, phase_to_plain

@@ -18,12 +18,13 @@ from markupsafe import Markup
 from rich.console import Console
 
 from fusion_models.data.arrays.cache import cache_root
+from fusion_models.files import write_whole
 from search.reporting.charts import curves, effects, flip, fronts, modalities, parallel, release, standing
 from search.reporting.charts.figure import Figure, vegalite_version, write_figures
 from search.reporting.records import RunRecord, read_run
 from search.reporting.words import LABELS, interval, label, number, unbroken
 from search.run_store.csv_tables import write_csv
-from search.run_store.folder import RunFolder, write_whole
+from search.run_store.folder import RunFolder
 from spaces import PHASE4, departures
 
 SECTIONS = (

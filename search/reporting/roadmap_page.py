@@ -10,11 +10,12 @@ from typing import Any
 import jinja2
 import pandas as pd
 
+from fusion_models.files import write_whole
 from search.analysis.roadmap_decision import bound, side
 from search.reporting.charts.standing import VERDICT_COLOURS, VERDICT_WORDS, gate_row, sentences
 from search.reporting.records import read_run
 from search.reporting.words import label, number, reading, unbroken
-from search.run_store.folder import RunFolder, phase_of, write_whole
+from search.run_store.folder import RunFolder, phase_of
 from spaces import ROADMAP_STEPS, departures
 
 NOT_RUN = "#5f6368"

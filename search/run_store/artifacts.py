@@ -34,11 +34,6 @@ MEMBERS = "weights-*.safetensors"
 """Of an ensemble: one file a member, numbered from 0, in the place of `WEIGHTS`."""
 
 
-def finish(state: TrainingState, data: RankingDataset, job: Job, folder: Path) -> dict[str, float]:
-    """Measure the best epoch's weights on the validation split in full and write them; returns the numbers."""
-    return write_finished(measure(state, data, job), state, data, job, folder)
-
-
 def measure(state: TrainingState, data: RankingDataset, job: Job, *, distribution: Distribution = ALONE) -> Evaluation:
     """The best epoch's weights on the validation split in full; every process of `distribution` gets the whole."""
     state.model.load_state_dict(state.best_weights)

@@ -6,7 +6,8 @@ from typing import Any
 
 import pandas as pd
 
-from search.run_store.folder import RunFolder, write_whole
+from fusion_models.files import write_whole
+from search.run_store.folder import RunFolder
 
 FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 

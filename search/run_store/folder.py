@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fusion_models.files import write_whole
 from spaces import Phase, phase_from_plain
 
 PACKAGES = ("ray", "torch", "optuna", "numpy", "pandas", "pyarrow", "scipy", "moocore", "lightgbm")
@@ -105,13 +106,6 @@ def phase_of(description: dict[str, Any]) -> Phase:
         return phase_from_plain(description["definition"])
     except ValueError as error:
         raise RunFolderError(f"run.json of a run of {description.get('phase')!r}: {error}") from error
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write `text` to `path` so that a reader sees the old file or the new one, never a part."""
-    staging = path.with_name(f".{path.name}.{os.getpid()}")
-    staging.write_text(text, encoding="utf-8")
-    staging.replace(path)
 
 
 def json_text(value: Any) -> str:

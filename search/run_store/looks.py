@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from fusion_models.data.splits import DECIDING
-from search.run_store.folder import RunFolder, now, write_whole
+from fusion_models.files import write_whole
+from search.run_store.folder import RunFolder, now
 
 DECIDING_SPLIT = "test"
 DECIDING_HALF = DECIDING

@@ -20,7 +20,7 @@ from rich.console import Console
 
 from fusion_models.data.arrays.cache import cache_root
 from fusion_models.data.tables import filesystem_of
-from search.run_store.folder import write_whole
+from fusion_models.files import write_whole
 from search.run_store.looks import LOOKS
 
 STATE = ".mirror.json"

@@ -12,6 +12,7 @@ import torch
 
 from fusion_models.config import MODALITIES
 from fusion_models.data import RankingDataset
+from fusion_models.files import whole
 from fusion_models.models import Ranker
 from fusion_models.tuned_v1 import seen_by
 
@@ -55,9 +56,8 @@ def centred(scores: npt.NDArray[np.float64], lengths: list[int]) -> npt.NDArray[
 def write_reference(log: Path, data: RankingDataset, checkpoint: Path | None, reference: Arrays) -> None:
     """Put the reference, and what the log is of, beside the log."""
     log.mkdir(parents=True, exist_ok=True)
-    with (log / f".{FILE}").open("wb") as sink:
+    with whole(log / FILE) as staging, staging.open("wb") as sink:
         np.savez_compressed(sink, allow_pickle=False, **{k: v.astype(np.float32) for k, v in reference.items()})
-    (log / f".{FILE}").replace(log / FILE)
     said = {
         "data": data.source,
         "fingerprint": data.fingerprint,

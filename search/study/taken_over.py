@@ -6,11 +6,9 @@ done again: its outcome is told to the new study and its files are linked into t
 
 from __future__ import annotations
 
-import os
-import shutil
 from collections.abc import Sequence
-from pathlib import Path
 
+from fusion_models.files import link_or_copy
 from search.run_store.artifacts import OUTPUTS, RECIPE, WEIGHTS
 from search.run_store.folder import RunFolder
 from search.run_store.job import Job, Outcome, TrialRecord
@@ -61,10 +59,10 @@ class EarlierRuns:
         run, record = found
         source = run.checkpoints / record.trial_id
         for name in (WEIGHTS, RECIPE, OUTPUTS):
-            _link(source / name, self._into.checkpoints / job.trial_id / name)
+            link_or_copy(source / name, self._into.checkpoints / job.trial_id / name)
         curves = run.tensorboard / record.trial_id
         for path in curves.glob("*") if curves.exists() else ():
-            _link(path, self._into.tensorboard / job.trial_id / path.name)
+            link_or_copy(path, self._into.tensorboard / job.trial_id / path.name)
         origin = record.taken_over or f"{run.path.name}, trial {record.trial_id}"
         there = f"; there: {record.state_reason}" if record.state_reason and record.taken_over is None else ""
         return Outcome(
@@ -88,14 +86,3 @@ def _name(run: RunFolder, record: TrialRecord) -> str:
 
 def _trial_id(run: RunFolder, record: TrialRecord) -> str:
     return record.trial_id if record.taken_over else f"{run.path.name}-{record.trial_id}"
-
-
-def _link(source: Path, target: Path) -> None:
-    """The same file under another name; a copy where the file system has no hard links."""
-    if not source.exists() or target.exists():
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)

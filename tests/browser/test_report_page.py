@@ -5,9 +5,9 @@ from pages import complaints, forget, grave_faults, offline, online, requests, r
 from report_folders import decided
 from selenium.webdriver.common.action_chains import ActionChains
 
+from fusion_models.files import write_whole
 from search.reporting import page as pages
 from search.reporting import read_run
-from search.run_store.folder import write_whole
 
 pytestmark = pytest.mark.timeout(1800)
 """The roadmap is made within the first test that reads it."""

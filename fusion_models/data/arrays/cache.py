@@ -20,6 +20,7 @@ from filelock import FileLock
 
 from fusion_models.data.errors import DataError
 from fusion_models.data.tables import TABLES, TableFolder
+from fusion_models.files import whole_folder, write_whole
 
 _MANIFEST = "complete.json"
 _ELSEWHERE = "Name a writable one with `cache=` or $FUSION_SEARCH_CACHE."
@@ -77,14 +78,9 @@ def _build(folder: Path, build: Callable[[Path], None]) -> None:
         for stale in folder.parent.glob(f"{folder.name}.building-*"):
             shutil.rmtree(stale, ignore_errors=True)
         workshop = folder.parent / f"{folder.name}.building-{uuid.uuid4().hex[:8]}"
-        workshop.mkdir()
-        try:
+        with whole_folder(folder, staging=workshop):  # one that is there has lost files of its own
             build(workshop)
             _sign(workshop)
-            shutil.rmtree(folder, ignore_errors=True)  # only ever there when files of it were lost
-            os.replace(workshop, folder)
-        finally:
-            shutil.rmtree(workshop, ignore_errors=True)
 
 
 def fingerprint(tables: TableFolder, root: Path) -> str:
@@ -101,9 +97,7 @@ def fingerprint(tables: TableFolder, root: Path) -> str:
     if known:
         with _writing(note.parent):
             note.parent.mkdir(exist_ok=True)
-            draft = note.with_name(f"{note.name}.{uuid.uuid4().hex[:8]}")
-            draft.write_text(value)
-            os.replace(draft, note)
+            write_whole(note, value)
     return value
 
 

@@ -12,6 +12,7 @@ import pandas as pd
 from PIL import Image
 
 from fusion_models.data import RankingDataset
+from fusion_models.files import whole
 from fusion_models.quantities import Lists, Outputs
 from search.pipeline.context import Run
 from search.run_store.csv_tables import write_csv
@@ -29,9 +30,8 @@ def write_examples(run: Run, artefact: Outputs) -> None:
     write_csv(rank_table(artefact), run.folder, "agreement.csv")
     gain = artefact.ndcg - artefact.lists.v1_ndcg
     table = example_table(run.data, artefact, gain)
-    staging = run.folder.path / ".examples.parquet"
-    table.to_parquet(staging, index=False)
-    staging.replace(run.folder.path / "examples.parquet")
+    with whole(run.folder.path / "examples.parquet") as staging:
+        table.to_parquet(staging, index=False)
 
 
 def rank_table(outputs: Outputs) -> pd.DataFrame:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from fusion_models.contribution import Contribution
 from fusion_models.data import RankingDataset
+from fusion_models.files import write_whole
 from fusion_models.metrics import Interval, holm, two_sided_p
 from fusion_models.metrics.ensembles import Arm, arm_difference
 from fusion_models.metrics.query_intervals import query_interval
@@ -18,7 +19,7 @@ from search.analysis.measure import Clusters, mean_ndcg, recipe_arm
 from search.analysis.shapley import shapley_shares
 from search.pipeline.confirmation.gathering import Measured
 from search.pipeline.context import Run
-from search.run_store.folder import json_text, write_whole
+from search.run_store.folder import json_text
 
 Values = npt.NDArray[np.float64]
 

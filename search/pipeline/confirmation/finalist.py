@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from scipy import special
 
 from fusion_models.config import Flat
+from fusion_models.files import write_whole
 from fusion_models.metrics import Interval
 from search.pipeline.confirmation.short_list import Candidate
-from search.run_store.folder import RunFolder, now, write_whole
+from search.run_store.folder import RunFolder, now
 from spaces import Gate, Phase
 
 FILE = "finalist.json"

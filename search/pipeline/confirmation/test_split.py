@@ -15,10 +15,11 @@ from fusion_models.contribution import Contribution, contribution
 from fusion_models.data import RankingDataset
 from fusion_models.data.crossed_clusters import crossed_clusters
 from fusion_models.evaluation import evaluate, split_lists
+from fusion_models.files import write_whole
 from fusion_models.integrity import Check, isolation_checks, separability_checks
 from fusion_models.metrics import BLANKS
 from fusion_models.quantities import Outputs
-from search.execution.file_transfer import DataTicket, Files, pack, ticket_for, unpacked, write_bytes_whole
+from search.execution.file_transfer import DataTicket, Files, pack, ticket_for, unpacked
 from search.execution.tuning import Call, call_in_ray
 from search.run_store.artifacts import load_ranker, ranker_files, read_outputs, write_outputs
 from search.run_store.folder import RunFolder
@@ -54,7 +55,7 @@ def open_test_split(
 
     def collect() -> dict[str, Outputs]:
         for trial_id, values in measured.items():
-            write_bytes_whole(places[trial_id] / kept, values())
+            write_whole(places[trial_id] / kept, values())
         lists = split_lists(data, split)
         return {t: read_outputs(place / kept, lists) for t, place in places.items()}
 

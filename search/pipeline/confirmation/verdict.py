@@ -15,6 +15,7 @@ from fusion_models.config import Recipe
 from fusion_models.context_alone import context_alone
 from fusion_models.data.clusters import query_clusters
 from fusion_models.evaluation import split_lists
+from fusion_models.files import write_whole
 from fusion_models.metrics import Interval, WeightedSum
 from fusion_models.metrics.query_intervals import query_interval
 from fusion_models.quantities import Outputs, ensemble
@@ -62,7 +63,7 @@ from search.run_store.artefact import ARTEFACT, write_artefact
 from search.run_store.artifacts import OUTPUTS, read_outputs
 from search.run_store.csv_tables import write_csv
 from search.run_store.facts import Facts, read_facts
-from search.run_store.folder import json_text, write_whole
+from search.run_store.folder import json_text
 from search.run_store.looks import DECIDING_SPLIT, SPLIT_NAMES, Look, count_look
 from search.study.stages import FixedStage
 

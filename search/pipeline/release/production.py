@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import shutil
 import time
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from rich.console import Console
 from fusion_models.config import Recipe
 from fusion_models.data import RankingDataset, open_dataset
 from fusion_models.evaluation import split_lists
+from fusion_models.files import link_or_copy, write_whole
 from fusion_models.integrity import Check
 from search.analysis.decision import Decision
 from search.analysis.judged_file import read_judged
@@ -47,7 +47,7 @@ from search.reporting import build_report
 from search.reporting.decision_page import decision_text, release_text
 from search.run_store.artefact import ARTEFACT
 from search.run_store.facts import read_facts
-from search.run_store.folder import RunFolder, RunFolderError, json_text, now, phase_of, write_whole
+from search.run_store.folder import RunFolder, RunFolderError, json_text, now, phase_of
 from search.run_store.job import Job
 from search.run_store.journal import open_journal
 from search.run_store.looks import SPLIT_NAMES, count_look
@@ -256,14 +256,7 @@ def _adopt(folder: RunFolder, chosen: Chosen) -> None:
         if p.is_file()
     ]
     for path in wanted:
-        target = folder.path / path.relative_to(chosen.folder.path)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        if target.exists():
-            continue
-        try:
-            os.link(path, target)
-        except OSError:  # another file system
-            shutil.copy2(path, target)
+        link_or_copy(path, folder.path / path.relative_to(chosen.folder.path))
 
 
 def _ablation(run: Run, chosen: Chosen) -> pd.DataFrame:

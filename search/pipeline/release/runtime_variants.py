@@ -20,12 +20,13 @@ from fusion_models.data import RankingDataset
 from fusion_models.data.batch import Batch
 from fusion_models.evaluation import EVALUATION_QUERIES
 from fusion_models.export import ExportError, Scorer
+from fusion_models.files import write_whole
 from fusion_models.metrics import Interval, block_quantile_interval, ndcg, poisson_arrivals, summarise_latency
 from fusion_models.models import Ranker
 from search.pipeline.context import Run
 from search.run_store.artifacts import WEIGHTS, load_ranker
 from search.run_store.csv_tables import write_csv
-from search.run_store.folder import RunFolder, json_text, write_whole
+from search.run_store.folder import RunFolder, json_text
 
 SPLIT = "validation"
 UTILISATION = 0.3

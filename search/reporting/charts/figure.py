@@ -13,6 +13,7 @@ import altair as alt
 import pandas as pd
 import vl_convert
 
+from fusion_models.files import write_whole
 from search.run_store.csv_tables import write_csv
 from search.run_store.folder import RunFolder
 
@@ -150,9 +151,7 @@ def write_figures(figures: Sequence[Figure], folder: RunFolder) -> None:
     panels = [panel for figure in figures for panel in figure.panels]
     with ThreadPoolExecutor() as pool:
         for panel, drawn in zip(panels, pool.map(Panel.png, panels), strict=True):
-            staging = place / f".{panel.name}.png"
-            staging.write_bytes(drawn)
-            staging.replace(place / f"{panel.name}.png")
+            write_whole(place / f"{panel.name}.png", drawn)
 
 
 def vegalite_version() -> str:

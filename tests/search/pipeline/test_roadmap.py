@@ -19,7 +19,7 @@ from search.pipeline.phase import run_phase
 from search.pipeline.roadmap import front_recipes, run_roadmap
 from search.report import ReportOptions, report
 from search.reporting.charts.standing import VERDICT_WORDS
-from search.run_store.artifacts import finish, read_queries
+from search.run_store.artifacts import measure, read_queries, write_finished
 from search.run_store.folder import RunFolder
 from search.run_store.job import Job
 from search.run_store.journal import open_journal
@@ -197,7 +197,7 @@ def test_what_the_deciding_half_says_changes_nothing_that_a_search_measures(tmp_
         state = start(recipe, data, seed=0)
         epochs = [result.evaluation.mean_ndcg for result in train(state, data)]
         job = Job(trial_id="t0000", name="base", recipe=recipe.flat(), seed=0)
-        measured = finish(state, data, job, tmp_path / f"kept-{len(numbers)}")
+        measured = write_finished(measure(state, data, job), state, data, job, tmp_path / f"kept-{len(numbers)}")
         numbers.append((epochs, measured | {"latency_p95_ms": 0.0}))
     assert open_dataset(SMALL).fingerprint != open_dataset(str(tmp_path)).fingerprint
     assert numbers[0] == numbers[1]

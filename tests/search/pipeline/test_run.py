@@ -300,3 +300,13 @@ def test_a_run_is_read_as_what_it_says_it_was(tmp_path, folder):
     (tmp_path / "run.json").write_text(json.dumps(described))
     with pytest.raises(RunFolderError, match="defines no phase"):
         read_run(tmp_path).phase  # noqa: B018
+
+
+def test_a_finished_folder_is_not_shown_as_the_run_of_another_phase_file(folder, asked, console, tmp_path):
+    """Thresholds decide: the same search under others is another question."""
+    path = tmp_path / "mine.toml"
+    path.write_text('extends = "phase3"\n[gates.ndcg_gain]\nat_least = 0.5\n')
+    with pytest.raises(RunFolderError, match=r"started with another phase \(gates differ: another --phase-file"):
+        run_phase(dataclasses.replace(asked, phase_file=str(path)), console)
+    path.write_text('extends = "phase3"\ntrials = 99\n')  # how much is searched is no other question
+    assert run_phase(dataclasses.replace(asked, phase_file=str(path)), console).path == folder

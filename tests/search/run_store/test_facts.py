@@ -6,7 +6,7 @@ import pytest
 
 from search.run_store.facts import Facts, read_facts
 
-EXAMPLE = Path(__file__).parents[2] / "docs" / "facts.example.toml"
+EXAMPLE = Path(__file__).parents[3] / "docs" / "facts.example.toml"
 
 
 def test_without_a_file_nothing_is_answered():

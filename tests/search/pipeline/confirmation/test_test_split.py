@@ -20,7 +20,7 @@ from search.pipeline.confirmation.test_split import (
     open_test_split,
 )
 from search.pipeline.context import Run
-from search.run_store.artifacts import finish, read_queries
+from search.run_store.artifacts import measure, read_queries, write_finished
 from search.run_store.folder import RunFolder
 from search.run_store.job import Job
 from search.run_store.looks import DECIDING_HALF, DECIDING_SPLIT, count_look
@@ -77,7 +77,7 @@ def test_the_half_that_decides_is_opened_after_a_finalist_and_holds_none_of_the_
         pass
     folder = RunFolder(tmp_path)
     place = folder.checkpoints / job.trial_id
-    finish(state, data, job, place)
+    write_finished(measure(state, data, job), state, data, job, place)
     with pytest.raises(ClosedError, match=r"no finalist\.json"):
         open_test_split(folder, data, [job.trial_id], split=DECIDING_HALF)()
     assert not (place / "deciding.npz").exists()

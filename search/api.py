@@ -1,0 +1,245 @@
+"""A run from Python, for programs and notebooks: `run` makes one, `read` opens one, both give a `Result`.
+
+    from search.api import run
+    result = run(items=items, queries=queries, judgements=judgements, phase="phase1", trials=12)
+    result.verdict, result.gates, result.front
+
+docs/python-api.md walks through it. The command line (`python -m search.run`) does the same with flags.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import html
+import json
+import threading
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+from rich.console import Console
+
+from fusion_models.config import near
+from fusion_models.data.errors import DataError
+from fusion_models.data.tables import TABLES
+from search.execution.interrupts import remembered_interrupts
+from search.options import RunOptions
+from search.pipeline.phase import run_phase
+from search.pipeline.release.production import run_production
+from search.pipeline.roadmap import ROADMAP, run_roadmap
+from search.reporting import RunRecord, read_run
+from search.run_store.folder import RunFolder
+from search.run_store.given_tables import keep_tables
+from search.run_store.mirror import located
+from spaces import PHASE4, PHASES, ROADMAP_STEPS, Phase
+
+__all__ = ["Result", "read", "run", "start"]
+
+Table = pd.DataFrame | Any
+"""A pandas DataFrame, a pyarrow Table, or the path of a Parquet file."""
+GATES = ["name", "status", "value", "ci_low", "ci_high", "direction", "threshold", "needed"]
+
+
+def run(
+    *,
+    items: Table | None = None,
+    queries: Table | None = None,
+    judgements: Table | None = None,
+    data: str | Path | None = None,
+    phase: str | Phase = "phase3",
+    progress: bool | None = None,
+    **options: Any,
+) -> Result:
+    """Run a phase (or `"roadmap"`) to its end, or go on with it, and return what came of it.
+
+    The data are the three tables `items`, `queries` and `judgements` of docs/bring-your-own-ranker.md, each a pandas
+    DataFrame, a pyarrow Table or the path of a Parquet file; or `data`: `clipart` (the default), `planted`, or the
+    folder or URI of the three tables. Tables are kept in RESULTS/data, so that the run can be resumed and ablated.
+
+    `phase` is a name, or a `spaces.Phase` (such as `dataclasses.replace(PHASES["phase1"], trials=8)`).
+    `progress`: a bar in a notebook (by default), and what the command line prints elsewhere (by default nothing).
+    `options` are the flags of the command line with underscores (`trials=`, `results=`, `resume=True`, see
+    `RunOptions`); `set` may be a mapping of recipe keys, `{"model.width": 64}`.
+
+    Raises ValueError for options or data that cannot be used, naming what is allowed.
+    """
+    asked = dict(options)
+    known = [field.name for field in dataclasses.fields(RunOptions) if field.name not in ("phase", "data")]
+    for name in asked:
+        if name not in known:
+            raise ValueError(f"unknown option {name!r}; {near(name, known)}")
+    if isinstance(asked.get("set"), Mapping):
+        asked["set"] = tuple(
+            f"{key}={'+'.join(value) if isinstance(value, tuple) else value}" for key, value in asked["set"].items()
+        )
+    for name in ("results", "phase_file", "facts"):
+        if isinstance(asked.get(name), Path):
+            asked[name] = str(asked[name])
+    named = phase.name if isinstance(phase, Phase) else phase
+    names = list(PHASES) if isinstance(phase, Phase) else [*ROADMAP_STEPS, ROADMAP]
+    if named not in names:
+        raise ValueError(f"phase = {named!r}: {near(str(named), names)}")
+    checked = RunOptions(phase=cast(Any, named), **asked)  # what is amiss is said before data are kept
+    source = _source({"items": items, "queries": queries, "judgements": judgements}, data, checked.results)
+    own = phase if isinstance(phase, Phase) else None
+    return start(dataclasses.replace(checked, data=source), _console(progress), phase=own)
+
+
+def start(options: RunOptions, console: Console, *, phase: Phase | None = None) -> Result:
+    """What the command line does: run what `options` ask for, saying on `console` how it goes.
+
+    `phase` stands in for the one that the options name. Raises ValueError for what cannot be used, KeyboardInterrupt
+    after Ctrl-C; what had finished is then written, and the same options with `resume` go on from there.
+    """
+    main = threading.current_thread() is threading.main_thread()
+    with remembered_interrupts() if main else contextlib.nullcontext():
+        if options.phase == ROADMAP:
+            folder = run_roadmap(options, console)
+        elif options.phase == PHASE4.name:
+            folder = run_production(options, console)
+        else:
+            folder = run_phase(options, console, phase=phase)
+    return Result(folder.path)
+
+
+def read(path: str | Path) -> Result:
+    """A run, or a roadmap, that lies at a path or URI; finished or not.
+
+    Raises ValueError where there is none (naming those that are there), or where another version wrote it (naming it).
+    """
+    place, _ = located(str(path))
+    if (RunFolder(place).read() or {}).get("phase") != ROADMAP:
+        read_run(place)
+    return Result(place)
+
+
+class Result:
+    """What a run came to, read from its folder. In a notebook it shows its verdict and gates.
+
+    Of a roadmap, each table holds the rows of all its phases, with their name in the column `phase`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        """The run folder; results/README.md says what each file in it holds."""
+
+    @cached_property
+    def phases(self) -> dict[str, Result]:
+        """The phases of a roadmap that have begun, by name; empty for a run of one phase."""
+        names = ROADMAP_STEPS if self.description.get("phase") == ROADMAP else ()
+        return {name: Result(self.path / name) for name in names if (self.path / name / "run.json").exists()}
+
+    @cached_property
+    def description(self) -> dict[str, Any]:
+        """What run.json says: options, phase, data, versions, start and end."""
+        return RunFolder(self.path).read() or {}
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end."""
+        return self.description.get("end") is not None
+
+    @cached_property
+    def decision(self) -> dict[str, Any]:
+        """decision.json; empty while nothing is decided."""
+        place = self.path / "decision.json"
+        found: dict[str, Any] = json.loads(place.read_text()) if place.exists() else {}
+        return found
+
+    @property
+    def verdict(self) -> str | None:
+        """`GO`, `PAUSE_AND_FIX` or `ARCHIVE`; None while nothing is decided."""
+        return self.decision.get("verdict")
+
+    @property
+    def reasons(self) -> list[str]:
+        """Why the verdict is what it is."""
+        return list(self.decision.get("reasons", []))
+
+    @property
+    def finalist(self) -> str | None:
+        """The trial whose recipe the verdict is about."""
+        return self.decision.get("finalist")
+
+    @property
+    def gates(self) -> pd.DataFrame:
+        """One row a gate: its status, what was measured with CI95, and its threshold."""
+        found = pd.DataFrame(self.decision.get("gates", []))
+        columns = (["phase"] if "phase" in found else []) + GATES
+        return found.reindex(columns=columns)
+
+    @property
+    def front(self) -> pd.DataFrame:
+        """The trials that no other one dominates, best first, on the validation split (pareto.csv)."""
+        return self._table(lambda record: record.pareto)
+
+    @property
+    def trials(self) -> pd.DataFrame:
+        """Every training: what it was, how it ended, what it measured (trials.parquet)."""
+        return self._table(lambda record: record.trials)
+
+    @property
+    def confirmed(self) -> pd.DataFrame:
+        """The short list retrained with fresh seeds, with intervals (confirmed.csv)."""
+        return self._table(lambda record: record.confirmed)
+
+    @property
+    def baselines(self) -> pd.DataFrame:
+        """V1 and the other rankers that a fusion must beat, on the validation split (baselines.csv)."""
+        return self._table(lambda record: record.baselines)
+
+    @property
+    def report(self) -> Path:
+        """report.html: one page with verdict, gates and figures, which opens offline."""
+        return self.path / "report.html"
+
+    @cached_property
+    def _record(self) -> RunRecord:
+        return read_run(self.path)
+
+    def _table(self, of: Any) -> pd.DataFrame:
+        if self.description.get("phase") != ROADMAP:
+            return of(self._record).copy()  # type: ignore[no-any-return]
+        parts = {name: of(result._record) for name, result in self.phases.items()}
+        filled = [part.assign(phase=name) for name, part in parts.items() if len(part)]
+        return pd.concat(filled, ignore_index=True) if filled else pd.DataFrame()
+
+    def __repr__(self) -> str:
+        return f"<Result of {self.description.get('phase')}: {self._said}, {self.path}>"
+
+    def _repr_html_(self) -> str:
+        title = html.escape(f"{self.description.get('phase')}: {self._said}")
+        reasons = "".join(f"<li>{html.escape(reason)}</li>" for reason in self.reasons)
+        gates = self.gates.drop(columns="needed").to_html(
+            index=False, escape=True, float_format="{:.4g}".format, na_rep="–"
+        )
+        page = f"<p>Report: <code>{html.escape(str(self.report))}</code></p>" if self.report.exists() else ""
+        return f"<div><h3>{title}</h3><ul>{reasons}</ul>{gates if len(self.gates) else ''}{page}</div>"
+
+    @property
+    def _said(self) -> str:
+        fragile = " (fragile)" if self.decision.get("fragile") else ""
+        return f"{self.verdict}{fragile}" if self.verdict else "no verdict yet" if not self.finished else "no verdict"
+
+
+def _source(tables: dict[str, Table | None], data: str | Path | None, results: str) -> str:
+    given = [name for name, table in tables.items() if table is not None]
+    if given and data is not None:
+        raise ValueError(f"data = {str(data)!r} and {' and '.join(given)}: give one dataset")
+    if not given:
+        return str(data) if data is not None else RunOptions.data
+    if len(given) < len(TABLES):
+        missing = [name for name in TABLES if name not in given]
+        raise DataError(f"{' and '.join(missing)} missing.", f"A dataset has three tables: {', '.join(TABLES)}.")
+    return keep_tables(results, tables)
+
+
+def _console(progress: bool | None) -> Console:
+    """Silent unless asked; in a notebook the bar is drawn all the same, unless it is unwanted."""
+    jupyter = Console().is_jupyter
+    if jupyter:
+        return Console(quiet=True, force_jupyter=progress is not False)
+    return Console(quiet=not progress)

@@ -1,0 +1,25 @@
+"""What phase 4 takes over from the phase that it validates."""
+
+import dataclasses
+
+from search.options import RunOptions
+from search.pipeline.release.production import _over
+from spaces import PHASE4, PHASES, Float, departures
+
+
+def test_phase4_judges_the_space_that_was_searched_by_the_conditions_that_it_was_searched_under(tmp_path):
+    named = PHASES["phase3"].with_base({"train.epochs": 2})
+    lenient = tuple(
+        dataclasses.replace(gate, at_least=0.03) if gate.at_least == 0.05 else gate for gate in named.resume_gates
+    )
+    ranges = {"loss.temperature": Float(low=0.5, high=2.0)}
+    source = dataclasses.replace(named, resume_gates=lenient, ranges=ranges, ablatable={"x": {"loss.unimodal": 0.0}})
+    found = _over(PHASE4, source)
+    assert (found.base, found.ranges, found.ablatable) == (source.base, ranges, source.ablatable)
+    assert (found.name, found.gates, found.trials) == ("phase4", PHASE4.gates, 0)
+    assert found.resume_gates == lenient
+    assert departures(found) == ["resume: visual masking drop: at least 0.03 (the roadmap: at least 0.05)"]
+    path = tmp_path / "mine.toml"
+    path.write_text('extends = "phase4"\n[resume_gates.queries]\nat_least = 100\n')
+    own = RunOptions(phase="phase4", phase_file=str(path)).to_phase()
+    assert [gate.threshold for gate in _over(own, source).resume_gates] == [100, 0.05, 0.90]
