@@ -6,15 +6,18 @@ query, by its influence function. Sums and differences of such values are then c
 
 from __future__ import annotations
 
-from math import inf, isfinite, nan
+from math import isfinite, nan
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from fusion_models.metrics.ensembles import combined
+from fusion_models.metrics.query_intervals import t_limits
 from fusion_models.metrics.statistics import Interval
 
 Floats = npt.NDArray[np.float64]
+HALVINGS = 50
 
 
 def linear_ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> Floats:
@@ -64,13 +67,18 @@ def two_sided_p(interval: Interval) -> float:
         return nan
     if total <= 0.0:
         return 1.0 if interval.mean == 0.0 else 0.0
-    weight = part.query**2 / part.query_df if part.query_df > 0 else 0.0
-    if part.arms:
-        weight += sum(arm.variance**2 / arm.df for arm in part.arms)
-    elif part.seed > 0.0:
-        weight += part.seed**2 / part.seed_df
-    df = total**2 / weight if weight > 0 else inf
-    statistic = interval.mean / np.sqrt(total)
-    skew = part.skew / total**1.5
-    statistic += skew * statistic**2 / 3.0 + skew**2 * statistic**3 / 27.0 + skew / 6.0
-    return float(2.0 * special.stdtr(df, -abs(statistic)))
+    if part.arms or part.skew:
+        total, df = combined(part.query, part.query_df, part.arms)
+        return _by_limits(interval.mean, total, df, part.skew)
+    df = total**2 / (part.query**2 / part.query_df + part.seed**2 / part.seed_df)
+    return float(2.0 * special.stdtr(df, -abs(interval.mean) / np.sqrt(total)))
+
+
+def _by_limits(mean: float, total: float, df: float, third: float) -> float:
+    """1 less the level of the interval that just leaves 0 out."""
+    inside, outside = 1.0, 0.0  # levels: the widest interval holds 0, the narrowest does not
+    for _ in range(HALVINGS):
+        level = (inside + outside) / 2.0
+        low, high = t_limits(total, df, third, level)
+        inside, outside = (level, outside) if mean + low <= 0.0 <= mean + high else (inside, level)
+    return 1.0 - outside

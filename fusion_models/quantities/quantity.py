@@ -74,10 +74,10 @@ class Quantity:
         counted = terms.counted()
         weights = np.where(counted, terms.weights, 0.0)
         relative = weights * counted.sum() / weights.sum()
-        deviations = (terms.values - means.detach().numpy()) @ gradient.numpy()
         number = float(value.detach())
         if not np.isfinite(number):
             return None
+        deviations = (terms.values - means.detach().numpy()) @ gradient.numpy()
         return np.asarray(np.where(counted, number + relative * deviations, np.nan), dtype=np.float64)
 
     def replicates(self, outputs: Outputs, drawn: Values) -> Values:

@@ -8,13 +8,13 @@ together keep 5 %.
 from __future__ import annotations
 
 import json
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 
 from fusion_models.data.splits import DECIDING
 from fusion_models.files import write_whole
+from fusion_models.metrics.planning import look_level
 from search.run_store.folder import RunFolder, now
 
 DECIDING_SPLIT = "test"
@@ -41,7 +41,7 @@ class Look:
     @property
     def alpha(self) -> float:
         """Two-sided error of every interval of this look."""
-        return 0.05 if self.practice else look_alpha(self.number)
+        return 0.05 if self.practice else look_level(self.number)
 
     @property
     def level(self) -> float:
@@ -53,13 +53,6 @@ class Look:
         if self.practice:
             return f"look {self.number} at practice data, which spends nothing: intervals of 95 %"
         return f"look {self.number} at this test split: intervals of {100 * self.level:.4g} %"
-
-
-def look_alpha(number: int) -> float:
-    """Error of look `number` (1, 2, ...): 0.05 * 6 / (pi^2 j^2), which sums to 0.05 over all of them."""
-    if number < 1:
-        raise ValueError(f"looks are counted from 1, got {number}")
-    return 0.05 * 6.0 / (math.pi**2 * number**2)
 
 
 def opened_before(folder: RunFolder, fingerprint: str) -> list[dict[str, str]]:

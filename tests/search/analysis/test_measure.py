@@ -1,26 +1,31 @@
-"""Intervals of a recipe from the values per query of its trainings: what is paired, grouped and read as the worst."""
+"""Intervals of an artefact's quantities, arms of recipes, and what is read as the worst of several."""
 
-from types import SimpleNamespace
+import dataclasses
 
 import numpy as np
-import pandas as pd
 import pytest
-from fusion_models.baselines import Baseline
 from hypothesis import given
 from hypothesis import strategies as st
+from outputs import MODALITIES, random_lists, random_outputs
 
-from fusion_models.metrics import Interval, seed_interval
-from search.analysis.measure import difference, largest, paired, quantities, smallest
-from search.analysis.replicates import _objectives, p_on_front
-from search.pipeline.baselines import strongest_tuned_v1
-from search.pipeline.confirmation.short_list import Candidate
-from search.pipeline.confirmation.verdict import gather_evidence
-from search.pipeline.context import Run
-from search.run_store.artifacts import OUTPUTS
+from fusion_models.metrics import Interval
+from fusion_models.metrics.ensembles import arm_difference
+from fusion_models.quantities import ensemble, numbers, quantity
+from search.analysis.measure import (
+    at_level,
+    largest,
+    linear_interval,
+    quantities,
+    recipe_arm,
+    smallest,
+)
+from search.analysis.replicates import objective_replicates, p_on_front
+from search.run_store.artifacts import OUTPUTS, write_outputs
 from search.run_store.folder import RunFolder
-from search.run_store.job import Role, TrialRecord
+from search.run_store.job import TrialRecord
 from spaces import PHASES
 
+LISTS = random_lists(queries=80)
 limits = st.lists(st.tuples(st.floats(0, 1), st.floats(0, 0.3), st.floats(0, 0.3)), min_size=1, max_size=4)
 
 
@@ -36,63 +41,66 @@ def test_the_largest_lies_where_all_lie_and_is_above_where_one_is(drawn, thresho
     assert low.low <= low.mean <= low.high
 
 
-def training(seed, queries=40):
-    random = np.random.default_rng(seed)
-    ndcg = random.uniform(0.2, 1.0, queries)
-    ndcg[3] = np.nan  # no relevant item
-    scores, v1 = random.normal(size=(2, queries, 8))
-    scores += v1
-    x, y = scores - scores.mean(1, keepdims=True), v1 - v1.mean(1, keepdims=True)
-    return {
-        "rows": np.arange(queries),
-        "documents": np.full(queries, 8.0),
-        "ndcg": ndcg,
-        "v1_ndcg": ndcg - random.normal(0.05, 0.1, queries),
-        "masked.visual.zero": ndcg - random.normal(0.1, 0.1, queries),
-        "shares": random.dirichlet([3, 2, 2], (queries, 2)),
-        "moments": np.stack([(x * y).sum(1), (x * x).sum(1), (y * y).sum(1)], axis=1),
-    }
+def test_every_number_of_an_artefact_has_an_interval_around_it():
+    artefact = ensemble([random_outputs(LISTS, seed=s, images=True) for s in range(4)])
+    found, told = quantities(artefact), numbers(artefact)
+    assert found.keys() == told.keys()
+    for name, interval in found.items():
+        assert interval.mean == pytest.approx(told[name]), name
+        assert interval.low <= interval.mean <= interval.high, name
+    assert found["v1_correlation"].high <= 1.0
 
 
-def test_trainings_are_paired_by_their_seed_whichever_failed():
-    runs, others = {1: training(1), 2: training(2), 0: training(0)}, {2: training(12), 1: training(11), 5: training(15)}
-    left, right = paired(runs, others)
-    assert [id(r) for r in left] == [id(runs[1]), id(runs[2])]
-    assert [id(r) for r in right] == [id(others[1]), id(others[2])]
-    known = np.isfinite(runs[1]["ndcg"])
-    expected = seed_interval(np.stack([runs[s]["ndcg"][known] - others[s]["ndcg"][known] for s in (1, 2)]))
-    found = difference(left, right)
-    assert (found.mean, found.low, found.high) == pytest.approx((expected.mean, expected.low, expected.high))
-    with pytest.raises(ValueError, match="3 trainings cannot be paired with 2"):
-        difference(list(runs.values()), right)
-
-
-def test_every_interval_is_over_groups_of_queries():
-    runs, groups = [training(0), training(1)], np.repeat(np.arange(10), 4)
-    plain = quantities(runs, ("visual", "text", "metadata"))
-    grouped = quantities(runs, ("visual", "text", "metadata"), clusters=groups)
+def test_every_interval_is_over_clusters_of_queries():
+    artefact, clusters = random_outputs(LISTS, seed=1), np.repeat(np.arange(10), 8)
+    plain, grouped = quantities(artefact), quantities(artefact, clusters=clusters)
     assert plain.keys() == grouped.keys()
     for name, interval in grouped.items():
         assert interval.mean == plain[name].mean
-        assert interval.variance.query_df == pytest.approx(9, abs=0.2), name
+        assert interval.variance.query_df < 12 < plain[name].variance.query_df, name
+    crossed = np.stack([clusters, 100 + np.arange(80) % 8], axis=1)
+    assert quantities(artefact, clusters=crossed).keys() == plain.keys()
 
 
-def test_a_ranker_that_orders_nothing_has_no_correlation_and_no_gate_passed():
-    runs = [training(s) | {"moments": training(s)["moments"] * [0, 0, 1]} for s in (0, 1)]
-    assert "v1_correlation" not in quantities(runs, ("visual", "text", "metadata"))
+def test_a_ranker_that_orders_nothing_has_no_correlation():
+    flat = dataclasses.replace(random_outputs(LISTS, seed=1), scores=np.zeros_like(LISTS.v1))
+    assert "v1_correlation" not in quantities(flat)
 
 
-def test_the_tuned_v1_is_chosen_on_validation_and_not_where_it_is_read():
-    names = ["V1", "tuned V1 (weighted sum with text and metadata alone)", "tuned V1 (LambdaMART on V1's own features)"]
-    kinds = ("V1", "tuned V1", "tuned V1")
-    values = zip(names, kinds, (0.9, 0.5, 0.7), strict=True)
-    read = [Baseline(name=name, kind=kind, ndcg=np.array([value])) for name, kind, value in values]
-    validation = pd.DataFrame({"name": names, "ndcg": [0.9, 0.6, 0.55]})
-    assert strongest_tuned_v1(read, validation).name == names[1]
-    assert strongest_tuned_v1(read[2:], validation).name == names[2]
+def test_an_interval_of_another_level_is_what_it_would_have_been():
+    artefact = random_outputs(LISTS, seed=1)
+    for name, interval in quantities(artefact).items():
+        again = at_level(interval, 0.99)
+        expected = quantities(artefact, level=0.99)[name]
+        if name not in ("v1_correlation", "attention_max_share", "attention_min_share"):
+            assert (again.low, again.high) == pytest.approx((expected.low, expected.high)), name
+    arms = [recipe_arm([random_outputs(LISTS, seed=s, noise=n) for s in range(6)], 4) for n in (1.0, 1.2)]
+    difference = arm_difference(*arms, None, 0.95)
+    expected = arm_difference(*arms, None, 0.9)
+    again = at_level(difference, 0.9)
+    assert (again.mean, again.low, again.high) == pytest.approx((expected.mean, expected.low, expected.high))
 
 
-def record(trial_id, numbers):
+def test_a_recipe_is_compared_as_ensembles_and_needs_two_trainings():
+    runs = [random_outputs(LISTS, seed=s) for s in range(5)]
+    arm = recipe_arm(runs, 4)
+    left_out = [ensemble(runs[:i] + runs[i + 1 :]).ndcg for i in range(5)]
+    np.testing.assert_allclose(arm.mean, np.mean(left_out, axis=0))
+    assert recipe_arm(runs[:2], 4).k == 1
+    with pytest.raises(ValueError, match="two trainings at least"):
+        recipe_arm(runs[:1], 4)
+    with pytest.raises(ValueError, match="different queries"):
+        recipe_arm([runs[0], random_outputs(LISTS.subset(np.arange(40)), seed=1)], 1)
+
+
+def test_a_weighted_sum_of_arms_agrees_with_their_difference():
+    a, b = (recipe_arm([random_outputs(LISTS, seed=10 * n + s, noise=n) for s in range(5)], 2) for n in (1, 2))
+    one, other = linear_interval([(1.0, a), (-1.0, b)]), arm_difference(a, b)
+    assert (one.mean, one.low, one.high) == pytest.approx((other.mean, other.low, other.high))
+    assert linear_interval([(1.0, a), (-1.0, b)], constant=0.5).mean == pytest.approx(other.mean + 0.5)
+
+
+def record(trial_id, recorded):
     return TrialRecord(
         trial_id=trial_id,
         stage="search",
@@ -102,69 +110,55 @@ def record(trial_id, numbers):
         epochs=1,
         seed=0,
         recipe={},
-        numbers=numbers,
+        numbers=recorded,
     )
 
 
 def test_the_objectives_of_a_replicate_are_those_of_the_repeated_queries():
-    run, drawn = training(0), np.random.default_rng(1).integers(0, 40, 60)
-    drawn = drawn[np.isfinite(run["ndcg"][drawn])]
-    found = _objectives(run, np.bincount(drawn, minlength=40)[None].astype(float))
-    again = {name: values[drawn] for name, values in run.items()}
-    shares = again["shares"].mean(axis=(0, 1))  # every query has as many documents
-    ab, aa, bb = again["moments"].sum(0)
-    assert found["ndcg_gain"][0] == pytest.approx((again["ndcg"] - again["v1_ndcg"]).mean())
-    assert found["visual_masking_drop"][0] == pytest.approx(
-        1 - again["masked.visual.zero"].mean() / again["ndcg"].mean()
-    )
-    assert found["attention_max_share"][0] == pytest.approx(shares.max())
-    assert found["v1_correlation"][0] == pytest.approx(ab / np.sqrt(aa * bb))
+    run, drawn = random_outputs(LISTS, seed=0), np.random.default_rng(1).integers(0, 80, 120)
+    phase = PHASES["phase3"]
+    found = objective_replicates(phase, run, np.bincount(drawn, minlength=80)[None].astype(float))
+    again = numbers(run.subset(drawn))
+    assert set(found) == {objective.name for objective in phase.objectives}
+    for name, values in found.items():
+        assert values[0] == pytest.approx(again[name]), name
 
 
 def test_a_place_on_the_front_is_surer_where_queries_are_many_and_alone(tmp_path):
-    folder, better, worse = RunFolder(tmp_path), training(0), training(0)
-    worse = worse | {"ndcg": worse["ndcg"] - 0.02 + np.random.default_rng(5).normal(0, 0.1, 40)}
-    worse["masked.visual.zero"] = worse["ndcg"] * (better["masked.visual.zero"] / better["ndcg"]) + 1e-3
+    folder, better = RunFolder(tmp_path), random_outputs(LISTS, seed=0)
+    random = np.random.default_rng(5)
+    worse = dataclasses.replace(
+        better,
+        scores=np.where(LISTS.valid, better.scores + random.normal(scale=0.35, size=LISTS.v1.shape), 0.0),
+        shares=better.shares,
+    )
     for name, run in (("t0", better), ("t1", worse), ("t2", better)):
         (folder.checkpoints / name).mkdir(parents=True)
-        np.savez(folder.checkpoints / name / OUTPUTS, **run)
+        write_outputs(run, folder.checkpoints / name / OUTPUTS)
     records = [record(t, {"ndcg_gain": 0.0}) for t in ("t0", "t1", "t2")]
-    alone = p_on_front(folder, PHASES["phase3"], records, seed=0)
+    phase = dataclasses.replace(PHASES["phase3"], objectives=PHASES["phase3"].objectives[:1])
+    alone = p_on_front(folder, phase, records, LISTS, seed=0)
     assert alone["t0"] == alone["t2"] > 0.5
-    assert 0.0 < alone["t1"] < 0.5
-    grouped = p_on_front(folder, PHASES["phase3"], records, clusters=np.repeat([0, 1], 20), seed=0)
+    assert 0.0 <= alone["t1"] < 0.5
+    clusters = np.repeat([0, 1], 40)
+    close = dataclasses.replace(
+        worse, scores=np.where(LISTS.valid, better.scores + random.normal(scale=0.1, size=LISTS.v1.shape), 0.0)
+    )
+    write_outputs(close, folder.checkpoints / "t1" / OUTPUTS)
+    alone = p_on_front(folder, phase, records, LISTS, seed=0)
+    grouped = p_on_front(folder, phase, records, LISTS, clusters=clusters, seed=0)
     assert grouped != alone
-    assert p_on_front(folder, PHASES["phase3"], records, clusters=np.arange(40), seed=0) == alone
+    assert p_on_front(folder, phase, records, LISTS, clusters=np.arange(80), seed=0) == alone
 
 
-def test_evidence_pairs_each_modality_with_the_refit_that_leaves_it_out():
-    """Known worths: without the image 0.05 less, without text 0.10, without metadata 0.02; of the base's image 0.01."""
-    phase = PHASES["phase3"]
-    trained = {seed: training(seed) for seed in (10_000, 10_001, 10_002)}
+def test_what_a_ranker_said_comes_back_from_the_disk(tmp_path):
+    from search.run_store.artifacts import read_outputs
 
-    def less(worth, seeds=tuple(trained)):
-        return {s: trained[s] | {"ndcg": trained[s]["ndcg"] - worth} for s in seeds}
-
-    refits = {
-        Role("refit", ("text", "metadata")): less(0.05),
-        Role("refit", ("visual", "metadata")): less(0.10),
-        Role("refit", ("visual", "text")): less(0.02, (10_000, 10_002)),
-        Role("refit", ("visual",)): less(0.3),
-        Role("base", ("visual", "text", "metadata")): less(0.2),
-        Role("base", ("text", "metadata")): less(0.21),
-    }
-    ids = tuple(f"s{seed}" for seed in trained)
-    finalist = Candidate(trial_id="t1", recipe=phase.base.flat(), trainings=ids, seeds=tuple(trained), failed=1)
-    data = SimpleNamespace(schema=SimpleNamespace(thumbnail=None))
-    run = Run(None, None, phase, data, None, None)
-    tuned = Baseline(name="any", kind="tuned V1", ndcg=np.mean([r["ndcg"] for r in trained.values()], axis=0) - 0.03)
-    found = gather_evidence(run, finalist, trained, refits, tuned, None)
-    worths = {m: round(gain.mean, 9) for m, gain in found.refit_gain.items()}
-    assert worths == {"visual": 0.05, "text": 0.10, "metadata": 0.02}
-    assert found.base_refit_gain.mean == pytest.approx(0.01)
-    assert found.over_tuned_v1.mean == pytest.approx(0.03)
-    assert found.queries == 39
-    assert found.trainings == (17, 19)  # a refit of metadata is missing, and one seed of the finalist itself
-    refits[Role("refit", ("visual", "text"))] = less(0.02, (10_000,))
-    alone = gather_evidence(run, finalist, trained, refits, tuned, None)
-    assert set(alone.refit_gain) == {"visual", "text"}
+    said = random_outputs(LISTS, seed=3, images=True)
+    write_outputs(said, tmp_path / OUTPUTS)
+    again = read_outputs(tmp_path / OUTPUTS, LISTS)
+    assert again.modalities == MODALITIES
+    for name in ("ndcg", "visual_masking_drop", "attention_text", "v1_correlation", "reconstruction_ssim"):
+        assert quantity(name).estimate(again) == pytest.approx(quantity(name).estimate(said), abs=1e-6)
+    with pytest.raises(ValueError, match="measured on other queries"):
+        read_outputs(tmp_path / OUTPUTS, LISTS.subset(np.arange(40)))

@@ -5,86 +5,78 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
+from outputs import random_lists, random_outputs
 
 from fusion_models.config import Recipe
 from fusion_models.models.applicability import require_applicable
-from search.analysis.effects import COLUMNS, Measured, effect_table, linearised
-from search.analysis.measure import quantities
+from fusion_models.quantities import quantity
+from search.analysis.effects import COLUMNS, Measured, effect_table, objective_arm
 from search.pipeline.ablation import ablation_complete, active, affordable, expected_trainings, said_changes, without
 from spaces import PHASES
 
-MODALITIES = ("visual", "text", "metadata")
 PHASE = PHASES["phase3"]
 OBJECTIVES = [o.name for o in PHASE.objectives]
+LISTS = random_lists(queries=80)
 
 
-def training(seed, *, boost=0.0, queries=80):
-    """Values per query as `artifacts.write_queries` keeps them; query 3 has no relevant item."""
-    generator = np.random.default_rng(seed)
-    ndcg = generator.uniform(0.3, 0.8, queries) + boost
-    ndcg[3] = math.nan
-    a, b = generator.normal(size=(2, queries, 10))
-    moments = np.stack([(a * (a + b)).sum(1), (a * a).sum(1), ((a + b) ** 2).sum(1)], axis=1)
-    return {
-        "rows": np.arange(queries),
-        "documents": generator.integers(5, 20, queries).astype(float),
-        "ndcg": ndcg,
-        "v1_ndcg": np.where(np.isfinite(ndcg), 0.5, math.nan),
-        "masked.visual.zero": ndcg - generator.uniform(0.0, 0.1, queries),
-        "shares": generator.dirichlet(np.ones(3), size=(queries, 2)),
-        "moments": moments,
-    }
+def training(seed, *, noise=1.0):
+    return random_outputs(LISTS, seed=seed, noise=noise)
 
 
 @pytest.mark.parametrize("name", ["ndcg", *OBJECTIVES])
-def test_linearised_values_have_the_interval_of_the_quantity_itself(name):
-    from fusion_models.metrics import seed_interval
-
+def test_the_values_of_an_arm_have_the_mean_of_the_quantity_itself(name):
     runs = [training(seed) for seed in range(3)]
-    known = quantities(runs, MODALITIES)
-    largest = max((f"attention_{m}" for m in MODALITIES), key=lambda share: known[share].mean)
-    expected = known[largest if name == "attention_max_share" else name]  # one modality's: the gate reads all of them
-    found = seed_interval(linearised(runs, name, MODALITIES))
-    assert found.mean == pytest.approx(expected.mean, abs=1e-12)
-    assert (found.low, found.high) == pytest.approx((expected.low, expected.high), abs=1e-9)
+    arm = objective_arm(runs, name)
+    assert np.nanmean(arm.mean) == pytest.approx(np.mean([quantity(name).estimate(run) for run in runs]), abs=1e-12)
+    assert arm.n == 3
+    without_first = np.nanmean(arm.left_out[0])
+    assert without_first == pytest.approx(np.mean([quantity(name).estimate(run) for run in runs[1:]]), abs=1e-12)
 
 
 def single(name, runs):
     return Measured(kind="single", removed=(name,), changes="", status="measured", runs=runs)
 
 
-def test_a_change_is_paired_and_its_interval_agrees_with_its_p():
-    intact = {s: training(s) for s in range(3)}
-    worse = {s: training(s, boost=-0.02) for s in range(3)}
-    table = effect_table("t1", "validation", intact, [single("a", worse)], ["ndcg_gain"], MODALITIES)
+def test_a_change_is_over_trainings_of_both_sides_and_its_interval_agrees_with_its_p():
+    intact, worse = [training(s) for s in range(5)], [training(100 + s, noise=1.6) for s in range(3)]
+    table = effect_table("t1", "validation", intact, [single("a", worse)], ["ndcg_gain"])
     row = table.iloc[0]
     assert list(table.columns) == list(COLUMNS)
-    assert row["change"] == pytest.approx(-0.02)  # exact: the same seeds and queries, so what is common cancels
-    assert row["ci_high"] - row["ci_low"] < 1e-9
-    unlike = {s: training(100 + s, boost=-0.02) for s in range(3)}
-    for runs in (worse, unlike):
-        for row in effect_table("t1", "test", intact, [single("a", runs)], OBJECTIVES, MODALITIES).to_dict("records"):
+    expected = np.mean([quantity("ndcg_gain").estimate(w) for w in worse])
+    expected -= np.mean([quantity("ndcg_gain").estimate(i) for i in intact])
+    assert row["change"] == pytest.approx(expected)
+    assert row["seeds"] == 3
+    for runs in (worse, [training(200 + s) for s in range(3)], [training(300 + s, noise=0.9) for s in range(3)]):
+        for row in effect_table("t1", "test", intact, [single("a", runs)], OBJECTIVES).to_dict("records"):
             assert (row["p"] < 0.05) == (not row["ci_low"] <= 0.0 <= row["ci_high"]), row
 
 
+def test_the_seeds_of_two_recipes_are_not_paired():
+    """Same-seed pairing cancels nothing; which training stands beside which plays no part."""
+    intact, changed = [training(s) for s in range(4)], [training(100 + s, noise=1.3) for s in range(4)]
+    one = effect_table("t1", "test", intact, [single("a", changed)], OBJECTIVES)
+    other = effect_table("t1", "test", intact, [single("a", changed[::-1])], OBJECTIVES)
+    pd.testing.assert_frame_equal(one, other)
+
+
 def test_a_pair_says_what_it_does_beyond_the_sum_of_its_parts():
-    intact = {s: training(s) for s in range(3)}
-    parts = {b: {s: training(s, boost=b) for s in range(3)} for b in (-0.01, -0.02, -0.05)}
-    pair = Measured(kind="pair", removed=("a", "b"), changes="", status="measured", runs=parts[-0.05])
-    table = effect_table(
-        "t1", "test", intact, [single("a", parts[-0.01]), single("b", parts[-0.02]), pair], ["ndcg_gain"], MODALITIES
-    )
+    intact = [training(s) for s in range(3)]
+    parts = {n: [training(1000 * i + s, noise=n) for s in range(3)] for i, n in enumerate((1.1, 1.3, 2.5), 1)}
+    pair = Measured(kind="pair", removed=("a", "b"), changes="", status="measured", runs=parts[2.5])
+    table = effect_table("t1", "test", intact, [single("a", parts[1.1]), single("b", parts[1.3]), pair], ["ndcg_gain"])
     assert table["beyond_sum"].iloc[:2].isna().all()
-    assert table["beyond_sum"].iloc[2] == pytest.approx(-0.02)
+    changes = table["change"]
+    assert table["beyond_sum"].iloc[2] == pytest.approx(changes.iloc[2] - changes.iloc[0] - changes.iloc[1])
+    assert table["beyond_sum_ci_low"].iloc[2] < table["beyond_sum"].iloc[2] < table["beyond_sum_ci_high"].iloc[2]
     assert (table["p_holm"] >= table["p"]).all()
 
 
-def test_one_seed_gives_a_change_without_an_interval_and_none_gives_nothing():
-    intact = {s: training(s) for s in range(3)}
-    rows = [single("a", {1: training(1, boost=-0.02)}), single("b", {})]
-    table = effect_table("t1", "test", intact, rows, ["ndcg_gain"], MODALITIES)
+def test_one_training_gives_a_change_without_an_interval_and_none_gives_nothing():
+    intact = [training(s) for s in range(3)]
+    rows = [single("a", [training(1, noise=1.5)]), single("b", [])]
+    table = effect_table("t1", "test", intact, rows, ["ndcg_gain"])
     assert list(table["seeds"]) == [1, 0]
-    assert table["change"].iloc[0] == pytest.approx(-0.02)
+    assert np.isfinite(table["change"].iloc[0])
     assert table[["ci_low", "p", "p_holm"]].isna().all(axis=None)
 
 

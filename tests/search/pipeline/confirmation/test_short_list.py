@@ -1,19 +1,16 @@
 """What is confirmed, and which recipe is fixed before the test split is opened."""
 
+import dataclasses
 import json
 
 import pytest
 
 from fusion_models.metrics import Interval
 from fusion_models.metrics.statistics import Variance
-from search.pipeline.confirmation.short_list import (
-    FRESH_SEEDS,
-    Candidate,
-    candidates,
-    fix_finalist,
-    refit_jobs,
-    short_list,
-)
+from search.pipeline.confirmation.arms import ArmKey, arm_jobs, plan_arms
+from search.pipeline.confirmation.finalist import chance, fix_finalist
+from search.pipeline.confirmation.seeds import SHORT_LIST_SEEDS
+from search.pipeline.confirmation.short_list import Candidate, candidates, short_list
 from search.run_store.folder import RunFolder
 from search.run_store.job import Role, TrialRecord
 from spaces import PHASES
@@ -25,6 +22,7 @@ GOOD = {
     "attention_max_share": 0.36,
     "attention_min_share": 0.31,
     "v1_correlation": 0.80,
+    "ndcg": 0.70,
 }
 
 
@@ -49,15 +47,6 @@ def searched(trial_id, **numbers):
     )
 
 
-def test_a_larger_gain_at_a_correlation_that_cannot_pass_is_not_the_finalist(tmp_path):
-    found = [Candidate(trial_id=t, recipe=PHASE.base.flat(), trainings=(f"{t}-s0", f"{t}-s1")) for t in ("t1", "t2")]
-    measured = {"t1": quantities(ndcg_gain=0.06, v1_correlation=0.93), "t2": quantities()}
-    finalist = fix_finalist(RunFolder(tmp_path), PHASE, measured, found)
-    assert finalist.trial_id == "t2"
-    assert json.loads((tmp_path / "finalist.json").read_text())["trial_id"] == "t2"
-    assert fix_finalist(RunFolder(tmp_path), PHASE, measured, found[:1]) is None  # what is fixed stands
-
-
 def trained(name, seed, state="finished"):
     return TrialRecord(
         trial_id=f"confirm-{name}-s{seed}",
@@ -66,79 +55,141 @@ def trained(name, seed, state="finished"):
         state=state,
         state_reason="",
         epochs=5,
-        seed=FRESH_SEEDS + seed,
+        seed=SHORT_LIST_SEEDS + seed,
         recipe=PHASE.base.flat(),
     )
 
 
+def candidate(name, **changes):
+    fields = {"trial_id": name, "recipe": PHASE.base.flat(), "trainings": (f"{name}-s0", f"{name}-s1")} | changes
+    return Candidate(**fields)
+
+
+def finalist_of(measured, path, phase=PHASE, leads=None, failed=()):
+    found = [candidate(name, failed=int(name in failed)) for name in measured]
+    return fix_finalist(RunFolder(path), phase, measured, leads or {}, found, (20_000, 20_001)).trial_id
+
+
 def test_a_recipe_that_sometimes_breaks_comes_after_one_that_does_not(tmp_path):
+    chosen = [searched("t1"), searched("t2"), searched("t3")]
     records = [trained("t1", 0, "failed"), *(trained("t1", s) for s in (1, 2)), *(trained("t2", s) for s in (2, 0, 1))]
     records += [trained("t3", 0), trained("t3", 1, "failed")]  # one seed alone says nothing of a recipe
-    found = candidates(records)
-    assert [(c.trial_id, c.failed, [s - FRESH_SEEDS for s in c.seeds]) for c in found] == [
-        ("t1", 1, [1, 2]),
-        ("t2", 0, [0, 1, 2]),
-    ]
+    found = candidates(chosen, records)
+    assert [(c.trial_id, c.failed) for c in found] == [("t1", 1), ("t2", 0)]
+    assert found[0].trainings == ("confirm-t1-s1", "confirm-t1-s2")
     assert found[1].trainings == ("confirm-t2-s0", "confirm-t2-s1", "confirm-t2-s2")
-    measured = {"t1": quantities(ndcg_gain=0.06), "t2": quantities()}
-    assert fix_finalist(RunFolder(tmp_path), PHASE, measured, found).trial_id == "t2"
+    measured = {"t1": quantities(ndcg=0.9), "t2": quantities()}
+    assert fix_finalist(RunFolder(tmp_path), PHASE, measured, {}, found, (1, 2)).trial_id == "t2"
 
 
-def finalist_of(measured, path, phase=PHASE):
-    found = [Candidate(trial_id=name, recipe=PHASE.base.flat(), trainings=("a", "b")) for name in measured]
-    return fix_finalist(RunFolder(path), phase, measured, found).trial_id
+def test_a_better_ranker_at_a_correlation_that_cannot_pass_is_not_the_finalist(tmp_path):
+    measured = {"t1": quantities(ndcg=0.9, v1_correlation=0.93), "t2": quantities()}
+    assert finalist_of(measured, tmp_path) == "t2"
+    said = json.loads((tmp_path / "finalist.json").read_text())
+    assert (said["trial_id"], said["seeds"], said["chosen_on"]) == ("t2", [20_000, 20_001], "validation")
+    assert finalist_of({"t1": quantities(ndcg=0.9)}, tmp_path) == "t2"  # what is fixed stands
 
 
-@pytest.mark.parametrize(
-    ("error", "chosen"),
-    [(0.005, "larger gain"), (0.0, "smaller miss"), (float("nan"), "smaller miss"), (0.003, "smaller miss")],
-)
-def test_of_misses_that_differ_by_no_more_than_a_standard_error_the_larger_gain_is_chosen(tmp_path, error, chosen):
+@pytest.mark.parametrize(("error", "chosen"), [(0.05, "better ranker"), (0.001, "smaller miss")])
+def test_of_recipes_about_as_likely_to_pass_the_better_ranker_is_chosen(tmp_path, error, chosen):
     measured = {
-        "smaller miss": quantities(visual_masking_drop=0.024, ndcg_gain=0.03, error=error),
-        "larger gain": quantities(visual_masking_drop=0.020, ndcg_gain=0.05, error=error),
-        "too far off": quantities(visual_masking_drop=0.014, ndcg_gain=0.09, error=error),
+        "smaller miss": quantities(visual_masking_drop=0.047, ndcg=0.70, error=error),
+        "better ranker": quantities(visual_masking_drop=0.046, ndcg=0.75, error=error),
+        "too far off": quantities(visual_masking_drop=-0.10, ndcg=0.90, error=error),
     }
     assert finalist_of(measured, tmp_path) == chosen
 
 
-def test_a_quantity_that_two_gates_ask_for_errs_in_both_at_once(tmp_path):
-    phase = PHASES["phase1"]  # its gate on the masking drop is among those for resuming as well
+def test_misses_that_are_sure_count_alike_however_far(tmp_path):
     measured = {
-        "smaller miss": quantities(visual_masking_drop=0.024, ndcg_gain=0.03, error=0.005),
-        "larger gain": quantities(visual_masking_drop=0.0195, ndcg_gain=0.05, error=0.005),
+        "by a hair less": quantities(visual_masking_drop=0.010, ndcg=0.70, error=0.001),
+        "better ranker": quantities(visual_masking_drop=0.005, ndcg=0.75, error=0.001),
     }
-    assert finalist_of(measured, tmp_path, phase) == "larger gain"
+    assert finalist_of(measured, tmp_path) == "better ranker"
 
 
 def test_an_uncertain_miss_does_not_come_before_a_gate_that_is_passed(tmp_path):
-    measured = {"misses": quantities(visual_masking_drop=0.049, ndcg_gain=0.09, error=0.02)}
+    measured = {"misses": quantities(visual_masking_drop=0.03, ndcg=0.9, error=0.02)}
     assert finalist_of(measured | {"passes": quantities(error=0.02)}, tmp_path) == "passes"
 
 
-def test_refits_have_the_finalists_seeds_and_its_own_modalities():
-    recipe = PHASE.base.restricted(("visual", "text"))
-    finalist = Candidate(trial_id="t1", recipe=recipe.flat(), trainings=("a", "b"), seeds=(10_001, 10_002))
-    jobs = refit_jobs(finalist, PHASE.base)
-    assert {job.name for job in jobs} == {"refit visual", "refit text", "base", "base text+metadata"}
-    assert {job.role for job in jobs} == {
-        Role("refit", ("visual",)), Role("refit", ("text",)),
-        Role("base", ("visual", "text", "metadata")), Role("base", ("text", "metadata")),
-    }  # fmt: skip
-    assert {job.seed for job in jobs} == {10_001, 10_002}
-    assert {job.trial_id for job in jobs if job.name == "base"} == {"base-s1", "base-s2"}
+def test_two_gates_on_one_number_are_one_event():
+    phase = PHASES["phase1"]  # its gate on the masking drop is among those for resuming as well
+    once = dataclasses.replace(phase, gates=phase.gates[1:])
+    found = quantities(visual_masking_drop=0.04, error=0.01)
+    assert chance(phase, found) == pytest.approx(chance(once, found))
 
 
-def test_a_refit_without_what_v1_reads_has_no_v1():
-    recipe = PHASE.base.updated({"model.context": "tuned_v1"})
-    finalist = Candidate(trial_id="t1", recipe=recipe.flat(), trainings=("a", "b"), seeds=(10_001, 10_002))
-    found = {job.name: job.to_recipe().model for job in refit_jobs(finalist, PHASE.base, ("text", "metadata"))}
-    assert found["refit text+metadata"].context_reads == ("v1", "text", "metadata")
-    assert found["refit visual+text"].context_reads == ("text",)
-    assert found["refit visual"].context == "none"
-    assert found["base text+metadata"].context == "v1"
-    of_image = {job.name: job.to_recipe().model for job in refit_jobs(finalist, PHASE.base, ("visual",))}
-    assert of_image["base text+metadata"].context == "none"
+def test_a_recipe_that_the_base_recipe_surely_beats_is_not_the_finalist(tmp_path):
+    sure = Variance(query=0.004**2)
+    leads = {"worse": [Interval(-0.03, -0.04, -0.02, variance=sure)], "base": []}
+    measured = {"worse": quantities(ndcg=0.9), "base": quantities(ndcg=0.6)}
+    assert finalist_of(measured, tmp_path, leads=leads) == "base"
+
+
+def test_without_candidates_there_is_no_finalist(tmp_path):
+    assert fix_finalist(RunFolder(tmp_path), PHASE, {}, {}, [], ()) is None
+    assert not (tmp_path / "finalist.json").exists()
+
+
+def arms_of(recipe, **options):
+    return plan_arms(PHASE, recipe, **({"is_base": False} | options))
+
+
+def test_the_arms_are_the_finalist_without_each_modality_and_the_base_recipe():
+    plan = arms_of(PHASE.base.updated({"loss.unimodal": 0.3}))
+    own = ("visual", "text", "metadata")
+    pairs = [("text", "metadata"), ("visual", "metadata"), ("visual", "text")]
+    assert set(plan.recipes) == {
+        ArmKey("finalist", own),
+        *(ArmKey("finalist", pair) for pair in pairs),
+        ArmKey("base", own),
+        ArmKey("base", ("text", "metadata")),
+    }
+    assert plan.recipes[plan.base] == PHASE.base
+    assert set(arms_of(PHASE.base, archive_open=False).recipes) & {ArmKey("base", ("text", "metadata"))} == set()
+    same = arms_of(PHASE.base, is_base=True)
+    assert same.base == same.whole
+    assert {key.of for key in same.recipes} == {"finalist"}
+
+
+def test_a_variant_without_attention_is_trained_on_every_subset_where_shares_are_gated():
+    plan = arms_of(PHASE.base.updated({"model.variant": "film"}))
+    assert len([key for key in plan.recipes if key.of == "finalist"]) == 7
+    phase2 = PHASES["phase2"]  # gates no shares
+    few = plan_arms(phase2, PHASE.base.updated({"model.variant": "film"}), is_base=False)
+    assert len([key for key in few.recipes if key.of == "finalist"]) == 4
+
+
+def test_an_arm_without_what_v1_reads_has_lost_v1_s_score_too():
+    plan = arms_of(PHASE.base)
+    assert PHASE.base.model.context == "v1"
+    contexts = {key.modalities: recipe.model.context for key, recipe in plan.recipes.items() if key.of == "finalist"}
+    assert contexts[("text", "metadata")] == "v1"
+    assert contexts[("visual", "metadata")] == "none"
+    assert contexts[("visual", "text")] == "none"
+
+
+def test_deciding_trainings_have_seeds_of_their_own_in_every_phase():
+    plan = arms_of(PHASE.base)
+    jobs = {name: arm_jobs(phase, plan, dict.fromkeys(plan.recipes, 5), cold=True) for name, phase in PHASES.items()}
+    seeds = {name: {job.seed for job in found} for name, found in jobs.items()}
+    assert all(len(found) == 5 for found in seeds.values())
+    chosen_with = {SHORT_LIST_SEEDS + i for i in range(100)} | set(range(100))
+    assert len(set.union(*seeds.values()) - chosen_with) == 15
+    assert {job.items for job in jobs["phase3"]} == {"without cold"}
+    assert len({job.trial_id for job in jobs["phase3"]}) == 5 * len(plan.recipes)
+    assert Role("refit", ("text", "metadata")) in {job.role for job in jobs["phase3"]}
+
+
+def test_the_base_recipe_stands_on_every_short_list():
+    front = [searched(f"t{i}", ndcg_gain=0.03 + i / 100, v1_correlation=0.7 + i / 20) for i in range(1, 5)]
+    base = dataclasses.replace(searched("t0", ndcg_gain=-0.05), name="base")
+    found = short_list(PHASE, [base, *front])
+    assert len(found) == 4
+    assert found[-1].trial_id == "t0"
+    assert short_list(PHASE, [base]) == [base]
+    assert [c.is_base for c in candidates(found, [trained(r.trial_id, s) for r in found for s in (0, 1)])][-1]
 
 
 def test_the_short_list_begins_with_the_trial_that_meets_every_gate():
