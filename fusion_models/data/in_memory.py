@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -75,15 +76,16 @@ class _Source:
     def write(self, path: Path) -> None:
         """Copy it."""
         writer: Any = None
-        with foreign_errors(
-            "cannot be written as Parquet", "Give its columns simpler types.", file=f"{self._name}.parquet"
+        remedy = "Give its columns simpler types."
+        with (
+            foreign_errors("cannot be written as Parquet", remedy, file=f"{self._name}.parquet"),
+            ExitStack() as closing,
         ):
             for batch in self._batches():
-                writer = writer or pq.ParquetWriter(path, batch.schema, compression="zstd")
+                if writer is None:
+                    writer = closing.enter_context(pq.ParquetWriter(path, batch.schema, compression="zstd"))
                 writer.write_batch(batch.cast(writer.schema) if batch.schema != writer.schema else batch)
-            if writer is not None:
-                writer.close()
-            else:
+            if writer is None:
                 pq.write_table(self._table if self._table is not None else pa.table({}), path)
 
     def _batches(self) -> Any:

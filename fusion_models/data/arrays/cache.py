@@ -13,7 +13,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock
@@ -48,6 +48,8 @@ def _writing(folder: Path) -> Iterator[None]:
     """What the disk refuses, in one line. Whoever reads tables in here turns their errors into DataError himself."""
     try:
         yield
+    except NotImplementedError as error:  # filelock's, where a file system has no locks
+        raise DataError(f"the cache folder {folder.parent} knows no locks ({error}).", _ELSEWHERE) from error
     except OSError as error:
         full = error.errno in (errno.ENOSPC, errno.EDQUOT)
         free = shutil.disk_usage(folder.parent).free / 1e9 if folder.parent.exists() else 0.0
@@ -63,9 +65,9 @@ def build_once(folder: Path, build: Callable[[Path], None]) -> Path:
 
     What `build` raises passes through, and leaves nothing behind.
     """
-    if _is_complete(folder):
-        return folder
     with _writing(folder):
+        if _is_complete(folder):
+            return folder
         folder.parent.mkdir(parents=True, exist_ok=True)
         _build(folder, build)
     return folder
@@ -95,7 +97,7 @@ def fingerprint(tables: TableFolder, root: Path) -> str:
         return note.read_text()
     value = hashlib.sha256("\n".join(tables.digest(table) for table in TABLES).encode()).hexdigest()[:32]
     if known:
-        with _writing(note.parent):
+        with suppress(OSError):  # a cache that is full, or that one may only read, costs reading the tables again
             note.parent.mkdir(exist_ok=True)
             write_whole(note, value)
     return value

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -161,12 +162,12 @@ def _write(sink: Callable[[str], Any], table: str, batches: Iterator[Any], names
     schema: Any = None
     waiting: list[Any] = []
     total = 0
-    with sink(table) as file:
+    with sink(table) as file, ExitStack() as closing:
         for batch in batches:
             renamed = batch.rename_columns([names.get(c, c) for c in batch.schema.names])
             if writer is None:
                 schema = renamed.schema
-                writer = pq.ParquetWriter(file, schema, compression="zstd")
+                writer = closing.enter_context(pq.ParquetWriter(file, schema, compression="zstd"))
             waiting.append(renamed if renamed.schema == schema else _cast(renamed, schema, table))
             total += renamed.num_rows
             if sum(b.num_rows for b in waiting) >= _GROUP_ROWS:
@@ -174,7 +175,6 @@ def _write(sink: Callable[[str], Any], table: str, batches: Iterator[Any], names
                 waiting = []
         if waiting:
             writer.write_table(pa.Table.from_batches(waiting))
-        writer.close()
     return total
 
 

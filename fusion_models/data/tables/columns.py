@@ -27,7 +27,7 @@ def plain(column: Any) -> Any:
         return pa.chunked_array(chunks) if chunks else plain(pa.array([], column.type))
     kind = column.type
     if isinstance(kind, pa.UuidType):
-        return pa.array([None if v is None else str(v) for v in column.to_pylist()], pa.large_string())
+        return _spelled_uuids(column.storage)
     if isinstance(kind, pa.BaseExtensionType):
         return plain(column.storage)
     if pa.types.is_dictionary(kind):
@@ -112,10 +112,23 @@ def first_inexact(column: Any) -> int | None:
         wrong[wrong] = [int(float(v)) != int(v) for v in values[wrong]]
         return int(np.argmax(wrong)) if wrong.any() else None
     if pa.types.is_decimal(kind) and kind.precision > EXACT_DIGITS:
-        for row, value in enumerate(column.to_pylist()):
-            if value is not None and len(value.normalize().as_tuple().digits) > EXACT_DIGITS:
-                return row
+        bare = pc.utf8_trim(pc.replace_substring_regex(column.cast(pa.large_string()), "[-.]", ""), "0")
+        long = pc.fill_null(pc.greater(pc.utf8_length(bare), EXACT_DIGITS), False)
+        for row in np.flatnonzero(long.to_numpy(zero_copy_only=False)).tolist():  # 1E+20 is long, and one digit
+            if len(column[row].as_py().normalize().as_tuple().digits) > EXACT_DIGITS:
+                return int(row)
     return None
+
+
+def _spelled_uuids(storage: Any) -> Any:
+    """`xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx` of 16 bytes each."""
+    known = storage.is_valid().to_numpy(zero_copy_only=False)
+    raw = np.frombuffer(b"".join(v if v is not None else bytes(16) for v in storage.to_pylist()), np.uint8)
+    pairs = np.frombuffer(raw.tobytes().hex().encode(), np.uint8).reshape(-1, 32)
+    ends = np.cumsum([8, 4, 4, 4])
+    spelled = np.insert(pairs, ends, ord("-"), axis=1)
+    texts = pa.array(spelled.view("S36").ravel(), mask=~known) if len(spelled) else pa.array([], pa.binary())
+    return texts.cast(pa.large_string())
 
 
 def spark_vectors(column: Any) -> Any | None:

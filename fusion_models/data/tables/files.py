@@ -183,6 +183,11 @@ def _short(table: Any) -> list[str]:
 
 def filesystem_of(location: str) -> tuple[Any, str]:
     """An fsspec file system and the path on it, for a path or URI. DataError where no library opens it."""
+    with foreign_errors(f"cannot open {location!r}", _WHAT_A_DATASET_IS):
+        return _opened_filesystem(location)
+
+
+def _opened_filesystem(location: str) -> tuple[Any, str]:
     try:
         filesystem, root = fsspec.core.url_to_fs(os.path.expanduser(location))
     except (ImportError, ValueError) as missing:

@@ -12,6 +12,7 @@ import fsspec
 import pytest
 
 from fusion_models.data import DataError, open_dataset
+from fusion_models.data.arrays import cache
 from fusion_models.data.arrays.cache import build_once, cache_root
 from fusion_models.data.tables import TABLES
 
@@ -62,6 +63,30 @@ def test_a_user_without_a_home(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Path, "home", classmethod(nobody))
     with pytest.raises(DataError, match=r"no cache folder: Could not determine home directory\. Name a writable one"):
         cache_root()
+
+
+def test_a_cache_that_one_may_only_read_serves_what_is_in_it(
+    columns: Any, write: Write, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(columns)
+    open_dataset(path, cache=tmp_path / "shared")
+    for note in (tmp_path / "shared" / "fingerprints").iterdir():
+        note.unlink()
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(Path, "write_text", refuse)
+    assert open_dataset(path, cache=tmp_path / "shared").counts["items"] == 6
+
+
+def test_a_file_system_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise NotImplementedError("FileSystem does not appear to support flock; use SoftFileLock instead")
+
+    monkeypatch.setattr(cache, "FileLock", refuse)
+    with pytest.raises(DataError, match=r"the cache folder .*arrays knows no locks .*Name a writable one"):
+        build_once(tmp_path / "arrays" / "one", lambda _: None)
 
 
 STORE: dict[str, Exception] = {
