@@ -38,7 +38,7 @@ class _Read(torch.autograd.Function):
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(tokens: Tensor, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:  # type: ignore[override]
+    def forward(tokens: Tensor, query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, ...]:
         asked = _asked(query, key)
         logits = _tokens_first(tokens @ asked.transpose(-1, -2))
         weights = torch.softmax(logits, dim=0, dtype=_softmax_type(logits))
@@ -53,7 +53,7 @@ class _Read(torch.autograd.Function):
         ctx.save_for_backward(*inputs, weights, read)
 
     @staticmethod
-    def backward(  # type: ignore[override]
+    def backward(
         ctx: Any, found_grad: Tensor | None, weights_grad: Tensor | None, from_read: Tensor | None
     ) -> tuple[Tensor, ...]:
         tokens, query, key, value, weights, read = ctx.saved_tensors
@@ -81,12 +81,12 @@ def _softmax_type(logits: Tensor) -> torch.dtype:
 
 def _by_head(x: Tensor, maps: Tensor) -> Tensor:
     """`[N, D]` to `[H, N, D / H]`."""
-    return x.unflatten(-1, maps.shape[:2]).transpose(0, 1)
+    return x.reshape(*x.shape[:-1], *maps.shape[:2]).transpose(0, 1)
 
 
 def _asked(query: Tensor, key: Tensor) -> Tensor:
     """Each head's query as a question to the tokens themselves: `[N, H, D]`."""
-    return ((_by_head(query, key) * key.shape[1] ** -0.5) @ key).transpose(0, 1)
+    return ((_by_head(query, key) * key.shape[1] ** -0.5) @ key).transpose(0, 1)  # type: ignore[no-any-return]
 
 
 def _tokens_first(x: Tensor) -> Tensor:

@@ -63,7 +63,7 @@ class CrossAttention(Fusion):
         state = query
         masses, norms = [], []
         heads, width = self.config.heads, self.config.width
-        maps = self.keys_values.weight.unflatten(0, (-1, heads, width // heads)).unbind(0)
+        maps = self.keys_values.weight.reshape(-1, heads, width // heads, width).unbind(0)
         attentions = self._attentions(tokens, maps)
         for layer, attention, value in zip(self.layers, attentions, maps[1::2], strict=True):
             assert isinstance(layer, CrossAttentionLayer)
@@ -95,4 +95,4 @@ class CrossAttention(Fusion):
         """`[N, T]`: the norm of what each token adds to a layer's output."""
         values = nn.functional.linear(tokens, value.flatten(0, 1))
         moved = (weights.transpose(0, 1).to(values.dtype) @ self.membership_DH.T) * values
-        return nn.functional.linear(moved, out).norm(dim=-1)
+        return torch.linalg.vector_norm(nn.functional.linear(moved, out), dim=-1)  # type: ignore[no-any-return]
