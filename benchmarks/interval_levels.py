@@ -1,8 +1,8 @@
 """Intervals over queries on simulated differences whose mean is 0: `python benchmarks/interval_levels.py`.
 
 Prints, for each kind of data, how often an interval covers 0 and how often it lies wholly above or below: a gate at the
-truth passes or fails falsely as often (2.5 % is promised). Beside it the interval that was read before: a t of one number
-a query, its first, with Kish's effective number of clusters.
+truth passes or fails falsely as often (2.5 % is promised). Beside it the interval that was read before: a t interval of
+one number a query, its first, with Kish's effective number of clusters.
 """
 
 from __future__ import annotations

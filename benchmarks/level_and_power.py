@@ -9,6 +9,7 @@ often as the interval lies wholly above it: 2.5 % is promised), its half-width, 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 from collections.abc import Sequence
 
@@ -106,6 +107,7 @@ def main() -> int:
     parser.add_argument(
         "--designs", nargs="*", help="such as 5x720: trainings of each arm x queries", default=DESIGNS, type=_design
     )
+    parser.add_argument("--level", type=float, default=0.95, help="of the intervals: a second look has 0.9924")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--draw-only", action="store_true", help="train nothing: worlds that are not recorded fail")
     arguments = parser.parse_args()
@@ -116,7 +118,7 @@ def main() -> int:
             for line in record(world, size, arguments.recorded):
                 print(line, file=sys.stderr, flush=True)
         recorded = read(world, size, arguments.recorded)
-        for design in arguments.designs:
+        for design in (dataclasses.replace(one, level=arguments.level) for one in arguments.designs):
             rows += table(recorded, design, arguments.runs, arguments.seed)
             print(f"{world.name}, {_size(design)}: {arguments.runs} runs drawn", file=sys.stderr, flush=True)
     print("| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS), *rows, "", *summary(rows), sep="\n")

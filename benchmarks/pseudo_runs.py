@@ -33,8 +33,9 @@ from fusion_models.metrics import (
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
 
-RUNS_A_DRAW = 10
-"""Samples of queries for one choice of trainings, whose ensembles are scored once."""
+RUNS_A_DRAW = 2
+"""Samples of queries for one choice of trainings, whose ensembles are scored once: the more, the quicker, but the fewer
+are the choices, and where trainings differ much they are what coverage is measured over."""
 MOST_SUBSETS = 24
 """For a run's own arms: fewer than a real run scores (`ensembles.MOST_SUBSETS`), which costs a little variance."""
 ALL_SUBSETS = 240

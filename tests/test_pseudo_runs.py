@@ -34,6 +34,7 @@ def recorded(trainings: int = 12, queries: int = 250, length: int = 6) -> Record
 @pytest.fixture(autouse=True)
 def _few_subsets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("pseudo_runs.ALL_SUBSETS", 60)
+    monkeypatch.setattr("pseudo_runs.MOST_SUBSETS", 10)
 
 
 def test_a_run_holds_what_a_verdict_reads_and_the_same_draws_give_the_same_runs() -> None:
@@ -45,19 +46,19 @@ def test_a_run_holds_what_a_verdict_reads_and_the_same_draws_give_the_same_runs(
         assert all((one.n, one.k, len(one.mean)) == (5, 4, 80) for one in run.arms.values())
         np.testing.assert_array_equal(run.arms["base"].mean, other.arms["base"].mean)
         assert set(intervals(run)) == set(run.truth)
-    # Ten samples of queries to one choice of trainings.
-    assert runs[0].truth == runs[9].truth != runs[10].truth
+    # Two samples of queries to one choice of trainings.
+    assert runs[0].truth == runs[1].truth != runs[2].truth
     assert runs[0].truth["image refit gain"] > 0
 
 
 def test_intervals_cover_the_truth_that_a_run_is_held_against() -> None:
     covered: dict[str, list[bool]] = {}
-    for run in draw(recorded(), Design(5, 100, members=2), 200, np.random.default_rng(4)):
+    for run in draw(recorded(), Design(5, 100, members=2), 120, np.random.default_rng(4)):
         for name, interval in intervals(run).items():
             covered.setdefault(name, []).append(interval.low <= run.truth[name] <= interval.high)
     rates = {name: float(np.mean(hits)) for name, hits in covered.items() if name != BEFORE}
-    assert all(0.88 <= rate <= 1.0 for rate in rates.values()), rates
-    assert 0.93 <= np.mean(list(rates.values())) <= 0.985
+    assert all(0.86 <= rate <= 1.0 for rate in rates.values()), rates
+    assert 0.92 <= np.mean(list(rates.values())) <= 0.99
 
 
 def test_a_table_counts_verdicts_and_its_summary_reads_every_quantity() -> None:

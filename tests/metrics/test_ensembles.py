@@ -191,3 +191,16 @@ def test_a_difference_of_arms_covers(n: int, seed: float, own: float) -> None:
         misses[1] += found.high < 0
     assert 0.935 <= 1 - sum(misses) / repeats <= 0.978
     assert max(misses) / repeats <= 0.04  # nominal 0.025; three deviations of 900 draws are 0.0156
+
+
+def test_a_difference_of_arms_covers_where_queries_cross() -> None:
+    """Words that help one recipe: two words a query, of one vocabulary."""
+    generator, misses, repeats, queries = np.random.default_rng(9), 0, 300, 200
+    for _ in range(repeats):
+        words = generator.integers(0, 40, (queries, 2))
+        query = 0.4 * generator.normal(size=queries)
+        helped = query + 0.1 * generator.normal(size=40)[words].sum(axis=1)
+        a, b = linear_arm(generator, 5, helped, 0.02, 0.2), linear_arm(generator, 5, query, 0.02, 0.2)
+        found = arm_difference(a, b, words)
+        misses += not found.low <= 0 <= found.high
+    assert 0.92 <= 1 - misses / repeats <= 0.985
