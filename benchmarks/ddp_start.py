@@ -28,7 +28,7 @@ def plain_job(name: str) -> dict[str, Any]:
     from spaces import PHASES
 
     recipe = PHASES["phase3"].base.updated({"model.layers": 1, "train.epochs": 3, "train.patience": 3})
-    return vars(Job(trial_id=name, name=name, recipe=recipe.flat(), seed=0))
+    return Job(trial_id=name, name=name, recipe=recipe.flat(), seed=0).plain()
 
 
 def train_job(config: dict[str, Any]) -> None:

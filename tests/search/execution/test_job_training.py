@@ -17,7 +17,7 @@ FOR_EVER = 1e9
 @pytest.fixture
 def training(small_data, tmp_path):
     """Opens the job in a folder of its own; again in the same one, as a process that takes over."""
-    tickets = {"job": vars(JOB), "data": DataTicket(source=small_data.source), "gpus": 0.0}
+    tickets = {"job": JOB.plain(), "data": DataTicket(source=small_data.source), "gpus": 0.0}
     return lambda name: JobTraining(tickets | {"checkpoints": str(tmp_path / name)})
 
 
