@@ -161,9 +161,9 @@ def cold_refit_gain(data):
     whole, fresh = [], []
     lists = cold_lists(data, "test")
     for modalities in (("visual", "text", "metadata"), ("text", "metadata")):
-        learned = product_probe(data, "test", modalities=modalities, seeds=(0, 1))
+        learned = product_probe(data, "test", modalities=modalities, seeds=(0,))
         whole.append(np.nanmean(learned.ndcg()))
-        blind = product_probe(without_cold(data), "test", modalities=modalities, seeds=(0, 1))
+        blind = product_probe(without_cold(data), "test", modalities=modalities, seeds=(0,))
         labels = lists.take(blind.labels)
         fresh.append(np.stack([ndcg(s, labels, lists.valid).numpy() for s in lists.take(blind.scores)]).mean(0))
     differences = fresh[0] - fresh[1]
