@@ -7,8 +7,8 @@ from fusion_models.integrity.check import MOST_ABOVE_CHANCE, Check, CheckStatus,
 from fusion_models.integrity.copies import copies_check
 from fusion_models.integrity.gains import subdomain_check
 from fusion_models.integrity.isolation import ISOLATED, isolation_checks, separability_checks
-from fusion_models.integrity.leaks import leak_check
 from fusion_models.integrity.leak_probes import leak_probe_checks, order_check
+from fusion_models.integrity.leaks import leak_check
 from fusion_models.integrity.logged import logged_check
 
 __all__ = [

@@ -55,6 +55,6 @@ def subdomain_check(
     read = check(NAME, rest, at_least=bar, detail=said)
     if rest.high < bar:
         return read
-    if rest.low > 0:
+    if rest.low > 0 and len(beside) == len(found):
         return dataclasses.replace(read, status="pass")
     return dataclasses.replace(read, status="warning", detail=f"{said}; too few queries to tell")

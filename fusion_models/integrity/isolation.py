@@ -25,7 +25,6 @@ INDISTINGUISHABLE = 0.60
 ROWS_AT_MOST = 1_500
 
 
-
 def isolation_checks(data: RankingDataset, held_out: str, *, reported: bool = False) -> list[Check]:
     """How much of `held_out` the training split has already: queries, items, pictures, texts, judged pairs.
 

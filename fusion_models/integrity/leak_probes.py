@@ -187,8 +187,8 @@ class _Lists:
         others = [block for block in self.blocks if block not in (name, MEETING)]
         if others:
             raw, inner = self._columns(others)
-            for readout in (*self._linear(inner, self._label), self._trees(raw, inner, None, self._label)):
-                found.append(self.ndcg(self.padded(readout)))
+            readouts = (*self._linear(inner, self._label), self._trees(raw, inner, None, self._label))
+            found += [self.ndcg(self.padded(readout)) for readout in readouts]
         return max(found, key=lambda values: float(values.mean()))
 
     def _best(self, readouts: Sequence[npt.NDArray[np.float64]]) -> npt.NDArray[np.float64]:
@@ -256,7 +256,11 @@ def _label_check(name: str, lists: _Lists, readouts: dict[str, _Readouts], gener
             what = columns if kind == "few" else f"all of {block}"
             line = f"{what} alone {alone.mean():.3f}, all else and V1 {reached.mean():.3f}"
             if gain.mean / leak > worst:
-                worst, said, found = gain.mean / leak, line, Interval(gain.mean / leak, gain.low / leak, gain.high / leak)
+                worst, said, found = (
+                    gain.mean / leak,
+                    line,
+                    Interval(gain.mean / leak, gain.low / leak, gain.high / leak),
+                )
             if gain.mean >= doubtful:
                 lines.append(line)
             if gain.mean >= leak and gain.low > 0:

@@ -25,8 +25,9 @@ from fusion_models.probes.columns import centred, cosines
 QUERIES = 1_000
 FREE = 0.15
 """Share of V1's variance within queries that the features must leave, for its free part to be told from their noise."""
-FOLLOWS = 0.05
-"""Correlation of labels with V1's free part up to which they owe it nothing that matters."""
+FOLLOWS = 0.08
+"""Correlation of labels with V1's free part up to which they owe it nothing that matters. Clean planted labels give up
+to 0.05, since no readout is perfect and what it leaves of both is alike; a lean of 0.3 V1 gives 0.24."""
 RIDGE, ROUNDS = 0.1, 60
 
 Values = npt.NDArray[np.float64]
@@ -35,7 +36,7 @@ Values = npt.NDArray[np.float64]
 def logged_check(data: RankingDataset, split: str, generator: np.random.Generator) -> Check:
     """Correlation within queries of the labels of `split` with that part of V1's score that no feature tells.
 
-    Both are taken less their cross-fitted readout from all features. It passes where it is surely below 0.05. Else it
+    Both are taken less their cross-fitted readout from all features. It passes where it is surely below 0.08. Else it
     is a warning: labels logged under V1 look like a V1 that knows what the features do not, and where V1 has no part
     of its own nothing can be seen; a person must say how the labels were made. It reads the labels of `split`.
     """

@@ -44,6 +44,7 @@ class Columns:
         """D."""
         return len(self.mean)
 
+
 def fit_columns(
     data: RankingDataset, rows: Rows, *, modalities: tuple[str, ...] = MODALITIES, with_v1: bool = False
 ) -> Columns:

@@ -93,7 +93,9 @@ def plant_signal(
 
     low, high = 0.0, STRONGEST
     if gain(high) < worth:
-        raise ValueError(f"no sign-coded signal of {suspect} is worth {worth} here: the lists are too short, or too few")
+        raise ValueError(
+            f"no sign-coded signal of {suspect} is worth {worth} here: the lists are too short, or too few"
+        )
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         low, high = (low, middle) if gain(middle) >= worth else (middle, high)

@@ -4,7 +4,7 @@ A sign code hides a signal from every single column and from every linear projec
 another the signal times that sign, and only their product speaks. So all products are screened at once: with z the
 standardised columns and r the labels less what a linear readout says, `M = mean(r z z')` holds the covariance of the
 residual with every product of two columns, `mean(r sign(z) z')` with every signed one, and the extreme eigenvectors of
-M are the directions whose square tells most (the spectral start of phase retrieval: Candès, Li and Soltanolkotabi 2015).
+M are the directions whose square tells most: the spectral start of phase retrieval (Candès, Li, Soltanolkotabi 2015).
 
 The largest of 100,000 covariances is large by chance. So products are proposed by one half of the queries and kept
 only where the other half confirms them.
@@ -98,7 +98,9 @@ def screen_products(data: RankingDataset, rows: Rows, columns: Columns, *, seed:
     K is 0 where nothing is confirmed, or where there are fewer than 20 rows to cut in two.
     """
     order = np.random.default_rng([seed, 2]).permutation(rows)
-    halves = [_Half(data, half, columns, n) for n, half in enumerate(np.array_split(order, 2))] if len(rows) >= 20 else []
+    halves = (
+        [_Half(data, half, columns, n) for n, half in enumerate(np.array_split(order, 2))] if len(rows) >= 20 else []
+    )
     found: dict[_Product, float] = {}
     for proposing, confirming in (halves, halves[::-1]) if halves else ():
         proposals = proposing.proposals()
@@ -118,9 +120,7 @@ def screen_products(data: RankingDataset, rows: Rows, columns: Columns, *, seed:
 def _stacked(products: Sequence[_Product], width: int) -> tuple[Tensor, Tensor, Tensor]:
     """Left and right vectors `[D, K]`, and whether only the sign of the left counts `[K]`."""
     sides = [product.sides(width) for product in products]
-    left, right = (
-        torch.from_numpy(np.array([side[i] for side in sides]).reshape(-1, width).T).float() for i in (0, 1)
-    )
+    left, right = (torch.from_numpy(np.array([side[i] for side in sides]).reshape(-1, width).T).float() for i in (0, 1))
     return left, right, torch.tensor([product.signed for product in products], dtype=torch.bool)
 
 
@@ -164,7 +164,10 @@ class _Half:
         if ends:
             begin = np.random.default_rng(0).standard_normal(width)
             vectors = eigsh(plain, k=2 * ends, which="BE", v0=begin)[1]
-            out += [_Product("direction", number, vector=vector, half=self._number) for number, vector in enumerate(vectors.T)]
+            out += [
+                _Product("direction", number, vector=vector, half=self._number)
+                for number, vector in enumerate(vectors.T)
+            ]
         return out
 
     def _largest(

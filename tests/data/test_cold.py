@@ -37,7 +37,9 @@ def recurring_items(folder, *, quality_in="visual", queries=260, candidates=14, 
         "text": text.astype(np.float32).tolist(),
         "metadata": random.standard_normal((total, 2)).astype(np.float32).tolist(),
     }
-    split = np.array(["train", "validation", "test"])[np.searchsorted([0.55, 0.7], np.arange(queries) / queries, "right")]
+    split = np.array(["train", "validation", "test"])[
+        np.searchsorted([0.55, 0.7], np.arange(queries) / queries, "right")
+    ]
     judgements = {"query_id": [], "item_id": [], "label": [], "v1_score": []}
     for query in range(queries):
         low = ITEMS if fresh_test_items and split[query] == "test" else 0
@@ -48,7 +50,9 @@ def recurring_items(folder, *, quality_in="visual", queries=260, candidates=14, 
         judgements["label"] += np.searchsorted([6, 10, 12], place, "right").astype(float).tolist()
         judgements["v1_score"] += random.standard_normal(candidates).tolist()
     table = {"query_id": [f"q{n}" for n in range(queries)], "split": split.tolist()}
-    return open_dataset(write_columns(folder, {"items": items, "queries": table, "judgements": judgements}), folder / "cache")
+    return open_dataset(
+        write_columns(folder, {"items": items, "queries": table, "judgements": judgements}), folder / "cache"
+    )
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +102,11 @@ def test_cold_lists_are_the_cold_candidates_of_each_query(hashed):
     naive = {}
     for number, row in enumerate(rows):
         judged = slice(hashed.offset[row], hashed.offset[row + 1])
-        mine = [(int(i), float(y)) for i, y in zip(hashed.judged_item[judged], hashed.labels[judged]) if cold[i]]
+        mine = [
+            (int(i), float(y))
+            for i, y in zip(hashed.judged_item[judged], hashed.labels[judged], strict=False)
+            if cold[i]
+        ]
         if len(mine) >= 4 and len({y for _, y in mine}) > 1:
             naive[number] = mine
     assert found.kept.tolist() == list(naive)
@@ -143,7 +151,9 @@ def test_pair_features_go_with_their_candidates(columns, write):
 
     def context(of):
         batches = [b for split in ("train", "validation", "test") for b in of.batches(split, 9)]
-        return {(int(b.query[q]), int(b.item[q, p])): float(b.context[q, p]) for b in batches for q, p in b.valid.nonzero()}
+        return {
+            (int(b.query[q]), int(b.item[q, p])): float(b.context[q, p]) for b in batches for q, p in b.valid.nonzero()
+        }
 
     assert context(view).items() < context(data).items()
 
@@ -157,7 +167,7 @@ def _one_thread():
 
 
 def cold_refit_gain(data):
-    """Mean gain of the picture on the test split's whole lists, and on its cold lists, and that one's standard error."""
+    """Mean gain of the picture on the test split's whole lists, and on its cold lists, and its error."""
     whole, fresh = [], []
     lists = cold_lists(data, "test")
     for modalities in (("visual", "text", "metadata"), ("text", "metadata")):
@@ -171,7 +181,8 @@ def cold_refit_gain(data):
     return whole[0] - whole[1], differences.mean(), differences.std() / len(differences) ** 0.5
 
 
-def test_a_picture_that_is_a_hash_of_the_item_gains_on_known_items_and_nothing_on_cold_ones(hashed, _one_thread):
+@pytest.mark.usefixtures("_one_thread")
+def test_a_picture_that_is_a_hash_gains_on_known_items_and_nothing_on_cold_ones(hashed):
     whole, cold, error = cold_refit_gain(hashed)
     assert whole > 0.02
     assert cold - 2 * error <= 0

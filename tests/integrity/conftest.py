@@ -27,8 +27,7 @@ def healthy(_own_cache):
 @pytest.fixture
 def tables(healthy):
     """items, queries and judgements as frames whose rows stand in the dataset's order."""
-    found = {n: pq.read_table(f"{healthy.location}/{n}.parquet").to_pandas() for n in ("items", "queries", "judgements")}
-    return found
+    return {n: pq.read_table(f"{healthy.location}/{n}.parquet").to_pandas() for n in ("items", "queries", "judgements")}
 
 
 @pytest.fixture
@@ -41,7 +40,9 @@ def written(tmp_path):
             for column in frame:
                 values = frame[column].tolist()
                 wide = isinstance(values[0], np.ndarray | list)
-                columns[column] = pa.array([np.float32(v).tolist() for v in values], pa.list_(pa.float32())) if wide else values
+                columns[column] = (
+                    pa.array([np.float32(v).tolist() for v in values], pa.list_(pa.float32())) if wide else values
+                )
             pq.write_table(pa.table(columns), tmp_path / f"{name}.parquet")
         return open_dataset(str(tmp_path))
 
@@ -49,7 +50,7 @@ def written(tmp_path):
 
 
 def spread(tables, modality, columns, values):
-    """Put `values` `[judgements, K]` of each judged item into some columns of its features (each item is judged once)."""
+    """Put `values` `[judgements, K]` of each judged item into some of its columns; each item is judged once."""
     items = tables["items"].set_index("item_id")
     features = np.stack(items[modality].to_numpy()).astype(np.float64)
     rows = items.index.get_indexer(tables["judgements"]["item_id"])

@@ -6,7 +6,8 @@ import pytest
 from fusion_models.data import open_dataset
 from fusion_models.integrity import copies_check
 
-WORDS = "sofa lamp chair table shelf mirror carpet curtain vase clock stool desk bench cabinet basket candle".split()
+NOUNS = "sofa lamp chair table shelf mirror carpet curtain vase clock stool desk bench cabinet basket candle"
+WORDS = NOUNS.split()
 
 
 def texts(tables):

@@ -16,7 +16,7 @@ from fusion_models.contribution import Contribution, contribution
 from fusion_models.data import RankingDataset
 from fusion_models.data.groups import Groups, query_groups
 from fusion_models.evaluation import EVALUATION_QUERIES, Scored, evaluate, score
-from fusion_models.integrity import Check, isolation_checks, separability_checks
+from fusion_models.integrity import Check, copies_check, isolation_checks, logged_check, separability_checks
 from fusion_models.metrics import BLANKS, chance_ndcg
 from search.execution.file_transfer import DataTicket, Files, pack, ticket_for, unpacked, write_bytes_whole
 from search.execution.tuning import Call, call_in_ray
@@ -126,4 +126,14 @@ def open_inputs(folder: RunFolder, data: RankingDataset, *, seed: int) -> list[C
     """
     require_finalist(folder)
     generator = np.random.default_rng(seed)
-    return [*isolation_checks(data, DECIDING_SPLIT), *separability_checks(data, DECIDING_SPLIT, generator)]
+    return [
+        *isolation_checks(data, DECIDING_SPLIT),
+        copies_check(data, DECIDING_SPLIT),
+        *separability_checks(data, DECIDING_SPLIT, generator),
+    ]
+
+
+def open_labels(folder: RunFolder, data: RankingDataset, *, seed: int) -> Check:
+    """Whether the test labels were logged under V1; no ranker is measured. Raises ClosedError as `open_test_split`."""
+    require_finalist(folder)
+    return logged_check(data, DECIDING_SPLIT, np.random.default_rng(seed))

@@ -14,18 +14,29 @@ from fusion_models.data import DataError
 from fusion_models.data.relabelled import RELABELLINGS
 from fusion_models.data.splits import DECIDING
 from fusion_models.evaluation import score
-from fusion_models.integrity import Check, chance_check, check, isolation_checks, leak_check, unmeasured
+from fusion_models.integrity import (
+    Check,
+    chance_check,
+    check,
+    copies_check,
+    isolation_checks,
+    leak_check,
+    leak_probe_checks,
+    order_check,
+    subdomain_check,
+    unmeasured,
+)
 from fusion_models.metrics import chance_ndcg
 from search.execution.file_transfer import DataTicket, Files, pack, ticket_for, unpacked
 from search.execution.job_training import job_dataset
 from search.pipeline.confirmation.short_list import FRESH_SEEDS, Candidate
-from search.pipeline.confirmation.test_split import open_inputs
+from search.pipeline.confirmation.test_split import open_groups, open_inputs, open_labels
 from search.pipeline.context import Run
-from search.run_store.artifacts import RECIPE, WEIGHTS, load_ranker
+from search.run_store.artifacts import RECIPE, WEIGHTS, load_ranker, read_queries
 from search.run_store.csv_tables import write_csv
 from search.run_store.folder import RunFolder
 from search.run_store.job import Job
-from search.run_store.looks import LOOKS, look_of, opened_before
+from search.run_store.looks import DECIDING_SPLIT, LOOKS, look_of, opened_before
 from search.study.stages import FixedStage
 
 STAGE = "integrity"
@@ -67,13 +78,32 @@ def check_integrity(run: Run, finalist: Candidate, source: RunFolder) -> list[Ch
     generator = np.random.default_rng(run.options.seed)
     checks = [
         *isolation_checks(run.data, "validation", reported=True),
+        copies_check(run.data, "validation", reported=True),
         *open_inputs(run.folder, run.data, seed=run.options.seed),
+        open_labels(run.folder, run.data, seed=run.options.seed),
         *broken,
         leak_check(run.data, generator),
+        *leak_probe_checks(run.data, generator),
+        order_check(run.data, generator),
+        gain_check(run, finalist, source),
         *selection_checks(source, run.data.fingerprint),
     ]
     write_csv(integrity_table(checks), run.folder, "integrity.csv")
     return checks
+
+
+def gain_check(run: Run, finalist: Candidate, source: RunFolder) -> Check:
+    """Whether one subdomain carries all of the gain that `source` measured of its finalist on the test split."""
+    places = [source.checkpoints / training / f"{DECIDING_SPLIT}.npz" for training in finalist.trainings]
+    kept = [read_queries(place) for place in places if place.exists()]
+    if not kept:
+        return unmeasured("gain beside its best subdomain", "not measured", f"{source.path} kept no test values")
+    return subdomain_check(
+        np.mean([values["ndcg"] - values["v1_ndcg"] for values in kept], axis=0),
+        run.data.subdomain[kept[0]["rows"]],
+        clusters=open_groups(run.folder, run.data),
+        generator=np.random.default_rng(run.options.seed),
+    )
 
 
 def integrity_table(checks: Sequence[Check]) -> pd.DataFrame:
