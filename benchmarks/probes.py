@@ -46,10 +46,8 @@ def main() -> None:
             power = probe_power(data, options.split, probe, plant, clusters=groups)
             spent = time.process_time() - began
             counts = "yes" if power.counts else "no"
-            print(
-                f"| `{source}` | {name} | {said(gain)} | {plant.worth:.4f} | {said(power.gain)} | {counts} | {spent:.0f} |",
-                flush=True,
-            )
+            cells = (f"`{source}`", name, said(gain), f"{plant.worth:.4f}", said(power.gain), counts, f"{spent:.0f}")
+            print(f"| {' | '.join(cells)} |", flush=True)
 
 
 if __name__ == "__main__":
