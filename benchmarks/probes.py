@@ -30,9 +30,8 @@ def main() -> None:
     parser.add_argument("--suspect", default="visual")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    print(
-        "| data | probe | with - without | planted, worth | found | counts | processor s |\n|---|---|---|---|---|---|---|"
-    )
+    print("| data | probe | with - without | planted, worth | found | counts | processor s |")
+    print("|---|---|---|---|---|---|---|")
     for source in options.data:
         data = open_dataset(source)
         groups, plant = query_groups(data, options.split), plant_signal(data, suspect=options.suspect)
