@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 import torch
-from fusion_models.data.relabelled import relabelled
 
 from fusion_models.config import Recipe
 from fusion_models.contribution import contribution
 from fusion_models.data import DataError, open_dataset
+from fusion_models.data.views.relabelled import relabelled
 from fusion_models.evaluation import evaluate, score
 from fusion_models.latency import scoring_latency
 from fusion_models.metrics import blank, ndcg

@@ -4,7 +4,7 @@ A sign code hides a signal from every single column and from every linear projec
 another the signal times that sign, and only their product speaks. So all products are screened at once: with z the
 standardised columns and r the labels less what a linear readout says, `M = mean(r z z')` holds the covariance of the
 residual with every product of two columns, `mean(r sign(z) z')` with every signed one, and the extreme eigenvectors of
-M are the directions whose square tells most (the spectral start of phase retrieval: Candès, Li and Soltanolkotabi 2015).
+M are the directions whose square tells most: the spectral start of phase retrieval (Candès, Li, Soltanolkotabi 2015).
 
 The largest of 100,000 covariances is large by chance. So products are proposed by one half of the queries and kept
 only where the other half confirms them.

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from fusion_models.data.groups import query_groups
 
 from fusion_models.data import open_dataset
+from fusion_models.data.clusters import query_clusters
 from fusion_models.data.folds import QUERY_FOLDS, SIDE_FOLDS, training_folds
 
 
@@ -43,7 +43,7 @@ def test_every_training_judgement_is_held_out_once(planted, clipart):
 
 def test_queries_that_share_words_stand_in_one_fold(clipart):
     folds = training_folds(clipart)
-    groups = query_groups(clipart, "train")
+    groups = query_clusters(clipart, "train")
     assert groups is not None
     assert len(np.unique(groups)) < len(groups)
     for group in np.unique(groups):

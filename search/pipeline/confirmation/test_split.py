@@ -16,7 +16,7 @@ from fusion_models.data import RankingDataset
 from fusion_models.data.crossed_clusters import crossed_clusters
 from fusion_models.evaluation import evaluate, split_lists
 from fusion_models.files import write_whole
-from fusion_models.integrity import Check, isolation_checks, separability_checks
+from fusion_models.integrity import Check, copies_check, isolation_checks, logged_check, separability_checks
 from fusion_models.metrics import BLANKS
 from fusion_models.quantities import Outputs
 from search.execution.file_transfer import DataTicket, Files, pack, ticket_for, unpacked
@@ -125,4 +125,14 @@ def open_inputs(folder: RunFolder, data: RankingDataset, *, seed: int) -> list[C
     """
     require_finalist(folder)
     generator = np.random.default_rng(seed)
-    return [*isolation_checks(data, DECIDING_SPLIT), *separability_checks(data, DECIDING_SPLIT, generator)]
+    return [
+        *isolation_checks(data, DECIDING_SPLIT),
+        copies_check(data, DECIDING_SPLIT),
+        *separability_checks(data, DECIDING_SPLIT, generator),
+    ]
+
+
+def open_labels(folder: RunFolder, data: RankingDataset, *, seed: int) -> Check:
+    """Whether the test labels were logged under V1; no ranker is measured. Raises ClosedError as `open_test_split`."""
+    require_finalist(folder)
+    return logged_check(data, DECIDING_SPLIT, np.random.default_rng(seed))

@@ -10,23 +10,38 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
+from fusion_models.config import Recipe
 from fusion_models.data import DataError
+from fusion_models.data.clusters import query_clusters
 from fusion_models.data.splits import DECIDING
 from fusion_models.data.views.relabelled import RELABELLINGS
-from fusion_models.evaluation import score
-from fusion_models.integrity import Check, chance_check, check, isolation_checks, leak_check, unmeasured
+from fusion_models.evaluation import score, split_lists
+from fusion_models.integrity import (
+    Check,
+    chance_check,
+    check,
+    copies_check,
+    isolation_checks,
+    leak_check,
+    leak_probe_checks,
+    order_check,
+    subdomain_check,
+    unmeasured,
+)
 from fusion_models.metrics import chance_ndcg
+from fusion_models.quantities import ensemble
 from search.execution.file_transfer import DataTicket, Files, pack, ticket_for, unpacked
 from search.execution.job_training import job_dataset
+from search.pipeline.confirmation.arms import ArmKey, trial_id
 from search.pipeline.confirmation.finalist import Finalist
 from search.pipeline.confirmation.seeds import SHORT_LIST_SEEDS
-from search.pipeline.confirmation.test_split import open_inputs
+from search.pipeline.confirmation.test_split import open_inputs, open_labels
 from search.pipeline.context import Run
-from search.run_store.artifacts import load_ranker, ranker_files
+from search.run_store.artifacts import load_ranker, ranker_files, read_outputs
 from search.run_store.csv_tables import write_csv
 from search.run_store.folder import RunFolder
 from search.run_store.job import Job, Role
-from search.run_store.looks import LOOKS, look_of, opened_before
+from search.run_store.looks import DECIDING_SPLIT, LOOKS, look_of, opened_before
 from search.study.stages import FixedStage
 
 STAGE = "integrity"
@@ -71,13 +86,36 @@ def check_integrity(run: Run, finalist: Finalist, source: RunFolder) -> list[Che
     generator = np.random.default_rng(run.options.seed)
     checks = [
         *isolation_checks(run.data, "validation", reported=True),
+        copies_check(run.data, "validation", reported=True),
         *open_inputs(run.folder, run.data, seed=run.options.seed),
+        open_labels(run.folder, run.data, seed=run.options.seed),
         *broken,
         leak_check(run.data, generator),
+        *leak_probe_checks(run.data, generator),
+        order_check(run.data, generator),
+        gain_check(run, finalist, source),
         *selection_checks(source, run.data.fingerprint),
     ]
     write_csv(integrity_table(checks), run.folder, "integrity.csv")
     return checks
+
+
+def gain_check(run: Run, finalist: Finalist, source: RunFolder) -> Check:
+    """Whether one subdomain carries all of the gain that `source` measured of its artefact on the test split."""
+    key = ArmKey("finalist", Recipe.from_flat(finalist.recipe).model.modalities)
+    places = [
+        source.checkpoints / trial_id(key, index) / f"{DECIDING_SPLIT}.npz" for index in range(len(finalist.seeds))
+    ]
+    if not all(place.exists() for place in places):
+        return unmeasured("gain beside its best subdomain", "not measured", f"{source.path} kept no test values")
+    lists = split_lists(run.data, DECIDING_SPLIT)
+    artefact = ensemble([read_outputs(place, lists) for place in places])
+    return subdomain_check(
+        artefact.ndcg - lists.v1_ndcg,
+        run.data.subdomain[lists.rows],
+        clusters=query_clusters(run.data, DECIDING_SPLIT),
+        generator=np.random.default_rng(run.options.seed),
+    )
 
 
 def integrity_table(checks: Sequence[Check]) -> pd.DataFrame:

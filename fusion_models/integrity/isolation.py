@@ -1,29 +1,20 @@
-"""Whether a result may be believed: isolation of the splits, features that leak, rankers trained on broken labels.
-
-Every check gives one line of one table. What fails and what is only reported: docs/decisions (integrity checks).
-"""
+"""How much of a held-out split the training split has already, and whether a classifier tells the two apart."""
 
 from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from math import nan
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
 
 from fusion_models.config import MODALITIES
 from fusion_models.data import RankingDataset
 from fusion_models.data.splits import assign_splits
 from fusion_models.data.views.relabelled import normalised, query_content
-from fusion_models.metrics import Interval, near_duplicates, overlap, split_auc, suspicious_features
+from fusion_models.integrity.check import Check, check, unmeasured
+from fusion_models.metrics import Interval, near_duplicates, overlap, split_auc
 from fusion_models.metrics.integrity import Overlap
-
-CheckStatus = Literal["pass", "fail", "undecided", "warning", "reported", "not applicable", "not measured"]
-"""`warning`: no leak, but a risk of the release that people must weigh; no verdict is kept back by it."""
 
 ISOLATED = 0.99
 """1 - overlap from which a side (queries, or items) counts as unseen: 1 % of copies moves nDCG by a quarter of that."""
@@ -31,67 +22,7 @@ ISOLATED_TEXTS = 0.95
 """The same for items' texts, since short titles repeat by right."""
 INDISTINGUISHABLE = 0.60
 """AUC of a classifier of training against held-out rows up to which the splits count as drawn alike."""
-TELLING_LEVEL = 0.99
-"""Level of the intervals around chance: a clean run is called broken once in 200."""
-MOST_ABOVE_CHANCE = 0.05
-"""nDCG above chance that broken labels must be shown not to reach."""
 ROWS_AT_MOST = 1_500
-FIRST_QUERIES, LEAK_QUERIES = 40, 400
-
-
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """One line of integrity.csv."""
-
-    name: str
-    value: float
-    ci_low: float
-    ci_high: float
-    threshold: float
-    direction: Literal["at least", "at most"]
-    status: CheckStatus
-    detail: str = ""
-
-    @property
-    def counts(self) -> bool:
-        """Whether a verdict reads it."""
-        return self.status not in ("warning", "reported", "not applicable")
-
-
-def check(
-    name: str,
-    value: Interval | float,
-    *,
-    at_least: float | None = None,
-    at_most: float | None = None,
-    reported: bool = False,
-    detail: str = "",
-) -> Check:
-    """A check that passes where the whole interval (or the exact value) lies on the right side."""
-    found = value if isinstance(value, Interval) else Interval(value, value, value)
-    if at_least is not None:
-        threshold, direction, low, high = at_least, "at least", found.low >= at_least, found.high < at_least
-    else:
-        assert at_most is not None
-        threshold, direction, low, high = at_most, "at most", found.high <= at_most, found.low > at_most
-    status: CheckStatus = "reported" if reported else "pass" if low else "fail" if high else "undecided"
-    return Check(
-        name=name,
-        value=found.mean,
-        ci_low=found.low,
-        ci_high=found.high,
-        threshold=threshold,
-        direction=direction,  # type: ignore[arg-type]
-        status=status,
-        detail=detail,
-    )
-
-
-def unmeasured(name: str, status: CheckStatus, detail: str) -> Check:
-    """A check without a value, and why."""
-    return Check(
-        name=name, value=nan, ci_low=nan, ci_high=nan, threshold=nan, direction="at most", status=status, detail=detail
-    )
 
 
 def isolation_checks(data: RankingDataset, held_out: str, *, reported: bool = False) -> list[Check]:
@@ -152,47 +83,6 @@ def separability_checks(data: RankingDataset, held_out: str, generator: np.rando
         features = [data.query_features[r] for r in picked]
         out.append(_auc(f"train against {held_out}: queries", features, groups, generator, brought))
     return out
-
-
-def leak_check(data: RankingDataset, generator: np.random.Generator) -> Check:
-    """Features of training candidates that are V1's score or the label, or order as they do, by name."""
-    rows = generator.permutation(data.rows("train"))[:LEAK_QUERIES]
-    name = "features equal to V1's score or the label"
-    batch = data.gather(np.sort(rows))
-    few = data.gather(np.sort(rows[:FIRST_QUERIES]))
-    found = []
-    for part in (*MODALITIES, "context"):
-        whole, first = (b.context if part == "context" else b.features[part] for b in (batch, few))
-        # a first glance at few queries leaves the few columns that deserve a long look
-        doubtful = sorted({s.feature for s in suspicious_features(first, few.labels, few.v1, few.valid, share=0.8)})
-        if not doubtful:
-            continue
-        for s in suspicious_features(whole[..., doubtful], batch.labels, batch.v1, batch.valid):
-            target = "V1's score" if s.target == "v1" else "the label"
-            how = "equals" if s.kind == "equal" else "orders as"
-            found.append(f"{part}[{doubtful[s.feature]}] {how} {target}")
-    return check(name, float(len(found)), at_most=0.0, detail="; ".join(found) or f"{len(rows)} training queries read")
-
-
-def chance_check(name: str, ndcg: Sequence[npt.ArrayLike], chance: Sequence[npt.ArrayLike]) -> Check:
-    """Rankers trained on broken labels: their nDCG on held-out queries less what chance earns there.
-
-    `ndcg`, `chance`: `[Q]` a training, on its own labels; NaN where a query has no relevant item. Fails where the
-    whole interval lies above 0, passes where it reaches 0 and stays below `MOST_ABOVE_CHANCE`; where it is wider,
-    more queries are needed to tell.
-    """
-    gains = [np.asarray(n, dtype=np.float64) - np.asarray(c) for n, c in zip(ndcg, chance, strict=True)]
-    values = np.concatenate(gains) if gains else np.zeros(0)
-    values = values[np.isfinite(values)]
-    if len(gains) < 2 or len(values) < 4:
-        return unmeasured(name, "not measured", f"{len(gains)} trainings, {len(values)} lists: two and four are needed")
-    # each training drew labels of its own, so its lists are as good as new ones
-    limits = stats.ttest_1samp(values, 0.0).confidence_interval(TELLING_LEVEL)
-    found = Interval(float(values.mean()), float(limits.low), float(limits.high), TELLING_LEVEL)
-    read = check(name, found, at_most=MOST_ABOVE_CHANCE)
-    status: CheckStatus = "fail" if found.low > 0.0 else "pass" if found.high <= MOST_ABOVE_CHANCE else "undecided"
-    said = f"nDCG above chance, {len(gains)} trainings, {len(values)} held-back lists, CI99"
-    return dataclasses.replace(read, status=status, detail=said)
 
 
 def _items(data: RankingDataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

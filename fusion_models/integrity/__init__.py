@@ -1,0 +1,30 @@
+"""Whether a result may be believed: isolation of the splits, copies, leaks, broken labels, gains of one subdomain.
+
+Every check gives one line of one table. What fails and what is only reported: docs/decisions (integrity checks).
+"""
+
+from fusion_models.integrity.check import MOST_ABOVE_CHANCE, Check, CheckStatus, chance_check, check, unmeasured
+from fusion_models.integrity.copies import copies_check
+from fusion_models.integrity.gains import subdomain_check
+from fusion_models.integrity.isolation import ISOLATED, isolation_checks, separability_checks
+from fusion_models.integrity.leak_probes import leak_probe_checks, order_check
+from fusion_models.integrity.leaks import leak_check
+from fusion_models.integrity.logged import logged_check
+
+__all__ = [
+    "ISOLATED",
+    "MOST_ABOVE_CHANCE",
+    "Check",
+    "CheckStatus",
+    "chance_check",
+    "check",
+    "copies_check",
+    "isolation_checks",
+    "leak_check",
+    "leak_probe_checks",
+    "logged_check",
+    "order_check",
+    "separability_checks",
+    "subdomain_check",
+    "unmeasured",
+]

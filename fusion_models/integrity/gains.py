@@ -1,0 +1,60 @@
+"""Whether one subdomain carries all of the gain: then the mean over queries says little of any other."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+import numpy.typing as npt
+
+from fusion_models.integrity.check import Check, check, unmeasured
+from fusion_models.metrics import paired_bootstrap
+
+NAME = "gain beside its best subdomain"
+SHARE = 0.25
+"""Of the whole gain, which the other subdomains must keep: below it one carries nearly all."""
+FEWEST_QUERIES = 10
+
+
+def subdomain_check(
+    gains: npt.ArrayLike,
+    subdomains: npt.ArrayLike,
+    *,
+    clusters: npt.ArrayLike | None = None,
+    generator: np.random.Generator,
+) -> Check:
+    """Mean gain of the queries outside that subdomain without which it is the least.
+
+    Fails where the whole gain is surely above 0 and that of the others surely below a quarter of it; passes where the
+    others gain surely too. Between the two it is a warning: too few queries to tell.
+
+    Args:
+        gains: `[Q]` nDCG gain over V1 (the mean over trainings); NaN without a relevant item.
+        subdomains: `[Q]` names.
+        clusters: `[Q]` numbers: queries of one number are resampled together.
+    """
+    values, names = np.asarray(gains, dtype=np.float64), np.asarray(subdomains).astype(str)
+    groups = np.arange(len(values)) if clusters is None else np.asarray(clusters)
+    known = np.isfinite(values)
+    values, names, groups = values[known], names[known], groups[known]
+    found = np.unique(names)
+    if len(found) < 2:
+        return unmeasured(NAME, "not applicable", "the data name one subdomain")
+    whole = paired_bootstrap(values, clusters=groups, generator=generator)
+    if whole.low <= 0:
+        return unmeasured(NAME, "not applicable", "the whole gain is not surely above 0")
+    sizes = {name: int((names != name).sum()) for name in found}
+    beside = {name: float(values[names != name].mean()) for name in found if sizes[name] >= FEWEST_QUERIES}
+    if not beside:
+        return unmeasured(NAME, "warning", "too few queries outside the largest subdomain to tell")
+    best = min(beside, key=beside.__getitem__)
+    others = names != best
+    rest = paired_bootstrap(values[others], clusters=groups[others], generator=generator)
+    bar = SHARE * whole.mean
+    said = f"without {best}: {int(others.sum())} of {len(values)} queries; all of them gain {whole.mean:+.4f}"
+    read = check(NAME, rest, at_least=bar, detail=said)
+    if rest.high < bar:
+        return read
+    if rest.low > 0 and len(beside) == len(found):
+        return dataclasses.replace(read, status="pass")
+    return dataclasses.replace(read, status="warning", detail=f"{said}; too few queries to tell")
