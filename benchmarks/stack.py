@@ -151,8 +151,7 @@ def floor(stack: Stack, device: torch.device) -> dict[str, float]:
         eager.run(one)
     with FlopCounterMode(display=False) as flops:
         eager.run(one)
-    half = built.ranker.autocast()
-    kind = torch.bfloat16 if half._enabled else torch.float32
+    kind = torch.bfloat16 if built.ranker.half else torch.float32
     return {
         "step_ms": 1e3 * step,
         "eager_step_ms": 1e3 * eager_step,

@@ -17,8 +17,9 @@ LOOK_SECONDS = 1.0
 WAITING_SECONDS = 5.0
 """A training that has waited for so long waits for room, and not for its process to start."""
 
-AUTO_STACK = 16
-"""Members of a stack at the most where --stack is auto."""
+AUTO_ON_A_GPU = 16
+"""Trainings at once on a GPU where --stack is auto, shared out to the workers on it: with many more than that, a
+sampler that learns would propose most of a search's trials before it has seen any."""
 MEMBER_BYTES = 512 * 1024**2
 """Of a GPU's memory, what a member is taken to need: activations of a batch, mostly."""
 DEFAULT_GPU_BYTES = 16 * 1024**3
@@ -65,7 +66,8 @@ def stack_size(options: RunOptions) -> int:
     if options.gpus_per_worker == 0 or options.workers_per_trial > 1:
         return 1
     memory = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else DEFAULT_GPU_BYTES
-    return max(1, min(AUTO_STACK, int(memory * min(1.0, options.gpus_per_worker) / 2 / MEMBER_BYTES)))
+    share = min(1.0, options.gpus_per_worker)
+    return max(1, min(round(AUTO_ON_A_GPU * share), int(memory * share / 2 / MEMBER_BYTES)))
 
 
 def _workers(options: RunOptions) -> int:

@@ -160,7 +160,7 @@ def test_evaluation_and_blanks_are_those_of_a_ranker_alone(data):
     models = [start(BASE, data, seed=seed, device=CUDA).model for seed in range(3)]
     ranker = StackedRanker([BASE] * 3, data, CUDA)
     weights = torch.stack([ranker.row(dict(model.named_parameters())) for model in models])
-    split = StackedEvaluation(data, Tables(data, CUDA), "validation", device=CUDA, members=3)
+    split = StackedEvaluation(data, Tables(data, CUDA), "validation", device=CUDA, channels=48)
     masked = split.masked(ranker, weights, blanks=("visual",), kinds=BLANKS)
     for model, one, blanks in zip(models, split(ranker, weights), masked, strict=True):
         theirs = evaluate(model, data, "validation", blanks=(), device=CUDA)

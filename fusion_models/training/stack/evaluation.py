@@ -26,8 +26,9 @@ from fusion_models.quantities import Lists, Outputs
 from fusion_models.training.stack.network import StackedRanker
 from fusion_models.training.stack.tables import HostTables, Tables
 
-DOCUMENTS_AT_ONCE = 1 << 20
-"""Documents × members of one pass on a GPU, where few large passes beat many small ones: a matter of memory."""
+CHANNELS_AT_ONCE = 1 << 24
+"""Documents × width × members of one pass on a GPU, where few large passes beat many small ones: a matter of memory
+(64 MiB for every token of an activation)."""
 
 
 class _Call(nn.Module):
@@ -53,8 +54,9 @@ class StackedEvaluation:
     """The validation split for one stack: lists that do not change from epoch to epoch, held on its device."""
 
     def __init__(
-        self, data: RankingDataset, tables: Tables | HostTables, split: str, *, device: torch.device, members: int
+        self, data: RankingDataset, tables: Tables | HostTables, split: str, *, device: torch.device, channels: int
     ) -> None:
+        """`channels`: members times their width."""
         self.split = split
         self._data = data
         self._tables = tables
@@ -63,7 +65,7 @@ class StackedEvaluation:
         queries = EVALUATION_QUERIES
         if device.type == "cuda":
             longest = int(data.candidates[rows].max())
-            queries = max(queries, DOCUMENTS_AT_ONCE // (longest * max(1, members)))
+            queries = max(queries, CHANNELS_AT_ONCE // (longest * channels))
         self._parts = [torch.from_numpy(part) for part in data.row_batches(split, queries)]
         self._lengths = [int(data.candidates[part.numpy()].max()) for part in self._parts]
         self._shuffled = [torch.from_numpy(part) for part in data.row_batches(split, EVALUATION_QUERIES)]

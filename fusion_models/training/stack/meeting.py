@@ -39,6 +39,8 @@ class Meeting:
         waiting for others. A caller that computes beside the epochs holds it too."""
         self._wait_seconds = wait_seconds
         self._watched = watched or contextlib.nullcontext
+        self.last = 0
+        """How many members the last epoch had."""
         self._tables: dict[tuple[Structure, int, torch.device], _Table] = {}
         self._alone: dict[tuple[Structure, int, torch.device], str] = {}
         """Structures that were tried -> why they cannot be stacked; empty where they can."""
@@ -89,6 +91,7 @@ class Meeting:
             while id(state) not in table.outcomes:
                 left = until - time.monotonic()
                 if table.complete or left <= 0:
+                    self.last = len(table.asked)
                     with self._watched():
                         table.run()
                     self.lock.notify_all()

@@ -30,6 +30,8 @@ from fusion_models.models import FusionRanker, RankerOutput, build_ranker
 from fusion_models.training.stack.structure import member_config, numbers_of, terms_on
 from fusion_models.training.step import half_precision, kept_by_chance
 
+PRODUCTS = (nn.Linear, nn.Conv2d)
+"""Layers that autocast runs in bfloat16."""
 DROPOUTS = ("model.dropout", "model.token_dropout")
 
 
@@ -80,6 +82,8 @@ class StackedRanker:
         self.visual = torch.zeros_like(self.decays) if visual is None else self.encoder_MP[visual]
         for parameter in parameters.values():
             parameter.requires_grad_(False)
+        self.half = half_precision(recipes[0].train.precision, self.numbers["train.learning_rate"])
+        self._cast = [n for n in self.names if isinstance(self.template.get_submodule(n.rpartition(".")[0]), PRODUCTS)]
 
     def replace(self, place: int, recipe: Recipe) -> bool:
         """Give a place to a member of the same structure; False where that needs the stack to be built anew."""
@@ -97,6 +101,17 @@ class StackedRanker:
         parts = torch.split(weights, self.sizes, dim=-1)
         lead = weights.shape[:-1]
         return {n: x.view((*lead, *shape)) for n, x, shape in zip(self.names, parts, self.shapes, strict=True)}
+
+    def _for_step(self, weights: Tensor) -> dict[str, Tensor]:
+        """`named`, with what products read in bfloat16 where the ranker runs in it.
+
+        Under `vmap` a linear map is a product, which autocast casts, and a sum, which it does not: a bias in float32
+        would make everything after it float32. One cast of the matrix is also cheaper than one a weight.
+        """
+        if not self.half:
+            return self.named(weights)
+        half = self.named(weights.bfloat16())
+        return self.named(weights) | {name: half[name] for name in self._cast}
 
     def row(self, named: dict[str, Tensor]) -> Tensor:
         """The row `[P]` of one ranker's weights (or of whatever has a value a weight)."""
@@ -119,7 +134,7 @@ class StackedRanker:
             return self._loss(own, numbers, inputs, chance, reverse, pictures)
 
         parts, coefficients = vmap(member, randomness="different")(
-            self.named(leaf) | self._dropout, self.numbers, batch, list(chances), reversal
+            self._for_step(leaf) | self._dropout, self.numbers, batch, list(chances), reversal
         )
         (gradient,) = torch.autograd.grad(parts["total"].sum(), leaf)
         if self.modulates:
@@ -164,8 +179,7 @@ class StackedRanker:
 
     def autocast(self) -> Any:
         """bfloat16 where a training alone would use it. Its cache of weights would outlive a recorded graph."""
-        half = half_precision(self.recipes[0].train.precision, self.numbers["train.learning_rate"])
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=half, cache_enabled=False)
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.half, cache_enabled=False)
 
 
 def _with_dropout(recipes: Sequence[Recipe]) -> Recipe:

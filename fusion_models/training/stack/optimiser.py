@@ -5,6 +5,8 @@ Shapes: S members, P parameters of one ranker.
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -44,7 +46,7 @@ class StackedAdamW:
         self.weights.mul_(1.0 - rates * self.decay.unsqueeze(1) * self._decays)
         self.first.lerp_(gradient, 1.0 - BETAS[0])
         self.second.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1.0 - BETAS[1])
-        first_bias = (1.0 - BETAS[0] ** self.steps).float().unsqueeze(1)
-        second_bias = (1.0 - BETAS[1] ** self.steps).sqrt().float().unsqueeze(1)
+        first_bias = (1.0 - (self.steps * math.log(BETAS[0])).exp()).float().unsqueeze(1)
+        second_bias = (1.0 - (self.steps * math.log(BETAS[1])).exp()).sqrt().float().unsqueeze(1)
         spread = (self.second.sqrt() / second_bias).add_(EPSILON)
         self.weights.sub_(rates / first_bias * self.first / spread)

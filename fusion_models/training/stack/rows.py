@@ -45,5 +45,7 @@ def write_state(
             "exp_avg_sq": second[name],
         }
     if member.best_epoch > 0:
-        buffers = {k: v.detach().clone() for k, v in member.model.state_dict().items() if k not in kept}
-        member.best_weights = {k: (kept | buffers)[k] for k in member.model.state_dict()}
+        member.best_weights = {
+            name: kept[name] if name in kept else value.detach().clone()
+            for name, value in member.model.state_dict().items()
+        }

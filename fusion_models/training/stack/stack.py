@@ -190,7 +190,8 @@ class _Built:
             self._read(place, member)
         draws = draws_of(recipes[0], pictures=self.ranker.template.thumbnail is not None)
         self.stepper = Stepper(self.ranker, self.optimiser, tables, draws, graphs=graphs)
-        self.evaluation = StackedEvaluation(data, tables, "validation", device=device, members=len(members))
+        channels = len(members) * recipes[0].model.width
+        self.evaluation = StackedEvaluation(data, tables, "validation", device=device, channels=channels)
 
     @property
     def members(self) -> list[TrainingState]:

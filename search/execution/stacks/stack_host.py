@@ -15,6 +15,8 @@ from search.execution.failures import NODE
 from search.execution.job_training import JobTraining
 
 STDERR = 2
+STACKED = "stacked"
+"""In every result: how many trainings the host's last epoch had in one set of kernels."""
 
 
 class StackHost:
@@ -47,7 +49,8 @@ class StackHost:
             result = training.step(at_least=min(at_least, self._limit / 2), pauses=config["pauses"])
             if result.get("done") and self._trainings.get(trial_id) == (attempt, training):
                 del self._trainings[trial_id]
-        return result | {NODE: ray.get_runtime_context().get_node_id()}
+            stacked = self._meeting.last
+        return result | {NODE: ray.get_runtime_context().get_node_id(), STACKED: stacked}
 
     def forget(self, trial_id: str) -> None:
         """A trial has ended, however it did: nobody waits for it any more."""

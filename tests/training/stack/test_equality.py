@@ -9,7 +9,8 @@ from fusion_models.data import open_dataset
 from fusion_models.models import VARIANTS
 from fusion_models.training import start, train
 from fusion_models.training.stack import train_stack
-from fusion_models.training.stack.tables import HostTables
+from fusion_models.training.stack.network import StackedRanker
+from fusion_models.training.stack.tables import HostTables, Tables
 
 BASE = Recipe().updated(
     {
@@ -110,6 +111,22 @@ def test_every_term_at_once_with_pictures():
     recipes = [recipe.updated(short) for recipe in members(terms)[:2]]
     states = assert_equal_to_alone(recipes, open_dataset("clipart"))
     assert states[0].model.thumbnail is not None
+
+
+@pytest.mark.parametrize("variant", ["cross_attention", "low_rank_tensor"])
+def test_bfloat16_reaches_the_activations_and_costs_little(variant, data):
+    recipes = members({"train.precision": "bfloat16", "model.variant": variant, "train.epochs": 3})
+    assert_equal_to_alone(recipes, data, tolerance=2e-3)
+    ranker = StackedRanker(recipes, data, torch.device("cpu"))
+    kinds = set()
+    for module in ranker.template.modules():
+        if isinstance(module, torch.nn.Linear) and module is not ranker.template.score_head:
+            module.register_forward_hook(lambda _, inputs, out: kinds.add(out.dtype))
+    model = start(recipes[0], data, seed=0).model
+    weights = ranker.row(dict(model.named_parameters())).repeat(3, 1)
+    batch = Tables(data, torch.device("cpu")).gather(torch.from_numpy(data.rows("train")[:4]).repeat(3, 1), 9)
+    ranker.gradients(weights, batch, [], torch.zeros(3), None)
+    assert kinds == {torch.bfloat16}
 
 
 def test_with_tables_that_stay_on_the_host(data, monkeypatch):

@@ -176,7 +176,7 @@ def test_an_evaluation_and_every_blank_are_those_of_a_ranker_alone(data):
         ranker = StackedRanker([recipe] * 3, data, torch.device("cpu"))
         weights = torch.stack([ranker.row(dict(model.named_parameters())) for model in models])
         split = StackedEvaluation(
-            data, Tables(data, torch.device("cpu")), "validation", device=torch.device("cpu"), members=3
+            data, Tables(data, torch.device("cpu")), "validation", device=torch.device("cpu"), channels=24
         )
         together = split(ranker, weights)
         masked = split.masked(ranker, weights, blanks=("visual", "text"), kinds=BLANKS)

@@ -59,9 +59,11 @@ class Reports:
 
     def __init__(self):
         self.of = {}
+        self.stacked = []
 
     def on_epoch(self, stage, job, result):
-        assert result["config"]["job"]["trial_id"] == job.trial_id
+        assert result["config/job/trial_id"] == job.trial_id
+        self.stacked.append(result.get("stacked", 1))
         self.of.setdefault(job.trial_id, []).append((result["epochs"], result["parts/total"]))
 
     def on_end(self, stage, record, result):
@@ -75,6 +77,7 @@ def searched(tmp_path, stack, small_data, scheduler="none", trials=6):
         Reports(),
     )
     trained(tmp_path, [stage], options(tmp_path, stack, scheduler=scheduler), small_data, [reports])
+    assert (max(reports.stacked) > 1) == (stack != "1")
     return stage, reports.of
 
 
