@@ -87,7 +87,7 @@ def sign_signal(data: RankingDataset, modality: str, seed: int) -> Floats:
     return np.asarray((code - code[fitted].mean()) / code[fitted].std())
 
 
-def regraded(data: RankingDataset, contribution: Floats, seed: int) -> npt.NDArray[np.float32]:
+def regraded(data: RankingDataset, contribution: Floats, seed: int) -> npt.NDArray[np.float64]:
     """`[judgements]`: each query's own labels, handed out by latent utility plus `contribution` `[judgements]`.
 
     The utility is the normal score of the document's place by label; the seed orders documents of one label.
@@ -101,4 +101,4 @@ def regraded(data: RankingDataset, contribution: Floats, seed: int) -> npt.NDArr
     ascending, best = np.lexsort((labels, query)), np.lexsort((utility + contribution, query))
     out = np.empty_like(labels)
     out[best] = labels[ascending]
-    return out
+    return np.asarray(out, dtype=np.float64)
