@@ -79,9 +79,9 @@ def near_copies(data: RankingDataset, train: Rows, rows: Rows) -> dict[int, int]
     alike, most = _Queries(data), max(FEW_LISTS, int(COMMON_LIST * len(train)))
     out = {}
     for row, others in same.items():
-        copied = [other for other in sorted(others) if alike(row, other)] if len(others) <= most else []
-        if copied:
-            out[row] = copied[0]
+        found = [other for other in sorted(others) if alike(row, other)] if len(others) <= most else []
+        if found:
+            out[row] = found[0]
     return out
 
 
@@ -124,7 +124,7 @@ def _copied_items(data: RankingDataset, row: int, other: int) -> float:
     squares = (left**2).sum(1)[:, None] + (right**2).sum(1) - 2 * left @ right.T
     limit = SAME_ITEM * (left.var(0, ddof=1).sum() + right.var(0, ddof=1).sum())
     found = squares <= limit
-    return min(int(found.any(1).sum()), int(found.any(0).sum())) / max(found.shape)
+    return float(min(found.any(1).sum(), found.any(0).sum()) / max(found.shape))
 
 
 def _near(asked: _Lists, known: _Lists) -> npt.NDArray[np.bool_]:
@@ -132,7 +132,7 @@ def _near(asked: _Lists, known: _Lists) -> npt.NDArray[np.bool_]:
     squares = (asked.mean**2).sum(1)[:, None] + (known.mean**2).sum(1) - 2 * asked.mean @ known.mean.T
     apart = asked.spread[:, None] + known.spread
     real = (asked.spread[:, None] > 0) & (known.spread > 0)
-    return real & (squares <= SAME_PLACE * apart)
+    return np.asarray(real & (squares <= SAME_PLACE * apart))
 
 
 def _shared_items(data: RankingDataset, train: Rows, rows: Rows) -> list[tuple[int, int]]:

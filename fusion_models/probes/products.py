@@ -51,7 +51,8 @@ class ProductNetwork(nn.Module):
         super().__init__()
 
         def normal(*shape: int) -> Tensor:
-            return torch.randn(*shape, generator=generator) / max(shape[0], 1) ** 0.5
+            drawn: Tensor = torch.randn(*shape, generator=generator) / max(shape[0], 1) ** 0.5
+            return drawn
 
         right = products.right / scale.clamp(min=1e-6)  # so that each product starts with a deviation of 1
         self.left = nn.Parameter(torch.cat([products.left, normal(width, RANDOM_PRODUCTS)], dim=1))
@@ -76,7 +77,8 @@ class ProductNetwork(nn.Module):
         hidden = torch.relu(torch.cat([z @ self.project, products], dim=-1) @ self.hidden + self.bias)
         if dropout is not None:
             hidden = hidden * dropout
-        return z @ self.linear + products @ self.weight + hidden @ self.out
+        out: Tensor = z @ self.linear + products @ self.weight + hidden @ self.out
+        return out
 
 
 def train_products(
@@ -110,7 +112,9 @@ def train_products(
             kept = (torch.rand(HIDDEN, generator=generator) >= DROPOUT) / (1 - DROPOUT)
             seen = (torch.rand(columns.width, generator=generator) >= COLUMN_DROPOUT) / (1 - COLUMN_DROPOUT)
             optimiser.zero_grad(set_to_none=True)
-            loss(network(columns(batch) * seen, kept), batch.labels, batch.valid, temperature=TEMPERATURE).backward()
+            scores = network(columns(batch) * seen, kept)
+            value = loss(scores, batch.labels, batch.valid, temperature=TEMPERATURE)
+            value.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
         reached = _ndcg(network, columns, data, stop)
         if reached > best:
@@ -193,7 +197,8 @@ class _Scorer(Protocol):
 def _scorer(network: ProductNetwork, columns: Columns) -> _Scorer:
     def scorer(batch: Batch) -> Tensor:
         with torch.no_grad():
-            return network(columns(batch))
+            scores: Tensor = network(columns(batch))
+            return scores
 
     return scorer
 

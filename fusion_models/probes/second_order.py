@@ -149,7 +149,8 @@ class _Half:
         powers = torch.stack([centred(readout**power, self._query) for power in (1, 2, 3)], dim=1)
         residual = target - powers @ torch.linalg.lstsq(powers, target[:, None]).solution[:, 0]
         deviation = float(residual.std())
-        return residual / deviation if deviation > 0 else residual
+        out: Tensor = residual / deviation if deviation > 0 else residual
+        return out
 
     def proposals(self) -> list[_Product]:
         """The products that look most telling here: of each pair of modalities, plain and signed, and directions."""
@@ -158,8 +159,8 @@ class _Half:
         plain, signed = (self._z.T @ weighted).double().numpy(), (self._z.sign().T @ weighted).double().numpy()
         upper = np.triu_indices(width, 1)
         out = self._largest("plain", plain[upper], upper)
-        apart = np.nonzero(~np.eye(width, dtype=bool))
-        out += self._largest("signed", signed[apart], apart)
+        rows, columns = np.nonzero(~np.eye(width, dtype=bool))
+        out += self._largest("signed", signed[rows, columns], (rows, columns))
         ends = min(PROPOSED_DIRECTIONS, (width - 1) // 2)
         if ends:
             begin = np.random.default_rng(0).standard_normal(width)
@@ -188,4 +189,4 @@ class _Half:
         left, right, signed = _stacked(products, self._z.shape[1])
         each = centred(multiplied(self._z @ left, self._z @ right, signed), self._query) * self._residual[:, None]
         error = each.std(0) / len(each) ** 0.5
-        return (each.mean(0) / error.clamp(min=1e-12)).double().numpy()
+        return np.asarray((each.mean(0) / error.clamp(min=1e-12)).double().numpy())

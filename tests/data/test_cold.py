@@ -52,7 +52,7 @@ def recurring_items(folder, *, quality_in="visual", queries=260, candidates=14, 
         judgements["v1_score"] += random.standard_normal(candidates).tolist()
     table = {"query_id": [f"q{n}" for n in range(queries)], "split": split.tolist()}
     return open_dataset(
-        write_columns(folder, {"items": items, "queries": table, "judgements": judgements}), folder / "cache"
+        _written(folder, {"items": items, "queries": table, "judgements": judgements}), folder / "cache"
     )
 
 
