@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,6 +14,7 @@ from fusion_models.integrity import Check
 from search.analysis.decision import Decision
 from search.analysis.roadmap_decision import RoadmapDecision, bound, side
 from search.experiment.rollout import RolloutPlan
+from search.reporting.words import measured, wanted
 from search.run_store.looks import Look
 from spaces import Phase, departures
 
@@ -43,10 +45,17 @@ def _render(template: str, **values: Any) -> str:
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"bound": bound, "side": side, "cell": _cell}
+    environment.filters |= {"bound": bound, "side": side, "cell": _cell, "text": plain_text}
+    environment.filters |= {"fact": lambda gate: measured(vars(gate)), "wanted": lambda gate: wanted(vars(gate))}
     environment.tests["finite"] = math.isfinite
     return environment.get_template(template).render(**values)
 
 
+def plain_text(value: object) -> str:
+    """Text from outside as Markdown shows it: no table cell ends in it, no link, code or element begins."""
+    found = re.sub(r"([\\\\|`*<>])", r"\\\1", " ".join(str(value).split()))
+    return re.sub(r"\](?=[(\[:])", r"\\]", found)
+
+
 def _cell(value: object) -> str:
-    return ("–" if value != value else f"{value:.4g}") if isinstance(value, float) else str(value)
+    return ("–" if value != value else f"{value:.4g}") if isinstance(value, float) else plain_text(value)
