@@ -38,6 +38,11 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error(ERRORS, _plain)
 
 
+def plain(text: str, encoding: str) -> str:
+    """`text` as a stream of this encoding will hold it: what is laid out in columns must know its length before."""
+    return text.encode(encoding, ERRORS).decode(encoding)
+
+
 def forgiving(stream: TextIO) -> TextIO:
     """The same stream; a character that it cannot hold (Latin-1, ASCII) is written as one that it can."""
     reconfigure = getattr(stream, "reconfigure", None)  # streams that tests put in its place may have none

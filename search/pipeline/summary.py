@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+from rich.console import Console
 
 from search.analysis.decision import Decision
 from search.analysis.front import gates_passed, hypervolume, pareto_front
@@ -20,6 +21,7 @@ from search.reporting.terminal import Column, Row, print_table, say
 from search.reporting.words import SHORT_RANKERS, bounds, is_yes_or_no, measured, short_gate, short_ranker, wanted
 from search.run_store.job import TrialRecord
 from search.run_store.looks import SPLIT_NAMES
+from spaces import Phase
 
 SHOWN = 5
 """Front trials in the printed table; all of them are in pareto.csv."""
@@ -47,18 +49,22 @@ GATES = (
 
 def print_validation(run: Run, references: pd.DataFrame) -> None:
     """Where V1, the baselines, the base recipe and the best fusions stand on the validation split."""
-    searched = run.trainer.records("search")
-    front = pareto_front(run.phase, searched)
+    print_rankers(run.console, run.phase, run.trainer.records("search"), references)
+
+
+def print_rankers(console: Console, phase: Phase, searched: list[TrialRecord], references: pd.DataFrame) -> None:
+    """References (rows of baselines.csv), the base recipe and the first trials of the front; how the trials ended."""
+    front = pareto_front(phase, searched)
     rows = [_reference_row(row) for row in references.to_dict("records")]
     base = [r for r in searched if r.name == "base" and r.finished and r not in front[:SHOWN]]
     best = front[0] if front else None
-    rows += [_trial_row(run, record, best=record is best) for record in [*base, *front[:SHOWN]]]
-    title = f"{run.phase.name}: {run.phase.title} (validation split)"
-    legend = ["drop: nDCG lost when the image is blanked; gates: those of the phase that validation meets"]
-    print_table(run.console, title, RANKERS, rows, legend)
+    rows += [_trial_row(phase, record, best=record is best) for record in [*base, *front[:SHOWN]]]
+    title = f"{phase.name}: {phase.title} (validation split)"
+    legend = ["drop: nDCG lost when the image is blanked; gates: those of the phase that are met"]
+    print_table(console, title, RANKERS, rows, legend)
     states = pd.Series(["out of memory" if r.out_of_memory else r.state for r in searched], dtype="str").value_counts()
     counted = ", ".join(f"{count} {state}" for state, count in states.items())
-    say(run.console, f"{counted}; front of {len(front)}, hypervolume {hypervolume(run.phase, searched):.3f}")
+    say(console, f"{counted}; front of {len(front)}, hypervolume {hypervolume(phase, searched):.3f}")
 
 
 def print_verdict(run: Run, confirmed: Confirmed) -> None:
@@ -75,23 +81,27 @@ def print_verdict(run: Run, confirmed: Confirmed) -> None:
 
 def print_decision(run: Run, decision: Decision, files: Sequence[str], *, looked: str = "") -> None:
     """Every gate, the verdict and why, and the paths of the files."""
-    found = [asdict(gate) for gate in decision.gates]
-    counted = [gate for gate in found if gate["status"] != "not applicable"]
-    title = f"gates ({', '.join(filter(None, [SPLIT_NAMES[run.deciding], looked]))})"
-    legend = ["what an open gate needs, and what was read: decision.md"]
-    print_table(run.console, title, GATES, [_gate_row(gate) for gate in counted], legend)
-    left = [short_gate(gate) for gate in found if gate["status"] == "not applicable"]
-    if left:
-        say(run.console, f"not applicable here: {', '.join(left)}")
-    verdict = decision.verdict + (" (fragile, not fused)" if decision.fragile else "")
-    say(run.console, verdict, style=STYLES[decision.verdict])
-    for warning in decision.warnings:
-        say(run.console, f"  {warning}", style="bold")
-    for reason in decision.reasons:
-        say(run.console, f"  {reason}")
+    print_gates(run.console, decision, ", ".join(filter(None, [SPLIT_NAMES[run.deciding], looked])))
     say(run.console, f"{clock(time.monotonic() - run.began)}; files:")
     for name in files:
         run.console.print(f"  {run.folder.path / name}", highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def print_gates(console: Console, decision: Decision, where: str) -> None:
+    """Every gate that applies, the verdict, warnings and reasons; `where`: on which split, at which look."""
+    found = [asdict(gate) for gate in decision.gates]
+    counted = [gate for gate in found if gate["status"] != "not applicable"]
+    legend = ["what an open gate needs, and what was read: decision.md"]
+    print_table(console, f"gates ({where})", GATES, [_gate_row(gate) for gate in counted], legend)
+    left = [short_gate(gate) for gate in found if gate["status"] == "not applicable"]
+    if left:
+        say(console, f"not applicable here: {', '.join(left)}")
+    verdict = decision.verdict + (" (fragile, not fused)" if decision.fragile else "")
+    say(console, verdict, style=STYLES[decision.verdict])
+    for warning in decision.warnings:
+        say(console, f"  {warning}", style="bold")
+    for reason in decision.reasons:
+        say(console, f"  {reason}")
 
 
 def _reference_row(row: Mapping[Any, Any]) -> Row:
@@ -102,9 +112,9 @@ def _reference_row(row: Mapping[Any, Any]) -> Row:
     return Row(cells=cells, short={"ranker": short_ranker(row["role"], name), "CI95": _interval(row, digits=3)})
 
 
-def _trial_row(run: Run, record: TrialRecord, *, best: bool) -> Row:
+def _trial_row(phase: Phase, record: TrialRecord, *, best: bool) -> Row:
     n = record.numbers
-    passed, total = gates_passed(run.phase, record)
+    passed, total = gates_passed(phase, record)
     cells = (
         f"{record.trial_id} {record.name} ({record.recipe['model.variant']})",
         f"{n['ndcg']:.4f}",

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fusion_models.terminal import forgiving
+from fusion_models.terminal import forgiving, plain
 
 FULL = 120
 """Columns of a terminal from which a table is shown whole."""
@@ -56,16 +56,17 @@ def print_table(
         return
     narrow = console.width < FULL
     shown = [column for column in columns if not narrow or column.short is not None]
-    table = Table(title=Text(title), title_justify="left", pad_edge=False)
+    table = Table(pad_edge=False)
     for column in shown:
         heading = (column.short or column.name) if narrow else column.name
         justify = "right" if column.right else "left"
-        table.add_column(Text(heading), justify=justify, no_wrap=column.right, overflow="fold")  # type: ignore[arg-type]
+        table.add_column(_text(console, heading), justify=justify, no_wrap=column.right, overflow="fold")  # type: ignore[arg-type]
     places = [columns.index(column) for column in shown]
     for row in rows:
         less = (row.short or {}) if narrow else {}
         cells = [less.get(columns[i].name, row.cells[i]) for i in places]
-        table.add_row(*(Text(cell) for cell in cells), style=row.style or None)
+        table.add_row(*(_text(console, cell) for cell in cells), style=row.style or None)
+    say(console, title, style="bold")
     console.print(table)
     if narrow:
         for line in legend:
@@ -74,7 +75,8 @@ def print_table(
 
 def _print_lines(console: Console, title: str, columns: Sequence[Column], rows: Sequence[Row]) -> None:
     """A line a row, columns under one another, however long it gets: a log file is searched, not looked at."""
-    lines = [[column.name for column in columns], *(list(row.cells) for row in rows)]
+    texts = [[column.name for column in columns], *(row.cells for row in rows)]
+    lines = [[plain(text, console.encoding) for text in line] for line in texts]
     widths = [max(len(line[i]) for line in lines) for i in range(len(columns))]
     say(console, title)
     for line in lines:
@@ -87,4 +89,8 @@ def _print_lines(console: Console, title: str, columns: Sequence[Column], rows: 
 
 def say(console: Console, text: str, style: str = "") -> None:
     """A line of text as it is: nothing in it is markup or an emoji code. A log's lines stay whole."""
-    console.print(Text(text, style=style), soft_wrap=not console.is_terminal, highlight=False)
+    console.print(_text(console, text, style), soft_wrap=not console.is_terminal, highlight=False)
+
+
+def _text(console: Console, text: str, style: str = "") -> Text:
+    return Text(plain(text, console.encoding), style=style)

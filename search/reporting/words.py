@@ -119,7 +119,7 @@ def measured(gate: Mapping[str, Any]) -> str:
         return "–" if value is None or value != value else "yes" if value == 1.0 else "no"
     if gate["key"] == "complete" and value is not None and value == value:
         return "all" if value >= 1.0 else f"{100 * value:.0f} %"
-    return number(value, gate["quantity"])
+    return _count(value) if gate["kind"] == "fact" else number(value, gate["quantity"])
 
 
 def wanted(gate: Mapping[str, Any]) -> str:
@@ -128,8 +128,14 @@ def wanted(gate: Mapping[str, Any]) -> str:
         return "yes"
     if gate["key"] == "complete":
         return "all"
-    threshold = number(gate["threshold"], gate["quantity"]) if gate["threshold"] else "0"
+    asked = gate["threshold"]
+    threshold = _count(asked) if gate["kind"] == "fact" or not asked else number(asked, gate["quantity"])
     return f"{'≥' if gate['direction'] == 'at least' else '≤'} {threshold}"
+
+
+def _count(value: Any) -> str:
+    """A count, such as of trainings."""
+    return "–" if value is None or value != value else f"{value:g}"
 
 
 def bounds(gate: Mapping[str, Any]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from search.reporting.charts.figure import INK, MODALITY_NAMES
 from search.reporting.records import RunRecord
-from search.reporting.words import bounds, interval, is_yes_or_no, label, measured, number, wanted
+from search.reporting.words import bounds, interval, label, measured, number, wanted
 from search.run_store.looks import SPLIT_NAMES
 
 STATUS_COLOURS = {
@@ -94,7 +94,7 @@ def gate_row(gate: dict[str, Any]) -> GateRow:
         colour=STATUS_COLOURS.get(gate["status"], INK),
         needed=gate["needed"],
         note=gate["note"],
-        drawing=None if is_yes_or_no(gate) else _draw(gate, gate["quantity"]),
+        drawing=None if gate["kind"] == "fact" else _draw(gate, gate["quantity"]),
     )
 
 
