@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import jinja2
 import pandas as pd
 
 from fusion_models.integrity import Check
+from fusion_models.markdown import plain_text
 from search.analysis.decision import Decision
 from search.analysis.roadmap_decision import RoadmapDecision, bound, side
 from search.experiment.rollout import RolloutPlan
@@ -49,12 +49,6 @@ def _render(template: str, **values: Any) -> str:
     environment.filters |= {"fact": lambda gate: measured(vars(gate)), "wanted": lambda gate: wanted(vars(gate))}
     environment.tests["finite"] = math.isfinite
     return environment.get_template(template).render(**values)
-
-
-def plain_text(value: object) -> str:
-    """Text from outside as Markdown shows it: no table cell ends in it, no link, code or element begins."""
-    found = re.sub(r"([\\\\|`*<>])", r"\\\1", " ".join(str(value).split()))
-    return re.sub(r"\](?=[(\[:])", r"\\]", found)
 
 
 def _cell(value: object) -> str:

@@ -120,7 +120,7 @@ def _pair(
     )
     layers: list[Any] = [*_gate_lines(phase, x, y), dots]
     if len(confirmed):
-        base = alt.Chart(confirmed)
+        base = alt.Chart(front_last(confirmed))
         layers += [
             base.mark_rule(strokeWidth=1.3).encode(x=f"{x}_low:Q", x2=f"{x}_high", y=vertical, color=colour),
             base.mark_rule(strokeWidth=1.3).encode(x=horizontal, y=f"{y}_low:Q", y2=f"{y}_high", color=colour),
