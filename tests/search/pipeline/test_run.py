@@ -69,7 +69,9 @@ def test_every_promised_file_is_there_and_nothing_of_the_works(folder):
     always = {
         name
         for name in files
-        if not name.startswith(("confirmed", "finalist", "decision", "evidence", "ablation", "agreement", "examples"))
+        if not name.startswith(
+            ("confirmed", "finalist", "decision", "evidence", "ablation", "agreement", "examples", "judged")
+        )
     }
     assert {"run.json", "study.journal", "trials.parquet", "trials.csv", "pareto.csv", "baselines.csv"} <= always
     assert not [name for name in always if not (folder / name).is_file()]
