@@ -17,7 +17,7 @@ import torch
 import yaml
 from hosts import Hosts, missing_rights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_files import ROOT
+from test_cluster_files import ROOT
 
 from fusion_models.config import Recipe
 from fusion_models.training import start, train

@@ -15,7 +15,7 @@ from fusion_models.metrics.fusion import standardise
 from fusion_models.models import Ensemble, FusionRanker
 from fusion_models.training import start, train
 from search.execution.file_transfer import pack, unpacked
-from search.run_store.artifacts import finish, load_ranker, ranker_files, write_ensemble
+from search.run_store.artifacts import load_ranker, measure, ranker_files, write_ensemble, write_finished
 from search.run_store.job import Job
 from search.shadow import _load
 
@@ -28,7 +28,8 @@ def trained(data, place, seed, **changes):
     state = start(recipe, data, seed=seed)
     for _ in train(state, data):
         pass
-    finish(state, data, Job(trial_id=place.name, name="", recipe=recipe.flat(), seed=seed), place)
+    job = Job(trial_id=place.name, name="", recipe=recipe.flat(), seed=seed)
+    write_finished(measure(state, data, job), state, data, job, place)
     return place
 
 
