@@ -74,7 +74,7 @@ def test_every_measurement_works_on_it(artefact, small_data):
     ranker = load_ranker(artefact, small_data)
     found = evaluate(ranker, small_data, "validation", kinds=("zero", "mean"), ranks=True)
     assert found.shares.shape[-1] == 3
-    assert found.value_shares is not None
+    assert found.outputs.value_shares is not None
     assert {"ndcg", "visual_masking_drop", "v1_correlation", "attention_visual"} <= set(found.numbers())
     given = contribution(ranker, small_data, "validation")
     assert set(given.effective_rank) == {"visual", "text", "metadata"}
