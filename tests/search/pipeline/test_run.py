@@ -29,6 +29,11 @@ BASELINES = 3 * REFERENCE_SEEDS
 """Each modality alone, over a few seeds."""
 PHASE = PHASES["phase3"].with_base({"model.layers": 1, "train.epochs": 2})
 README = Path(__file__).parents[3] / "results" / "README.md"
+AFTER_A_FINALIST = (
+    *("confirmed", "finalist", "decision", "evidence", "judged"),
+    *("ablation", "agreement", "examples"),
+)
+"""Files of a run whose finalist was confirmed."""
 DEPENDS_ON_TIME = ("latency_p95_ms", "seconds")
 
 
@@ -72,7 +77,9 @@ def test_every_promised_file_is_there_and_nothing_of_the_works(folder):
     always = {
         name
         for name in files
-        if not name.startswith(("confirmed", "finalist", "decision", "evidence", "ablation", "agreement", "examples", "judged"))
+        if not name.startswith(
+            ("confirmed", "finalist", "decision", "evidence", "ablation", "agreement", "examples", "judged")
+        )
     }
     assert {"run.json", "study.journal", "trials.parquet", "trials.csv", "pareto.csv", "baselines.csv"} <= always
     assert not [name for name in always if not (folder / name).is_file()]
