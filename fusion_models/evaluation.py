@@ -314,7 +314,8 @@ class _Measured(NamedTuple):
 def _lists(batch: Batch, scores: Tensor) -> Columns:
     """Query rows `[B]`, scores, labels, V1's scores and valid places `[B, L]` of a scored batch; queries' weights."""
     weight = None if batch.weight is None else batch.weight.cpu()
-    return batch.query.cpu(), scores.float().cpu(), batch.labels.cpu(), batch.v1.cpu(), batch.valid.cpu(), weight
+    scores = scores if scores.dtype == torch.float64 else scores.float()  # V1's order may need all of its digits
+    return batch.query.cpu(), scores.cpu(), batch.labels.cpu(), batch.v1.cpu(), batch.valid.cpu(), weight
 
 
 def _scored(parts: Sequence[Columns]) -> Scored:

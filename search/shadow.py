@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import threading
@@ -17,6 +16,7 @@ from fusion_models.data import RankingDataset, open_dataset
 from fusion_models.files import write_whole
 from fusion_models.models import Ranker
 from search.reporting.terminal import make_console
+from search.run_store.artefact import ARTEFACT
 from search.run_store.artifacts import WEIGHTS, load_ranker, weights_files
 from search.run_store.folder import RunFolder, json_text
 
@@ -109,17 +109,13 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def finalist_checkpoint(run: Path) -> Path:
-    """The weights that stand for a run: its finalist's first confirmation training.
+    """The weights that stand for a run: its artefact, the trainings of the finalist whose mean was judged.
 
     Raises ValueError where the run has none.
     """
-    folder = RunFolder(run)
-    finalist = run / "finalist.json"
-    if finalist.exists():
-        name = json.loads(finalist.read_text())["trial_id"]
-        found = sorted(folder.checkpoints.glob(f"confirm-{name}-s*/{WEIGHTS}"))
-        if found:
-            return found[0].parent
+    place = RunFolder(run).checkpoints / ARTEFACT
+    if weights_files(place):
+        return place
     raise ValueError(f"{run} has no finalist with weights: finish the run, or name a folder with --checkpoint")
 
 
