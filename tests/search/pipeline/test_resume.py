@@ -216,7 +216,8 @@ def test_the_tables_hold_every_trial_once(interrupted):
 def test_names_of_the_known_points_survive(interrupted):
     table = pd.read_parquet(interrupted["path"] / "trials.parquet")
     names = list(table.loc[table["stage"] == "search", "name"])
-    assert sorted(names)[: len(PHASES["phase3"].known_recipes())] == sorted(PHASES["phase3"].known_recipes())
+    known = PHASES["phase3"].known_recipes()
+    assert sorted(name for name in names if name in known) == sorted(known)
 
 
 def test_a_planned_training_whose_driver_died_while_asking_for_it_keeps_its_place(tmp_path):
