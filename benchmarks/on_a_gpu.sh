@@ -43,7 +43,7 @@ gist() { # the line of a log that says most
     esac
 }
 
-part tests 150 "$PYTHON" -m pytest tests/gpu -q -p no:cacheprovider
+part tests 150 "$PYTHON" -m pytest tests/gpu -p no:cacheprovider
 part stack 120 "$PYTHON" benchmarks/stack.py --short
 if "$PYTHON" -c 'import ray, optuna' 2>/dev/null; then
     part search 195 "$PYTHON" -m search.run phase3 --data clipart --gpus-per-worker 0.25 --time-budget 2m \

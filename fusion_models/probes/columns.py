@@ -82,7 +82,7 @@ def cosines(batch: Batch, modalities: Sequence[str]) -> Tensor:
         if batch.features[a].shape[-1] == batch.features[b].shape[-1]
     ]
     found = [torch.cosine_similarity(a, b, dim=-1) for a, b in pairs]
-    return torch.stack(found, dim=-1) if found else batch.labels.new_zeros(*batch.labels.shape, 0)
+    return torch.stack(found, dim=-1) if found else context.new_zeros(*context.shape[:2], 0)
 
 
 def centred(values: Tensor, query: Tensor) -> Tensor:
@@ -94,4 +94,4 @@ def centred(values: Tensor, query: Tensor) -> Tensor:
 
 def _raw(batch: Batch, modalities: tuple[str, ...], with_v1: bool) -> Tensor:
     parts = [*(batch.features[m] for m in modalities), batch.context, cosines(batch, modalities)]
-    return torch.cat([*parts, batch.v1[..., None]] if with_v1 else parts, dim=-1)
+    return torch.cat([*parts, batch.v1_seen[..., None].float()] if with_v1 else parts, dim=-1)

@@ -77,7 +77,8 @@ class ProductNetwork(nn.Module):
         hidden = torch.relu(torch.cat([z @ self.project, products], dim=-1) @ self.hidden + self.bias)
         if dropout is not None:
             hidden = hidden * dropout
-        return z @ self.linear + products @ self.weight + hidden @ self.out
+        out: Tensor = z @ self.linear + products @ self.weight + hidden @ self.out
+        return out
 
 
 def train_products(
@@ -136,7 +137,7 @@ def _start(network: ProductNetwork, columns: Columns, data: RankingDataset, fit:
         z = columns(batch)
         x = torch.cat([z, network.products(z)[..., :known]], dim=-1)[batch.valid]
         query = batch.valid.nonzero()[:, 0]
-        x, y = centred(x, query), centred(batch.labels[batch.valid], query)
+        x, y = centred(x, query), centred(batch.labels[batch.valid].float(), query)
         gram, moment, count = gram + x.T @ x, moment + x.T @ y, count + len(x)
     best, chosen = -np.inf, torch.zeros(len(moment))
     for ridge in RIDGES:

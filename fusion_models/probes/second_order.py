@@ -133,7 +133,7 @@ class _Half:
         z, label, query, queries = [], [], [], 0
         for batch in data.batches(rows[:most], EVALUATION_QUERIES):
             z.append(columns(batch)[batch.valid])
-            label.append(batch.labels[batch.valid])
+            label.append(batch.labels[batch.valid].float())
             query.append(queries + batch.valid.nonzero()[:, 0])
             queries += len(batch.valid)
         self._z, self._query = torch.cat(z), torch.cat(query)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from conftest import spread
+from planted_faults import spread
 
 from fusion_models.data import open_dataset
 from fusion_models.integrity import leak_check, leak_probe_checks, order_check

@@ -28,6 +28,7 @@ FLAGS = {
         "epoch_limit",
         "cpus_per_worker",
         "gpus_per_worker",
+        "stack",
         "max_concurrent",
         "address",
         "results",
@@ -58,6 +59,9 @@ def test_every_flag_has_help():
     ("options", "said"),
     [
         ({"trials": 0}, "--trials must be at least 1"),
+        ({"stack": "0"}, "--stack must be auto or a number of at least 1, got '0'"),
+        ({"stack": "four"}, "--stack must be auto or a number of at least 1, got 'four'"),
+        ({"stack": "4", "workers_per_trial": 2}, "give one of them"),
         ({"time_budget": "soon"}, "--time-budget must look like"),
         ({"workers_per_trial": 0}, "--workers-per-trial must be at least 1"),
         ({"epoch_limit": "long"}, "--epoch-limit must look like"),

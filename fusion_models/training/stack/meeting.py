@@ -10,7 +10,6 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager
 
 import torch
 
@@ -30,15 +29,15 @@ WAIT_SECONDS = 2.0
 class Meeting:
     """Where the trainings of one process meet; `train` stands in for `fusion_models.training.train`."""
 
-    def __init__(
-        self, *, wait_seconds: float = WAIT_SECONDS, watched: Callable[[], AbstractContextManager[object]] | None = None
-    ) -> None:
-        """`watched`: a context around every epoch, say one that ends a process which hangs."""
+    def __init__(self, *, wait_seconds: float = WAIT_SECONDS, watch: Callable[[bool], None] | None = None) -> None:
+        """`watch` is told True when somebody begins to compute, and anew at every epoch, and False when he has done:
+        a clock for what hangs."""
         self.lock = threading.Condition(threading.RLock())
         """Held by whoever computes, so that threads neither share random numbers nor launch at once; let go of while
         waiting for others. A caller that computes beside the epochs holds it too."""
         self._wait_seconds = wait_seconds
-        self._watched = watched or contextlib.nullcontext
+        self._watch = watch or (lambda computes: None)
+        self._mine = threading.local()
         self.last = 0
         """How many members the last epoch had."""
         self._tables: dict[tuple[Structure, int, torch.device], _Table] = {}
@@ -75,16 +74,29 @@ class Meeting:
                     del self._tables[key]
                 self.lock.notify_all()
 
+    @contextlib.contextmanager
+    def held(self) -> Iterator[None]:
+        """The lock, and the clock that goes while somebody has it; a thread may hold it twice."""
+        with self.lock:
+            outer: int = getattr(self._mine, "depth", 0)
+            self._mine.depth = outer + 1
+            self._watch(True)
+            try:
+                yield
+            finally:
+                self._mine.depth = outer
+                self._watch(outer > 0)
+
     def _alone_in_turn(self, epochs: Iterator[EpochResult]) -> Iterator[EpochResult]:
         while True:
-            with self.lock, self._watched():
+            with self.held():
                 result = next(epochs, None)
             if result is None:
                 return
             yield result
 
     def _epoch(self, table: _Table, state: TrainingState) -> Outcome | BaseException:
-        with self.lock:
+        with self.held():
             table.ask(state)
             self.lock.notify_all()
             until = time.monotonic() + self._wait_seconds
@@ -92,11 +104,13 @@ class Meeting:
                 left = until - time.monotonic()
                 if table.complete or left <= 0:
                     self.last = len(table.asked)
-                    with self._watched():
-                        table.run()
+                    self._watch(True)
+                    table.run()
                     self.lock.notify_all()
                 else:
+                    self._watch(False)
                     self.lock.wait(left)
+                    self._watch(True)
             return table.outcomes.pop(id(state))
 
 

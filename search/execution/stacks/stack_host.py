@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-from collections.abc import Iterator
 from typing import Any
 
 import ray
@@ -23,14 +22,14 @@ class StackHost:
     """Steps the jobs of several trials. Each call of `step` is one trial's, in a thread of its own; see `Meeting`.
 
     A trial's configuration, checkpoints and results are those of a trial with a process of its own: a training that
-    fails says so in its own last result. An epoch that takes longer than it may ends the process, and so does whatever
+    fails says so in its own last result. Whatever takes longer than an epoch may ends the process, and so does whatever
     kills it; then every trial of it is tried again, and goes on from its own checkpoint.
     """
 
     def __init__(self, cpus: int, epoch_limit: float) -> None:
         torch.set_num_threads(max(1, cpus))
         self._limit = epoch_limit
-        self._meeting = Meeting(watched=self._watched)
+        self._meeting = Meeting(watch=self._watch)
         self._trainings: dict[str, tuple[str, JobTraining]] = {}
         """Of each trial, which try it is, and its training."""
 
@@ -40,7 +39,7 @@ class StackHost:
         A client that died may have left a step on its way here: the next attempt has nothing to do with it.
         """
         trial_id = config["job"]["trial_id"]
-        with self._meeting.lock:
+        with self._meeting.held():
             known, training = self._trainings.get(trial_id, ("", None))
             if training is None or known != attempt:
                 self.forget(trial_id)
@@ -60,10 +59,9 @@ class StackHost:
                 with contextlib.suppress(ValueError):  # a step is on its way: what it asks for is its last epoch
                     training.close()
 
-    @contextlib.contextmanager
-    def _watched(self) -> Iterator[None]:
-        faulthandler.dump_traceback_later(self._limit, exit=True, file=STDERR)
-        try:
-            yield
-        finally:
+    def _watch(self, computes: bool) -> None:
+        """A thread that needs nothing of Python ends the process where nobody gets on."""
+        if computes:
+            faulthandler.dump_traceback_later(self._limit, exit=True, file=STDERR)
+        else:
             faulthandler.cancel_dump_traceback_later()

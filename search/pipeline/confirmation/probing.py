@@ -57,7 +57,10 @@ def begin_probes(run: Run, split: str, *, cold: bool) -> Probing:
         out = []
         for name in PROBES:
             pair, power = pairs[name](), powers[name]()
-            if pair is not None:
+            if isinstance(pair, str):
+                said = f"the probe {name} failed and is not counted: {pair}"
+                run.console.print(said, style="yellow", highlight=False, markup=False)
+            else:
                 out.append(FoundByProbe(name=name, with_it=_arm(pair.with_it), without=_arm(pair.without), power=power))
         return out
 
@@ -88,11 +91,12 @@ def _opened(ticket: DataTicket, cold: bool) -> RankingDataset:
     return without_cold_items(ticket) if cold else ticket.open()
 
 
-def _pair(ticket: DataTicket, split: str, name: str, suspect: str, cold: bool) -> ProbePair | None:
+def _pair(ticket: DataTicket, split: str, name: str, suspect: str, cold: bool) -> ProbePair | str:
+    """The pair, or why there is none: a probe that fails costs itself, never the run."""
     try:
         return PROBES[name](_opened(ticket, cold), split, suspect=suspect, with_v1=True, seeds=SEEDS)
-    except TreesError:  # such as lists too long for LightGBM: the probe is missing, the run goes on
-        return None
+    except (TreesError, ValueError, RuntimeError) as error:  # such as lists too long for LightGBM
+        return f"{error}"
 
 
 def _power(ticket: DataTicket, name: str, suspect: str, cold: bool) -> Power:
@@ -100,5 +104,5 @@ def _power(ticket: DataTicket, name: str, suspect: str, cold: bool) -> Power:
     try:
         plant = plant_signal(data, suspect=suspect)
         return probe_power(data, POWER_SPLIT, partial(PROBES[name], suspect=suspect, with_v1=True, seeds=SEEDS), plant)
-    except ValueError as error:  # nothing can be planted here
+    except (TreesError, ValueError, RuntimeError) as error:  # such as nothing that can be planted here
         return no_power(name, str(error))

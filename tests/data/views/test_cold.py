@@ -3,9 +3,9 @@
 import pickle
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
-from conftest import write_columns
 
 from fusion_models.data import open_dataset
 from fusion_models.data.views.cold import (
@@ -16,6 +16,7 @@ from fusion_models.data.views.cold import (
     needs_cold_lists,
     without_cold,
 )
+from fusion_models.data.tables import write_tables
 from fusion_models.evaluation import score_with
 from fusion_models.metrics import ndcg
 from fusion_models.probes.products import product_probe
@@ -51,8 +52,13 @@ def recurring_items(folder, *, quality_in="visual", queries=260, candidates=14, 
         judgements["v1_score"] += random.standard_normal(candidates).tolist()
     table = {"query_id": [f"q{n}" for n in range(queries)], "split": split.tolist()}
     return open_dataset(
-        write_columns(folder, {"items": items, "queries": table, "judgements": judgements}), folder / "cache"
+        _written(folder, {"items": items, "queries": table, "judgements": judgements}), folder / "cache"
     )
+
+
+def _written(folder, columns):
+    write_tables(folder, {name: pa.table(table) for name, table in columns.items()})
+    return folder
 
 
 @pytest.fixture(scope="module")

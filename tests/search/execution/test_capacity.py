@@ -2,7 +2,7 @@
 
 import pytest
 
-from search.execution.capacity import concurrency, workers_on
+from search.execution.capacity import concurrency, stack_size, workers_on
 from search.execution.ddp.worker_groups import Shape
 from search.options import RunOptions
 
@@ -16,6 +16,11 @@ class TestOnTwoProcessors:
     def test_never_more_than_allowed(self):
         assert concurrency(RunOptions(phase="phase1", max_concurrent=1)) == 1
 
+    def test_a_stack_trains_as_many_as_it_holds_on_each_processor(self):
+        assert concurrency(RunOptions(phase="phase1", stack="4")) == 8
+        assert concurrency(RunOptions(phase="phase1", stack="4", max_concurrent=3)) == 3
+        assert concurrency(RunOptions(phase="phase1", stack="auto")) == 2
+
     @pytest.mark.parametrize("options", [{"cpus_per_worker": 64}, {"gpus_per_worker": 0.5}], ids=str)
     def test_more_than_there_is_says_so(self, options):
         with pytest.raises(ValueError, match="asks for more than the"):
@@ -23,6 +28,23 @@ class TestOnTwoProcessors:
 
 
 class TestGpus:
+    @pytest.mark.parametrize(
+        ("stack", "share", "memory", "members"),
+        [
+            ("auto", 0, 80, 1),
+            ("auto", 0.25, 80, 4),
+            ("auto", 1, 80, 16),
+            ("auto", 2, 80, 16),
+            ("auto", 0.25, 8, 2),
+            ("auto", 0.1, 2, 1),
+            ("32", 0.25, 8, 32),
+        ],
+    )
+    def test_a_stack_has_room_in_its_share_of_the_memory(self, stack, share, memory, members, monkeypatch):
+        monkeypatch.setattr("search.execution.capacity.DEFAULT_GPU_BYTES", memory * 1024**3)
+        monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+        assert stack_size(RunOptions(phase="phase1", stack=stack, gpus_per_worker=share)) == members
+
     @pytest.mark.parametrize(
         ("cpus", "gpus", "share", "workers"),
         [

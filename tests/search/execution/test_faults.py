@@ -3,14 +3,13 @@
 import dataclasses
 import io
 import os
-import select
 import signal
 import threading
-import time
 
 import pandas as pd
 import psutil
 import pytest
+from blocking_pipe import block_one_reader
 from optuna.trial import TrialState
 from rich.console import Console
 
@@ -200,7 +199,7 @@ def test_a_training_that_hangs_is_killed_and_goes_on(tmp_path, small_data, share
     folder = tmp_path / "checkpoints" / "hung" / "training"
     folder.mkdir(parents=True)
     os.mkfifo(folder / "progress.json")  # whoever reads this checkpoint waits for a writer that never comes
-    pipe = threading.Thread(target=_block_one_reader, args=(folder,), daemon=True)
+    pipe = threading.Thread(target=block_one_reader, args=(folder / "progress.json",), daemon=True)
     pipe.start()
     stage = FixedStage(open_journal(tmp_path / "study.journal"), "baselines", [job("hung")])
     run_stages(
@@ -211,23 +210,6 @@ def test_a_training_that_hangs_is_killed_and_goes_on(tmp_path, small_data, share
     assert not pipe.is_alive()  # there was a reader, and it has gone
     (record,) = stage.records()
     assert (record.state, record.epochs) == ("finished", 4)
-
-
-def _block_one_reader(folder):
-    """Keep the first reader of the pipe waiting until it dies; whoever comes next finds no checkpoint."""
-    path = folder / "progress.json"
-    while True:
-        try:
-            writer = os.open(path, os.O_WRONLY | os.O_NONBLOCK)  # fails while nobody reads
-            break
-        except OSError:
-            time.sleep(0.05)
-    path.unlink()
-    reader = select.poll()
-    reader.register(writer, 0)
-    while not reader.poll(1000):  # an error: nobody reads any more
-        pass
-    os.close(writer)
 
 
 def test_a_full_disk_fails_the_trial_with_the_reason_and_not_the_run(full_disk, tmp_path, small_data, shared_ray):

@@ -1,5 +1,6 @@
 """What TensorBoard shows of a search, read through TensorBoard's own backend."""
 
+import dataclasses
 import io
 import math
 import shutil
@@ -16,7 +17,7 @@ from search.monitoring.tensorboard import TensorBoardObserver
 from search.run_store.job import Job, Outcome
 from search.run_store.journal import open_journal
 from search.study.stages import FixedStage, SearchStage
-from spaces import PHASES
+from spaces import PHASES, Choice
 
 PHASE = PHASES["phase3"]
 NUMBERS = {
@@ -138,6 +139,8 @@ def test_a_trial_that_was_told_and_not_written_gets_its_end_when_the_run_is_resu
 
 
 def test_none_and_mixed_values_are_written_as_their_column_s_type():
+    switched = dataclasses.replace(PHASE, ranges=PHASE.ranges | {"model.standardise": Choice(values=(True, False))})
+    assert kinds(switched)["model.standardise"] == "bool"
     typed = kinds(PHASE)
     for key, value in PHASE.base.flat().items():
         if value is None:

@@ -13,7 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
-from search.run_store.artifacts import WEIGHTS, load_ranker
+from fusion_models.config import Recipe
+from fusion_models.evaluation import score
+from fusion_models.models import build_ranker
+from fusion_models.tuned_v1 import equip
+from search.run_store.artifacts import RECIPE, WEIGHTS, load_ranker, write_ensemble
 from search.serving.answering import Answering
 from search.serving.dispatcher import Dispatcher
 from search.serving.journal import Journal, archive, read_decisions
@@ -122,6 +126,34 @@ def test_v2_scores_requests_as_the_dataset_s_own_batches(catalogue, small_data, 
         with torch.no_grad():
             truth = model(small_data.gather([row])).scores[0].tolist()
         assert scores == pytest.approx(truth, abs=1e-5)
+
+
+def test_an_ensemble_with_a_tuned_v1_scores_requests_as_its_measurements(
+    catalogue, small_data, checkpoint, request_of, tmp_path
+):
+    """Its trees score new lists, each list is standardised by itself, and requests of other lengths change nothing."""
+    recipe = Recipe.from_flat(json.loads((checkpoint / RECIPE).read_text())["recipe"] | {"model.context": "tuned_v1"})
+    for seed in (0, 1):
+        torch.manual_seed(seed)
+        model = build_ranker(recipe, small_data.schema, small_data.statistics)
+        equip(model, small_data)
+        (tmp_path / f"s{seed}").mkdir()
+        save_file({k: v.contiguous() for k, v in model.state_dict().items()}, tmp_path / f"s{seed}" / WEIGHTS)
+        (tmp_path / f"s{seed}" / RECIPE).write_text(json.dumps({"recipe": recipe.flat(), "seed": seed}))
+    write_ensemble(tmp_path / "both", [tmp_path / "s0", tmp_path / "s1"])
+    model = load_ranker(tmp_path / "both", small_data)
+    rows = small_data.rows("test")[:3]
+    asked = [request_of(row) for row in rows]
+    asked[1]["candidates"] = asked[1]["candidates"][:3]
+    found = score_requests(model, catalogue, [catalogue.parse(body(request)) for request in asked])
+    measured = score(model, small_data, "test")
+    for index in (0, 2):
+        truth = measured.scores[np.searchsorted(measured.rows, rows[index])].tolist()
+        assert found[index] == pytest.approx(truth[: len(found[index])], abs=1e-5)
+    assert len(found[1]) == 3
+    assert np.mean(found[1]) == pytest.approx(0.0, abs=1e-5)
+    reference = training_reference(small_data, model)
+    assert np.isfinite(reference["v2_score"]).all()
 
 
 def test_weights_of_another_dataset_or_version_are_an_error_that_says_so(checkpoint, small_data, tmp_path):

@@ -113,6 +113,22 @@ def test_one_that_is_dropped_is_not_waited_for(data):
     assert time.monotonic() - began < 50
 
 
+def test_the_clock_goes_while_somebody_computes_and_stands_while_all_wait(data):
+    said, asleep = [], []
+    meeting = Meeting(wait_seconds=30, watch=said.append)
+    wait = meeting.lock.wait
+    meeting.lock.wait = lambda seconds: (asleep.append(said[-1]), wait(seconds))[1]
+    with meeting.held():
+        in_turn = meeting.train(start(BASE.updated({"train.slice_queries": 8}), data, seed=0), data)
+        next(in_turn)
+        assert said[-1] is True  # it still holds the lock
+    assert said[-1] is False
+    in_threads(meeting, [BASE, BASE], data)
+    assert said[-1] is False
+    assert asleep
+    assert not any(asleep)
+
+
 def test_what_an_epoch_raises_reaches_every_member(data, monkeypatch):
     def broken(self):
         raise torch.OutOfMemoryError("no room")

@@ -3,10 +3,12 @@
 import dataclasses
 import os
 import signal
+import threading
 
 import psutil
 import pytest
 import ray
+from blocking_pipe import block_one_reader
 
 from fusion_models.training import start, train
 from search.execution.stacks.host_pool import HostPool
@@ -167,6 +169,19 @@ def test_a_dead_hosts_trials_go_on_from_their_checkpoints_to_the_same_losses(tmp
         epochs = [epoch for epoch, _ in killer.of[record.trial_id]]
         assert len(epochs) <= 5  # at most the epoch that was under way is trained twice, and none before it
         assert (tmp_path / "checkpoints" / record.trial_id / RECIPE).is_file()
+
+
+def test_a_host_that_hangs_is_killed_and_its_trials_go_on(tmp_path, small_data, shared_ray):
+    folder = tmp_path / "checkpoints" / "hung" / "training"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "progress.json")  # whoever reads this checkpoint waits for a writer that never comes
+    pipe = threading.Thread(target=block_one_reader, args=(folder / "progress.json",), daemon=True)
+    pipe.start()
+    stage = FixedStage(open_journal(tmp_path / "j"), "baselines", [job("hung"), job("beside", seed=1)])
+    trained(tmp_path, [stage], options(tmp_path, "4"), small_data, epoch_limit=20.0)
+    pipe.join(60)
+    assert not pipe.is_alive()  # there was a reader, and it has gone
+    assert [(r.state, r.epochs) for r in stage.records()] == [("finished", 4)] * 2
 
 
 def test_a_trial_goes_to_the_host_with_most_of_its_structure_and_room(shared_ray):

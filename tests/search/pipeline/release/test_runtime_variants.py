@@ -15,10 +15,11 @@ from fusion_models.evaluation import score
 from fusion_models.export import TOLERANCE
 from fusion_models.metrics import Interval
 from fusion_models.models import build_ranker
+from fusion_models.tuned_v1 import equip
 from search.options import RunOptions
 from search.pipeline.context import Run
 from search.pipeline.release.runtime_variants import V1_SUM, TimingSize, fastest, measure_variants, quantiles, released
-from search.run_store.artifacts import RECIPE, WEIGHTS, load_ranker
+from search.run_store.artifacts import RECIPE, WEIGHTS, load_ranker, write_ensemble
 from search.run_store.folder import RunFolder
 from search.run_store.journal import open_journal
 from spaces import PHASE4
@@ -29,6 +30,7 @@ def save_ranker(place, data, seed, **changes):
     recipe = Recipe.from_flat({"model.width": 16, "model.layers": 1, "model.heads": 2} | changes)
     torch.manual_seed(seed)
     model = build_ranker(recipe, data.schema, data.statistics)
+    equip(model, data)
     place.mkdir(parents=True)
     save_file({k: v.contiguous() for k, v in model.state_dict().items()}, place / WEIGHTS)
     (place / RECIPE).write_text(json.dumps({"recipe": recipe.flat(), "seed": seed, "numbers": {}}))
@@ -94,6 +96,27 @@ def test_what_a_rung_costs_is_its_ndcg_against_the_eager_finalist(measured, smal
     assert exact["onnxruntime, dynamic int8"] > 0.0
     assert np.isnan(judged.loc[("t3", "eager"), "largest_difference"])  # another ranker is no copy of the finalist
     assert np.isnan(judged.loc[(V1_SUM, "torch"), "ndcg"])
+
+
+def test_an_ensemble_with_a_tuned_v1_has_every_rung(small_data, tmp_path):
+    folder = RunFolder(tmp_path)
+    changes = {"model.width": 8, "model.context": "tuned_v1"}
+    for seed in (0, 1):
+        save_ranker(folder.checkpoints / f"s{seed}", small_data, seed, **changes)
+    write_ensemble(folder.checkpoints / "chosen", [folder.checkpoints / f"s{seed}" for seed in (0, 1)])
+    options = RunOptions(phase="phase4", data=small_data.source, results=str(folder.path))
+    run = Run(options, Console(file=io.StringIO()), PHASE4, small_data, folder, open_journal(folder.journal))
+    found = measure_variants(
+        run, "chosen", folder, TimingSize(compiled=False, requests=60, candidates=(4,), batches=(3,))
+    )
+    mine = found.table[found.table["ranker"] == "chosen"]
+    assert set(mine["status"]) == {"measured"}
+    exact = mine[mine["runtime"] != "onnxruntime, dynamic int8"]
+    assert exact["largest_difference"].max() <= TOLERANCE
+    assert found.released is not None
+    said = json.loads((folder.path / "export" / "inputs.json").read_text())
+    assert said["rows"] == "lists"
+    assert said["inputs"] == ["visual", "text", "metadata", "v1", "valid"]
 
 
 def rung(ranker="chosen", p50=1.0, p95=2.0, difference=0.0, candidates="as judged"):
