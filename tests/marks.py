@@ -25,7 +25,10 @@ RAY = (
     "test_walkthrough.py",
 )
 """Modules, or tests of a module, that start Ray by themselves or in a process of their own."""
-SLOW: tuple[str, ...] = ("contracts/test_recipes.py::test_a_recipe_is_enough",)
+SLOW: tuple[str, ...] = (
+    "contracts/test_marks.py::test_a_process_of_an_unmarked_test_cannot_start_ray",
+    "contracts/test_recipes.py::test_a_recipe_is_enough",
+)
 """Modules, or tests of a module, that take more than a few seconds without Ray."""
 FOLDERS = {"cluster": "cluster", "browser": "browser", "gpu": "gpu"}
 """Folder -> the mark of all that is in it."""
