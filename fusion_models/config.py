@@ -49,9 +49,10 @@ class ModelConfig:
     Metadata's features are separate quantities and are always scaled one by one.
     """
     context: Literal["none", "v1", "tuned_v1"] = "none"
-    """What joins the context input (never blanked, never in a share): nothing, V1's score, or a tuned V1's.
+    """What joins the context input (never blanked, never in a share): nothing, V1's score, or a tuned V1's as well.
 
-    A tuned V1 is what V1's team could do alone: trees (LambdaMART) on `context_reads`, out of fold in training.
+    A tuned V1 is what V1's team could do alone: trees (LambdaMART) on `context_reads`, out of fold in training. V1's
+    own score stands beside theirs where they read it.
     """
     context_reads: tuple[str, ...] = (V1, *V1_READS)
     """What the trees of a tuned V1 read: V1's score (`v1`) and modalities. Without them it says nothing."""

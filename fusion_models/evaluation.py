@@ -142,8 +142,8 @@ def evaluate(
 
     A shuffle is the mean of 20 draws, from `seed`. `ranks` adds the rank statistics of V1 agreement, which cost a sort
     or a square a list; `pictures` the SSIM of decoded thumbnails, where the ranker decodes them; `values=False` leaves
-    out the shares weighted by values, which cost as much as half a pass. Every process of `distribution` calls this
-    with the same ranker, scores its share of the batches, and gets the whole Evaluation.
+    out the shares weighted by values, which can cost three quarters of a pass. Every process of `distribution` calls
+    this with the same ranker, scores its share of the batches, and gets the whole Evaluation.
     """
     model.eval()
     data = seen_by(model, data)

@@ -122,8 +122,16 @@ def test_it_reaches_the_query_token_alone(ranker, small_data):
     (tokens, _, query), (tokens_too, _, query_too) = ranker.tokens(batch), ranker.tokens(other)
     assert torch.equal(tokens, tokens_too)
     assert not torch.allclose(query, query_too)
-    raw = batch._replace(v1=batch.v1 + 1.0)
-    assert torch.equal(ranker(raw).scores, ranker(batch).scores)
+    assert torch.equal(tokens, ranker.tokens(batch._replace(v1=batch.v1 + 1.0))[0])
+
+
+def test_v1_s_own_score_stands_beside_it_only_where_its_trees_read_that(ranker, small_data):
+    recipe = Recipe().updated(SMALL).restricted(("visual", "metadata"))
+    without = start(recipe, small_data, seed=0).model.eval()
+    for model, expected in ((ranker, False), (without, True)):
+        batch = seen_by(model, small_data).gather(small_data.rows("validation"))
+        same = torch.equal(model(batch._replace(v1=batch.v1 + batch.labels)).scores, model(batch).scores)
+        assert same is expected
 
 
 def test_blanks_leave_it_alone(ranker, small_data):

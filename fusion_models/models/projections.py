@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusion_models.config import ModelConfig
+from fusion_models.config import V1, ModelConfig
 from fusion_models.data.batch import Batch
 from fusion_models.data.schema import FeatureSchema, FeatureStatistics
 from fusion_models.models.attention import dropout
@@ -74,7 +74,10 @@ class ContextEncoder(nn.Module):
     def __init__(self, config: ModelConfig, context: int) -> None:
         super().__init__()
         self.token = nn.Parameter(torch.randn(config.width))
-        self.v1 = nn.Linear(1, config.width, bias=False) if config.context != "none" else None
+        self.v1 = None
+        if config.context != "none":
+            raw_too = config.context == "tuned_v1" and V1 in config.context_reads
+            self.v1 = nn.Linear(2 if raw_too else 1, config.width, bias=False)
         self.project = None
         if context > 0:
             self.project = nn.Linear(context, (1 + len(config.modalities)) * config.width, bias=False)
@@ -82,14 +85,14 @@ class ContextEncoder(nn.Module):
         self.norm = nn.LayerNorm(config.width)
 
     def forward(self, context: Tensor, v1: Tensor) -> tuple[Tensor, Tensor | None]:
-        """`context` `[N, D_c]` and `v1` `[N]` (a tuned V1's, where the recipe says so), both standardised."""
+        """`context` `[N, D_c]` and `v1` `[N, I]`, standardised: V1's score, a tuned V1's, or both."""
         query = self.token.expand(context.shape[0], -1)
         conditions = None
         if self.project is not None:
             projected = self.project(context).reshape(context.shape[0], -1, self.token.shape[-1])
             query, conditions = query + projected[:, 0], projected[:, 1:]
         if self.v1 is not None:
-            query = query + self.v1(v1.unsqueeze(-1))
+            query = query + self.v1(v1)
         return self.norm(query), conditions
 
 
@@ -147,7 +150,7 @@ class Projections(nn.Module):
     def forward(self, batch: Batch, keep: Tensor | None) -> Projected:
         """`keep` `[B, M]` bool: False where a query's modality gives way to its null token; None: all are kept."""
         context = self._scaled("context", batch.context[..., : self.context_width]).flatten(0, 1)
-        query, conditions = self.context(context, self._v1(batch).flatten())
+        query, conditions = self.context(context, self._v1(batch).flatten(0, 1))
         standardised = {m: self._scaled(m, batch.features[m]) for m in self.config.modalities}
         plain = [self.encoders[m](standardised[m], self._match(m, batch)) for m in self.config.modalities]
         conditioned = [_conditioned(x, conditions, index) for index, x in enumerate(plain)]
@@ -177,15 +180,17 @@ class Projections(nn.Module):
         return torch.cosine_similarity(batch.features[modality], batch.context[..., : self.query_width], dim=-1)
 
     def _v1(self, batch: Batch) -> Tensor:
-        """V1's score, or the tuned V1's that stands behind the context, standardised: `[B, L]`."""
+        """V1's score, a tuned V1's, which stands behind the context, or both where its trees read V1's: `[B, L, I]`."""
+        raw = self.v1_scale(batch.v1_seen).unsqueeze(-1)
         if self.config.context != "tuned_v1":
-            return self.v1_scale(batch.v1_seen)  # type: ignore[no-any-return]
+            return raw  # type: ignore[no-any-return]
         if batch.context.shape[-1] == self.context_width:
             raise ValueError(
                 "the batch does not hold the tuned V1's score that this ranker reads: gather it from "
                 "`tuned_v1.seen_by(ranker, data)`, or pass lists that are not blanked through `ranker.complete` first"
             )
-        return batch.context[..., self.context_width]
+        tuned = batch.context[..., self.context_width :]
+        return torch.cat([tuned, raw], dim=-1) if V1 in self.config.context_reads else tuned
 
     def _scaled(self, name: str, x: Tensor) -> Tensor:
         return self.scales[name](x) if name in self.scales else x

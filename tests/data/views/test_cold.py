@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from fusion_models.data import open_dataset
+from fusion_models.data.tables import write_tables
 from fusion_models.data.views.cold import (
     alike_items,
     cold_items,
@@ -16,7 +17,6 @@ from fusion_models.data.views.cold import (
     needs_cold_lists,
     without_cold,
 )
-from fusion_models.data.tables import write_tables
 from fusion_models.evaluation import score_with
 from fusion_models.metrics import ndcg
 from fusion_models.probes.products import product_probe
