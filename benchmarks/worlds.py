@@ -20,6 +20,7 @@ from fusion_models.data.planted.config import PlantedConfig, planted_config
 from fusion_models.data.planted.truth import truth
 from spaces import PHASES
 
+PHASE = PHASES["phase3"]
 PRESET = "planted:healthy"
 TRAIN_QUERIES = 400
 VALIDATION_QUERIES = 250
@@ -162,9 +163,15 @@ class Truth:
 
     @property
     def go_is_wrong(self) -> bool:
-        """The image has nothing to give, or V2 could not gain what the roadmap asks."""
-        asked = PHASES["phase3"].thresholds
-        return self.worth <= asked.nothing_to_give or self.gain < asked.least_gain
+        """The image has nothing to give, or V2 cannot gain what the phase's gate asks."""
+        asked = next(gate.at_least for gate in PHASE.gates if gate.quantity == "ndcg_gain")
+        return self.worth <= PHASE.thresholds.nothing_to_give or self.gain < (asked or 0.0)
+
+    @property
+    def archive_is_wrong(self) -> bool:
+        """The image is worth something, and V2 can gain as much as keeps it alive."""
+        asked = PHASE.thresholds
+        return self.worth > asked.nothing_to_give and self.gain >= asked.least_gain
 
     def outcome(self, verdict: str) -> Outcome:
         """`right`, `wrong`, or `open` for a verdict that decides nothing; `failed` without one."""
@@ -172,7 +179,7 @@ class Truth:
             return "failed"
         if verdict == "PAUSE_AND_FIX":
             return "open"
-        return "wrong" if self.go_is_wrong == (verdict == "GO") else "right"
+        return "wrong" if (self.go_is_wrong if verdict == "GO" else self.archive_is_wrong) else "right"
 
 
 def true_of(drawn: World) -> Truth:

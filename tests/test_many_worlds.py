@@ -11,8 +11,10 @@ from scipy import stats
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 
-from many_worlds import FLAGS, line_of, page, pending, read, summary, upper_bound
+from many_worlds import ENOUGH_QUERIES, FLAGS, line_of, page, pending, read, summary, upper_bound
 from worlds import KINDS, Truth, World, true_of, world
+
+from spaces import PHASES
 
 
 def lines(verdicts: list[str]) -> list[dict[str, object]]:
@@ -60,6 +62,9 @@ def test_what_is_wrong() -> None:
     ]
     assert [something.outcome(v) for v in ("GO", "ARCHIVE", "PAUSE_AND_FIX")] == ["right", "wrong", "open"]
     assert no_gain.outcome("GO") == "wrong"
+    assert no_gain.outcome("ARCHIVE") == "right"
+    between = Truth(0.02, 0.017)  # below the gate, above what ends V2
+    assert [between.outcome(v) for v in ("GO", "ARCHIVE")] == ["wrong", "wrong"]
 
 
 def test_an_interrupted_benchmark_goes_on(tmp_path: Path) -> None:
@@ -84,6 +89,10 @@ def test_the_page_counts_what_came_out() -> None:
     again = page([*lines(["GO"]), *lines(["PAUSE_AND_FIX"])])
     assert "**wrong**" not in again  # the last line of a world counts
     assert summary([])[-1].endswith("0 of 0 (at least 0 %).")
+
+
+def test_queries_that_a_go_asks_are_those_of_the_gate() -> None:
+    assert [gate.at_least for gate in PHASES["phase3"].gates if gate.name == "test_queries"] == [ENOUGH_QUERIES]
 
 
 def test_bounds_are_exact() -> None:
