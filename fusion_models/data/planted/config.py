@@ -111,6 +111,29 @@ class PlantedConfig:
     label_lean: float = 0.0
     """Training labels grade utility + lean * V1; validation and test labels grade the utility."""
 
+    item_reuse: float = 1.0
+    """Queries that judge an item, on average over the catalogue. 1: each query has its own items. Above, signals and
+    features are an item's, the utility's noise and V1's a judgement's, and test items recur in training."""
+    visual_hash: bool = False
+    """The image codes no signal: it is `visual_width` Gaussian numbers an item, the same wherever the item recurs. The
+    signal `visual` is then an item's quality that shows nowhere, and can only be learnt by heart."""
+    visual_copy: bool = False
+    """The image holds the text's columns, as many as it has width for. The signal `visual` then shows nowhere."""
+    shared_words: int = 0
+    """Words in the vocabulary from which each query's text draws two. 0: queries have no text."""
+    cluster_zipf: float = 0.0
+    """The word of rank r is drawn in proportion to r ** -zipf: how unlike in size clusters of queries are."""
+    word_effect: float = 0.0
+    """Deviation, over words, of the weight that their queries give to the signal `visual`, as a fraction of its mean:
+    queries of one word then gain alike."""
+    near_copies: float = 0.0
+    """Fraction of the test queries that repeat a training query: its candidates, its labels, V1's scores and, where
+    there are texts, its words and one more."""
+    near_copy_shift: float = 0.0
+    """Above 0 a copy's candidates have ids of their own, and features moved by so many of the column's deviations."""
+    label_sparsity: float = 0.0
+    """Chance with which a label above 0 is lost (reads 0), in every split: a query may be left without any."""
+
     def __post_init__(self) -> None:
         for name in SHARES:
             _require(self.share(name) >= 0, f"share_{name} must be >= 0, got {self.share(name)}")
@@ -129,10 +152,30 @@ class PlantedConfig:
             _require(width >= max(needed, 1), f"{modality}_width must be >= {needed} for its blocks, got {width}")
         weights = (self.v1_text, self.v1_metadata, self.v1_visual, self.v1_noise)
         _require(any(w != 0 for w in weights), "one of v1_text, v1_metadata, v1_visual, v1_noise must not be 0")
+        self._require_recurring()
+
+    def _require_recurring(self) -> None:
+        """The dials by which queries and items have something in common."""
+        _require(self.item_reuse >= 1, f"item_reuse must be >= 1, got {self.item_reuse}")
+        _require(not (self.visual_hash and self.visual_copy), "visual_hash and visual_copy exclude each other")
+        _require(
+            self.shared_words == 0 or self.shared_words >= 2, f"shared_words must be 0 or >= 2, got {self.shared_words}"
+        )
+        for name in ("cluster_zipf", "word_effect", "near_copy_shift"):
+            _require(getattr(self, name) >= 0, f"{name} must be >= 0, got {getattr(self, name)}")
+        for name in ("cluster_zipf", "word_effect"):
+            _require(self.shared_words > 0 or getattr(self, name) == 0, f"{name} needs shared_words above 0")
+        _require(0 <= self.near_copies <= 1, f"near_copies must be in [0, 1], got {self.near_copies}")
+        _require(self.near_copies > 0 or self.near_copy_shift == 0, "near_copy_shift needs near_copies above 0")
+        _require(0 <= self.label_sparsity < 1, f"label_sparsity must be in [0, 1), got {self.label_sparsity}")
 
     def share(self, name: str) -> float:
         """Variance share of one of SHARES."""
         return float(getattr(self, f"share_{name}"))
+
+    def expected_share(self, name: str) -> float:
+        """Variance share of what a ranker can expect of a signal that knows nothing of the query's words."""
+        return self.share(name) / (1 + self.word_effect**2) if name == "visual" else self.share(name)
 
     @property
     def noise_share(self) -> float:
@@ -150,8 +193,16 @@ class PlantedConfig:
         return int(getattr(self, f"{modality}_width"))
 
     def signals(self, modality: str) -> tuple[str, ...]:
-        """Signals that a modality codes: those of a share above 0 that it sees."""
+        """Signals that a modality codes: those of a share above 0 that it sees. A hash or a copy codes none itself."""
+        if modality == "visual" and (self.visual_hash or self.visual_copy):
+            return ()
         return tuple(name for name in SHARES if modality in SEEN_BY[name] and self.share(name) > 0)
+
+    def shown(self, modality: str) -> tuple[str, ...]:
+        """Signals that can be read from a modality: those that it codes, and for a copy those of the text."""
+        if modality == "visual" and self.visual_copy:
+            return tuple(name for name in self.signals("text") if name != "synergy")
+        return self.signals(modality)
 
 
 PRESETS: dict[str, PlantedConfig] = {

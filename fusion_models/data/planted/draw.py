@@ -12,6 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fusion_models.data.planted.config import MODALITIES, SEEN_BY, SHARES, PlantedConfig
+from fusion_models.data.planted.recurring import Lists, lists, repeated_queries, texts, visual_weight, words
+from fusion_models.data.planted.streams import normal, random_stream
 from fusion_models.data.splits import SPLITS
 
 GENERATOR = 1
@@ -22,7 +24,7 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Planted:
-    """A drawn dataset, N documents grouped by query."""
+    """A drawn dataset: Q queries, N documents grouped by query, M items."""
 
     config: PlantedConfig
     query: npt.NDArray[np.int64]
@@ -38,7 +40,13 @@ class Planted:
     labels: npt.NDArray[np.int64]
     """`[N]`."""
     features: dict[str, npt.NDArray[np.float32]]
-    """`[N, D]` a modality."""
+    """`[M, D]` a modality; M is N, in the documents' order, unless items recur."""
+    item: npt.NDArray[np.int64]
+    """`[N]` row of each document's item."""
+    text: list[str] | None
+    """`[Q]`, or None where queries have none."""
+    repeated: int
+    """Test queries that repeat a training query."""
 
     @property
     def documents_of_split(self) -> npt.NDArray[np.int8]:
@@ -48,23 +56,39 @@ class Planted:
 
 def draw(config: PlantedConfig) -> Planted:
     """Draw a dataset; the same dials give the same numbers."""
-    sizes = _list_lengths(config)
-    query = np.repeat(np.arange(config.queries), sizes)
     split = np.repeat(np.arange(len(SPLITS), dtype=np.int8), config.split_sizes)
     random_stream(config, "split").shuffle(split)
-    signals = {name: _normal(config, name, len(query)) for name in SHARES if name != "synergy"}
-    signals["synergy_text"] = _normal(config, "synergy_text", len(query))
-    signals["synergy_visual"] = _normal(config, "synergy_visual", len(query))
-    signals["synergy"] = signals["synergy_text"] * signals["synergy_visual"]
-    utility = np.sqrt(max(config.noise_share, 0.0)) * _normal(config, "noise", len(query))
+    original = repeated_queries(config, split)
+    held = words(config) if config.shared_words else None
+    asked = lists(config, _list_lengths(config), original)
+    query, count = asked.query, len(asked.query)
+
+    of_item = _signals(config, asked.catalogue)
+    signals = {name: values[asked.drawn_as][asked.item] for name, values in of_item.items()}
+    utility = np.sqrt(max(config.noise_share, 0.0)) * normal(config, "noise", count)[asked.document]
     for name in SHARES:
-        utility = utility + np.sqrt(config.share(name)) * signals[name]
-    v1 = _v1(config, signals, query)
+        weight = visual_weight(config, held)[original[query]] if held is not None and name == "visual" else 1.0
+        utility = utility + weight * np.sqrt(config.share(name)) * signals[name]
+    v1 = _v1(config, signals, normal(config, "v1_noise", count)[asked.document])
     graded = np.where(split[query] == SPLITS.index("train"), utility + config.label_lean * v1, utility)
-    offset = config.v1_query_offset * _normal(config, "v1_query_offset", config.queries)
-    features = {m: _features(config, m, signals, len(query)) for m in MODALITIES}
-    labels = _grades(graded, query, sizes, config.grades)
-    return Planted(config, query, split, signals, utility, v1 + offset[query], labels, features)
+    offset = config.v1_query_offset * normal(config, "v1_query_offset", config.queries)
+    features = {m: _features(config, m, of_item, asked.catalogue) for m in MODALITIES}
+    if config.visual_copy:
+        features["visual"] = _copied(config, features)
+    labels = _thinned(config, _grades(graded, query, asked.sizes, config.grades))[asked.document]
+    return Planted(
+        config=config,
+        query=query,
+        split=split,
+        signals=signals,
+        utility=utility,
+        v1=v1 + offset[query],
+        labels=labels,
+        features={m: _shown(config, m, values, asked) for m, values in features.items()},
+        item=asked.item,
+        text=None if held is None else texts(held, original),
+        repeated=int((original != np.arange(config.queries)).sum()),
+    )
 
 
 def view(config: PlantedConfig, signals: dict[str, Floats], modalities: tuple[str, ...]) -> Floats:
@@ -74,19 +98,18 @@ def view(config: PlantedConfig, signals: dict[str, Floats], modalities: tuple[st
     """
     total = np.zeros_like(signals["all"])
     for name in SHARES:
-        seen = set(SEEN_BY[name]) & set(modalities)
+        seen = {modality for modality in modalities if name in config.shown(modality)}
         if seen == set(SEEN_BY[name]) or (seen and name != "synergy"):
-            total = total + np.sqrt(config.share(name)) * signals[name]
+            total = total + np.sqrt(config.expected_share(name)) * signals[name]
     return total
 
 
-def random_stream(config: PlantedConfig, name: str) -> np.random.Generator:
-    """The random numbers of one part, which its name and the seed decide."""
-    return np.random.default_rng([config.seed, *name.encode()])
-
-
-def _normal(config: PlantedConfig, name: str, *shape: int) -> Floats:
-    return random_stream(config, name).standard_normal(shape)
+def _signals(config: PlantedConfig, items: int) -> dict[str, Floats]:
+    """`[items]` of the catalogue for each of SHARES and the two factors of the synergy."""
+    parts = [name for name in SHARES if name != "synergy"]
+    signals = {name: normal(config, name, items) for name in (*parts, "synergy_text", "synergy_visual")}
+    signals["synergy"] = signals["synergy_text"] * signals["synergy_visual"]
+    return signals
 
 
 def _list_lengths(config: PlantedConfig) -> npt.NDArray[np.int64]:
@@ -95,14 +118,13 @@ def _list_lengths(config: PlantedConfig) -> npt.NDArray[np.int64]:
     return random_stream(config, "candidates").integers(low, high + 1, size=config.queries)
 
 
-def _v1(config: PlantedConfig, signals: dict[str, Floats], query: npt.NDArray[np.int64]) -> Floats:
+def _v1(config: PlantedConfig, signals: dict[str, Floats], noise: Floats) -> Floats:
     """V1's score, unit variance, before the query's offset."""
-    score = config.v1_noise * _normal(config, "v1_noise", len(query))
+    score = config.v1_noise * noise
     for modality in MODALITIES:
         seen = view(config, signals, (modality,))
-        strength = np.sqrt(
-            sum(config.share(name) for name in SHARES if modality in SEEN_BY[name] and name != "synergy")
-        )
+        told = [name for name in config.shown(modality) if name != "synergy"]
+        strength = np.sqrt(sum(config.expected_share(name) for name in told))
         if strength > 0:
             score = score + getattr(config, f"v1_{modality}") * seen / strength
     deviation = score.std()
@@ -121,13 +143,38 @@ def _grades(
     return np.searchsorted(edges, (rank + 0.5) / sizes[query], side="right").astype(np.int64)
 
 
+def _thinned(config: PlantedConfig, labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """The labels without those that are lost."""
+    lost = random_stream(config, "label_sparsity").random(len(labels)) < config.label_sparsity
+    return np.where(lost, 0, labels)
+
+
+def _copied(config: PlantedConfig, features: dict[str, npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    """`[items, D]` an image that holds the text's columns, as far as it has width; the rest of it stays noise."""
+    image, text = features["visual"].copy(), features["text"]
+    width = min(image.shape[1], text.shape[1])
+    image[:, :width] = config.visual_scale * text[:, :width]
+    return image
+
+
+def _shown(
+    config: PlantedConfig, modality: str, drawn: npt.NDArray[np.float32], asked: Lists
+) -> npt.NDArray[np.float32]:
+    """`[M, D]` every item's features: as they were drawn, and those of copies a little moved."""
+    values = drawn[asked.drawn_as]
+    if asked.moved.any():
+        size = int(asked.moved.sum()), values.shape[1]
+        values[asked.moved] += config.near_copy_shift * drawn.std(axis=0) * normal(config, f"{modality}/moved", *size)
+    return values
+
+
 def _features(config: PlantedConfig, modality: str, signals: dict[str, Floats], count: int) -> npt.NDArray[np.float32]:
-    """`[N, D]`: a block a signal, then noise."""
+    """`[items, D]` of the catalogue: a block a signal, then noise."""
     noise, width = getattr(config, f"{modality}_noise"), config.width(modality)
     parts: list[Floats] = []
     for name in config.signals(modality):
         signal = signals[f"synergy_{modality}" if name == "synergy" else name]
-        seen = signal + noise * _normal(config, f"{modality}/{name}/noise", count)
+        seen = signal + noise * normal(config, f"{modality}/{name}/noise", count)
         seen = seen / np.sqrt(1 + noise**2)
         if name == modality:
             coding, scale = getattr(config, f"{modality}_coding"), getattr(config, f"{modality}_unique_scale")
@@ -135,8 +182,8 @@ def _features(config: PlantedConfig, modality: str, signals: dict[str, Floats], 
             coding, scale = "linear", getattr(config, f"{modality}_shared_scale")
         parts.append(scale * _code(seen, coding, config.block, random_stream(config, f"{modality}/{name}/code")))
     idle = width - config.block * len(parts)
-    parts.append(getattr(config, f"{modality}_noise_scale") * _normal(config, f"{modality}/idle", count, idle))
-    offset = getattr(config, f"{modality}_offset") * _normal(config, f"{modality}/offset", width)
+    parts.append(getattr(config, f"{modality}_noise_scale") * normal(config, f"{modality}/idle", count, idle))
+    offset = getattr(config, f"{modality}_offset") * normal(config, f"{modality}/offset", width)
     values = getattr(config, f"{modality}_scale") * (np.concatenate(parts, axis=1) + offset)
     return np.asarray(values, dtype=np.float32)
 

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fusion_models.data.planted.config import MODALITIES, SHARES
+from fusion_models.data.planted.config import MODALITIES, SEEN_BY, SHARES
 from fusion_models.data.planted.draw import Planted, view
 from fusion_models.data.splits import SPLITS
 from fusion_models.metrics.ndcg import ndcg
@@ -22,26 +22,50 @@ FILE = "truth.json"
 
 def truth(planted: Planted) -> dict[str, Any]:
     """JSON-ready: `dials`; `variance_shares` as dialled and as drawn; `oracle_ndcg`, nDCG@10 on the test split of the
-    best prediction from each modality subset's signals before any code (keys `visual+text`, ...); `v1_ndcg`, and
-    `v1_oracle_correlation`, centred within queries.
+    best prediction from each modality subset's signals before any code (keys `visual+text`, ...); the same of the best
+    that also reads V1, `oracle_ndcg_with_v1`; `v1_ndcg`, and `v1_oracle_correlation`, centred within queries;
+    `recurring_items`, the share of the test items that training judges, and `repeated_queries`, that of test queries
+    whose candidates and labels training has. What is learnt by heart of those is no part of an oracle: each speaks of
+    new items.
     """
     config = planted.config
     test = planted.documents_of_split == SPLITS.index("test")
-    oracle = {
-        "+".join(subset): _mean_ndcg(view(config, planted.signals, subset), planted, test)
-        for size in range(1, len(MODALITIES) + 1)
-        for subset in itertools.combinations(MODALITIES, size)
-    }
+    subsets = [subset for size in range(1, len(MODALITIES) + 1) for subset in itertools.combinations(MODALITIES, size)]
+    oracle = {"+".join(subset): _mean_ndcg(view(config, planted.signals, subset), planted, test) for subset in subsets}
+    informed = {"+".join(subset): _mean_ndcg(with_v1(planted, subset), planted, test) for subset in subsets}
     best = view(config, planted.signals, MODALITIES)
+    known = planted.item[planted.documents_of_split == SPLITS.index("train")]
     dialled = {name: config.share(name) for name in SHARES} | {"noise": max(config.noise_share, 0.0)}
     return {
         "dials": dataclasses.asdict(config),
         "variance_shares": dialled,
         "variance_shares_drawn": drawn_shares(planted),
         "oracle_ndcg": oracle,
+        "oracle_ndcg_with_v1": informed,
         "v1_ndcg": _mean_ndcg(planted.v1, planted, test),
         "v1_oracle_correlation": _within_query_correlation(planted.v1[test], best[test], planted.query[test]),
+        "recurring_items": float(np.isin(np.unique(planted.item[test]), known).mean()),
+        "repeated_queries": planted.repeated / max(config.split_sizes[2], 1),
     }
+
+
+def with_v1(planted: Planted, modalities: tuple[str, ...]) -> npt.NDArray[np.float64]:
+    """`[N]` the best linear prediction of the utility from some modalities' signals and V1, both within queries.
+
+    V1 may tell of signals that these modalities do not see. All but the synergy is Gaussian, of which the best
+    prediction is the linear one.
+    """
+    shown = [name for name in SHARES if any(name in planted.config.shown(m) for m in modalities)]
+    if not set(SEEN_BY["synergy"]) <= set(modalities):
+        shown = [name for name in shown if name != "synergy"]
+    _, place = np.unique(planted.query, return_inverse=True)
+    count = np.bincount(place)
+
+    def centred(values: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        return values - (np.bincount(place, weights=values) / count)[place]
+
+    x = np.stack([centred(planted.v1), *(centred(planted.signals[name]) for name in shown)], axis=1)
+    return np.asarray(x @ np.linalg.lstsq(x, centred(planted.utility), rcond=None)[0])
 
 
 def drawn_shares(planted: Planted) -> dict[str, float]:
