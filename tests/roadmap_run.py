@@ -18,7 +18,7 @@ from search.pipeline.baselines import REFERENCE_SEEDS
 from search.pipeline.roadmap import run_roadmap
 from search.run_store.folder import RunFolderError
 
-SMALL = "planted?queries=160&candidates=8&v1_noise=1"
+SMALL = "planted?queries=160&candidates=8&v1_noise=10"
 """V1 is weak, so that no small ranker of these is archived for gaining less."""
 SET = ("model.layers=1", "model.width=16", "model.scale=feature", "model.text_tokens=1", "loss.unimodal=0.0")
 """A small ranker, and little that an ablation could take away."""

@@ -15,9 +15,10 @@ from fusion_models.metrics.fusion import standardise
 from fusion_models.models import Ensemble, FusionRanker
 from fusion_models.training import start, train
 from search.execution.file_transfer import pack, unpacked
+from search.run_store.artefact import ARTEFACT
 from search.run_store.artifacts import load_ranker, measure, ranker_files, write_ensemble, write_finished
 from search.run_store.job import Job
-from search.shadow import _load
+from search.shadow import _load, finalist_checkpoint
 
 SMALL = {"model.width": 8, "model.heads": 2, "model.layers": 1, "train.epochs": 1}
 
@@ -93,6 +94,14 @@ def test_it_is_served(artefact, small_data):
     assert isinstance(_load(artefact, small_data), Ensemble)
     with pytest.raises(ValueError, match=r"holds no weights\.safetensors"):
         _load(artefact.parent, small_data)
+
+
+def test_a_run_stands_for_its_artefact(trainings, tmp_path):
+    """Not for a training of the short list, whose mean nobody judged and which phase 4 does not hold."""
+    with pytest.raises(ValueError, match="has no finalist with weights"):
+        finalist_checkpoint(tmp_path)
+    write_ensemble(tmp_path / "checkpoints" / ARTEFACT, trainings[:2])
+    assert finalist_checkpoint(tmp_path) == tmp_path / "checkpoints" / ARTEFACT
 
 
 def test_more_than_ten_members_keep_their_order(trainings, small_data, tmp_path):
