@@ -28,6 +28,14 @@ RAY = (
 SLOW: tuple[str, ...] = (
     "contracts/test_marks.py::test_a_process_of_an_unmarked_test_cannot_start_ray",
     "contracts/test_recipes.py::test_a_recipe_is_enough",
+    "data/arrays/test_cache.py::test_ten_processes_at_once_open_one_dataset",
+    "data/arrays/test_larger_than_memory.py",
+    "models/test_export.py",
+    "probes/test_probes.py",
+    "search/execution/test_faults.py::test_a_training_outlives_a_disk_that_is_full_for_a_while",
+    "search/execution/test_job_training.py",
+    "training/stack/test_equality.py",
+    "training/test_distribution.py",
 )
 """Modules, or tests of a module, that take more than a few seconds without Ray."""
 FOLDERS = {"cluster": "cluster", "browser": "browser", "gpu": "gpu"}
