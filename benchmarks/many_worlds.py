@@ -87,7 +87,8 @@ def run(drawn: World, settings: str, results: Path) -> dict[str, Any]:
     name = f"world-{drawn.number:03d}"
     command = [sys.executable, "-m", "search.run", "phase3", "--data", drawn.source, "--name", name, "--fresh"]
     command += ["--results", str(results), *settings.split()]
-    environment = {"FUSION_SEARCH_STATE": str(results / "state"), "PYTHONPATH": str(HOME)}  # looks are counted apart
+    environment = {"FUSION_SEARCH_STATE": str(results / "state"), "PYTHONPATH": str(HOME)}
+    true_of(drawn)  # kept, and a dial that cannot be is named before anything runs
     began = time.monotonic()
     try:
         ended = subprocess.run(
