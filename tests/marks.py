@@ -35,7 +35,7 @@ SLOW: tuple[str, ...] = (
     "search/execution/test_faults.py::test_a_training_outlives_a_disk_that_is_full_for_a_while",
     "search/execution/test_job_training.py",
     "training/stack/test_equality.py",
-    "training/test_distribution.py",
+    "training/test_process_group.py",
 )
 """Modules, or tests of a module, that take more than a few seconds without Ray."""
 FOLDERS = {"cluster": "cluster", "browser": "browser", "gpu": "gpu"}

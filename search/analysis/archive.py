@@ -71,8 +71,10 @@ def _nothing_to_give(phase: Phase, found: ArchiveEvidence) -> ArchiveRule:
     if len(known) < len(gains) or not counting:
         why = "" if counting else BLIND_PROBES if found.probes else NOT_ASKED
         return _rule("nothing to give", name, None, phase.thresholds.nothing_to_give, note=why)
-    largest = max(known, key=lambda gain: gain.high)
-    return _rule("nothing to give", name, largest, phase.thresholds.nothing_to_give, note=_said(counting))
+    earning = [probe for probe in found.probes if probe.gain.low > phase.thresholds.nothing_to_give]
+    largest = max([*known, *(probe.gain for probe in earning)], key=lambda gain: gain.high)
+    said = _said([probe for probe in found.probes if probe.counts or probe in earning])
+    return _rule("nothing to give", name, largest, phase.thresholds.nothing_to_give, note=said)
 
 
 def _said(probes: Sequence[Probe]) -> str:

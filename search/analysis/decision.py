@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from search.analysis.archive import ArchiveRule, archive_rules
 from search.analysis.gates import GateResult, Status, blank_gates, read_gates
-from search.analysis.judged import Evidence, Lead
+from search.analysis.judged import TREES, Evidence, Lead
 from spaces import Phase
 
 Verdict = Literal["GO", "PAUSE_AND_FIX", "ARCHIVE"]
@@ -66,7 +66,7 @@ def decide(
     gates = (*read_gates(phase, evidence), *more_gates)
     rules = (*archive_rules(phase, evidence), *more_rules)
     fragile = is_fragile(phase, evidence)
-    holding, seen = [rule for rule in rules if rule.holds], sees_more(evidence)
+    holding, seen = [rule for rule in rules if rule.holds], sees_more(phase, evidence)
     passed = all(gate.status in ("pass", "not applicable") for gate in gates)
     archived = bool(holding) and not seen
     verdict: Verdict = "ARCHIVE" if archived else "GO" if passed and not holding and not fragile else "PAUSE_AND_FIX"
@@ -91,8 +91,15 @@ def is_fragile(phase: Phase, evidence: Evidence) -> bool:
     return gain is None or gain.low <= 0.0
 
 
-def sees_more(evidence: Evidence) -> Lead | None:
-    """A rival that reads the suspect and surely beats the finalist: V2 is to be mended, not archived."""
+def sees_more(phase: Phase, evidence: Evidence) -> Lead | None:
+    """A rival that reads the suspect and surely beats the finalist: V2 is to be mended, not archived.
+
+    None where trees on everything, which would see a signal in the suspect, surely earn nothing from it: what leads
+    then, leads by something else.
+    """
+    trees = [probe for probe in evidence.archive.probes if probe.name == TREES and probe.counts]
+    if any(probe.gain.high < phase.thresholds.nothing_to_give for probe in trees):
+        return None
     ahead = [lead for lead in evidence.rivals.values() if lead and lead.with_suspect and lead.interval.high < 0.0]
     return min(ahead, key=lambda lead: lead.interval.mean, default=None)
 

@@ -17,12 +17,13 @@ from fusion_models.probes.power import Power, no_power, plant_signal, probe_powe
 from fusion_models.probes.products import product_pair
 from fusion_models.probes.scores import ProbePair, ProbeScores
 from fusion_models.probes.trees import tree_pair
+from search.analysis.judged import TREES
 from search.execution.file_transfer import DataTicket, ticket_for
 from search.execution.job_training import without_cold_items
 from search.pipeline.confirmation.test_split import require_finalist
 from search.pipeline.context import Run
 
-PROBES: Mapping[str, Callable[..., ProbePair]] = {"LambdaMART": tree_pair, "network on products": product_pair}
+PROBES: Mapping[str, Callable[..., ProbePair]] = {TREES: tree_pair, "network on products": product_pair}
 SEEDS = (0, 1, 2, 3, 4)
 """Trainings of a probe on each side."""
 MEMBERS = 2

@@ -8,7 +8,7 @@ import pytest
 
 from fusion_models.metrics import Interval
 from search.analysis.decision import decide, is_fragile
-from search.analysis.judged import ArchiveEvidence, Cold, Evidence, Lead, Probe
+from search.analysis.judged import TREES, ArchiveEvidence, Cold, Evidence, Lead, Probe
 from search.analysis.judged_file import read_judged, write_judged
 from search.run_store.folder import json_text
 from spaces import PHASES
@@ -36,7 +36,7 @@ def archive(**changes):
 
 def nothing(**changes):
     """An image that nobody earns anything from."""
-    probes = (Probe(name="trees", gain=around(0.0), counts=True), Probe(name="net", gain=around(0.5), counts=False))
+    probes = (Probe(name=TREES, gain=around(0.0), counts=True), Probe(name="net", gain=around(0.0, 0.5), counts=False))
     return archive(refit_gain=around(0.0), base_refit_gain=around(0.001), probes=probes, **changes)
 
 
@@ -138,15 +138,23 @@ def test_nothing_to_give_needs_a_probe_outside_the_family_that_would_see_it():
     assert (rule.holds, rule.measured) == (False, False)
     assert "no probe finds a signal" in rule.note
     assert found.verdict != "ARCHIVE"
+    earns = (*nothing().probes, Probe(name="products", gain=around(0.02, 0.004), counts=False))
+    found = decide(PHASES["phase3"], "t", healthy(archive=dataclasses.replace(nothing(), probes=earns)))
+    assert found.verdict != "ARCHIVE", "what a probe surely earns counts, whatever it finds of a planted signal"
 
 
 def test_no_archive_where_a_rival_with_the_image_surely_leads():
     ahead = healthy().rivals | {"trees": Lead(rival="LambdaMART", interval=around(-0.008, 0.005), with_suspect=True)}
-    found = decide(PHASES["phase3"], "t", healthy(archive=nothing(), rivals=ahead))
+    blind = tuple(dataclasses.replace(p, counts=p.counts and p.name != TREES) for p in nothing().probes)
+    trees_blind = dataclasses.replace(nothing(), probes=(*blind, Probe(name="products", gain=around(0.0), counts=True)))
+    found = decide(PHASES["phase3"], "t", healthy(archive=trees_blind, rivals=ahead))
     assert found.verdict == "PAUSE_AND_FIX"
     assert any("does not see what LambdaMART sees" in reason for reason in found.reasons)
     without = {"trees": dataclasses.replace(ahead["trees"], with_suspect=False)}
-    assert decide(PHASES["phase3"], "t", healthy(archive=nothing(), rivals=ahead | without)).verdict == "ARCHIVE"
+    assert decide(PHASES["phase3"], "t", healthy(archive=trees_blind, rivals=ahead | without)).verdict == "ARCHIVE"
+    assert decide(PHASES["phase3"], "t", healthy(archive=nothing(), rivals=ahead)).verdict == "ARCHIVE", (
+        "trees that surely earn nothing from the image lead by something else"
+    )
 
 
 def test_phase_1_archives_only_where_the_base_recipe_s_own_drop_fails_and_no_probe_earns():

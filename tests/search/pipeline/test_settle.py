@@ -1,0 +1,54 @@
+"""A finished run's finalist gets more trainings and a further, counted look; the verdict of before is kept."""
+
+import json
+
+import pandas as pd
+import pytest
+
+from search.options import RunOptions
+from search.pipeline.phase import run_phase
+from search.run_store.folder import RunFolderError
+
+SMALL = {
+    "phase": "phase1",
+    "data": "planted?queries=160&candidates=8",
+    "trials": 3,
+    "epochs": 1,
+    "set": ("model.layers=1", "model.text_tokens=1", "train.members=2"),
+}
+
+
+def trainings(folder, stage):
+    table = pd.read_csv(folder / "trials.csv")
+    return table[table["stage"] == stage].set_index("trial_id")
+
+
+def test_settling_keeps_what_was_trained_and_numbers_the_verdict(tmp_path, shared_ray, console):
+    run_phase(RunOptions(**SMALL, results=str(tmp_path), confirm_seeds=2, ablation=False), console)
+    folder = tmp_path / "phase1"
+    first, finalist = json.loads((folder / "decision.json").read_text()), (folder / "finalist.json").read_text()
+    before, searched = trainings(folder, "deciding"), trainings(folder, "search")
+
+    run_phase(RunOptions(phase="phase1", results=str(tmp_path), settle=True, max_seeds=5), console)
+    second, after = json.loads((folder / "decision.json").read_text()), trainings(folder, "deciding")
+    assert json.loads((folder / "verdicts" / "1" / "decision.json").read_text()) == first
+    assert second["look"]["number"] == first["look"]["number"] + 1
+    assert (folder / "finalist.json").read_text() == finalist
+    assert second["finalist"] == first["finalist"]
+    assert set(before.index) < set(after.index)
+    pd.testing.assert_frame_equal(after.loc[before.index], before)
+    pd.testing.assert_frame_equal(trainings(folder, "search"), searched)
+    assert next(g for g in first["gates"] if g["key"] == "trainings")["status"] == "fail"
+    assert next(g for g in second["gates"] if g["key"] == "trainings")["status"] == "pass"
+    assert json.loads((folder / "run.json").read_text())["settled"] == 2
+    assert (folder / "report.html").exists()
+    assert "verdict 2" in console.file.getvalue()
+
+
+def test_only_a_finished_run_of_one_phase_is_settled(tmp_path, console):
+    with pytest.raises(RunFolderError, match="no finished run"):
+        run_phase(RunOptions(phase="phase1", results=str(tmp_path), settle=True), console)
+    with pytest.raises(ValueError, match="--settle"):
+        RunOptions(phase="roadmap", settle=True)
+    with pytest.raises(ValueError, match="--fresh"):
+        RunOptions(phase="phase1", settle=True, fresh=True)
