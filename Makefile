@@ -1,10 +1,13 @@
-# Each target builds what it needs. `make run`, `make test`, `make lint`, `make bench`.
+# Each target builds what it needs. `make run`, `make check`, `make test`, `make lint`, `make bench`.
 PYTHON ?= python3
 BIN := .venv/bin
 # Any torch that pyproject.toml admits will do; this build has no CUDA libraries where such a build is at hand.
 TORCH ?= torch==2.13.0
 
-.PHONY: run test lint bench clean
+# What starts no Ray and is quick; tests/marks.py says which tests those are.
+QUICK := not (slow or ray or cluster or browser or gpu)
+
+.PHONY: run check test lint bench clean
 
 .venv/.installed: pyproject.toml
 	$(PYTHON) -m venv .venv
@@ -23,6 +26,9 @@ lint: .venv/.installed
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+check: lint
+	$(BIN)/python -m pytest -m "$(QUICK)" --durations=5
 
 bench: .venv/.installed
 	$(BIN)/python benchmarks/orchestration.py

@@ -35,10 +35,10 @@ def train_job(config: dict[str, Any]) -> None:
     """What a worker of a fit of its own runs: the same steps, each reported to Ray Train."""
     import ray.train
 
-    from fusion_models.distribution import TorchDistribution
+    from fusion_models.process_group import TorchProcessGroup
     from search.execution.job_training import JobTraining
 
-    training = JobTraining(config, TorchDistribution())
+    training = JobTraining(config, TorchProcessGroup())
     while True:
         result = training.step()
         ray.train.report({"seconds": result["seconds"], "epochs": result["epochs"]})

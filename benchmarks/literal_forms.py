@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,11 @@ import torch
 from fusion_models.config import Flat, Recipe
 from fusion_models.data import RankingDataset, open_dataset
 from fusion_models.evaluation import evaluate
+from fusion_models.metrics import Interval
+from fusion_models.quantities import Outputs
 from fusion_models.training import start, train
-from search.analysis.measure import Arrays, difference, quantities
+from search.analysis.effects import objective_arm
+from search.analysis.measure import linear_interval
 from spaces import PHASES
 
 TERMS: Mapping[str, tuple[Flat, Flat, Flat]] = {
@@ -74,24 +77,27 @@ class Trainings:
 
     def __init__(self, data: RankingDataset) -> None:
         self.data = data
-        self._known: dict[tuple[Any, ...], dict[str, Any]] = {}
+        self._known: dict[tuple[Any, ...], Outputs] = {}
 
-    def of(self, recipe: Recipe, seeds: int) -> list[Arrays]:
-        """The recipe's arrays, a seed each."""
+    def of(self, recipe: Recipe, seeds: int) -> list[Outputs]:
+        """What the recipe's trainings say, a seed each."""
         return [self._one(recipe, seed) for seed in range(seeds)]
 
-    def _one(self, recipe: Recipe, seed: int) -> dict[str, Any]:
+    def _one(self, recipe: Recipe, seed: int) -> Outputs:
         key = (*sorted(recipe.flat().items()), seed)
         if key not in self._known:
             state = start(recipe, self.data, seed=seed)
             for _ in train(state, self.data):
                 pass
             state.model.load_state_dict(state.best_weights)
-            found = evaluate(state.model, self.data, "test", blanks=("visual",))
-            names = ("rows", "documents", "ndcg", "v1_ndcg", "shares", "moments")
-            self._known[key] = {name: getattr(found, name) for name in names}
-            self._known[key] |= {f"masked.{m}.{kind}": values for (m, kind), values in found.masked.items()}
+            self._known[key] = evaluate(state.model, self.data, "test", blanks=("visual",)).outputs
         return self._known[key]
+
+
+def interval(runs: Sequence[Outputs], quantity: str, less: Sequence[Outputs] = ()) -> Interval:
+    """Of a quantity of single trainings, over trainings and queries; less that of `less`, unpaired over trainings."""
+    terms = [(sign, arm) for sign, side in ((1.0, runs), (-1.0, less)) if (arm := objective_arm(side, quantity))]
+    return linear_interval(terms)
 
 
 def rows(data: RankingDataset, base: Recipe, seeds: int, weight: float | None) -> Iterator[str]:
@@ -99,14 +105,14 @@ def rows(data: RankingDataset, base: Recipe, seeds: int, weight: float | None) -
     trainings, literal = Trainings(data), None
     for term, form, recipe in recipes(base, weight):
         runs = trainings.of(recipe, seeds)
-        found = quantities(runs, recipe.model.modalities)
         blind = trainings.of(recipe.restricted(("text", "metadata")), seeds)
-        cells = [found["ndcg"], found["visual_masking_drop"], difference(runs, blind)]
+        cells = [interval(runs, "ndcg"), interval(runs, "visual_masking_drop"), interval(runs, "ndcg", blind)]
         said = [f"{x.mean:+.4f} [{x.low:+.4f}, {x.high:+.4f}]" for x in cells]
-        said += [f"{found['attention_max_share'].mean:.3f}", f"{found['v1_correlation'].mean:.3f}"]
+        share = max(interval(runs, f"attention_{m}").mean for m in recipe.model.modalities)
+        said += [f"{share:.3f}", f"{interval(runs, 'v1_correlation').mean:.3f}"]
         better = ""
         if form == "corrected" and literal is not None:
-            gap = difference(runs, literal)
+            gap = interval(runs, "ndcg", literal)
             better = f"{gap.mean:+.4f} [{gap.low:+.4f}, {gap.high:+.4f}]"
         literal = runs
         yield f"| {term} | {form} | {' | '.join(said)} | {better} |"

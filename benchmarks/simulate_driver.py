@@ -26,7 +26,7 @@ from typing import Any
 
 import numpy as np
 
-CURVES = Path(__file__).parents[1] / "tests" / "search" / "recorded_curves.json"
+CURVES = Path(__file__).parents[1] / "tests" / "search" / "study" / "recorded_curves.json"
 PARTS = ("ask", "rungs", "tell", "progress", "tensorboard", "resume", "tables")
 
 
@@ -92,8 +92,6 @@ def simulate(trials: int, sampler: str, workers: int, folder: Path, *, board: bo
     from search.execution.searcher import StageSearcher
     from search.monitoring.progress import ProgressObserver
     from search.monitoring.tensorboard import TensorBoardObserver
-    from search.options import RunOptions
-    from search.pipeline.context import Run
     from search.run_store.folder import RunFolder
     from search.run_store.journal import open_journal
     from search.study.stages import SearchStage
@@ -105,11 +103,11 @@ def simulate(trials: int, sampler: str, workers: int, folder: Path, *, board: bo
     phase = PHASES["phase1"].with_base({"train.epochs": len(curves[0])})
     place = RunFolder(folder)
     place.prepare(resume=False, fresh=False)
-    options = RunOptions(phase="phase1", sampler=sampler)
-    run = Run(options, Console(file=io.StringIO(), width=200), phase, None, place, open_journal(place.journal))
-    stage = SearchStage(run.storage, phase, sampler=sampler, trials=trials, seed=0)
+    output = io.StringIO()
+    journal = open_journal(place.journal)
+    stage = SearchStage(journal, phase, sampler=sampler, trials=trials, seed=0)
     scheduler = MultiObjectiveAsha(stage)
-    progress = ProgressObserver(run.console, phase, trials)
+    progress = ProgressObserver(Console(file=output, width=200), phase, trials)
     observers: list[Any] = [Timed(progress, clock, "progress")]
     tensorboard = TensorBoardObserver(place.tensorboard, phase)
     if board:
@@ -183,7 +181,7 @@ def simulate(trials: int, sampler: str, workers: int, folder: Path, *, board: bo
         "journal": place.journal.stat().st_size / 1024**2,
         "board": sum(f.stat().st_size for f in place.tensorboard.rglob("*") if f.is_file()) / 1024**2,
         "tables": sum((folder / n).stat().st_size for n in ("trials.csv", "trials.parquet", "pareto.csv")) / 1024**2,
-        "last": run.console.file.getvalue().strip().splitlines()[-1],  # type: ignore[attr-defined]
+        "last": output.getvalue().strip().splitlines()[-1],
     } | {f"part {name}": seconds for name, seconds in clock.seconds.items()}
 
 

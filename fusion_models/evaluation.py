@@ -17,10 +17,10 @@ from torch import Tensor
 from fusion_models.config import MODALITIES
 from fusion_models.data import RankingDataset
 from fusion_models.data.batch import Batch
-from fusion_models.distribution import ALONE, Distribution
 from fusion_models.metrics import BLANKS, Blank, blank, gradient_times_input_shares, ndcg, query_shares, ssim
 from fusion_models.models import FusionRanker, Ranker, RankerOutput
 from fusion_models.models.projections import Projected
+from fusion_models.process_group import ALONE, ProcessGroup
 from fusion_models.quantities import Lists, Outputs, drop_name, numbers, quantity
 from fusion_models.tuned_v1 import seen_by
 
@@ -136,19 +136,19 @@ def evaluate(
     values: bool = True,
     device: torch.device | str = "cpu",
     seed: int = 0,
-    distribution: Distribution = ALONE,
+    process_group: ProcessGroup = ALONE,
 ) -> Evaluation:
     """Score `split` plainly and again for each blanked modality and kind of blank.
 
     A shuffle is the mean of 20 draws, from `seed`. `ranks` adds the rank statistics of V1 agreement, which cost a sort
     or a square a list; `pictures` the SSIM of decoded thumbnails, where the ranker decodes them; `values=False` leaves
-    out the shares weighted by values, which can cost three quarters of a pass. Every process of `distribution` calls
+    out the shares weighted by values, which can cost three quarters of a pass. Every process of `process_group` calls
     this with the same ranker, scores its share of the batches, and gets the whole Evaluation.
     """
     model.eval()
     data = seen_by(model, data)
     mine = []
-    for _, batch in _batches(data, split, device, distribution):
+    for _, batch in _batches(data, split, device, process_group):
         with torch.no_grad(), nullcontext() if values else model.scores_only():
             out = model(batch)
         weighted = None if out.value_shares is None else query_shares(out.value_shares, batch.valid).cpu()
@@ -160,7 +160,7 @@ def evaluate(
                 ssim=_query_ssim(model, data, batch, out.fused) if pictures and model.thumbnail is not None else None,
             )
         )
-    measured = distribution.join(mine)
+    measured = process_group.join(mine)
     lists = [part.lists for part in measured]
     order = torch.cat([queries for queries, *_ in lists]).argsort()
     value_shares = [part.value_shares for part in measured if part.value_shares is not None]
@@ -171,7 +171,7 @@ def evaluate(
         scores=scored.scores.double().numpy(),
         modalities=model.modalities,
         blanked=blanked_scores(
-            model, data, split, blanks=blanks, kinds=kinds, device=device, seed=seed, distribution=distribution
+            model, data, split, blanks=blanks, kinds=kinds, device=device, seed=seed, process_group=process_group
         ),
         shares=torch.cat([part.shares for part in measured])[order].numpy(),
         value_shares=torch.cat(value_shares)[order].numpy() if value_shares else None,
@@ -190,7 +190,7 @@ def blanked_scores(
     kinds: Sequence[Blank] = ("zero",),
     device: torch.device | str = "cpu",
     seed: int = 0,
-    distribution: Distribution = ALONE,
+    process_group: ProcessGroup = ALONE,
 ) -> dict[tuple[str, str], Values]:
     """(modality, blank) -> scores `[D, Q, L]`, D draws, rows ascending, with that modality blanked; see `evaluate`."""
     model.eval()
@@ -199,7 +199,7 @@ def blanked_scores(
         return {}
     data = seen_by(model, data)
     mine: list[tuple[Tensor, dict[tuple[str, str], Tensor]]] = []
-    for index, batch in _batches(data, split, device, distribution):
+    for index, batch in _batches(data, split, device, process_group):
         generator = torch.Generator(device).manual_seed(seed + index)  # a batch's draws, whichever process makes them
         with torch.no_grad():
             inputs = model.projections(batch, None) if isinstance(model, FusionRanker) else None
@@ -207,7 +207,7 @@ def blanked_scores(
             (m, kind): _blanked_scores(model, batch, inputs, m, kind, generator) for m, kind in wanted
         }
         mine.append((batch.query.cpu(), found))
-    joined = distribution.join(mine)
+    joined = process_group.join(mine)
     order = torch.cat([queries for queries, _ in joined]).argsort()
     longest = max(scores.shape[-1] for _, found in joined for scores in found.values())
 
@@ -219,11 +219,11 @@ def blanked_scores(
 
 
 def _batches(
-    data: RankingDataset, split: str, device: torch.device | str, distribution: Distribution
+    data: RankingDataset, split: str, device: torch.device | str, process_group: ProcessGroup
 ) -> Iterator[tuple[int, Batch]]:
     """This process's share of a split's batches, each with its place among all."""
     for index, rows in enumerate(data.row_batches(split, EVALUATION_QUERIES)):
-        if index % distribution.size == distribution.rank:
+        if index % process_group.size == process_group.rank:
             yield index, data.gather(rows, device)
 
 
@@ -314,7 +314,8 @@ class _Measured(NamedTuple):
 def _lists(batch: Batch, scores: Tensor) -> Columns:
     """Query rows `[B]`, scores, labels, V1's scores and valid places `[B, L]` of a scored batch; queries' weights."""
     weight = None if batch.weight is None else batch.weight.cpu()
-    return batch.query.cpu(), scores.float().cpu(), batch.labels.cpu(), batch.v1.cpu(), batch.valid.cpu(), weight
+    scores = scores if scores.dtype == torch.float64 else scores.float()  # V1's order may need all of its digits
+    return batch.query.cpu(), scores.cpu(), batch.labels.cpu(), batch.v1.cpu(), batch.valid.cpu(), weight
 
 
 def _scored(parts: Sequence[Columns]) -> Scored:

@@ -61,6 +61,8 @@ class RunOptions:
     """Go on with an interrupted run."""
     fresh: bool = False
     """Delete what is in the run folder and start over."""
+    settle: bool = False
+    """Go on with a finished run's finalist: more trainings where its verdict hangs, and one more counted look."""
     facts: str | None = None
     """TOML file of business facts (see docs/facts.example.toml)."""
     set: tuple[str, ...] = ()
@@ -87,6 +89,10 @@ class RunOptions:
             )
         if self.resume and self.fresh:
             raise ValueError("--resume goes on with a run and --fresh deletes it: give one of them")
+        if self.settle and (self.resume or self.fresh):
+            raise ValueError("--settle goes on with a finished run's verdict: leave out --resume and --fresh")
+        if self.settle and self.phase in ("phase4", "roadmap"):
+            raise ValueError(f"--settle goes on with the verdict of one of phase1 to phase3, not of {self.phase}")
         self.budget_seconds, self.epoch_limit_seconds  # noqa: B018  (read, so that a bad one fails now)
         self.changes  # noqa: B018
         read_facts(self.facts)

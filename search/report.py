@@ -12,6 +12,7 @@ from rich.console import Console
 from search.reporting import read_run, write_report
 from search.reporting.explain import explain
 from search.reporting.roadmap_page import write_roadmap_report
+from search.reporting.terminal import make_console
 from search.run_store.folder import RunFolder
 from search.run_store.mirror import located
 
@@ -30,12 +31,12 @@ class ReportOptions:
 
 def main() -> int:
     """Build, explain or ablate; 0 when done, 2 for a mistake in what was asked."""
-    console = Console(soft_wrap=not sys.stdout.isatty())
+    console = make_console()
     try:
         options = tyro.cli(ReportOptions, prog="python -m search.report")
         report(options, console)
     except ValueError as error:
-        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+        make_console(stderr=True).print(f"error: {error}", style="red", highlight=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
         return 130
@@ -49,7 +50,7 @@ def report(options: ReportOptions, console: Console) -> None:
     if (folder.read() or {}).get("phase") == "roadmap":
         if options.explain is not None or options.ablate is not None:
             raise ValueError(f"{folder.path} is a roadmap: name one of its phases, such as {folder.path / 'phase3'}")
-        console.print(f"{write_roadmap_report(folder)}", highlight=False, soft_wrap=True)
+        console.print(f"{write_roadmap_report(folder)}", highlight=False, markup=False, soft_wrap=True)
         if mirror is not None:
             mirror.sync()
         return
@@ -64,7 +65,7 @@ def report(options: ReportOptions, console: Console) -> None:
     write_report(folder)
     if mirror is not None:
         mirror.sync()
-    console.print(f"{folder.path / 'report.html'}", highlight=False, soft_wrap=True)
+    console.print(f"{folder.path / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
 
 
 if __name__ == "__main__":

@@ -10,12 +10,12 @@ def main() -> int:
     """Run a phase; 0 when it ended, 2 for a mistake in what was asked, 130 after Ctrl-C."""
     gc.set_threshold(50_000, 20, 100)  # before the imports, whose half a million objects stay
     import tyro
-    from rich.console import Console
 
     from search.api import start
     from search.options import RunOptions
+    from search.reporting.terminal import make_console
 
-    console = Console(soft_wrap=not sys.stdout.isatty())
+    console = make_console()
     try:
         options = tyro.cli(
             RunOptions,
@@ -24,7 +24,7 @@ def main() -> int:
         )
         start(options, console)
     except ValueError as error:
-        Console(stderr=True).print(f"[red]error:[/red] {error}", highlight=False, soft_wrap=True)
+        make_console(stderr=True).print(f"error: {error}", style="red", highlight=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
         console.print("interrupted: what had finished is written; --resume goes on from here")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import sys
 import threading
@@ -16,6 +15,8 @@ from rich.console import Console
 from fusion_models.data import RankingDataset, open_dataset
 from fusion_models.files import write_whole
 from fusion_models.models import Ranker
+from search.reporting.terminal import make_console
+from search.run_store.artefact import ARTEFACT
 from search.run_store.artifacts import WEIGHTS, load_ranker, weights_files
 from search.run_store.folder import RunFolder, json_text
 
@@ -88,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
     command: Serve | Replay | Monitor = tyro.cli(
         Command, prog="python -m search.shadow", description=__doc__, args=arguments
     )
-    console = Console(soft_wrap=True)
+    console = make_console()
     try:
         match command:
             case Serve():
@@ -98,27 +99,23 @@ def main(arguments: list[str] | None = None) -> int:
             case Monitor():
                 _monitor(command, console)
     except ValueError as error:
-        Console(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False, highlight=False)
+        make_console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
         return 2
     except ImportError as error:
         said = f"error: {error}. Serving needs more packages: pip install 'fusion-search[serve]'"
-        Console(stderr=True, soft_wrap=True).print(said, style="red", markup=False, highlight=False)
+        make_console(stderr=True).print(said, style="red", markup=False, highlight=False, soft_wrap=True)
         return 2
     return 0
 
 
 def finalist_checkpoint(run: Path) -> Path:
-    """The weights that stand for a run: its finalist's first confirmation training.
+    """The weights that stand for a run: its artefact, the trainings of the finalist whose mean was judged.
 
     Raises ValueError where the run has none.
     """
-    folder = RunFolder(run)
-    finalist = run / "finalist.json"
-    if finalist.exists():
-        name = json.loads(finalist.read_text())["trial_id"]
-        found = sorted(folder.checkpoints.glob(f"confirm-{name}-s*/{WEIGHTS}"))
-        if found:
-            return found[0].parent
+    place = RunFolder(run).checkpoints / ARTEFACT
+    if weights_files(place):
+        return place
     raise ValueError(f"{run} has no finalist with weights: finish the run, or name a folder with --checkpoint")
 
 
@@ -167,12 +164,14 @@ def _serve(command: Serve, console: Console) -> None:
         serve.run(app, name="shadow", route_prefix="/")
         where = f"http://{command.host}:{command.port}"
         said = "without V2" if checkpoint is None else f"V2 from {checkpoint}"
-        console.print(f"answering POST {where}/rank, {said}; log in {command.log}; Ctrl-C ends it", highlight=False)
+        console.print(
+            f"answering POST {where}/rank, {said}; log in {command.log}; Ctrl-C ends it", highlight=False, markup=False
+        )
         over.wait()
     from search.serving.journal import archive
 
     archive(command.log)
-    console.print(f"ended; the log is whole in {command.log}", highlight=False)
+    console.print(f"ended; the log is whole in {command.log}", highlight=False, markup=False)
 
 
 def _replay(command: Replay, console: Console) -> None:
@@ -190,7 +189,7 @@ def _replay(command: Replay, console: Console) -> None:
     out = command.out or command.log / "replay"
     table = replay(read_decisions(command.log), model, Catalogue(data), out)
     write_reference(out, data, named, training_reference(data, model))
-    console.print(f"{len(table)} decisions scored again in {out}", highlight=False)
+    console.print(f"{len(table)} decisions scored again in {out}", highlight=False, markup=False)
 
 
 def _monitor(command: Monitor, console: Console) -> None:
@@ -206,7 +205,7 @@ def _monitor(command: Monitor, console: Console) -> None:
     write_whole(command.log / "monitor.json", json_text(report))
     units.to_parquet(command.log / "units.parquet", index=False)
     console.print(json_text(report), highlight=False, markup=False)
-    console.print(f"written: {command.log / 'monitor.json'} and units.parquet", highlight=False)
+    console.print(f"written: {command.log / 'monitor.json'} and units.parquet", highlight=False, markup=False)
 
 
 def _load(checkpoint: Path, data: RankingDataset) -> Ranker:

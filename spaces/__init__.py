@@ -1,4 +1,9 @@
-"""What may vary, phase by phase: base recipe, ranges, objectives, gates, ablatable components."""
+"""What may vary and what must hold, phase by phase: base recipe, ranges, objectives, gates, ablatable components.
+
+`phase` says what a phase is, `phases` has the roadmap's as data, `thresholds` the numbers that no gate holds;
+`phase_file` reads a team's own, `plain` writes one down, `departures` tells how it differs. May use `fusion_models`;
+knows nothing of a study.
+"""
 
 from spaces.departures import departures
 from spaces.phase import RESUME_GATES, Gate, Objective, Phase

@@ -5,9 +5,42 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import marks
 import pytest
 
 from fusion_models.data import open_dataset
+
+MAY_START_RAY = ("ray", "cluster", "browser", "gpu")
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items):
+    """Mark every test by its fixtures and by the lists of `marks`."""
+    for item in items:
+        if marks.TESTS in item.path.parents:
+            name = getattr(item, "originalname", item.name)
+            for mark in sorted(marks.marks_of(item.path, name, item.fixturenames)):
+                item.add_marker(mark)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item):
+    """A test that is not marked runs, set-up included, where Ray cannot start."""
+    if any(item.get_closest_marker(mark) for mark in MAY_START_RAY):
+        return (yield)
+    with marks.ray_forbidden():
+        return (yield)
+
+
+def pytest_terminal_summary(terminalreporter):
+    """Name what took long and is not marked so."""
+    seconds = {}
+    for report in (r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, [])):
+        if not {"slow", *MAY_START_RAY} & set(report.keywords):
+            seconds[report.nodeid] = seconds.get(report.nodeid, 0.0) + report.duration
+    for test, took in seconds.items():
+        if took > marks.SLOW_SECONDS:
+            terminalreporter.write_line(f"{took:.0f} s and not marked slow (tests/marks.py): {test}", yellow=True)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -6,12 +6,14 @@ from math import nan
 
 import numpy as np
 import pandas as pd
+from outputs import random_lists, random_outputs
 from torch.utils.tensorboard import SummaryWriter
 
 from fusion_models.metrics import Interval
 from search.analysis.decision import Evidence, decide
 from search.analysis.effects import Measured, effect_table
-from search.analysis.measure import confirmed_table
+from search.analysis.judged import ArchiveEvidence, Cold, Lead, Probe
+from search.analysis.measure import ConfirmedRow, confirmed_table
 from search.analysis.tables import write_tables
 from search.run_store.csv_tables import write_csv
 from search.run_store.folder import RunFolder, json_text
@@ -22,6 +24,8 @@ PHASE = PHASES["phase3"]
 HOSTILE = "<script>window.hacked = 1</script><img src=x onerror=alert(1)>"
 FORMULA = '=HYPERLINK("http://evil")'
 MODALITIES = ("visual", "text", "metadata")
+TUNED = "tuned V1 (LambdaMART on V1's own features)"
+BOUGHT_NOTHING = "The search bought nothing over the V2 you have: -0.025 [-0.040, -0.010]"
 
 
 def record(index, *, stage="search", state="finished", name="sampled", reason=""):
@@ -103,33 +107,42 @@ def decided(path):
         "attention_min_share": Interval(0.31, 0.29, 0.33),
         "v1_correlation": Interval(0.80, 0.78, 0.82),
     }
-    gains = {m: Interval(0.01, -0.01, 0.03) for m in MODALITIES}
-    evidence = Evidence(
-        quantities=quantities,
-        refit_gain=gains,
-        base_refit_gain=Interval(0.02, -0.01, 0.05),
-        over_tuned_v1=Interval(0.01, -0.02, 0.04),
-        queries=600,
-    )
+    evidence = judged(quantities)
     decision = decide(PHASE, "t0004", evidence, {"v1_stable": "not measured"})
-    (path / "decision.json").write_text(json_text(decision.as_json()))
+    look = {"number": 2, "practice": False, "level": 0.9924}
+    (path / "decision.json").write_text(json_text(decision.as_json() | {"look": look}))
     plain = {"mean": 0.04, "ci_low": 0.01, "ci_high": 0.07}
-    shapley = {"visual": 0.1, "text": 0.14, "metadata": 0.1}
     found = {
         "split": "test",
-        "quantities": {k: {"mean": v.mean, "ci_low": v.low, "ci_high": v.high} for k, v in quantities.items()},
-        "refit_gain": {m: {"mean": g.mean, "ci_low": g.low, "ci_high": g.high} for m, g in gains.items()},
-        "refit_shapley": shapley,
-        "masked_shapley": shapley,
+        "members": evidence.members,
+        "trainings": {"finalist-visual+text+metadata": 5, "base-visual+text+metadata": 5},
+        "quantities": {name: spelt(interval) for name, interval in quantities.items()},
+        "refit_gain": {name: spelt(interval) for name, interval in evidence.refit_gain.items()},
+        "refit_shapley": {m: {"mean": 1 / 3, "ci_low": 0.2, "ci_high": 0.5} for m in MODALITIES},
+        "masked_shapley": {"visual": 0.1, "text": 0.14, "metadata": 0.1},
+        "leads": {role: {"rival": lead.rival} | spelt(lead.interval) for role, lead in evidence.rivals.items() if lead},
+        "strongest_blind": {"rival": evidence.strongest_blind.rival} | spelt(evidence.strongest_blind.interval),
+        "probes": [{"name": p.name, "counts": p.counts} | spelt(p.gain) for p in evidence.archive.probes],
         "attention_by_layer": [[0.3, 0.4, 0.3], [0.2, 0.5, 0.3]],
-        "fusion_gain": {"LambdaMART": {"rival": "LambdaMART"} | plain, "best pair": {"rival": "visual+text"} | plain},
+        "fusion_gain": {
+            "LambdaMART": {"rival": "LambdaMART"} | plain,
+            "best pair": {"rival": "visual+text"} | plain,
+            TUNED: {"rival": TUNED} | plain,
+            "base recipe": {"rival": "base recipe"} | plain,
+        },
         "subdomains": [{"subdomain": HOSTILE, "queries": 60, "p": 0.01, "p_holm": 0.01} | plain],
     }
     (path / "evidence.json").write_text(json_text(found))
     chosen = {"trial_id": "t0004", "recipe": record(4).recipe, "chosen_on": "validation", "of": ["t0004", "t0003"]}
     (path / "finalist.json").write_text(json.dumps(chosen))
-    rows = [("t0004", True, "test", 3, quantities), ("t0003", False, "test", 3, quantities)]
+    names = {"t0004": "t0004", "t0003": "t0003", "t0000": "base"}
+    rows = [
+        ConfirmedRow(trial_id=trial, name=name, finalist=trial == "t0004", split=split, seeds=3, quantities=quantities)
+        for split in ("test", "validation")
+        for trial, name in names.items()
+    ]
     write_csv(confirmed_table(PHASE, rows), folder, "confirmed.csv")
+    write_csv(baselines(), folder, "baselines.csv")
     write_csv(ablation(), folder, "ablation.csv")
     ranks = [str(i) for i in range(1, 11)]
     agreement = [{"v1_rank": a, "v2_rank": b, "documents": 3, "share": 0.1} for a in ranks for b in ranks]
@@ -148,32 +161,64 @@ def decided(path):
     return folder
 
 
+def judged(quantities):
+    """Evidence with an open image, a search that bought nothing, a probe of each kind, and new items."""
+    return Evidence(
+        quantities=quantities,
+        refit_gain={m: Interval(0.01, -0.01, 0.03) for m in MODALITIES},
+        archive=ArchiveEvidence(
+            refit_gain=Interval(0.01, -0.02, 0.04),
+            base_refit_gain=Interval(0.02, -0.01, 0.05),
+            probes=(
+                Probe(name="LambdaMART", gain=Interval(0.015, 0.01, 0.02), counts=True),
+                Probe(name="network on products", gain=Interval(0.0, -0.01, 0.01), counts=False),
+            ),
+            ndcg_gain=Interval(0.04, 0.0, 0.08),
+            over_tuned_v1=Interval(0.01, -0.02, 0.04),
+        ),
+        strongest_blind=Lead(rival="LambdaMART without visual", interval=Interval(0.01, -0.01, 0.03)),
+        rivals={
+            "base": Lead(rival="the base recipe", interval=Interval(-0.025, -0.04, -0.01)),
+            "trees": Lead(rival="LambdaMART", interval=Interval(-0.001, -0.012, 0.01), with_suspect=True),
+            "sum": Lead(rival="weighted sum with V1", interval=Interval(0.012, -0.03, 0.054), with_suspect=True),
+        },
+        cold=Cold(needed=True, queries=80, gain=Interval(0.02, 0.001, 0.039), refit_gain={}),
+        queries=600,
+        trainings=(29, 30),
+        fewest=5,
+        members=4,
+    )
+
+
+def spelt(interval):
+    return {"mean": interval.mean, "ci_low": interval.low, "ci_high": interval.high}
+
+
+def baselines():
+    """baselines.csv: every reference on both splits, and the base recipe on the test split."""
+    known = {"V1": "v1", "visual alone": "single", "LambdaMART": "trees", TUNED: "tuned v1 trees"}
+    rows = [
+        {"name": name, "role": role, "split": split, "ndcg": 0.55, "ndcg_gain": 0.0 if role == "v1" else 0.01}
+        | {"ndcg_gain_ci_low": -0.01, "ndcg_gain_ci_high": 0.03, "v1_correlation": correlation, "detail": HOSTILE}
+        for split, correlation in (("validation", 0.955), ("test", 0.944))
+        for name, role in known.items()
+    ]
+    base = {"name": "base recipe", "role": "base", "split": "test", "detail": "the V2 that you have"}
+    return pd.DataFrame([*rows, rows[-1] | base])
+
+
 def ablation():
-    generator = np.random.default_rng(0)
-
-    def run(shift):
-        ndcg = generator.uniform(0.4, 0.7, 40)
-        return {
-            "ndcg": ndcg + shift,
-            "v1_ndcg": np.full(40, 0.5),
-            "documents": np.full(40, 9.0),
-            "masked.visual.zero": ndcg - 0.05,
-            "shares": generator.dirichlet(np.ones(3), size=(40, 2)),
-            "moments": np.stack([np.full(40, 0.8), np.ones(40), np.ones(40)], axis=1)
-            + generator.uniform(0, 0.1, (40, 3)),
-        }
-
-    intact = {s: run(0.0) for s in (10_000, 10_001)}
+    lists = random_lists(queries=40)
     done = Measured(
         kind="single",
         removed=("unimodal heads",),
         changes="loss.unimodal 0.3 → 0",
         status="measured",
-        runs={s: run(-0.05) for s in intact},
+        runs=[random_outputs(lists, seed=100 + seed, noise=1.5) for seed in range(2)],
     )
     seen = dataclasses.replace(
-        done, removed=("contrastive",), status="screened", runs={}, screened={"ndcg_gain": -0.01}
+        done, removed=("contrastive",), status="screened", runs=(), screened={"ndcg_gain": -0.01}
     )
     lost = dataclasses.replace(seen, removed=("V1 decorrelation",), status="not trained", screened={"ndcg_gain": nan})
-    objectives = [o.name for o in PHASE.objectives]
-    return effect_table("t0004", "test", intact, [done, seen, lost], objectives, MODALITIES)
+    intact = [random_outputs(lists, seed=seed) for seed in range(2)]
+    return effect_table("t0004", "test", intact, [done, seen, lost], [o.name for o in PHASE.objectives])

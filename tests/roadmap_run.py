@@ -14,19 +14,22 @@ import pytest
 from rich.console import Console
 
 from search.options import RunOptions
+from search.pipeline.baselines import REFERENCE_SEEDS
 from search.pipeline.roadmap import run_roadmap
 from search.run_store.folder import RunFolderError
 
-SMALL = "planted?queries=160&candidates=8&v1_noise=1"
+SMALL = "planted?queries=160&candidates=8&v1_noise=10"
 """V1 is weak, so that no small ranker of these is archived for gaining less."""
 SET = ("model.layers=1", "model.width=16", "model.scale=feature", "model.text_tokens=1", "loss.unimodal=0.0")
 """A small ranker, and little that an ablation could take away."""
+BASELINES = 3 * REFERENCE_SEEDS
+"""Trainings of rankers of one modality."""
 PATIENCE = 1200.0
 """Seconds until a driver that hangs is a failure."""
 
 
 def options(results, **changes):
-    """Two trials a phase, of one epoch and one small layer, nothing confirmed: nine trainings in all."""
+    """Two trials a phase, of one epoch and one small layer, nothing confirmed: fifteen trainings in all."""
     asked = RunOptions(
         phase="roadmap",
         data=SMALL,
@@ -68,7 +71,7 @@ def kill_in_phase_two(asked, output):
         )  # fmt: skip
     journal = Path(asked.results) / "roadmap" / "phase2" / "study.journal"
     deadline = time.monotonic() + PATIENCE
-    while told(journal) < 6:  # the three baselines and two of phase 1's trials are taken over, the sixth is its own
+    while told(journal) < BASELINES + 3:  # baselines and two of phase 1's trials are taken over, the next is its own
         assert process.poll() is None, output.read_text()
         assert time.monotonic() < deadline, output.read_text()
         time.sleep(0.01)

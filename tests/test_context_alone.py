@@ -47,6 +47,13 @@ def with_pair_features(small_data, tmp_path):
     return RankingDataset(folder, source="pairs", location="", fingerprint="pairs")
 
 
+def test_a_v1_of_large_scores_keeps_its_order(small_data):
+    """Scores of 1e9 that differ by 1: float32 knows no difference between them."""
+    large = score_with(lambda batch: batch.v1.argsort(dim=1).argsort(dim=1).double() + 1e9, small_data, "validation")
+    assert large.scores.dtype == torch.float64
+    np.testing.assert_array_equal(large.ndcg(), large.v1_ndcg())
+
+
 def test_features_of_the_pairs_are_left(with_pair_features):
     found = context_alone(with_pair_features, recipe("v1"), "validation")
     chance = score_with(lambda batch: torch.zeros_like(batch.v1), with_pair_features, "validation")

@@ -10,6 +10,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from fusion_models.data.commands.card import data_card
 from fusion_models.data.commands.convert import convert_flat
@@ -18,6 +19,7 @@ from fusion_models.data.planted import write_planted
 from fusion_models.data.planted.config import planted_config
 from fusion_models.data.sources import open_dataset
 from fusion_models.data.tables import refuse_overwriting
+from fusion_models.terminal import forgiving
 
 
 @dataclass(frozen=True)
@@ -67,11 +69,14 @@ def main(arguments: list[str] | None = None) -> int:
         description=__doc__,
         args=arguments,
     )
-    console = Console(soft_wrap=True)
+    forgiving(sys.stdout)
+    forgiving(sys.stderr)
+    console = Console(soft_wrap=True, markup=False, emoji=False)
     try:
         _run(command, console)
     except DataError as error:
-        Console(stderr=True, soft_wrap=True).print(f"error: {error}", style="red", markup=False, highlight=False)
+        said = f"error: {error}"
+        Console(stderr=True, soft_wrap=True, emoji=False).print(said, style="red", markup=False, highlight=False)
         return 1
     return 0
 
@@ -97,7 +102,7 @@ def _print_card(command: Check, console: Console) -> None:
     card = data_card(open_dataset(command.path, cache=command.cache))
     table = Table(show_header=False, box=None, pad_edge=False)
     for what, value in card.facts:
-        table.add_row(what, value)
+        table.add_row(Text(what), Text(value))
     console.print(table, highlight=False, markup=False)
     console.print("\ndoubts:" if card.doubts else "\nno doubts", highlight=False)
     for doubt in card.doubts:

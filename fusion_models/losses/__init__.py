@@ -1,4 +1,9 @@
-"""Ranking losses and auxiliary terms; the weighted sum returns (total, parts)."""
+"""Ranking losses and auxiliary terms; the weighted sum returns (total, parts).
+
+`ranking` has the listwise losses, `importance`, `multitask` and `adversarial` the terms, `modulation` what changes
+gradients instead, `total` the sum and the table of terms. May use config, data's batches, metrics and what a model
+gives out.
+"""
 
 from fusion_models.losses.draws import Drawn
 from fusion_models.losses.modulation import modulate_gradients, modulation_coefficients

@@ -12,23 +12,23 @@ import torch
 from torch import Tensor
 
 from fusion_models.data.batch import Batch
-from fusion_models.distribution import WHOLE, Share
 from fusion_models.losses.draws import Source, uniform
 from fusion_models.models.output import RankerOutput
+from fusion_models.process_group import WHOLE, Shard
 
 LITERAL_CEILING = 3.0
 """Where the roadmap's unbounded image term stops paying: mean |v| of a standard normal is 0.8."""
 
 
-def mean_over_documents(values: Tensor, valid: Tensor, share: Share = WHOLE) -> Tensor:
+def mean_over_documents(values: Tensor, valid: Tensor, shard: Shard = WHOLE) -> Tensor:
     """Mean of `values` `[B, L]` over real documents, everybody's included."""
-    return share.mean(torch.where(valid, values, 0.0).sum(), valid.sum())
+    return shard.mean(torch.where(valid, values, 0.0).sum(), valid.sum())
 
 
-def shuffled_within_lists(x: Tensor, valid: Tensor, generator: Source, share: Share = WHOLE) -> Tensor:
+def shuffled_within_lists(x: Tensor, valid: Tensor, generator: Source, shard: Shard = WHOLE) -> Tensor:
     """`x` `[B, L, D]` with the rows of each list's real documents in random order; padded rows stay where they are."""
     places = torch.arange(valid.shape[-1], device=valid.device).expand_as(valid)
-    chance = share.own(uniform(generator, share.queries(len(valid)), valid.shape[-1])).to(valid.device)
+    chance = shard.own(uniform(generator, shard.queries(len(valid)), valid.shape[-1])).to(valid.device)
     drawn = chance.masked_fill(~valid, 2.0).argsort(dim=-1)
     slots = torch.where(valid, places, places + valid.shape[-1]).argsort(dim=-1)
     filled = torch.arange(valid.shape[-1], device=valid.device) < valid.sum(dim=-1, keepdim=True)
@@ -44,14 +44,14 @@ def reliance(
     *,
     margin: float,
     generator: Source,
-    share: Share = WHOLE,
+    shard: Shard = WHOLE,
 ) -> Tensor:
     """max(0, margin - (ranking loss with the images shuffled within each list - `loss`)).
 
     The shuffled pass has no gradient, so the term can only be met by ranking better with the right image, never by
     breaking on a wrong one.
     """
-    shuffled = shuffled_within_lists(batch.features["visual"], batch.valid, generator, share)
+    shuffled = shuffled_within_lists(batch.features["visual"], batch.valid, generator, shard)
     with torch.no_grad():
         scores = forward(batch._replace(features={**batch.features, "visual": shuffled})).scores
         worse = ranking(scores, batch.labels, batch.valid)
@@ -76,24 +76,24 @@ def masking_gap(
     return torch.relu(margin - (ranking(scores, batch.labels, batch.valid) - loss))
 
 
-def literal_visual_importance(projected: Tensor, valid: Tensor, share: Share = WHOLE) -> Tensor:
+def literal_visual_importance(projected: Tensor, valid: Tensor, shard: Shard = WHOLE) -> Tensor:
     """The roadmap's -mean |v_proj| over documents and channels, clipped; `projected` `[B, L, M, D]`, image first.
 
     A bias satisfies it: kept so that the ablation can show what it does.
     """
-    magnitude = mean_over_documents(projected[:, :, 0].float().abs().mean(dim=-1), valid, share)
+    magnitude = mean_over_documents(projected[:, :, 0].float().abs().mean(dim=-1), valid, shard)
     return -magnitude.clamp(max=LITERAL_CEILING)
 
 
-def variance(projected: Tensor, valid: Tensor, share: Share = WHOLE) -> Tensor:
+def variance(projected: Tensor, valid: Tensor, shard: Shard = WHOLE) -> Tensor:
     """Mean over modalities and channels of max(0, 1 - std over real documents) (Bardes et al. 2022, VICReg).
 
     The centre needs no gradient: a sum of squares does not change with it to first order.
     """
     weights = valid[..., None, None].float()
-    count = share.sum(weights.sum()).clamp(min=2.0)
-    centre = share.sum((projected.detach().float() * weights).sum(dim=(0, 1))) / count
-    spread = share.sum(((projected.float() - centre).square() * weights).sum(dim=(0, 1))) / (count - 1.0)
+    count = shard.sum(weights.sum()).clamp(min=2.0)
+    centre = shard.sum((projected.detach().float() * weights).sum(dim=(0, 1))) / count
+    spread = shard.sum(((projected.float() - centre).square() * weights).sum(dim=(0, 1))) / (count - 1.0)
     return torch.relu(1.0 - torch.sqrt(spread + 1e-4)).mean()
 
 
@@ -103,14 +103,14 @@ def share_entropy(shares: Tensor) -> Tensor:
     return -(shares * shares.log()).sum(dim=-1) / math.log(shares.shape[-1])
 
 
-def attention_entropy(shares: Tensor, valid: Tensor, *, target: float, share: Share = WHOLE) -> Tensor:
+def attention_entropy(shares: Tensor, valid: Tensor, *, target: float, shard: Shard = WHOLE) -> Tensor:
     """max(0, target - H / ln M) of every document and layer, averaged; `shares` `[B, L, K, M]`."""
-    return mean_over_documents(torch.relu(target - share_entropy(shares)).mean(dim=-1), valid, share)
+    return mean_over_documents(torch.relu(target - share_entropy(shares)).mean(dim=-1), valid, shard)
 
 
-def literal_attention_entropy(shares: Tensor, valid: Tensor, share: Share = WHOLE) -> Tensor:
+def literal_attention_entropy(shares: Tensor, valid: Tensor, shard: Shard = WHOLE) -> Tensor:
     """The roadmap's -H, in nats, of every document and layer, averaged; `shares` `[B, L, K, M]`."""
-    return -mean_over_documents(share_entropy(shares).mean(dim=-1), valid, share) * math.log(shares.shape[-1])
+    return -mean_over_documents(share_entropy(shares).mean(dim=-1), valid, shard) * math.log(shares.shape[-1])
 
 
 def unimodal(scores: Tensor, batch: Batch, ranking: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Tensor:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from fusion_models.distribution import WHOLE, Share
 from fusion_models.metrics.ndcg import scaled_gains
+from fusion_models.process_group import WHOLE, Shard
 
 FAR_BELOW = -1e9
 """Stands for minus infinity where a softmax must not give NaN on an empty list."""
@@ -24,29 +24,29 @@ class RankingLoss(Protocol):
     """What every ranking loss is."""
 
     def __call__(
-        self, scores: Tensor, labels: Tensor, valid: Tensor, *, temperature: float = 1.0, share: Share = WHOLE
+        self, scores: Tensor, labels: Tensor, valid: Tensor, *, temperature: float = 1.0, shard: Shard = WHOLE
     ) -> Tensor:
         """`scores`, `labels` `[B, L]`, `valid` `[B, L]` bool -> scalar; the mean is over everybody's queries."""
 
 
-def listnet(scores: Tensor, labels: Tensor, valid: Tensor, *, temperature: float = 1.0, share: Share = WHOLE) -> Tensor:
+def listnet(scores: Tensor, labels: Tensor, valid: Tensor, *, temperature: float = 1.0, shard: Shard = WHOLE) -> Tensor:
     """Cross-entropy between softmax(labels / temperature) and softmax(scores) (Cao et al. 2007, top-one)."""
     best = labels.masked_fill(~valid, 0.0).amax(dim=-1, keepdim=True)  # first, as float32 knows no labels beyond 3e38
     target = torch.softmax(((labels - best).float() / temperature).masked_fill(~valid, FAR_BELOW), dim=-1)
     log_probability = torch.log_softmax(scores.float().masked_fill(~valid, FAR_BELOW), dim=-1)
-    return _mean_over_queries(-(target * log_probability).sum(dim=-1), labels, valid, share)
+    return _mean_over_queries(-(target * log_probability).sum(dim=-1), labels, valid, shard)
 
 
-def ranknet(scores: Tensor, labels: Tensor, valid: Tensor, *, temperature: float = 1.0, share: Share = WHOLE) -> Tensor:
+def ranknet(scores: Tensor, labels: Tensor, valid: Tensor, *, temperature: float = 1.0, shard: Shard = WHOLE) -> Tensor:
     """Mean over pairs y_i > y_j of log(1 + exp(-(s_i - s_j) / temperature)) (Burges et al. 2005)."""
     ordered = _ordered_pairs(labels, valid)
     pair_loss = F.softplus(-_differences(_masked(scores, valid)) / temperature) * ordered
     pairs = ordered.sum(dim=(-1, -2)).clamp(min=1)
-    return _mean_over_queries(pair_loss.sum(dim=(-1, -2)) / pairs, labels, valid, share)
+    return _mean_over_queries(pair_loss.sum(dim=(-1, -2)) / pairs, labels, valid, shard)
 
 
 def lambdarank(
-    scores: Tensor, labels: Tensor, valid: Tensor, *, temperature: float = 1.0, share: Share = WHOLE
+    scores: Tensor, labels: Tensor, valid: Tensor, *, temperature: float = 1.0, shard: Shard = WHOLE
 ) -> Tensor:
     """Σ over pairs y_i > y_j of |ΔnDCG_ij| log(1 + exp(-(s_i - s_j) / temperature)).
 
@@ -58,22 +58,22 @@ def lambdarank(
     discounts = 1.0 / torch.log2(1.0 + _ranks(scores.detach(), valid))
     delta = _differences(gains).abs() * _differences(discounts).abs() / _ideal(gains)[:, None, None]
     pair_loss = F.softplus(-_differences(scores) / temperature) * delta * _ordered_pairs(labels, valid)
-    return _mean_over_queries(pair_loss.sum(dim=(-1, -2)), labels, valid, share)
+    return _mean_over_queries(pair_loss.sum(dim=(-1, -2)), labels, valid, shard)
 
 
 def approx_ndcg(
-    scores: Tensor, labels: Tensor, valid: Tensor, *, temperature: float = 1.0, share: Share = WHOLE
+    scores: Tensor, labels: Tensor, valid: Tensor, *, temperature: float = 1.0, shard: Shard = WHOLE
 ) -> Tensor:
     """1 - nDCG with rank_i = 1 + Σ_j≠i sigmoid((s_j - s_i) / temperature) (Qin, Liu and Li 2010)."""
     gains = _gains(labels, valid)
     above = torch.sigmoid(-_differences(_masked(scores, valid)) / temperature) * valid.unsqueeze(-2)
     ranks = 0.5 + above.sum(dim=-1)  # the document itself counts 1/2 in the sum
     ndcg = (gains / torch.log2(1.0 + ranks)).sum(dim=-1) / _ideal(gains)
-    return _mean_over_queries(1.0 - ndcg, labels, valid, share)
+    return _mean_over_queries(1.0 - ndcg, labels, valid, shard)
 
 
 def neural_ndcg(
-    scores: Tensor, labels: Tensor, valid: Tensor, *, temperature: float = 1.0, share: Share = WHOLE
+    scores: Tensor, labels: Tensor, valid: Tensor, *, temperature: float = 1.0, shard: Shard = WHOLE
 ) -> Tensor:
     """1 - nDCG of gains sorted by a relaxed permutation (Pobrotyn and Białobrzeski 2021).
 
@@ -91,7 +91,7 @@ def neural_ndcg(
     permutation = _sinkhorn(permutation * real)
     discounts = 1.0 / torch.log2(1.0 + position)
     ndcg = ((permutation @ gains.unsqueeze(-1)).squeeze(-1) * discounts).sum(dim=-1) / _ideal(gains)
-    return _mean_over_queries(1.0 - ndcg, labels, valid, share)
+    return _mean_over_queries(1.0 - ndcg, labels, valid, shard)
 
 
 RANKING_LOSSES: dict[str, RankingLoss] = {
@@ -103,9 +103,9 @@ RANKING_LOSSES: dict[str, RankingLoss] = {
 }
 
 
-def _mean_over_queries(per_query: Tensor, labels: Tensor, valid: Tensor, share: Share) -> Tensor:
+def _mean_over_queries(per_query: Tensor, labels: Tensor, valid: Tensor, shard: Shard) -> Tensor:
     judged = ((labels > 0) & valid).any(dim=-1)
-    return share.mean(torch.where(judged, per_query, 0.0).sum(), judged.sum())
+    return shard.mean(torch.where(judged, per_query, 0.0).sum(), judged.sum())
 
 
 def _masked(scores: Tensor, valid: Tensor) -> Tensor:

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from fusion_models.config import LossConfig
 from fusion_models.data.batch import Batch
-from fusion_models.distribution import WHOLE, Share
 from fusion_models.losses import adversarial, importance, multitask
 from fusion_models.losses.draws import Source
 from fusion_models.losses.ranking import RANKING_LOSSES
 from fusion_models.models.output import RankerOutput
+from fusion_models.process_group import WHOLE, Shard
 
 
 class Step(NamedTuple):
@@ -27,7 +27,7 @@ class Step(NamedTuple):
     ranking: Callable[[Tensor, Tensor, Tensor], Tensor]
     ranking_loss: Tensor
     generator: Source
-    share: Share
+    shard: Shard
     thumbnails: Tensor | None
     decoded: Tensor | None
 
@@ -41,21 +41,21 @@ def total_loss(
     generator: Source,
     decoded: Tensor | None = None,
     thumbnails: Tensor | None = None,
-    share: Share = WHOLE,
+    shard: Shard = WHOLE,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of `out`, the ranker's output for `batch`, and its parts.
 
     `forward` is for terms that need a second pass (the shuffled image): the ranker with everything but the batch
     fixed, dropped modalities included. `generator` draws shuffles and samples. Where the dataset has images,
     `decoded` `[n]` are the documents whose thumbnail the forward pass decoded, `thumbnails` `[n, 3, S, S]` the truth.
-    `share` says which part of a batch that several processes train on this `batch` is: the loss is that of the whole.
+    `shard` says which part of a batch that several processes train on this `batch` is: the loss is that of the whole.
 
     Returns the total and the *unweighted* parts by name, `ranking` and `total` included. A term of weight 0 is
     neither computed nor among them.
     """
     terms = [name for name in TERMS if getattr(config, name) > 0.0]
     return sum_of_terms(
-        terms, forward, batch, config, out, generator=generator, decoded=decoded, thumbnails=thumbnails, share=share
+        terms, forward, batch, config, out, generator=generator, decoded=decoded, thumbnails=thumbnails, shard=shard
     )
 
 
@@ -69,12 +69,12 @@ def sum_of_terms(
     generator: Source,
     decoded: Tensor | None = None,
     thumbnails: Tensor | None = None,
-    share: Share = WHOLE,
+    shard: Shard = WHOLE,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """`total_loss` of the terms named, whatever their weights; the numbers in `config` may be tensors `[]`."""
-    ranking = partial(RANKING_LOSSES[config.ranking], temperature=config.temperature, share=share)
+    ranking = partial(RANKING_LOSSES[config.ranking], temperature=config.temperature, shard=shard)
     loss = ranking(out.scores, batch.labels, batch.valid)
-    step = Step(forward, batch, config, out, ranking, loss, generator, share, thumbnails, decoded)
+    step = Step(forward, batch, config, out, ranking, loss, generator, shard, thumbnails, decoded)
     parts, total = {"ranking": loss}, loss
     for name in terms:
         parts[name] = TERMS[name](step)
@@ -84,7 +84,7 @@ def sum_of_terms(
 
 def _visual_importance(step: Step) -> Tensor:
     if step.config.visual_importance_form == "literal":
-        return importance.literal_visual_importance(step.out.projected, step.batch.valid, step.share)
+        return importance.literal_visual_importance(step.out.projected, step.batch.valid, step.shard)
     if step.config.visual_importance_form == "masking":
         margin = step.config.reliance_margin
         return importance.masking_gap(step.forward, step.batch, step.ranking_loss, step.ranking, margin=margin)
@@ -95,20 +95,20 @@ def _visual_importance(step: Step) -> Tensor:
         step.ranking,
         margin=step.config.reliance_margin,
         generator=step.generator,
-        share=step.share,
+        shard=step.shard,
     )
 
 
 def _variance(step: Step) -> Tensor:
-    return importance.variance(step.out.projected, step.batch.valid, step.share)
+    return importance.variance(step.out.projected, step.batch.valid, step.shard)
 
 
 def _attention_entropy(step: Step) -> Tensor:
     assert step.out.shares is not None, "build_ranker refuses the term where a variant has no shares"
     if step.config.attention_entropy_form == "literal":
-        return importance.literal_attention_entropy(step.out.shares, step.batch.valid, step.share)
+        return importance.literal_attention_entropy(step.out.shares, step.batch.valid, step.shard)
     target = step.config.attention_entropy_target
-    return importance.attention_entropy(step.out.shares, step.batch.valid, target=target, share=step.share)
+    return importance.attention_entropy(step.out.shares, step.batch.valid, target=target, shard=step.shard)
 
 
 def _unimodal(step: Step) -> Tensor:
@@ -125,11 +125,11 @@ def _reconstruction(step: Step) -> Tensor:
     """Of the features, plus 1 - SSIM of the thumbnails where the step has them."""
     heads, valid = step.out.auxiliary, step.batch.valid
     form = RECONSTRUCTIONS[step.config.reconstruction_form]
-    features = form(heads["reconstruction"], heads["reconstruction_target"], valid, step.share)
+    features = form(heads["reconstruction"], heads["reconstruction_target"], valid, step.shard)
     if step.decoded is None or step.thumbnails is None:
         return features
     drawn = valid.flatten()[step.decoded]
-    return features + multitask.thumbnail_dissimilarity(heads["thumbnail"], step.thumbnails, drawn, step.share)
+    return features + multitask.thumbnail_dissimilarity(heads["thumbnail"], step.thumbnails, drawn, step.shard)
 
 
 def _contrastive(step: Step) -> Tensor:
@@ -140,24 +140,24 @@ def _contrastive(step: Step) -> Tensor:
         heads["contrastive_scale"],
         step.batch,
         generator=step.generator,
-        share=step.share,
+        shard=step.shard,
     )
 
 
 def _adversarial(step: Step) -> Tensor:
     if step.config.adversarial_form == "literal":
-        return adversarial.literal_adversarial(step.out.auxiliary["fused_discriminator"], step.batch.valid, step.share)
-    return adversarial.adversarial(step.out.auxiliary["discriminator"], step.batch.valid, step.share)
+        return adversarial.literal_adversarial(step.out.auxiliary["fused_discriminator"], step.batch.valid, step.shard)
+    return adversarial.adversarial(step.out.auxiliary["discriminator"], step.batch.valid, step.shard)
 
 
 def _orthogonality(step: Step) -> Tensor:
     heads = step.out.auxiliary
-    return adversarial.orthogonality(heads["shared"], heads["private"], step.batch.valid, step.share)
+    return adversarial.orthogonality(heads["shared"], heads["private"], step.batch.valid, step.shard)
 
 
 def _decorrelation(step: Step) -> Tensor:
     target = step.config.decorrelation_target
-    return multitask.decorrelation(step.out.scores, step.batch.v1, step.batch.valid, target=target, share=step.share)
+    return multitask.decorrelation(step.out.scores, step.batch.v1, step.batch.valid, target=target, shard=step.shard)
 
 
 TERMS: dict[str, Callable[[Step], Tensor]] = {

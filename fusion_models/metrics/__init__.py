@@ -1,4 +1,8 @@
-"""Measurements: pure functions, tensors in and numbers out."""
+"""Measurements: pure functions, tensors or arrays in and numbers out.
+
+`ndcg`, `agreement`, `masking`, `attention`, `interaction`, `ssim` and their like measure a ranker; `statistics`,
+`query_intervals`, `ensembles`, `contrasts` and `planning` say how sure a number is. No model, no dataset.
+"""
 
 from fusion_models.metrics.agreement import (
     Agreement,

@@ -1,4 +1,8 @@
-"""Projections, attention, one fusion variant a file, heads."""
+"""Projections, attention, one fusion variant a file, heads, the ensemble.
+
+`ranker` joins them to a recipe's ranker, `variants` names every variant, `applicability` says which settings a recipe
+cannot have, `trees` evaluates a tuned V1 inside the model. May use config and data's batches, never losses or training.
+"""
 
 from fusion_models.models.applicability import inapplicable
 from fusion_models.models.ensemble import Ensemble, Ranker

@@ -1,6 +1,8 @@
 """Probes that do not share the ranker family's blindness: what a modality is worth to trees and to products.
 
-A probe bounds what a modality gives only where it would find something: see `power`.
+A probe bounds what a modality gives only where it would find something. `columns` lays a dataset out as rows, `trees`
+(LambdaMART) and `products` (with `second_order`) are the probes, `scores` what one gives back, `power` plants a
+signal and asks whether the probe finds it. May use data, metrics, `lambdamart` and the evaluation, never the rankers.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""The step, the loop (a generator of epoch results), checkpoints."""
+"""One training: the step, the loop (a generator of epoch results), checkpoints.
+
+`state` is all that a training is and what lies in a checkpoint; `accumulation` and `memory` keep it small; `stack`
+trains many in one set of kernels. May use models, losses, data and the evaluation; knows nothing of a search.
+"""
 
 from fusion_models.training.loop import EpochResult, train
 from fusion_models.training.state import (

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from fusion_models.data.batch import Batch
-from fusion_models.distribution import concatenated
 from fusion_models.models import FusionRanker, RankerOutput
+from fusion_models.process_group import concatenated
 
 
 class Slices(nn.Module):

@@ -12,8 +12,8 @@ import torch
 
 from fusion_models.data import RankingDataset
 from fusion_models.data.batch import Batch
-from fusion_models.distribution import ALONE, Distribution, Share, share_of
 from fusion_models.evaluation import Evaluation, blanked_scores, evaluate
+from fusion_models.process_group import ALONE, ProcessGroup, Shard, shard_of
 from fusion_models.training.accumulation import Slices
 from fusion_models.training.memory import keep_freed_memory
 from fusion_models.training.state import TrainingState
@@ -38,30 +38,30 @@ class EpochResult:
     seconds: float
 
 
-def train(state: TrainingState, data: RankingDataset, *, distribution: Distribution = ALONE) -> Iterator[EpochResult]:
+def train(state: TrainingState, data: RankingDataset, *, process_group: ProcessGroup = ALONE) -> Iterator[EpochResult]:
     """Train until the recipe's last epoch or its patience runs out; `state` is current between two `next()`s.
 
-    Every process of `distribution` calls it with an equal state and gets equal results: each takes its share of every
+    Every process of `process_group` calls it with an equal state and gets equal results: each takes its shard of every
     batch and of the evaluation. Numbers are those of one process but for rounding, and but for the masks of dropout
     layers, which every process draws for itself.
 
     Raises DivergedError, with epoch, step, loss part and rank, as soon as a loss is not finite.
     """
     keep_freed_memory()
-    forward = distribution.wrap(_sliced(state))
+    forward = process_group.wrap(_sliced(state))
     data = seen_by(state.model, data)
     while not state.finished:
         started = time.perf_counter()
         with torch.random.fork_rng(devices=[state.device] if state.device.type == "cuda" else []):
-            parts = _train_epoch(state, data, forward, distribution)
+            parts = _train_epoch(state, data, forward, process_group)
         evaluation = evaluate(
-            state.model, data, "validation", blanks=(), values=False, device=state.device, distribution=distribution
+            state.model, data, "validation", blanks=(), values=False, device=state.device, process_group=process_group
         )
         state.epoch += 1
         improved = evaluation.mean_ndcg > state.best_ndcg
         if improved:
             blanked = blanked_scores(
-                state.model, data, "validation", blanks=("visual",), device=state.device, distribution=distribution
+                state.model, data, "validation", blanks=("visual",), device=state.device, process_group=process_group
             )
             outputs = dataclasses.replace(evaluation.outputs, blanked=blanked)
             evaluation = dataclasses.replace(evaluation, outputs=outputs)
@@ -84,14 +84,14 @@ def _sliced(state: TrainingState) -> torch.nn.Module:
 
 
 def _train_epoch(
-    state: TrainingState, data: RankingDataset, forward: Forward, distribution: Distribution
+    state: TrainingState, data: RankingDataset, forward: Forward, process_group: ProcessGroup
 ) -> dict[str, float]:
     train_config = state.recipe.train
     steps = math.ceil(len(data.rows("train")) / train_config.batch_queries)
     state.model.train()
     sums: dict[str, torch.Tensor] = {}
-    following = _seed_dropout(state, distribution)
-    for step, (batch, share) in enumerate(_shares(state, data, distribution)):
+    following = _seed_dropout(state, process_group)
+    for step, (batch, shard) in enumerate(_shares(state, data, process_group)):
         parts = train_step(
             state.model,
             state.optimiser,
@@ -101,47 +101,47 @@ def _train_epoch(
             generator=state.generator,
             forward=forward,
             thumbnails=data.thumbnails if data.schema.thumbnail is not None else None,
-            share=share,
+            shard=shard,
         )
         if not torch.isfinite(parts["total"]):
             where = f"epoch {state.epoch + 1}, step {step + 1} of {steps}"
-            raise DivergedError(_why_diverged(parts, where, distribution))
+            raise DivergedError(_why_diverged(parts, where, process_group))
         for name, part in parts.items():
             sums[name] = sums.get(name, torch.zeros_like(part)) + part
     state.random_state = torch.get_rng_state() if following is None else following
     return {name: float(value) / steps for name, value in sums.items()}
 
 
-def _seed_dropout(state: TrainingState, distribution: Distribution) -> torch.Tensor | None:
+def _seed_dropout(state: TrainingState, process_group: ProcessGroup) -> torch.Tensor | None:
     """Set torch's own generators for an epoch; the state that the next epoch starts from, where it is known already.
 
     One process on a CPU goes on in its stream. Several draw each from their own, and all from the state they share.
     """
     torch.set_rng_state(state.random_state)
-    if distribution.size == 1 and state.device.type == "cpu":
+    if process_group.size == 1 and state.device.type == "cpu":
         return None
     seed = int(torch.randint(2**62, ()))
     following = torch.get_rng_state()
-    torch.manual_seed(seed + distribution.rank)
+    torch.manual_seed(seed + process_group.rank)
     return following
 
 
-def _shares(state: TrainingState, data: RankingDataset, distribution: Distribution) -> Iterator[tuple[Batch, Share]]:
+def _shares(state: TrainingState, data: RankingDataset, process_group: ProcessGroup) -> Iterator[tuple[Batch, Shard]]:
     """This process's part of every batch of an epoch, padded as the whole batch is."""
     for rows in data.row_batches("train", state.recipe.train.batch_queries, generator=state.generator):
         counts = torch.from_numpy(data.candidates[rows])
-        share = share_of(distribution, counts)
-        batch = data.gather(share.own(torch.from_numpy(rows)).numpy(), state.device, length=int(counts.max()))
-        if share.counts is not None and share.first == share.stop:
+        shard = shard_of(process_group, counts)
+        batch = data.gather(shard.own(torch.from_numpy(rows)).numpy(), state.device, length=int(counts.max()))
+        if shard.counts is not None and shard.first == shard.stop:
             batch = batch._replace(valid=torch.zeros_like(batch.valid))
-        yield batch, share
+        yield batch, shard
 
 
-def _why_diverged(parts: dict[str, torch.Tensor], where: str, distribution: Distribution) -> str:
+def _why_diverged(parts: dict[str, torch.Tensor], where: str, process_group: ProcessGroup) -> str:
     broken = [name for name, part in parts.items() if name != "total" and not torch.isfinite(part)]
-    ranks = distribution.broken()
+    ranks = process_group.broken()
     whose = f" of rank {', '.join(map(str, ranks))}" if ranks else ""
     hint = "a lower train.learning_rate or loss weight may help"
-    if 0 < len(ranks) < distribution.size:
-        hint = f"the other {distribution.size - len(ranks)} were finite: look at that worker's data, memory and device"
+    if 0 < len(ranks) < process_group.size:
+        hint = f"the other {process_group.size - len(ranks)} were finite: look at that worker's data, memory and device"
     return f"the loss{whose} is not finite at {where} (in {', '.join(broken) or 'the weighted sum'}): {hint}"

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from fusion_models.config import Recipe
 from fusion_models.data.batch import Batch
-from fusion_models.distribution import WHOLE, Share
 from fusion_models.losses import THUMBNAIL_DOCUMENTS, modulate_gradients, sample_documents, total_loss
 from fusion_models.models import FusionRanker, RankerOutput
+from fusion_models.process_group import WHOLE, Shard
 
 
 class DivergedError(FloatingPointError):
@@ -52,28 +52,28 @@ def train_step(
     generator: torch.Generator,
     forward: Forward | None = None,
     thumbnails: Thumbnails | None = None,
-    share: Share = WHOLE,
+    shard: Shard = WHOLE,
 ) -> dict[str, Tensor]:
     """Train on one batch; the loss parts come back detached, so that the caller decides when to wait for them.
 
     `progress` in (0, 1] is the share of all steps done with this one. `forward` is the model wrapped for several
-    workers, or to save memory. `thumbnails` looks up the pictures of items, where the dataset has them. `share` says
+    workers, or to save memory. `thumbnails` looks up the pictures of items, where the dataset has them. `shard` says
     which part of the workers' common batch `batch` is; what is drawn at random is drawn for all of it.
     """
     forward = forward or model
     train = recipe.train
     keep = None
     if train.modality_dropout > 0.0:
-        queries = share.queries(len(batch.query))
+        queries = shard.queries(len(batch.query))
         keep = kept_modalities(queries, len(model.modalities), train.modality_dropout, generator)
-        keep = share.own(keep).to(batch.labels.device)
+        keep = shard.own(keep).to(batch.labels.device)
     reversal = 2.0 / (1.0 + math.exp(-10.0 * progress)) - 1.0  # Ganin et al. 2016, section 5.2.2
     for group in optimiser.param_groups:
         group["lr"] = train.learning_rate * group["scale"] * learning_rate_at(progress, train.warmup)
     decoded = pictures = None
     if model.thumbnail is not None and thumbnails is not None:
-        drawn = sample_documents(share.valid(batch.valid), THUMBNAIL_DOCUMENTS, generator)
-        decoded = share.inside(drawn, batch.valid.shape[1])
+        drawn = sample_documents(shard.valid(batch.valid), THUMBNAIL_DOCUMENTS, generator)
+        decoded = shard.inside(drawn, batch.valid.shape[1])
         pictures = thumbnails(batch.item.flatten()[decoded].cpu())
 
     def run(inputs: Batch, decode: Tensor | None = None) -> RankerOutput:
@@ -84,12 +84,12 @@ def train_step(
 
     out = run(batch, decoded)
     total, parts = total_loss(
-        run, batch, recipe.loss, out, generator=generator, decoded=decoded, thumbnails=pictures, share=share
+        run, batch, recipe.loss, out, generator=generator, decoded=decoded, thumbnails=pictures, shard=shard
     )
     optimiser.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]
     if train.gradient_modulation > 0.0:
-        modulate_gradients(model, out, batch, strength=train.gradient_modulation, share=share)
+        modulate_gradients(model, out, batch, strength=train.gradient_modulation, shard=shard)
     torch.nn.utils.clip_grad_norm_(model.parameters(), train.gradient_clip)
     optimiser.step()
     return {name: part.detach() for name, part in parts.items()}

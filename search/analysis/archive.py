@@ -37,6 +37,10 @@ def rules_read(phase: Phase) -> int:
     return RULES_LATE if phase.late else RULES_EARLY
 
 
+BLIND_PROBES = "no probe finds a signal planted into these columns"
+NOT_ASKED = "no probe was trained: validation leaves no doubt, or every probe failed"
+
+
 def archive_rules(phase: Phase, evidence: Evidence) -> tuple[ArchiveRule, ...]:
     """Every archive rule that this phase reads."""
     found, asked = evidence.archive, phase.thresholds
@@ -65,7 +69,7 @@ def _nothing_to_give(phase: Phase, found: ArchiveEvidence) -> ArchiveRule:
     gains = [found.refit_gain, found.base_refit_gain, *(probe.gain for probe in counting)]
     known = [gain for gain in gains if gain is not None]
     if len(known) < len(gains) or not counting:
-        why = "no probe finds a signal planted into these columns" if not counting else ""
+        why = "" if counting else BLIND_PROBES if found.probes else NOT_ASKED
         return _rule("nothing to give", name, None, phase.thresholds.nothing_to_give, note=why)
     largest = max(known, key=lambda gain: gain.high)
     return _rule("nothing to give", name, largest, phase.thresholds.nothing_to_give, note=_said(counting))

@@ -14,7 +14,7 @@ from fusion_models.data import RankingDataset
 from fusion_models.data.sources import HALVED
 from fusion_models.data.views.cold import without_cold
 from fusion_models.data.views.relabelled import relabelled
-from fusion_models.distribution import ALONE, Distribution
+from fusion_models.process_group import ALONE, ProcessGroup
 from fusion_models.training import (
     CheckpointError,
     EpochResult,
@@ -64,13 +64,13 @@ def without_cold_items(ticket: DataTicket) -> RankingDataset:
 
 
 class JobTraining:
-    """A job in the making. Every process of `distribution` has one and steps it at the same time.
+    """A job in the making. Every process of `process_group` has one and steps it at the same time.
 
     A training that fails by itself says so in its last result (`outcome`, `reason`) and raises nothing.
     """
 
     def __init__(
-        self, config: dict[str, Any], distribution: Distribution = ALONE, *, epochs: Epochs | None = None
+        self, config: dict[str, Any], process_group: ProcessGroup = ALONE, *, epochs: Epochs | None = None
     ) -> None:
         """`config`: `job`, `data` (a DataTicket), `checkpoints` (on the driver's machine), `gpus`.
 
@@ -80,10 +80,10 @@ class JobTraining:
         self._ticket: DataTicket = config["data"]
         self._folder = TrialFolder(self._ticket.home, config["checkpoints"], self.job.trial_id)
         self._device = _device(config["gpus"])
-        self._distribution = distribution
+        self._distribution = process_group
         self._data: RankingDataset | None = None
         self._state: TrainingState | None = None
-        self._train_epochs = epochs or (lambda state, data: train(state, data, distribution=distribution))
+        self._train_epochs = epochs or (lambda state, data: train(state, data, process_group=process_group))
         self._epochs: Iterator[EpochResult] | None = None
         self._numbers: dict[str, float] = {}
         self._before: list[dict[str, Any]] = []
@@ -143,7 +143,7 @@ class JobTraining:
         return self._finish(self._state, data)  # the process died between its last checkpoint and this
 
     def _finish(self, state: TrainingState, data: RankingDataset) -> dict[str, Any]:
-        evaluation = measure(state, data, self.job, distribution=self._distribution)
+        evaluation = measure(state, data, self.job, process_group=self._distribution)
         numbers: dict[str, float] = {}
         failed: Cause | None = None
         if self._distribution.rank == 0:

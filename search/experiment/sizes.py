@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import ceil, inf, isfinite, pi, sqrt
 
+import numpy as np
 import numpy.typing as npt
 from scipy.optimize import brentq
 from scipy.special import ndtri
@@ -41,7 +42,7 @@ def size_of_means(
 
     _check(effect, sd, alpha, power, ratio)
     needed = TTestIndPower().solve_power(effect_size=abs(effect) / sd, alpha=alpha, power=power, ratio=ratio)
-    return _size(float(needed), effect, alpha, power, ratio)
+    return _size(_number(needed), effect, alpha, power, ratio)
 
 
 def power_of_means(effect: float, sd: float, treatment: int, control: int, *, alpha: float = 0.05) -> float:
@@ -59,7 +60,7 @@ def detectable_effect(sd: float, treatment: int, control: int, *, alpha: float =
 
     _check(1.0, sd, alpha, power, control / treatment)
     ratio = control / treatment
-    return sd * float(TTestIndPower().solve_power(nobs1=treatment, alpha=alpha, power=power, ratio=ratio))
+    return sd * _number(TTestIndPower().solve_power(nobs1=treatment, alpha=alpha, power=power, ratio=ratio))
 
 
 def size_always_valid(
@@ -172,6 +173,14 @@ def ratio_sd(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> float:
         raise ValueError(f"the denominator's mean must be above 0, got {bottom.mean()}")
     linear = (top - top.mean() / bottom.mean() * bottom) / bottom.mean()
     return float(linear.std(ddof=1))
+
+
+def _number(solved: npt.ArrayLike) -> float:
+    """What `solve_power` found: it gives a number or, by the root finder it took, an array `[1]`.
+
+    NumPy 2.4 makes no float of the latter.
+    """
+    return float(np.asarray(solved).item())
 
 
 def _size(treatment: float, effect: float, alpha: float, power: float, ratio: float) -> SampleSize:

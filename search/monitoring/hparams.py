@@ -14,7 +14,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 from torch.utils.tensorboard import SummaryWriter
 
-from fusion_models.config import Flat
+from fusion_models.config import MODALITIES, Flat
 from search.run_store.job import State
 from spaces import Choice, Phase
 
@@ -82,8 +82,8 @@ def write_experiment(writer: SummaryWriter, phase: Phase) -> None:
     )
     _write(writer, metadata.EXPERIMENT_TAG, plugin_data_pb2.HParamsPluginData(experiment=experiment))
     charts = {n: ["Multiline", [f"^{n}$"]] for n in names if n not in ("epochs", "finished")}
-    drops = ["Multiline", [f"^{m}_masking_drop$" for m in ("visual", "text", "metadata")]]
-    shares = ["Multiline", [f"^attention_{m}$" for m in ("visual", "text", "metadata")]]
+    drops = ["Multiline", [f"^{m}_masking_drop$" for m in MODALITIES]]
+    shares = ["Multiline", [f"^attention_{m}$" for m in MODALITIES]]
     layout: dict[str, dict[str, list[Any]]] = {
         "objectives": charts,
         "modalities": {"masking drops": drops, "attention shares": shares},

@@ -48,5 +48,5 @@ class MirrorObserver:
                 self._failed = False
             except MirrorError as error:  # the run goes on; the next training that ends tries again
                 if not self._failed:
-                    self._console.print(f"[yellow]not mirrored for now:[/yellow] {error}", highlight=False)
+                    self._console.print(f"not mirrored for now: {error}", style="yellow", highlight=False, markup=False)
                 self._failed = True

@@ -15,6 +15,7 @@ from typing import Any
 from torch.utils.tensorboard import SummaryWriter
 
 from fusion_models.config import Flat
+from fusion_models.markdown import plain_text
 from search.analysis.front import GrowingFront
 from search.monitoring.front_picture import front_picture
 from search.monitoring.hparams import kinds, write_end, write_experiment, write_png, write_start
@@ -92,7 +93,7 @@ class TensorBoardObserver:
         writer = self._writer(record.trial_id, record.recipe)
         ended = {"epochs": float(record.epochs), "finished": float(record.finished)}
         _scalars(writer, record.numbers | ended, "", record.epochs)
-        writer.add_text("state", f"{record.state} {record.state_reason}".strip())
+        writer.add_text("state", plain_text(f"{record.state} {record.state_reason}".strip()))
         write_end(writer, record.state)
         writer.close()
         del self._writers[record.trial_id]
@@ -127,7 +128,7 @@ class TensorBoardObserver:
         try:
             write_png(self._experiment, "front", *front_picture(self._phase, searched), len(searched))
         except Exception as error:  # a picture is not worth a run; that it is missing is said where it would be
-            self._experiment.add_text("front", f"not drawn: {type(error).__name__}: {error}", len(searched))
+            self._experiment.add_text("front", plain_text(f"not drawn: {type(error).__name__}: {error}"), len(searched))
         self._experiment.flush()
 
     def _writer(self, trial_id: str, recipe: Flat) -> SummaryWriter:

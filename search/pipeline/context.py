@@ -32,6 +32,8 @@ class Run:
     earlier: Earlier | None = None
     """Trainings of earlier phases, which the search takes over and does not do again."""
     began: float = field(default_factory=time.monotonic)
+    verdict: int = 1
+    """Which verdict of this run: a further one is a look of its own."""
 
     @property
     def folder(self) -> RunFolder:

@@ -34,6 +34,7 @@ from search.pipeline.context import Run
 from search.pipeline.plan import print_plan
 from search.pipeline.resuming import plain_options, require_same_options, require_same_phase, require_same_question
 from search.pipeline.roadmap_step import RoadmapStep
+from search.pipeline.settle import settle_phase
 from search.pipeline.store import RunStore
 from search.pipeline.summary import print_validation, print_verdict
 from search.pipeline.trainer import Trainer
@@ -70,6 +71,8 @@ def run_phase(
         mirror = mirror_of(options.results, name)
         if not options.fresh:
             mirror.fetch()
+    if options.settle:
+        return settle_phase(folder, options, console, mirror)
     if not options.fresh and folder.finished():
         if mirror is not None:
             mirror.sync(whole=True)  # a last mirroring that failed is made up for

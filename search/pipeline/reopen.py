@@ -49,19 +49,23 @@ def reopen(record: RunRecord, console: Console) -> Run:
     data = open_dataset(record.run["data"])
     if data.fingerprint != record.run["fingerprint"]:
         raise ValueError(f"{options.data} holds other data than when {folder.path} was run")
-    stays = None
-    if len(record.pareto):
-        stays = {str(t): float(p) for t, p in record.pareto.set_index("trial_id")["p_on_front"].items()}
     store = RunStore(folder=folder, journal=open_journal(folder.journal))
     return Run(
         options=options,
         phase=record.phase,
         data=data,
         store=store,
-        trainer=Trainer(store, record.phase, data, options, console, p_on_front=stays),
+        trainer=Trainer(store, record.phase, data, options, console, p_on_front=stays_on_front(record)),
         console=console,
         deciding=(record.run.get("roadmap") or {}).get("decides_on", DECIDING_SPLIT),
     )
+
+
+def stays_on_front(record: RunRecord) -> dict[str, float] | None:
+    """How surely each trial is on the front, as the run's pareto.csv says it."""
+    if not len(record.pareto):
+        return None
+    return {str(t): float(p) for t, p in record.pareto.set_index("trial_id")["p_on_front"].items()}
 
 
 def ablate_trial(record: RunRecord, trial_id: str, console: Console) -> None:

@@ -17,6 +17,7 @@ RESUMABLE_CHANGES = (
     "address",
     "resume",
     "fresh",
+    "settle",
     "workers_per_trial",
     "cpus_per_worker",
     "stack",

@@ -14,7 +14,6 @@ from typing import Any
 
 import pandas as pd
 from rich.console import Console
-from rich.table import Table
 
 from fusion_models.config import Flat
 from fusion_models.files import write_whole
@@ -30,6 +29,7 @@ from search.pipeline.roadmap_step import TEST_PHASES, RoadmapStep, halved
 from search.pipeline.summary import STYLES
 from search.reporting.decision_page import roadmap_text
 from search.reporting.roadmap_page import write_roadmap_report
+from search.reporting.terminal import Column, Row, print_table, say
 from search.run_store.folder import RunFolder, RunFolderError, environment, json_text, now, phase_of
 from search.run_store.looks import SPLIT_NAMES
 from search.run_store.mirror import Mirror, is_uri, local_results, mirror_of, mirrored
@@ -179,18 +179,29 @@ def _read_verdict(run: RunFolder, phase: str) -> tuple[PhaseVerdict, dict[str, A
 
 
 def _print(console: Console, folder: RunFolder, decision: RoadmapDecision, seconds: float) -> None:
-    table = Table(title="the roadmap", title_justify="left")
-    for name in ("phase", "what", "verdict", "finalist", "decided on"):
-        table.add_column(name)
-    for said in decision.phases:
-        verdict = f"[{STYLES[said.verdict]}]{said.verdict}[/]{' (fragile)' if said.fragile else ''}"
-        table.add_row(said.phase, said.title, verdict, said.finalist or "none", said.decided_on)
-    for name in decision.not_run:
-        table.add_row(name, "", "not run", "", "")
-    console.print(table)
-    console.print(f"[{STYLES[decision.verdict]}]{decision.verdict}[/]{' (fragile)' if decision.fragile else ''}")
+    columns = [
+        Column(name="phase"),
+        Column(name="what", short=None),
+        Column(name="verdict"),
+        Column(name="finalist"),
+        Column(name="decided on"),
+    ]
+    rows = [
+        Row(
+            cells=(said.phase, said.title, _verdict(said), said.finalist or "none", said.decided_on),
+            style=STYLES[said.verdict],
+        )
+        for said in decision.phases
+    ]
+    rows += [Row(cells=(name, "", "not run", "", "")) for name in decision.not_run]
+    print_table(console, "the roadmap", columns, rows)
+    say(console, _verdict(decision), style=STYLES[decision.verdict])
     for reason in decision.reasons:
-        console.print(f"  {reason}", highlight=False, markup=False)
-    console.print(f"{clock(seconds)}; files:", highlight=False)
+        say(console, f"  {reason}")
+    say(console, f"{clock(seconds)}; files:")
     for path in ("decision.md", "report.html", *(f"{said.phase}/decision.md" for said in decision.phases)):
-        console.print(f"  {folder.path / path}", highlight=False, soft_wrap=True)
+        console.print(f"  {folder.path / path}", highlight=False, markup=False, emoji=False, soft_wrap=True)
+
+
+def _verdict(said: PhaseVerdict | RoadmapDecision) -> str:
+    return f"{said.verdict}{' (fragile)' if said.fragile else ''}"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from rich.table import Table
+from rich.console import Console
 
 from search.analysis.decision import Decision
 from search.analysis.front import gates_passed, hypervolume, pareto_front
@@ -16,86 +17,127 @@ from search.analysis.measure import mean_ndcg
 from search.monitoring.progress import clock
 from search.pipeline.confirmation.verdict import Confirmed
 from search.pipeline.context import Run
+from search.reporting.terminal import Column, Row, print_table, say
+from search.reporting.words import SHORT_RANKERS, bounds, is_yes_or_no, measured, short_gate, short_ranker, wanted
+from search.run_store.job import TrialRecord
 from search.run_store.looks import SPLIT_NAMES
+from spaces import Phase
 
 SHOWN = 5
 """Front trials in the printed table; all of them are in pareto.csv."""
 FILES = ("report.html", "decision.md", "confirmed.csv", "pareto.csv", "trials.csv", "baselines.csv", "tensorboard")
 STYLES = {"GO": "bold green", "PAUSE_AND_FIX": "bold yellow", "ARCHIVE": "bold red"}
+RANKERS = (
+    Column(name="ranker"),
+    Column(name="nDCG@10", right=True, short="nDCG"),
+    Column(name="gain over V1", right=True, short="gain"),
+    Column(name="CI95", right=True),
+    Column(name="visual drop", right=True, short="drop"),
+    Column(name="max share", right=True, short=None),
+    Column(name="V1 corr.", right=True, short=None),
+    Column(name="gates", right=True),
+)
+GATES = (
+    Column(name="gate"),
+    Column(name="measured", right=True, short="is"),
+    Column(name="interval", right=True),
+    Column(name="threshold", right=True, short="wanted"),
+    Column(name="status"),
+    Column(name="what would settle it, what was read", short=None),
+)
 
 
 def print_validation(run: Run, references: pd.DataFrame) -> None:
     """Where V1, the baselines, the base recipe and the best fusions stand on the validation split."""
-    searched = run.trainer.records("search")
-    front = pareto_front(run.phase, searched)
-    title = f"{run.phase.name}: {run.phase.title} (validation split)"
-    table = Table(title=title, title_justify="left")
-    for name in ("ranker", "nDCG@10", "gain over V1", "CI95", "visual drop", "max share", "V1 corr.", "gates"):
-        table.add_column(name, justify="left" if name == "ranker" else "right")
-    for row in references.to_dict("records"):
-        table.add_row(row["name"], f"{row['ndcg']:.4f}", f"{row['ndcg_gain']:+.4f}", _interval(row), "", "", "", "")
+    print_rankers(run.console, run.phase, run.trainer.records("search"), references)
+
+
+def print_rankers(console: Console, phase: Phase, searched: list[TrialRecord], references: pd.DataFrame) -> None:
+    """References (rows of baselines.csv), the base recipe and the first trials of the front; how the trials ended."""
+    front = pareto_front(phase, searched)
+    rows = [_reference_row(row) for row in references.to_dict("records")]
     base = [r for r in searched if r.name == "base" and r.finished and r not in front[:SHOWN]]
-    for record in [*base, *front[:SHOWN]]:
-        n = record.numbers
-        passed, total = gates_passed(run.phase, record)
-        table.add_row(
-            f"{record.trial_id} {record.name} ({record.recipe['model.variant']})",
-            f"{n['ndcg']:.4f}",
-            f"{n['ndcg_gain']:+.4f}",
-            _interval(n),
-            f"{n['visual_masking_drop']:.3f}",
-            f"{n['attention_max_share']:.2f}",
-            f"{n['v1_correlation']:.3f}",
-            f"{passed}/{total}",
-            style="bold" if record is front[0] else None,
-        )
-    run.console.print(table)
+    best = front[0] if front else None
+    rows += [_trial_row(phase, record, best=record is best) for record in [*base, *front[:SHOWN]]]
+    title = f"{phase.name}: {phase.title} (validation split)"
+    legend = ["drop: nDCG lost when the image is blanked; gates: those of the phase that are met"]
+    print_table(console, title, RANKERS, rows, legend)
     states = pd.Series(["out of memory" if r.out_of_memory else r.state for r in searched], dtype="str").value_counts()
-    run.console.print(
-        f"{', '.join(f'{count} {state}' for state, count in states.items())}; front of {len(front)}, "
-        f"hypervolume {hypervolume(run.phase, searched):.3f}",
-        highlight=False,
-    )
+    counted = ", ".join(f"{count} {state}" for state, count in states.items())
+    say(console, f"{counted}; front of {len(front)}, hypervolume {hypervolume(phase, searched):.3f}")
 
 
 def print_verdict(run: Run, confirmed: Confirmed) -> None:
     """The verdict with every gate, and the paths of the files."""
     decision = confirmed.decision
-    where = SPLIT_NAMES[run.deciding]
     if confirmed.references and confirmed.evidence is not None:
         ndcg = confirmed.evidence.quantities["ndcg"]
-        said = ", ".join(f"{r.name} {mean_ndcg(r.outputs):.4f}" for r in confirmed.references if r.measured)
+        others = [r for r in confirmed.references if r.measured]
+        said = ", ".join(f"{short_ranker(r.role, r.name)} {mean_ndcg(r.outputs):.4f}" for r in others)
         ranker = f"finalist {decision.finalist} ({confirmed.evidence.members} trainings averaged)"
-        run.console.print(f"{where}: {ranker} {ndcg.mean:.4f}; {said}", highlight=False)
-    print_decision(run, decision, FILES)
+        say(run.console, f"nDCG@10, {SPLIT_NAMES[run.deciding]}: {ranker} {ndcg.mean:.4f}; {said}")
+    print_decision(run, decision, FILES, looked=confirmed.look.said() if confirmed.look else "")
 
 
-def print_decision(run: Run, decision: Decision, files: Sequence[str]) -> None:
+def print_decision(run: Run, decision: Decision, files: Sequence[str], *, looked: str = "") -> None:
     """Every gate, the verdict and why, and the paths of the files."""
-    table = Table(title=f"gates ({SPLIT_NAMES[run.deciding]}, fresh seeds)", title_justify="left")
-    for name in ("gate", "measured", "CI95", "threshold", "status"):
-        table.add_column(name, justify="right" if name in ("measured", "CI95") else "left")
-    for gate in decision.gates:
-        known = np.isfinite(gate.value)
-        table.add_row(
-            gate.name,
-            f"{gate.value:.4f}" if known else "–",
-            f"[{gate.ci_low:.4f}, {gate.ci_high:.4f}]".replace("[", r"\[") if known else "–",
-            f"{gate.direction} {gate.threshold:g}",
-            gate.status + (f" ({gate.needed})" if gate.needed else ""),
-        )
-    run.console.print(table)
-    verdict = decision.verdict + (" (fragile, not fused)" if decision.fragile else "")
-    run.console.print(f"[{STYLES[decision.verdict]}]{verdict}[/]")
-    for warning in decision.warnings:
-        run.console.print(f"  [bold]{warning}[/bold]", highlight=False)
-    for reason in decision.reasons:
-        run.console.print(f"  {reason}", highlight=False, markup=False)
-    run.console.print(f"{clock(time.monotonic() - run.began)}; files:", highlight=False)
+    print_gates(run.console, decision, ", ".join(filter(None, [SPLIT_NAMES[run.deciding], looked])))
+    say(run.console, f"{clock(time.monotonic() - run.began)}; files:")
     for name in files:
-        run.console.print(f"  {run.folder.path / name}", highlight=False, soft_wrap=True)
+        run.console.print(f"  {run.folder.path / name}", highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
-def _interval(row: Any) -> str:
+def print_gates(console: Console, decision: Decision, where: str) -> None:
+    """Every gate that applies, the verdict, warnings and reasons; `where`: on which split, at which look."""
+    found = [asdict(gate) for gate in decision.gates]
+    counted = [gate for gate in found if gate["status"] != "not applicable"]
+    legend = ["what an open gate needs, and what was read: decision.md"]
+    print_table(console, f"gates ({where})", GATES, [_gate_row(gate) for gate in counted], legend)
+    left = [short_gate(gate) for gate in found if gate["status"] == "not applicable"]
+    if left:
+        say(console, f"not applicable here: {', '.join(left)}")
+    verdict = decision.verdict + (" (fragile, not fused)" if decision.fragile else "")
+    say(console, verdict, style=STYLES[decision.verdict])
+    for warning in decision.warnings:
+        say(console, f"  {warning}", style="bold")
+    for reason in decision.reasons:
+        say(console, f"  {reason}")
+
+
+def _reference_row(row: Mapping[Any, Any]) -> Row:
+    name = str(row["name"])
+    if row["ndcg"] != row["ndcg"]:
+        return Row(cells=(name, "not measured", "", "", "", "", "", ""), short={"nDCG@10": "–"})
+    cells = (name, f"{row['ndcg']:.4f}", f"{row['ndcg_gain']:+.4f}", _interval(row), "", "", "", "")
+    return Row(cells=cells, short={"ranker": short_ranker(row["role"], name), "CI95": _interval(row, digits=3)})
+
+
+def _trial_row(phase: Phase, record: TrialRecord, *, best: bool) -> Row:
+    n = record.numbers
+    passed, total = gates_passed(phase, record)
+    cells = (
+        f"{record.trial_id} {record.name} ({record.recipe['model.variant']})",
+        f"{n['ndcg']:.4f}",
+        f"{n['ndcg_gain']:+.4f}",
+        _interval(n),
+        f"{n['visual_masking_drop']:.3f}",
+        f"{n['attention_max_share']:.2f}",
+        f"{n['v1_correlation']:.3f}",
+        f"{passed}/{total}",
+    )
+    name = SHORT_RANKERS["base"] if record.name == "base" else record.name
+    short = {"ranker": f"{record.trial_id} {name}", "CI95": _interval(n, digits=3)}
+    return Row(cells=cells, short=short, style="bold" if best else "")
+
+
+def _gate_row(gate: Mapping[str, Any]) -> Row:
+    said = "; ".join(filter(None, (gate["needed"], gate["note"])))
+    known = np.isfinite(gate["value"])
+    between = bounds(gate) if known or is_yes_or_no(gate) else "–"
+    cells = (gate["name"], measured(gate), between, wanted(gate), gate["status"], said)
+    return Row(cells=cells, short={"gate": short_gate(gate)})
+
+
+def _interval(row: Any, digits: int = 4) -> str:
     low, high = row.get("ndcg_gain_ci_low", np.nan), row.get("ndcg_gain_ci_high", np.nan)
-    return rf"\[{low:+.4f}, {high:+.4f}]" if np.isfinite(low + high) else "unbounded"
+    return f"[{low:+.{digits}f}, {high:+.{digits}f}]" if np.isfinite(low + high) else "unbounded"

@@ -40,10 +40,15 @@ class Trainer:
         console: Console,
         *,
         p_on_front: Mapping[str, float] | None = None,
+        ended: bool = False,
     ) -> None:
-        """`p_on_front`: of a run that has ended and trains more, so that its pareto.csv keeps it."""
+        """`ended`: of a run that has ended and trains more; its trials are read from its journal.
+
+        `p_on_front`: of such a run, so that its pareto.csv keeps it.
+        """
         self._store, self._phase, self._data = store, phase, data
         self._options, self._console, self._p_on_front = options, console, p_on_front
+        self._ended = ended
         self._stages: list[Stage] = []
         self._session: TuneSession | None = None
 
@@ -59,6 +64,8 @@ class Trainer:
 
     def records(self, *names: str) -> list[TrialRecord]:
         """Trials of the named stages, or of all that have been opened so far."""
+        if self._ended:
+            return [r for r in journal_records(self._store.journal) if not names or r.stage in names]
         return [r for stage in self._stages if not names or stage.name in names for r in stage.records()]
 
     @contextlib.contextmanager

@@ -10,9 +10,11 @@ import jinja2
 import pandas as pd
 
 from fusion_models.integrity import Check
+from fusion_models.markdown import plain_text
 from search.analysis.decision import Decision
 from search.analysis.roadmap_decision import RoadmapDecision, bound, side
 from search.experiment.rollout import RolloutPlan
+from search.reporting.words import measured, wanted
 from search.run_store.looks import Look
 from spaces import Phase, departures
 
@@ -43,10 +45,11 @@ def _render(template: str, **values: Any) -> str:
         keep_trailing_newline=True,
         undefined=jinja2.StrictUndefined,
     )
-    environment.filters |= {"bound": bound, "side": side, "cell": _cell}
+    environment.filters |= {"bound": bound, "side": side, "cell": _cell, "text": plain_text}
+    environment.filters |= {"fact": lambda gate: measured(vars(gate)), "wanted": lambda gate: wanted(vars(gate))}
     environment.tests["finite"] = math.isfinite
     return environment.get_template(template).render(**values)
 
 
 def _cell(value: object) -> str:
-    return ("–" if value != value else f"{value:.4g}") if isinstance(value, float) else str(value)
+    return ("–" if value != value else f"{value:.4g}") if isinstance(value, float) else plain_text(value)

@@ -6,15 +6,17 @@ import math
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from search.analysis.front import costs, gates_passed
 from search.reporting.records import RunRecord
+from search.reporting.terminal import Column, Row, print_table, say
 from search.reporting.words import LABELS, interval, label, number
 from search.run_store.job import TrialRecord
+from search.run_store.looks import SPLIT_NAMES
 
 BLOCKS = "▁▂▃▄▅▆▇█"
+"""A terminal that lacks them shows their heights as digits (`fusion_models.terminal`)."""
+WITHIN = "validation split"
 MORE = ("ndcg", "text_masking_drop", "metadata_masking_drop", "attention_balance", "latency_p95_ms", "parameters")
 
 
@@ -22,36 +24,29 @@ def explain(run: RunRecord, trial_id: str, console: Console) -> None:
     """Print all that the tables tell of one trial. Raises ValueError for one that is not there, naming near ones."""
     record = run.trial(trial_id)
     reason = f": {record.state_reason}" if record.state_reason else ""
-    console.print(
-        f"[bold]{escape(record.trial_id)}[/] {escape(record.name)}, of stage {escape(record.stage)}: {record.state}"
-        f"{escape(reason)}, {record.epochs} epochs, {number(record.seconds)} s, seed {record.seed}",
-        highlight=False,
-    )
+    said = f"of stage {record.stage}: {record.state}{reason}, {record.epochs} epochs, {number(record.seconds)} s"
+    say(console, f"{record.trial_id} {record.name}, {said}, seed {record.seed}")
     _recipe(run, record, console)
     _numbers(run, record, console)
     for sentence in standing(run, record):
-        console.print(f"• {escape(sentence)}", highlight=False)
+        say(console, f"• {sentence}")
     _curve(run, record, console)
 
 
 def _recipe(run: RunRecord, record: TrialRecord, console: Console) -> None:
     base = run.phase.base.flat()
-    table = Table(title="recipe, where it differs from the base", title_justify="left")
-    for name in ("key", "base", "here"):
-        table.add_column(name)
-    for key, value in record.recipe.items():
-        if value != base.get(key):
-            table.add_row(key, escape(str(base.get(key))), escape(_short(value)))
-    if table.row_count:
-        console.print(table)
+    changed = [(key, value) for key, value in record.recipe.items() if value != base.get(key)]
+    rows = [Row(cells=(key, str(base.get(key)), _short(value))) for key, value in changed]
+    if rows:
+        columns = [Column(name=name) for name in ("key", "base", "here")]
+        print_table(console, "recipe, where it differs from the base", columns, rows)
     else:
-        console.print("its recipe is the base recipe", highlight=False)
+        say(console, "its recipe is the base recipe")
 
 
 def _numbers(run: RunRecord, record: TrialRecord, console: Console) -> None:
-    table = Table(title="validation split", title_justify="left")
-    for name in ("quantity", "measured", "gate", "meets it"):
-        table.add_column(name, justify="right" if name == "measured" else "left")
+    columns = [Column(name="quantity"), Column(name="measured", right=True), Column(name="gate")]
+    rows = []
     gates = {gate.quantity: gate for gate in run.phase.gates if gate.steers}
     for name in dict.fromkeys([*(o.name for o in run.phase.objectives), *gates, *MORE]):
         value = record.numbers.get(name, math.nan)
@@ -61,11 +56,10 @@ def _numbers(run: RunRecord, record: TrialRecord, console: Console) -> None:
         threshold = "" if gate is None else f"{'≥' if gate.at_least is not None else '≤'} {gate.threshold:g}"
         said = number(value, name)
         if name == "ndcg_gain" and known:
-            said += (
-                f" {interval(record.numbers.get('ndcg_gain_ci_low'), record.numbers.get('ndcg_gain_ci_high'), name)}"
-            )
-        table.add_row(LABELS.get(name, name.replace("_", " ")), escape(said), threshold, meets)
-    console.print(table)
+            low, high = record.numbers.get("ndcg_gain_ci_low"), record.numbers.get("ndcg_gain_ci_high")
+            said += f" {interval(low, high, name)}"
+        rows.append(Row(cells=(LABELS.get(name, name.replace("_", " ")), said, threshold, meets)))
+    print_table(console, "validation split", [*columns, Column(name="meets it")], rows)
 
 
 def standing(run: RunRecord, record: TrialRecord) -> list[str]:
@@ -75,9 +69,10 @@ def standing(run: RunRecord, record: TrialRecord) -> list[str]:
         out.append(_place(run, record))
     rows = run.confirmed[run.confirmed["trial_id"] == record.trial_id] if len(run.confirmed) else run.confirmed
     out += [
-        f"retrained with {row['seeds']} fresh seeds, {row['split']} split: gain {number(row['ndcg_gain'], 'gain')} "
+        f"retrained with {row['seeds']} fresh seeds, averaged, {SPLIT_NAMES.get(row['split'], WITHIN)}: "
+        f"gain {number(row['ndcg_gain'], 'gain')} "
         f"{interval(row['ndcg_gain_ci_low'], row['ndcg_gain_ci_high'], 'gain')}, "
-        f"{row['gates_passed']} of {row['gates_total']} gates met by its means"
+        f"{row['gates_passed']} of {row['gates_total']} gates met by its estimates"
         for row in rows.to_dict("records")
     ]
     if run.finalist is not None and run.finalist["trial_id"] == record.trial_id:
@@ -108,7 +103,7 @@ def _place(run: RunRecord, record: TrialRecord) -> str:
 
 def _curve(run: RunRecord, record: TrialRecord, console: Console) -> None:
     if run.curves.empty:
-        console.print("no curve was kept", highlight=False)
+        say(console, "no curve was kept")
         return
     mine = run.curves[run.curves["trial_id"] == record.trial_id]
     for name in ("ndcg_gain", "ndcg", "loss/total"):
@@ -116,10 +111,7 @@ def _curve(run: RunRecord, record: TrialRecord, console: Console) -> None:
         if len(rows) > 1:
             values = rows["value"].to_list()
             said = f"{_spark(values)}  {number(values[0])} → {number(values[-1])}"
-            console.print(
-                f"{LABELS.get(name, name)}, epoch {rows['epoch'].min()} to {rows['epoch'].max()}: {said}",
-                highlight=False,
-            )
+            say(console, f"{LABELS.get(name, name)}, epoch {rows['epoch'].min()} to {rows['epoch'].max()}: {said}")
 
 
 def _spark(values: list[float]) -> str:

@@ -19,15 +19,17 @@ from rich.console import Console
 
 from fusion_models.data.arrays.cache import cache_root
 from fusion_models.files import write_whole
-from search.reporting.charts import curves, effects, flip, fronts, modalities, parallel, release, standing
+from search.reporting.charts import curves, effects, flip, fronts, leads, modalities, parallel, release, standing
 from search.reporting.charts.figure import Figure, vegalite_version, write_figures
 from search.reporting.records import RunRecord, read_run
-from search.reporting.words import LABELS, interval, label, number, unbroken
+from search.reporting.words import BASE, LABELS, interval, label, number, unbroken
 from search.run_store.csv_tables import write_csv
 from search.run_store.folder import RunFolder
+from search.run_store.looks import SPLIT_NAMES
 from spaces import PHASE4, departures
 
 SECTIONS = (
+    leads.leads,
     fronts.front,
     parallel.parallel,
     modalities.agreement,
@@ -44,6 +46,7 @@ SECTIONS = (
 """The figures, in the order of the page (what would flip the verdict stands right after the gates)."""
 RELEASE_SECTIONS = (
     release.latency,
+    leads.leads,
     effects.ablation,
     modalities.agreement,
     modalities.contribution,
@@ -81,8 +84,9 @@ def build_report(folder: RunFolder, console: Console) -> None:
         write_report(folder)
     except Exception as error:
         said = f"the report could not be built ({type(error).__name__}: {error}); the tables are whole"
-        console.print(said, style="yellow", highlight=False, markup=False, soft_wrap=True)
-        console.print(f"python -m search.report {folder.path} tries again", highlight=False, soft_wrap=True)
+        console.print(said, style="yellow", highlight=False, markup=False, emoji=False, soft_wrap=True)
+        said = f"python -m search.report {shlex.quote(str(folder.path))} tries again"
+        console.print(said, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def page(run: RunRecord, figures: Sequence[Figure]) -> str:
@@ -103,7 +107,11 @@ def page(run: RunRecord, figures: Sequence[Figure]) -> str:
         verdict=standing.VERDICT_WORDS.get(verdict, "NO VERDICT YET"),
         accent=standing.VERDICT_COLOURS.get(verdict, "#5f6368"),
         sentences=standing.sentences(run),
+        warnings=standing.warnings(run),
+        looked=standing.looked(run),
+        level=standing.level(run),
         gates=standing.gate_rows(run),
+        neutral=standing.neutral_gates(run),
         departures=departures(run.phase),
         flip=by_name["flip"],
         figures=[figure for figure in figures if figure.name != "flip"],
@@ -117,7 +125,7 @@ def page(run: RunRecord, figures: Sequence[Figure]) -> str:
         examples=_examples(run.examples),
         integrity=release.integrity_rows(run),
         rollout=run.rollout,
-        split=(run.evidence or {}).get("split", "test"),
+        split=SPLIT_NAMES[(run.evidence or {}).get("split", "test")],
         other_ablations=[name for name in run.ablations if name != "ablation.csv"],
         javascript=Markup(javascript()),  # our own bundle, not text of anybody
     )
@@ -169,7 +177,7 @@ def _confirmed(run: RunRecord) -> list[dict[str, Any]]:
         rows.append(
             {"trial": row["trial_id"], "split": row["split"], "seeds": row["seeds"], "cells": cells} | _gates(row)
         )
-        rows[-1]["finalist"] = bool(row["finalist"])
+        rows[-1] |= {"finalist": bool(row["finalist"]), "name": "base recipe" if row["name"] == BASE else ""}
     return rows
 
 

@@ -12,7 +12,14 @@ import pandas as pd
 
 from fusion_models.files import write_whole
 from search.analysis.roadmap_decision import bound, side
-from search.reporting.charts.standing import VERDICT_COLOURS, VERDICT_WORDS, gate_row, sentences
+from search.reporting.charts.standing import (
+    NOT_APPLICABLE,
+    VERDICT_COLOURS,
+    VERDICT_WORDS,
+    gate_row,
+    sentences,
+    warnings,
+)
 from search.reporting.records import read_run
 from search.reporting.words import label, number, reading, unbroken
 from search.run_store.folder import RunFolder, phase_of
@@ -41,9 +48,10 @@ def write_roadmap_report(folder: RunFolder) -> Path:
         description=folder.read() or {},
         decision=decision,
         sentences=_sentences(folder, decision),
+        warnings=_warnings(folder, decision),
         words=VERDICT_WORDS,
         phases=[{"fragile": False, "facts": None, **phase} for phase in (*done, *left)],
-        gates=[(gate["phase"], gate_row(gate)) for gate in decision["gates"]],
+        gates=[(gate["phase"], gate_row(gate)) for gate in decision["gates"] if gate["status"] != NOT_APPLICABLE],
         accent=VERDICT_COLOURS[decision["verdict"]],
     )
     path = folder.path / "report.html"
@@ -72,6 +80,12 @@ def _phase(folder: RunFolder, said: dict[str, Any]) -> dict[str, Any]:
     facts["gates"] = f"{counted.count('pass')} of {len(counted)} passed"
     page = "report.html" if (run.path / "report.html").exists() else "decision.md"
     return said | {"facts": facts, "colour": VERDICT_COLOURS[said["verdict"]], "page": page}
+
+
+def _warnings(folder: RunFolder, decision: dict[str, Any]) -> list[str]:
+    """What the last phase's first screen says whatever the verdict."""
+    phases = decision["phases"]
+    return warnings(read_run(folder.path / phases[-1]["phase"])) if phases else []
 
 
 def _sentences(folder: RunFolder, decision: dict[str, Any]) -> list[str]:

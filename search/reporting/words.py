@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
@@ -19,6 +20,8 @@ LABELS = {
     "attention_min_share": "Smallest attention share",
     "attention_balance": "Attention balance",
     "v1_correlation": "Correlation with V1",
+    "v1_spearman_mean": "Rank correlation with V1",
+    "top1_stability": "First document unchanged",
     "reconstruction_ssim": "SSIM of rebuilt thumbnails",
     "latency_p95_ms": "Latency P95 (ms)",
     "queries": "Queries",
@@ -28,19 +31,123 @@ SHORT = {
     "ndcg_gain": "gain",
     "visual_masking_drop": "image drop",
     "attention_max_share": "largest share",
+    "attention_min_share": "smallest share",
     "v1_correlation": "V1 correlation",
+    "v1_spearman_mean": "V1 rank corr.",
+    "min_refit_gain": "smallest refit gain",
+    "reconstruction_ssim": "SSIM",
+    "latency_p95_ms": "P95 (ms)",
+    "integrity_open": "integrity open",
+    "ablation_open": "ablations open",
 }
+"""Of quantities, for margins of charts and narrow terminals."""
+SHORT_GATES = {
+    "resume: queries": "resume: queries",
+    "resume: visual masking drop": "resume: image drop",
+    "resume: V1 correlation": "resume: V1 corr.",
+    "resume: V1 rank correlation": "resume: V1 rank corr.",
+    "resume: refit gain": "resume: refit gain",
+    "lead: blind": "lead: best blind",
+    "rival: base": "rival: base recipe",
+    "rival: trees": "rival: LambdaMART",
+    "rival: sum": "rival: weighted sum",
+    "cold: gain": "new items: gain",
+    "complete": "all trainings ended",
+    "trainings": "trainings an arm",
+}
+"""Gate's key -> its name where there is little room."""
+SHORT_RULES = {
+    "nothing to give": "nothing to give",
+    "no rise": "no rise in the drop",
+    "gain": "gain too small",
+    "tuned V1": "a tuned V1 does it",
+    "latency": "too slow",
+}
+"""Archive rule's key -> its name where there is little room."""
+SHORT_RANKERS = {
+    "v1": "V1",
+    "sum": "weighted sum",
+    "sum with v1": "sum with V1",
+    "trees": "LambdaMART",
+    "blind trees": "LambdaMART, blind",
+    "tuned v1 sum": "tuned V1, sum",
+    "tuned v1 trees": "tuned V1, LambdaMART",
+    "base": "base recipe",
+}
+"""A reference ranker's role -> its name where there is little room; single modalities go by their own."""
+TUNED_V1 = ("tuned v1 sum", "tuned v1 trees")
+"""Roles of rankers that read what V1 reads and nothing else."""
+BASE = "base"
+"""What confirmed.csv calls the base recipe."""
 FRACTIONS = ("masking_drop",)
 """Quantities that read better as per cent."""
 
 
 def label(name: str) -> str:
-    """A quantity or gate as a reader calls it."""
-    if name.startswith("resume: "):
-        rest = name.removeprefix("resume: ")
-        return f"Resume: {rest[:1].lower() + rest[1:] if not rest.startswith('V1') else rest}"
+    """A quantity, gate or rule as a reader calls it."""
     found = LABELS.get(name, name.replace("_", " "))
     return found if found.startswith("nDCG") else found[:1].upper() + found[1:]
+
+
+def short_gate(gate: Mapping[str, Any]) -> str:
+    """A gate of a decision where there is little room: by its key, else by its quantity, else its own name."""
+    key, quantity = gate["key"], gate["quantity"]
+    if key in SHORT_GATES:
+        return SHORT_GATES[key]
+    kind, _, modality = key.partition(": ")
+    if kind == "cold":
+        return f"new items: {modality}"
+    if gate["kind"] == "quantity" and quantity in SHORT:
+        return SHORT[quantity]
+    return str(gate["name"])
+
+
+def short_rule(rule: Mapping[str, Any]) -> str:
+    """An archive rule of a decision where there is little room."""
+    return SHORT_RULES.get(rule["key"], str(rule["name"]))
+
+
+def short_ranker(role: str, name: str) -> str:
+    """A reference ranker where there is little room."""
+    return SHORT_RANKERS.get(role, name)
+
+
+def measured(gate: Mapping[str, Any]) -> str:
+    """A gate's value: yes or no for a fact without a number, else the number as its quantity is written."""
+    value = gate["value"]
+    if is_yes_or_no(gate):
+        return "–" if value is None or value != value else "yes" if value == 1.0 else "no"
+    if gate["key"] == "complete" and value is not None and value == value:
+        return "all" if value >= 1.0 else f"{100 * value:.0f} %"
+    return _count(value) if gate["kind"] == "fact" else number(value, gate["quantity"])
+
+
+def wanted(gate: Mapping[str, Any]) -> str:
+    """What a gate asks for: `≥ 5.0 %`, or `yes`."""
+    if is_yes_or_no(gate):
+        return "yes"
+    if gate["key"] == "complete":
+        return "all"
+    asked = gate["threshold"]
+    threshold = _count(asked) if gate["kind"] == "fact" or not asked else number(asked, gate["quantity"])
+    return f"{'≥' if gate['direction'] == 'at least' else '≤'} {threshold}"
+
+
+def _count(value: Any) -> str:
+    """A count, such as of trainings."""
+    return "–" if value is None or value != value else f"{value:g}"
+
+
+def bounds(gate: Mapping[str, Any]) -> str:
+    """A gate's interval; empty for a fact and where both ends are one."""
+    if gate["kind"] == "fact" or gate["ci_low"] == gate["ci_high"]:
+        return ""
+    return interval(gate["ci_low"], gate["ci_high"], gate["quantity"])
+
+
+def is_yes_or_no(gate: Mapping[str, Any]) -> bool:
+    """Whether a gate asks for a fact that is no number, such as a business fact."""
+    return bool(gate["kind"] == "fact" and not gate["quantity"])
 
 
 def reading(reason: str) -> str:
@@ -53,13 +160,6 @@ def reading(reason: str) -> str:
     known = (*LABELS, *(fact.name for fact in fields(Facts)))
     names = "|".join(name for name in known if "_" in name)
     return re.sub(rf"(?<![\w./])(?:{names})(?![\w./])", word, reason)
-
-
-def brief(name: str) -> str:
-    """A gate, rule or ranker in a chart's margin: without what stands in brackets or after a comma."""
-    if name.startswith("tuned V1 ("):
-        return f"tuned V1, {name.removeprefix('tuned V1 (').split(' with ')[0].split(' on ')[0]}"
-    return label(name).split(" (")[0].split(", or ")[0]
 
 
 def number(value: Any, name: str = "", *, signed: bool = False) -> str:

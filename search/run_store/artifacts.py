@@ -17,11 +17,11 @@ from safetensors.torch import load_file, save_file
 from fusion_models.config import Recipe
 from fusion_models.data import RankingDataset
 from fusion_models.data.clusters import query_clusters
-from fusion_models.distribution import ALONE, Distribution
 from fusion_models.evaluation import Evaluation, evaluate
 from fusion_models.latency import scoring_latency
 from fusion_models.metrics import BLANKS, paired_bootstrap, sign_flip_p
 from fusion_models.models import Ensemble, FusionRanker, Ranker, build_ranker
+from fusion_models.process_group import ALONE, ProcessGroup
 from fusion_models.quantities import Lists, Outputs
 from fusion_models.training import TrainingState
 from search.run_store.job import Job
@@ -34,8 +34,8 @@ MEMBERS = "weights-*.safetensors"
 """Of an ensemble: one file a member, numbered from 0, in the place of `WEIGHTS`."""
 
 
-def measure(state: TrainingState, data: RankingDataset, job: Job, *, distribution: Distribution = ALONE) -> Evaluation:
-    """The best epoch's weights on the validation split in full; every process of `distribution` gets the whole."""
+def measure(state: TrainingState, data: RankingDataset, job: Job, *, process_group: ProcessGroup = ALONE) -> Evaluation:
+    """The best epoch's weights on the validation split in full; every process of `process_group` gets the whole."""
     state.model.load_state_dict(state.best_weights)
     return evaluate(
         state.model,
@@ -45,7 +45,7 @@ def measure(state: TrainingState, data: RankingDataset, job: Job, *, distributio
         ranks=True,
         pictures=True,
         device=state.device,
-        distribution=distribution,
+        process_group=process_group,
     )
 
 

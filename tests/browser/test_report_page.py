@@ -76,6 +76,21 @@ def test_the_verdict_and_its_reasons_stand_on_the_first_screen(page, browser, si
 
 
 @pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("page", ["decided"], indirect=True)
+def test_warnings_stand_above_the_reasons_and_gates_keep_within_the_page(page, browser, size):
+    width, height = SIZES[size]
+    resize(browser, width, height)
+    warnings, why, cells = browser.execute_script(
+        "const box = (e) => e.getBoundingClientRect().toJSON();"
+        "return [box(document.getElementById('warnings')), box(document.getElementById('why')),"
+        " [...document.querySelectorAll('#gates tbody :is(th, td)')].map(box)]"
+    )
+    assert 0 <= warnings["top"] < warnings["bottom"] <= why["top"] < height
+    assert len(cells) > 90
+    assert all(cell["left"] >= 0 and cell["right"] <= width for cell in cells)
+
+
+@pytest.mark.parametrize("size", SIZES)
 def test_every_chart_lies_within_the_page(page, browser, size):
     resize(browser, *SIZES[size])
     browser.refresh()  # charts take their width when they are drawn

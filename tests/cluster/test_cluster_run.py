@@ -17,10 +17,11 @@ import torch
 import yaml
 from hosts import Hosts, missing_rights
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from test_files import ROOT
+from test_cluster_files import ROOT
 
 from fusion_models.config import Recipe
 from fusion_models.training import start, train
+from search.pipeline.baselines import REFERENCE_SEEDS
 from search.run_store.journal import open_journal
 from search.run_store.records import journal_records
 
@@ -141,7 +142,7 @@ def test_a_training_of_two_workers_was_spread_over_two_hosts_and_went_on_with_th
 
 def test_the_results_are_complete(story, trials):
     assert json.loads((story.folder / "decision.json").read_text())["verdict"] == "PAUSE_AND_FIX"
-    assert len(trials) == 3 + 2
+    assert len(trials) == 3 * REFERENCE_SEEDS + 2
     assert set(trials["state"]) == {"finished"}
     assert set(trials["epochs"]) == {EPOCHS}
     for place in pd.read_csv(story.folder / "pareto.csv")["checkpoint"]:

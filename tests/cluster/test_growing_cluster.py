@@ -9,7 +9,7 @@ import time
 import pandas as pd
 import pytest
 from hosts import Hosts, missing_rights
-from test_files import ROOT
+from test_cluster_files import ROOT
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 PATIENCE = 400.0

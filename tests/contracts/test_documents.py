@@ -1,7 +1,9 @@
 """README, results/README.md and .ci/run say what is true of the code."""
 
+import ast
 import re
 import subprocess
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -35,18 +37,48 @@ def test_ci_runs_the_readme_s_test_command():
     assert "make lint" in script
 
 
-def test_every_flag_stands_in_the_readme():
+def test_the_readme_is_short():
+    assert len(README.splitlines()) <= 150
+
+
+def test_make_check_chooses_by_marks_that_exist():
+    makefile, project = (ROOT / "Makefile").read_text(), tomllib.loads((ROOT / "pyproject.toml").read_text())
+    (chosen,) = re.findall(r"^QUICK := not \((.+)\)$", makefile, flags=re.MULTILINE)
+    known = {said.split(":")[0] for said in project["tool"]["pytest"]["ini_options"]["markers"]}
+    assert set(chosen.split(" or ")) == known
+
+
+def test_every_flag_is_explained():
+    page = (ROOT / "docs" / "command-line.md").read_text()
     for name in RunOptions.__dataclass_fields__:
         if name != "phase":
             word = name.replace("_", "-")
-            assert f"--{word}" in README or f"--no-{word}" in README, name
+            assert f"`--{word}" in page or f"`--no-{word}" in page, name
 
 
-def test_every_file_of_search_and_spaces_stands_in_the_map():
-    for package in ("search", "spaces"):
-        for path in (ROOT / package).glob("*.py"):
-            if path.name != "__init__.py":
-                assert path.name in README, path
+def test_every_package_stands_in_the_map_and_says_what_lives_there():
+    """One line a package, its own packages within it named on that line."""
+    lines = README.splitlines()
+    for top in ("fusion_models", "spaces", "search"):
+        for path in sorted((ROOT / top).rglob("__init__.py")):
+            package = path.parent.relative_to(ROOT)
+            assert ast.get_docstring(ast.parse(path.read_text())), package
+            parts = package.parts
+            room = "/".join(parts[:2]) + "/"
+            (line,) = [line for line in lines if line.split(" ")[0] == room]
+            assert len(parts) < 3 or f" {parts[2]}/" in line, f"{package} is not on the line of {room}"
+
+
+def test_every_page_is_in_the_index():
+    index = (ROOT / "docs" / "index.md").read_text()
+    for page in (ROOT / "docs").rglob("*.md"):
+        if page.name != "index.md":
+            assert f"]({page.relative_to(ROOT / 'docs').as_posix()})" in index, page.name
+
+
+def test_decision_records_have_numbers_of_their_own():
+    numbers = [page.name[:3] for page in (ROOT / "docs" / "decisions").glob("*.md")]
+    assert sorted(set(numbers)) == sorted(numbers)
 
 
 def test_every_column_of_the_front_is_explained():
@@ -56,7 +88,7 @@ def test_every_column_of_the_front_is_explained():
 
 
 def test_links_lead_somewhere():
-    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
+    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
             if "://" not in target:
                 assert (page.parent / target).exists(), f"{page.name} links to {target}"

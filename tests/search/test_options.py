@@ -21,6 +21,7 @@ FLAGS = {
         "sampler",
         "scheduler",
         "confirm_seeds",
+        "max_seeds",
         "ablation",
     ),
     *(

@@ -7,8 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusion_models.config import Recipe
+from fusion_models.quantities import known_names
 from spaces import ROADMAP_STEPS, Choice, Float, Gate, Objective, Phase, Weight, phase_from_plain, phase_to_plain
 from spaces.ranges import Positive
+from spaces.thresholds import Thresholds
 
 numbers = st.floats(-1e6, 1e6, allow_nan=False)
 positive = st.floats(1e-9, 1e6)
@@ -22,9 +24,10 @@ ranges = st.one_of(
     st.builds(Weight, low=positive, high=positive, when=whens),
     st.builds(Choice, values=st.lists(values, min_size=1, max_size=4).map(tuple), when=whens),
 )
+measured = st.sampled_from(known_names(Recipe().model.modalities))
 objectives = st.builds(
     Objective,
-    name=names,
+    name=measured,
     direction=st.sampled_from(["maximize", "minimize"]),
     bound=st.none() | numbers,
     reference=numbers,
@@ -36,7 +39,7 @@ def gates(draw):
     side = draw(st.sampled_from(["at_least", "at_most"]))
     return Gate(
         name=draw(names),
-        quantity=draw(names),
+        quantity=draw(measured),
         steers=draw(st.booleans()),
         needs=draw(st.sampled_from(["", "attention", "images"])),
         **{side: draw(numbers)},
@@ -62,6 +65,10 @@ phases = st.builds(
     ablatable=st.dictionaries(names, changes, max_size=2),
     trials=st.integers(0, 999),
     confirm_seeds=st.integers(0, 9),
+    v1_reads=st.lists(names, max_size=3).map(tuple),
+    suspect=names,
+    thresholds=st.builds(Thresholds, nothing_to_give=positive, rival_worse=positive),
+    late=st.booleans(),
 )
 
 

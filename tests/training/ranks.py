@@ -13,7 +13,7 @@ import torch.multiprocessing
 import fusion_models.training.loop as loop
 from fusion_models.config import Recipe
 from fusion_models.data import open_dataset
-from fusion_models.distribution import ALONE, TorchDistribution
+from fusion_models.process_group import ALONE, TorchProcessGroup
 from fusion_models.training import DivergedError, load, save, start, train
 
 CLIPART = Path(loop.__file__).parents[1] / "data" / "clipart"
@@ -42,7 +42,7 @@ def cut_clipart(folder):
     return str(folder)
 
 
-def trained(source, changes, *, distribution=ALONE, seed=0, folder=None, stop=None):
+def trained(source, changes, *, process_group=ALONE, seed=0, folder=None, stop=None):
     """Every step's loss parts and every epoch's evaluation of one training.
 
     With a `folder`: from its checkpoint if there is one, and saved there after epoch `stop`, which ends it.
@@ -61,11 +61,11 @@ def trained(source, changes, *, distribution=ALONE, seed=0, folder=None, stop=No
         state = load(Path(folder), Recipe().updated(changes), data, seed=seed)
     loop.train_step = recorded
     try:
-        for result in train(state, data, distribution=distribution):
+        for result in train(state, data, process_group=process_group):
             epochs.append((result.evaluation.numbers(), result.evaluation.ndcg))
             if result.epoch == stop:
                 break
-        if stop is not None and distribution.rank == 0:
+        if stop is not None and process_group.rank == 0:
             save(state, Path(folder))
     except DivergedError as error:
         epochs.append(str(error))
@@ -80,7 +80,7 @@ def _rank(rank, size, folder):
     store = torch.distributed.FileStore(str(folder / "store"), size)
     torch.distributed.init_process_group("gloo", store=store, rank=rank, world_size=size)
     for name, (source, changes, more) in json.loads((folder / "trainings.json").read_text()).items():
-        found = trained(source, changes, distribution=TorchDistribution(), **more)
+        found = trained(source, changes, process_group=TorchProcessGroup(), **more)
         (folder / f"{name}.{rank}").write_bytes(pickle.dumps(found))
     torch.distributed.destroy_process_group()
 

@@ -8,9 +8,10 @@ import typing
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
 
-from fusion_models.config import MODALITIES
 from fusion_models.data.errors import DataError
 
+MODALITIES: tuple[str, ...] = ("visual", "text", "metadata")
+"""Of every planted world, whatever modalities rankers may have."""
 SHARES: tuple[str, ...] = ("all", "text_visual", "text", "metadata", "visual", "synergy")
 """Signals of the label, each of unit variance and independent of the others; the rest of the label is noise."""
 

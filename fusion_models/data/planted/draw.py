@@ -11,8 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fusion_models.config import MODALITIES
-from fusion_models.data.planted.config import SEEN_BY, SHARES, PlantedConfig
+from fusion_models.data.planted.config import MODALITIES, SEEN_BY, SHARES, PlantedConfig
 from fusion_models.data.planted.recurring import Lists, lists, repeated_queries, texts, visual_weight, words
 from fusion_models.data.planted.streams import normal, random_stream
 from fusion_models.data.splits import SPLITS

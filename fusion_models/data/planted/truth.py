@@ -12,8 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fusion_models.config import MODALITIES
-from fusion_models.data.planted.config import SEEN_BY, SHARES
+from fusion_models.data.planted.config import MODALITIES, SEEN_BY, SHARES
 from fusion_models.data.planted.draw import Planted, view
 from fusion_models.data.splits import SPLITS
 from fusion_models.metrics.ndcg import ndcg

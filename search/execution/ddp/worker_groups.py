@@ -154,13 +154,13 @@ def serve(config: dict[str, Any]) -> None:
     """What every worker of a group runs: step job after job, all ranks at once, until told to stop."""
     import torch
 
-    from fusion_models.distribution import TorchDistribution
+    from fusion_models.process_group import TorchProcessGroup
     from search.execution.job_training import JobTraining
 
     torch.set_num_threads(max(1, int(config["cpus"])))
-    distribution, board, index = TorchDistribution(), config["board"], config["index"]
-    incarnation = distribution.first(uuid.uuid4().hex)
-    here, rank = ray.get_runtime_context(), distribution.rank
+    process_group, board, index = TorchProcessGroup(), config["board"], config["index"]
+    incarnation = process_group.first(uuid.uuid4().hex)
+    here, rank = ray.get_runtime_context(), process_group.rank
     worker = (rank, os.getpid(), here.current_actor, here.get_node_id())
     number = ray.get(board.register.remote(index, incarnation, *worker))
     training, key = None, None
@@ -171,7 +171,7 @@ def serve(config: dict[str, Any]) -> None:
         if command.get("stop"):
             return
         if command["key"] != key:
-            training, key = JobTraining(command["config"], distribution), command["key"]
+            training, key = JobTraining(command["config"], process_group), command["key"]
         assert training is not None
         result = training.step()
         ray.get(board.deliver.remote(index, incarnation, rank, number, result if rank == 0 else _brief(result)))

@@ -1,1 +1,6 @@
-"""Many trainings in one process: hosts that train what has one structure in one set of kernels, and their clients."""
+"""Many trainings in one process, as a search sees them.
+
+`stack_host` is the Ray actor that holds a `fusion_models.training.stack`, `stacked_trial` the Tune trial without
+resources that asks it for epochs, `host_pool` says which trial goes to which host. Part of `search.execution`, and
+may use what it may.
+"""

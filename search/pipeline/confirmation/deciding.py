@@ -29,8 +29,10 @@ from search.run_store.artifacts import OUTPUTS, read_outputs
 from search.study.stages import FixedStage
 from spaces import Gate
 
-STEPS = (5, 8, 12)
+STEPS = (5, 8, 12, 20, 32, 50)
 """Trainings of an arm, step by step, while validation leaves its gate open."""
+MOST = 12
+"""The last step, unless --max-seeds says otherwise."""
 WORTH_IT = 0.2
 """Share of an interval's variance that trainings must make up for more of them to be worth their time."""
 
@@ -80,7 +82,7 @@ def train_deciding_arms(
         plan = plan_arms(run.phase, recipe, is_base=finalist.is_base, archive_open=True)
         counts = {key: counts.get(key, first) for key in plan.recipes}
         deciding = _train(run, plan, counts, members, cold=cold)
-    most = run.options.max_seeds or STEPS[-1]
+    most = run.options.max_seeds or MOST
     for step in STEPS:
         if step <= first or run.options.confirm_seeds is not None or step > most:
             continue

@@ -23,8 +23,13 @@ from search.pipeline.confirmation.test_split import require_finalist
 from search.pipeline.context import Run
 
 PROBES: Mapping[str, Callable[..., ProbePair]] = {"LambdaMART": tree_pair, "network on products": product_pair}
-SEEDS = (0, 1, 2)
+SEEDS = (0, 1, 2, 3, 4)
 """Trainings of a probe on each side."""
+MEMBERS = 2
+"""Of the ensembles that an arm stands for. With one fewer than there are trainings too little is left over to tell
+their spread: three trainings gave intervals of twice the width."""
+POWER_SEEDS = (0, 1, 2)
+"""Trainings that look for the planted signal."""
 POWER_SPLIT = "validation"
 """Where a planted signal is looked for: no label of the deciding split is read for it."""
 
@@ -82,9 +87,8 @@ def _now(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
 
 
 def _arm(scores: ProbeScores) -> Arm:
-    """Ensembles of one fewer than there are trainings."""
-    count = len(scores.scores)
-    return arm(scores.scores.double().numpy(), scores.labels.numpy(), scores.valid.numpy(), max(1, count - 1))
+    size = max(1, min(MEMBERS, len(scores.scores) - 1))
+    return arm(scores.scores.double().numpy(), scores.labels.numpy(), scores.valid.numpy(), size)
 
 
 def _opened(ticket: DataTicket, cold: bool) -> RankingDataset:
@@ -103,6 +107,8 @@ def _power(ticket: DataTicket, name: str, suspect: str, cold: bool) -> Power:
     data = _opened(ticket, cold)
     try:
         plant = plant_signal(data, suspect=suspect)
-        return probe_power(data, POWER_SPLIT, partial(PROBES[name], suspect=suspect, with_v1=True, seeds=SEEDS), plant)
+        return probe_power(
+            data, POWER_SPLIT, partial(PROBES[name], suspect=suspect, with_v1=True, seeds=POWER_SEEDS), plant
+        )
     except (TreesError, ValueError, RuntimeError) as error:  # such as nothing that can be planted here
         return no_power(name, str(error))

@@ -193,7 +193,7 @@ def _decide_on_test(
     here = _measured_on(run, deciding, "validation", references)
     chosen = choose_rivals(here)
     split = run.deciding
-    look = count_look(run.folder, run.data.fingerprint, run.data.source, split=split)
+    look = count_look(run.folder, run.data.fingerprint, run.data.source, split=split, verdict=run.verdict)
     if run.store.mirror is not None:
         run.store.mirror.sync()  # a look is noted at the store too before it is taken
     ids = [t for trainings in deciding.trainings.values() for t in trainings]

@@ -10,9 +10,9 @@ import pandas as pd
 
 from search.reporting.charts.figure import INK, MUTED, Figure, Panel, missing
 from search.reporting.charts.forest import row_axis, wrapped
-from search.reporting.charts.standing import STATUS_COLOURS, TOO_CLOSE, passed_by_recipe, settled_by
+from search.reporting.charts.standing import STATUS_COLOURS
 from search.reporting.records import RunRecord
-from search.reporting.words import brief, label, number
+from search.reporting.words import label, number, short_gate, short_rule
 
 FURTHEST = 5.0
 """Half-widths at which a distance is cut in the figure."""
@@ -30,19 +30,15 @@ def flip(run: RunRecord) -> Figure:
         )
     rows = []
     for gate in decision["gates"]:
-        if gate["value"] is None or passed_by_recipe(gate):
+        if gate["value"] is None or gate["kind"] != "quantity":  # a rival's gate passes inside its interval, too
             continue
         sign = 1.0 if gate["direction"] == "at least" else -1.0
-        rows.append(_margin(brief(gate["name"]), "gate", gate, sign, gate["status"], gate.get("needed") or ""))
+        rows.append(_margin(short_gate(gate), "gate", gate, sign, gate["status"], gate["needed"]))
     for rule in decision["archive_rules"]:
         if rule["measured"]:
             held = "holds: ends V2" if rule["holds"] else "does not hold"
-            side = 1.0 if rule.get("direction") == "above" else -1.0
-            rows.append(
-                _margin(
-                    f"Archive: {_small(brief(rule['name']))}", "archive rule", {"ci_low": None} | rule, side, held, ""
-                )
-            )
+            side = 1.0 if rule["direction"] == "above" else -1.0
+            rows.append(_margin(f"Archive: {short_rule(rule)}", "archive rule", rule, side, held, rule["note"]))
     table = pd.DataFrame(rows)
     if table.empty:
         return missing("flip", title, "No gate was measured.")
@@ -106,10 +102,6 @@ def _distances(drawn: pd.DataFrame) -> Any:
     )
 
 
-def _small(name: str) -> str:
-    return name if name.startswith(("V1", "P95", "nDCG")) else name[:1].lower() + name[1:]
-
-
 def _margin(name: str, kind: str, row: dict[str, Any], sign: float, status: str, needed: str) -> dict[str, Any]:
     high, low, value = row["ci_high"], row["ci_low"], row["value"]
     half = (high - value) if high is not None and math.isfinite(high) else math.nan
@@ -132,20 +124,24 @@ def _flips(decision: dict[str, Any]) -> list[str]:
     """In words: what stands between this verdict and another one."""
     out = []
     open_gates = [g for g in decision["gates"] if g["status"] == "undecided"]
-    failed = [label(g["name"]) for g in decision["gates"] if g["status"] == "fail"]
+    failed = [label(g["name"]) for g in decision["gates"] if g["status"] == "fail" and g["kind"] != "fact"]
+    facts = [label(g["name"]) for g in decision["gates"] if g["status"] == "fail" and g["kind"] == "fact"]
     blank = [label(g["name"]) for g in decision["gates"] if g["status"] == "not measured"]
     if failed:
         out.append(f"GO needs another recipe for what failed on its whole interval: {', '.join(failed)}.")
-    for gate in open_gates:
-        if settled_by(gate) == TOO_CLOSE:
-            out.append(f"{label(gate['name'])} is {TOO_CLOSE}.")
-        elif gate.get("needed"):
-            out.append(f"{label(gate['name'])} would be settled by {gate['needed']}.")
+    if facts:
+        out.append(f"GO needs these to hold: {', '.join(facts)}.")
+    out += [f"{label(gate['name'])} is undecided: {gate['needed']}." for gate in open_gates if gate["needed"]]
+    blank += [
+        f"the archive rule “{rule['name']}”{f' ({why})' if (why := rule['note']) else ''}"
+        for rule in decision["archive_rules"]
+        if not rule["measured"]
+    ]
     if blank:
         out.append(f"Not measured, and never a pass: {', '.join(blank)}.")
     for rule in decision["archive_rules"]:
-        side = rule.get("direction", "below")
-        bound = number(rule["ci_low" if side == "above" else "ci_high"], "gain")
+        side = rule["direction"]
+        bound = number(rule["ci_low" if side == "above" else "ci_high"], "gain" if side == "below" else "")
         limit = f"{side} {number(rule['threshold'])}"
         if rule["holds"]:
             out.append(f"ARCHIVE falls where “{rule['name']}” is no longer sure: its bound {bound} is {limit} now.")

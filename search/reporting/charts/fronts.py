@@ -19,7 +19,7 @@ from search.reporting.charts.points import (
     search_points,
 )
 from search.reporting.records import RunRecord
-from search.reporting.words import FRACTIONS, LABELS, SHORT, label
+from search.reporting.words import BASE, FRACTIONS, LABELS, SHORT, label
 from spaces import Phase
 
 
@@ -36,7 +36,7 @@ def front(run: RunRecord) -> Figure:
     panels = [_pair(run.phase, searched, confirmed, (x, frames[x]), (y, frames[y])) for x, y in combinations(names, 2)]
     caption = (
         "One dot a trial of the search, measured on the validation split with one seed; on the front are those that no "
-        "other trial beats on every objective. Diamonds with bars are recipes retrained with fresh seeds (CI95). "
+        "other trial beats on every objective. Marks with bars are recipes retrained with fresh seeds and averaged. "
         "Dashed lines are gates, the conditions for resuming V2 among them. Trials stopped early are shown as they "
         "stood when they were stopped, and are never on the front."
     )
@@ -85,7 +85,8 @@ def _confirmed_points(run: RunRecord, names: list[str]) -> pd.DataFrame:
     fragile = bool((run.decision or {}).get("fragile"))
     out = []
     for row in rows.to_dict("records"):
-        what = ("finalist (fragile)" if fragile else "finalist") if row["finalist"] else "confirmed"
+        other = "base recipe" if row["name"] == BASE else "confirmed"
+        what = ("finalist (fragile)" if fragile else "finalist") if row["finalist"] else other
         point: dict[str, Any] = {"trial_id": row["trial_id"], "name": f"{row['seeds']} seeds, {row['split']} split"}
         point["what"] = what
         for name in names:
@@ -119,7 +120,7 @@ def _pair(
     )
     layers: list[Any] = [*_gate_lines(phase, x, y), dots]
     if len(confirmed):
-        base = alt.Chart(confirmed)
+        base = alt.Chart(front_last(confirmed))
         layers += [
             base.mark_rule(strokeWidth=1.3).encode(x=f"{x}_low:Q", x2=f"{x}_high", y=vertical, color=colour),
             base.mark_rule(strokeWidth=1.3).encode(x=horizontal, y=f"{y}_low:Q", y2=f"{y}_high", color=colour),
@@ -130,7 +131,7 @@ def _pair(
                 tooltip=tips,
                 shape=alt.Shape(
                     "what:N",
-                    scale=alt.Scale(domain=list(CONFIRMED), range=["diamond", "cross", "diamond"]),
+                    scale=alt.Scale(domain=list(CONFIRMED), range=["diamond", "cross", "square", "diamond"]),
                     legend=None,
                 ),
             ),

@@ -10,7 +10,8 @@ import pandas as pd
 from search.reporting.charts.figure import MODALITY_NAMES, Figure, Panel, missing, modality_scale
 from search.reporting.charts.forest import forest, signed_tips
 from search.reporting.records import RunRecord
-from search.reporting.words import brief
+from search.reporting.words import TUNED_V1, short_ranker
+from search.run_store.looks import SPLIT_NAMES
 
 NOT_OPENED = (
     "The run did not come to its evidence: nothing was confirmed with fresh seeds, or it was interrupted before."
@@ -23,69 +24,67 @@ def contribution(run: RunRecord) -> Figure:
     found = run.evidence
     if found is None:
         return missing("contribution", title, NOT_OPENED)
-    rows: list[dict[str, Any]] = []
-    for kind, key in (("blanked", "masked_shapley"), ("retrained without", "refit_shapley")):
-        rows += [
-            {"measure": "Shapley value", "how": kind, "modality": MODALITY_NAMES[m], "ndcg": value}
-            for m, value in (found.get(key) or {}).items()
-        ]
-    rows += [
-        {"measure": "refit gain", "how": "retrained without", "modality": MODALITY_NAMES[m], "ndcg": gain["mean"]}
-        | {"ci_low": gain["ci_low"], "ci_high": gain["ci_high"]}
-        for m, gain in (found.get("refit_gain") or {}).items()
+    rows: list[dict[str, Any]] = [
+        {"measure": "Shapley value", "how": "blanked", "modality": MODALITY_NAMES[m], "value": value, "unit": "nDCG"}
+        for m, value in (found.get("masked_shapley") or {}).items()
     ]
-    table = pd.DataFrame(rows, columns=["measure", "how", "modality", "ndcg", "ci_low", "ci_high"])
+    for measure, key, unit in (("Shapley share", "refit_shapley", "share"), ("refit gain", "refit_gain", "nDCG")):
+        rows += [
+            {"measure": measure, "how": "retrained without", "modality": MODALITY_NAMES[m], "value": worth["mean"]}
+            | {"unit": unit, "ci_low": worth["ci_low"], "ci_high": worth["ci_high"]}
+            for m, worth in (found.get(key) or {}).items()
+        ]
+    table = pd.DataFrame(rows, columns=["measure", "how", "modality", "value", "unit", "ci_low", "ci_high"])
     order = [MODALITY_NAMES[m] for m in run.modalities]
     colour = alt.Color("modality:N", scale=modality_scale(run.modalities), legend=None)
-    shapley, gains = (table[table["measure"] == m] for m in ("Shapley value", "refit gain"))
+    measures = ("Shapley value", "Shapley share", "refit gain")
+    shapley, shares, gains = (table[table["measure"] == m] for m in measures)
     panels = []
     if len(shapley):
         bars = alt.Chart(shapley).encode(
             x=alt.X("modality:N", sort=order, title=None, axis=alt.Axis(labelAngle=0)),
-            xOffset=alt.XOffset("how:N", sort=["blanked", "retrained without"]),
-            y=alt.Y("ndcg:Q", title="Shapley value (nDCG)"),
+            y=alt.Y("value:Q", title="Shapley value (nDCG)"),
             color=colour,
-            tooltip=["modality", "how", alt.Tooltip("ndcg:Q", format="+.4f")],
+            tooltip=["modality", alt.Tooltip("value:Q", format="+.4f")],
         )
         panels.append(
             Panel(
                 name="contribution-shapley",
-                title="Shapley values: blanked (pale) and retrained (full)",
-                alt="Bars of the Shapley value of each modality, blanked and retrained: "
-                + ", ".join(f"{r['modality']} {r['how']} {r['ndcg']:.3f}" for r in shapley.to_dict("records")),
-                chart=bars.mark_bar().encode(
-                    opacity=alt.condition(alt.datum["how"] == "blanked", alt.value(0.4), alt.value(1.0))
-                ),
+                title="Shapley values of the trained ranker, modalities blanked",
+                alt="Bars of the Shapley value of each modality, blanked: "
+                + ", ".join(f"{r['modality']} {r['value']:.3f}" for r in shapley.to_dict("records")),
+                chart=bars.mark_bar(),
             )
         )
     if len(gains):
-        chart = forest(
-            gains,
-            row="modality",
-            mean="ndcg",
-            title="refit gain (nDCG), CI95",
-            tips=["modality", *signed_tips("ndcg", "ci_low", "ci_high")],
-            colour=colour,
-        )
-        panels.append(
-            Panel(
-                name="contribution-refit",
-                title="Refit gain: what is lost when retrained without it",
-                alt="Refit gains with intervals: "
-                + "; ".join(
-                    f"{r['modality']} {r['ndcg']:+.3f} from {r['ci_low']:+.3f} to {r['ci_high']:+.3f}"
-                    for r in gains.to_dict("records")
-                ),
-                chart=chart,
-                height=150,
-            )
-        )
+        said = "Refit gain: what is lost when retrained without it"
+        panels.append(_worth_panel("refit", said, "refit gain (nDCG), interval", gains, colour))
+    if len(shares):
+        said = "Share of the Shapley values, every subset retrained"
+        panels.append(_worth_panel("shares", said, "share, interval", shares, colour))
     caption = (
         "Blanking asks the trained ranker to do without a modality, and can be gamed. Retraining without it asks "
-        "what it is worth. Shapley values credit each modality with its share over all subsets of the others, so one "
-        "that tells the same as the others has a high value beside a refit gain near 0."
+        "what it is worth: refit gains compare ensembles of fresh trainings on both sides. Shapley values credit each "
+        "modality with its part over all subsets of the others, so one that tells the same as the others has a high "
+        "value beside a refit gain near 0."
     )
     return Figure(name="contribution", title=title, caption=caption, table=table, panels=panels)
+
+
+def _worth_panel(name: str, title: str, axis: str, rows: pd.DataFrame, colour: alt.Color) -> Panel:
+    """What each modality is worth when the recipe is retrained, with its interval."""
+    tips = ["modality", *signed_tips("value", "ci_low", "ci_high")]
+    said = "; ".join(
+        f"{r['modality']} {r['value']:+.3f} from {r['ci_low']:+.3f} to {r['ci_high']:+.3f}"
+        for r in rows.to_dict("records")
+    )
+    return Panel(
+        name=f"contribution-{name}",
+        title=title,
+        alt=f"{title}, with intervals: {said}",
+        chart=forest(rows, row="modality", mean="value", title=axis, tips=tips, colour=colour),
+        height=150,
+    )
 
 
 def attention(run: RunRecord) -> Figure:
@@ -100,7 +99,7 @@ def attention(run: RunRecord) -> Figure:
         for i, shares in enumerate(layers)
         for m, share in zip(run.modalities, shares, strict=False)
     ]
-    worth = {m: max(0.0, float(v)) for m, v in (found.get("refit_shapley") or {}).items()}
+    worth = {m: max(0.0, float(v["mean"])) for m, v in (found.get("refit_shapley") or {}).items()}
     if sum(worth.values()) > 0:
         total = sum(worth.values())
         rows += [
@@ -125,7 +124,7 @@ def attention(run: RunRecord) -> Figure:
     )
     panel = Panel(
         name="attention",
-        title="Attention by layer, and what the modalities are worth",
+        title="Attention by layer" + (", and what the modalities are worth" if worth else ""),
         alt="Stacked bars of attention shares: "
         + "; ".join(f"{r['where']}, {r['modality']} {r['share']:.0%}" for r in rows),
         chart=chart,
@@ -133,8 +132,10 @@ def attention(run: RunRecord) -> Figure:
     )
     caption = (
         "Attention is not contribution: an untrained ranker with one token a modality spreads it evenly and would "
-        "pass a gate on shares. The lowest bar shows each modality's part of what retraining says it is worth."
+        "pass a gate on shares."
     )
+    if sum(worth.values()) > 0:
+        caption += " The lowest bar shows each modality's part of what retraining says it is worth."
     return Figure(name="attention", title=title, caption=caption, table=table, panels=[panel])
 
 
@@ -168,9 +169,8 @@ def agreement(run: RunRecord) -> Figure:
         height=260,
     )
     caption = (
-        f"Each row is a rank in V1's order and shows where its documents stand in the finalist's (one training, test "
-        f"split). A dark diagonal is a V2 that repeats V1. {top} of V1's first documents stay first."
-        + _ceiling(run.baselines)
+        f"Each row is a rank in V1's order and shows where its documents stand in the finalist's ({_split(run)}). "
+        f"A dark diagonal is a V2 that repeats V1. {top} of V1's first documents stay first." + _ceiling(run.baselines)
     )
     return Figure(name="agreement", title=title, caption=caption, table=table, panels=[panel])
 
@@ -179,20 +179,32 @@ def _ceiling(baselines: pd.DataFrame) -> str:
     """How alike V1 and rankers that read what it reads are: nothing that repeats V1 can be much nearer to it."""
     if not len(baselines):
         return ""
-    alike = baselines[baselines["kind"] == "tuned V1"].dropna(subset="v1_correlation")
-    said = ", ".join(f"{brief(row['name'])} {row['v1_correlation']:.3f}" for row in alike.to_dict("records"))
+    alike = _latest(baselines[baselines["role"].isin(TUNED_V1)].dropna(subset="v1_correlation"))
+    said = ", ".join(
+        f"{short_ranker(row['role'], row['name'])} {row['v1_correlation']:.3f}" for row in alike.to_dict("records")
+    )
     return f" For scale, the correlation with V1's scores of rankers that read what V1 reads: {said}." if said else ""
+
+
+def _latest(baselines: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the split that was opened last: the deciding one, or validation before."""
+    return baselines if baselines.empty else baselines.loc[baselines["split"] == baselines["split"].iloc[-1]]
+
+
+def _split(run: RunRecord) -> str:
+    return SPLIT_NAMES[(run.evidence or {}).get("split", "test")]
 
 
 def rivals(run: RunRecord) -> Figure:
     """The finalist's lead over every baseline."""
     title = "What a fusion must beat"
     gains = (run.evidence or {}).get("fusion_gain") or {}
-    split = (run.evidence or {}).get("split", "test")
+    roles = dict(zip(run.baselines["name"], run.baselines["role"], strict=True)) if len(run.baselines) else {}
     if gains:
         rows = [
             {"rival": name if found["rival"] == name else f"{name} ({found['rival']})", "lead": found["mean"]}
             | {"ci_low": found["ci_low"], "ci_high": found["ci_high"]}
+            | {"ranker": short_ranker(roles.get(name, ""), name)}
             for name, found in gains.items()
         ]
         said, what = "nDCG lead of the finalist, CI95", "rivals"
@@ -203,17 +215,15 @@ def rivals(run: RunRecord) -> Figure:
                 "lead": r["ndcg_gain"],
                 "ci_low": r["ndcg_gain_ci_low"],
                 "ci_high": r["ndcg_gain_ci_high"],
+                "ranker": short_ranker(r["role"], r["name"]),
             }
-            for r in run.baselines.to_dict("records")
-            if r["name"] != "V1"
+            for r in _latest(run.baselines).to_dict("records")
+            if r["role"] != "v1"
         ]
         said, what = "gain over V1 (validation), CI95", "baselines"
     else:
         return missing("rivals", title, "The reference rankers have not been measured yet.")
     table = pd.DataFrame(rows)
-    table["ranker"] = [
-        brief(str(name)) if "(" in str(name) and "tuned" in str(name) else name for name in table["rival"]
-    ]
     chart = forest(
         table, row="ranker", mean="lead", title=said, tips=["rival", *signed_tips("lead", "ci_low", "ci_high")]
     )
@@ -225,7 +235,7 @@ def rivals(run: RunRecord) -> Figure:
         height=34 * len(rows) + 20,
     )
     caption = (
-        f"The finalist against {len(rows)} {what} on the {split} split. To the right of the line the fusion is better. "
+        f"The finalist against {len(rows)} {what} on the {_split(run)}. To the right of the line the fusion is better. "
         "A tuned V1 is made from V1's own features alone; of single modalities and pairs the best one stands here."
         if gains
         else f"{len(rows)} {what} beside V1; the finalist's own lead is measured once the run has been confirmed."
@@ -257,6 +267,6 @@ def subdomains(run: RunRecord) -> Figure:
     better = int(((table["ci_low"] > 0) & (table.get("p_holm", 1.0) < 0.05)).sum())
     caption = (
         f"{better} of {len(rows)} subdomains gain with an interval above 0 and Holm-corrected p below 0.05 "
-        f"({(run.evidence or {}).get('split', 'test')} split, finalist)."
+        f"({_split(run)}, finalist)."
     )
     return Figure(name="subdomains", title=title, caption=caption, table=table, panels=[panel])

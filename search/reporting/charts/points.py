@@ -12,8 +12,8 @@ from search.reporting.records import RunRecord
 
 STATES = ("on the front", "finished", "stopped early")
 STATE_COLOURS = (EMPHASIS, MUTED, FAINT)
-CONFIRMED = ("finalist", "finalist (fragile)", "confirmed")
-CONFIRMED_COLOURS = ("#b3005e", "#b3005e", "#7a5195")
+CONFIRMED = ("finalist", "finalist (fragile)", "base recipe", "confirmed")
+CONFIRMED_COLOURS = ("#b3005e", "#b3005e", "#00796b", "#7a5195")
 
 
 def search_points(run: RunRecord) -> pd.DataFrame:

@@ -41,7 +41,7 @@ def latency(run: RunRecord) -> Figure:
 
 
 def _rungs(run: RunRecord, judged: pd.DataFrame) -> Panel:
-    gate = next((g for g in (run.decision or {}).get("gates", []) if g["name"] == "latency_p95_ms"), None)
+    gate = next((g for g in (run.decision or {}).get("gates", []) if g["quantity"] == "latency_p95_ms"), None)
     read = gate["value"] if gate else None
     drawn = judged.assign(
         read=["the gate's" if read is not None and abs(v - read) < 1e-9 else "other" for v in judged["p95_ms"]],

@@ -1,4 +1,4 @@
-"""Where the verdict stands: three sentences, and the gates with their intervals drawn."""
+"""Where the verdict stands: a few sentences, and the gates with their intervals drawn."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from search.reporting.charts.figure import INK
+from search.reporting.charts.figure import INK, MODALITY_NAMES
 from search.reporting.records import RunRecord
-from search.reporting.words import interval, label, number
+from search.reporting.words import bounds, interval, label, measured, number, wanted
+from search.run_store.looks import SPLIT_NAMES
 
 STATUS_COLOURS = {
     "pass": "#0b6b3a",
@@ -20,9 +21,7 @@ STATUS_COLOURS = {
 MARKS = {"pass": "✓", "fail": "✗", "undecided": "?", "not applicable": "–", "not measured": "–"}
 VERDICT_COLOURS = {"GO": "#0b6b3a", "PAUSE_AND_FIX": "#8a5a00", "ARCHIVE": "#9b1c31"}
 VERDICT_WORDS = {"GO": "GO", "PAUSE_AND_FIX": "PAUSE AND FIX", "ARCHIVE": "ARCHIVE"}
-DROP = "visual_masking_drop"
-BY_RECIPE = "passes because the recipe rewards reliance on the image; the interval alone would not pass"
-TOO_CLOSE = "too close to its threshold: neither more seeds nor more queries alone would settle it"
+DROP = "masking_drop"
 WIDTH, HEIGHT, PAD = 220.0, 26.0, 6.0
 
 
@@ -38,6 +37,9 @@ class GateRow:
     mark: str
     colour: str
     needed: str
+    """What would settle it, where it is open."""
+    note: str
+    """What was read in place of what the name says, or where."""
     drawing: Drawing | None
 
 
@@ -58,54 +60,42 @@ class Drawing:
     height: float = HEIGHT
 
 
+NOT_APPLICABLE = "not applicable"
+
+
 def gate_rows(run: RunRecord) -> list[GateRow]:
-    """Every gate of the decision, in its order."""
-    return [gate_row(gate) for gate in (run.decision or {}).get("gates", [])]
+    """Every gate of the decision that applies, in its order."""
+    return [gate_row(gate) for gate in _gates(run) if gate["status"] != NOT_APPLICABLE]
+
+
+def neutral_gates(run: RunRecord) -> list[str]:
+    """The gates that do not apply, with why."""
+    left: dict[str, list[str]] = {}
+    for gate in _gates(run):
+        if gate["status"] == NOT_APPLICABLE:
+            left.setdefault(gate["note"], []).append(label(gate["name"]))
+    return [f"{', '.join(names)}{f' ({note})' if note else ''}" for note, names in left.items()]
+
+
+def _gates(run: RunRecord) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = (run.decision or {}).get("gates", [])
+    return found
 
 
 def gate_row(gate: dict[str, Any]) -> GateRow:
     """One gate of a decision.json."""
-    name = quantity(gate["name"])
-    direction = "≥" if gate["direction"] == "at least" else "≤"
-    value, threshold = number(gate["value"], name), number(gate["threshold"], name) if gate["threshold"] else "0"
-    asked = _yes_or_no(gate)
-    if asked:
-        value, direction, threshold = {1.0: "yes", None: "–"}.get(gate["value"], "no"), "", "yes"
     return GateRow(
         name=label(gate["name"]),
-        value=value,
-        interval=interval(gate["ci_low"], gate["ci_high"], name) if gate["ci_low"] != gate["ci_high"] else "",
-        threshold=f"{direction} {threshold}".strip(),
+        value=measured(gate),
+        interval=bounds(gate),
+        threshold=wanted(gate),
         status=gate["status"],
         mark=MARKS.get(gate["status"], "–"),
         colour=STATUS_COLOURS.get(gate["status"], INK),
-        needed=BY_RECIPE if passed_by_recipe(gate) else settled_by(gate),
-        drawing=None if asked else _draw(gate, name),
+        needed=gate["needed"],
+        note=gate["note"],
+        drawing=None if gate["kind"] == "fact" else _draw(gate, gate["quantity"]),
     )
-
-
-def _yes_or_no(gate: dict[str, Any]) -> bool:
-    """Whether a gate asks for a fact, not for a quantity with an interval."""
-    return bool(gate["threshold"] == 1.0 and gate["direction"] == "at least" and gate["ci_low"] == gate["ci_high"])
-
-
-def passed_by_recipe(gate: dict[str, Any]) -> bool:
-    """Whether a gate passed by what the recipe holds, whatever its interval says: importance regularisation is in."""
-    inside = gate["ci_low"] is not None and gate["ci_low"] <= gate["threshold"]
-    return bool("importance regularised" in gate["name"] and gate["status"] == "pass" and inside)
-
-
-def settled_by(gate: dict[str, Any]) -> str:
-    """What would settle an undecided gate, as the first screen says it."""
-    needed: str = gate.get("needed") or ""
-    return TOO_CLOSE if needed.startswith("no number") else f"to settle it: {needed}" if needed else ""
-
-
-def quantity(gate_name: str) -> str:
-    """The quantity behind a gate's name, for the way its numbers are written."""
-    if "masking drop" in gate_name:
-        return "visual_masking_drop"
-    return "ndcg_gain" if "refit gain" in gate_name or gate_name == "ndcg_gain" else gate_name
 
 
 def _draw(gate: dict[str, Any], name: str) -> Drawing | None:
@@ -137,8 +127,28 @@ def _draw(gate: dict[str, Any], name: str) -> Drawing | None:
     )
 
 
+def warnings(run: RunRecord) -> list[str]:
+    """What stands above everything else, whatever the verdict."""
+    return _capital((run.decision or {}).get("warnings", []))
+
+
+def looked(run: RunRecord) -> str:
+    """Which look at the deciding data this was, and what follows for its intervals; empty before one is taken."""
+    look = (run.decision or {}).get("look")
+    if look is None:
+        return ""
+    at = "practice data, which spends nothing" if look["practice"] else "this test split"
+    return f"Look {look['number']} at {at}: intervals of {level(run)}."
+
+
+def level(run: RunRecord) -> str:
+    """Of the intervals that decide: `95 %`."""
+    look = (run.decision or {}).get("look")
+    return f"{100 * (look['level'] if look else 0.95):.4g} %"
+
+
 def sentences(run: RunRecord) -> list[str]:
-    """Why, in three sentences: what the finalist gains, whether it sees the image, what the gates say."""
+    """Why, in a few sentences: what the artefact gains, whether it needs the image, its rivals, what the gates say."""
     decision, evidence = run.decision, run.evidence
     if decision is None:
         return [
@@ -148,27 +158,46 @@ def sentences(run: RunRecord) -> list[str]:
     if evidence is None or decision["finalist"] is None:
         first = "No recipe was retrained with fresh seeds, so nothing here may decide."
         return [first, *_capital(decision["reasons"])]
-    found = evidence["quantities"]
-    gain, drop, worth = found.get("ndcg_gain"), found.get("visual_masking_drop"), evidence["refit_gain"].get("visual")
-    out = []
-    if gain:
-        out.append(
-            f"The finalist {decision['finalist']} ranks {number(gain['mean'], 'gain')} nDCG@10 "
-            f"{interval(gain['ci_low'], gain['ci_high'], 'gain')} above V1 on the {evidence['split']} split."
-        )
-    if drop and worth:
-        told = (
-            "so it has come to need what the image tells"
-            if worth["ci_low"] is not None and worth["ci_low"] > 0
-            else "so the image is worth nothing to it that can be told from 0"
-        )
-        lost = f"{number(drop['mean'], DROP)} of its nDCG {interval(drop['ci_low'], drop['ci_high'], DROP)}"
-        refit = f"{number(worth['mean'], 'gain')} {interval(worth['ci_low'], worth['ci_high'], 'gain')}"
-        out.append(
-            f"Blanking the image costs it {lost}; beside the same recipe retrained without the image its lead is "
-            f"{refit} nDCG, {told}."
-        )
-    return [*out, _counted(decision)]
+    said = [_gain(decision, evidence), _image(run, evidence), _rivals(evidence), _counted(decision)]
+    return [sentence for sentence in said if sentence]
+
+
+def _gain(decision: dict[str, Any], evidence: dict[str, Any]) -> str:
+    gain = evidence["quantities"].get("ndcg_gain")
+    members = evidence["members"]
+    averaged = f", {members} trainings averaged," if members > 1 else ""
+    return (
+        f"The finalist {decision['finalist']}{averaged} ranks {_told(gain, 'gain')} nDCG@10 above V1 on the "
+        f"{SPLIT_NAMES[evidence['split']]}."
+        if gain
+        else ""
+    )
+
+
+def _image(run: RunRecord, evidence: dict[str, Any]) -> str:
+    """What the suspect is worth: what blanking costs, and what retraining without it says."""
+    suspect = run.phase.suspect
+    drop, worth = evidence["quantities"].get(f"{suspect}_masking_drop"), evidence["refit_gain"].get(suspect)
+    if not worth:
+        return ""
+    word = MODALITY_NAMES.get(suspect, suspect)
+    sure = worth["ci_low"] is not None and worth["ci_low"] > 0
+    told = "so it has come to need it" if sure else "which cannot be told from 0"
+    cost = f"; blanking it costs {_told(drop, DROP)} of its nDCG" if drop else ""
+    return f"The {word} is worth {_told(worth, 'gain')} nDCG to it beside ensembles retrained without, {told}{cost}."
+
+
+def _rivals(evidence: dict[str, Any]) -> str:
+    """Where the ranker that exists and the trees stand beside it."""
+    leads = evidence.get("leads") or {}
+    names = {"base": "the base recipe (the V2 you have)", "trees": "LambdaMART on everything"}
+    there = [f"{_told(leads[role], 'gain')} over {name}" for role, name in names.items() if role in leads]
+    return f"Its lead is {' and '.join(there)}." if there else ""
+
+
+def _told(found: dict[str, Any], name: str) -> str:
+    """A number with its interval."""
+    return f"{number(found['mean'], name)} {interval(found['ci_low'], found['ci_high'], name)}".strip()
 
 
 def _counted(decision: dict[str, Any]) -> str:

@@ -60,7 +60,7 @@ def test_a_model_reads_v1_s_order_in_every_query(name: str) -> None:
     data = dataset(change)
     assert data.statistics.v1_input == kind
     batch = data.gather(np.arange(QUERIES))
-    config = ModelConfig(v1_in_context=True)
+    config = ModelConfig(context="v1")
     model = Projections(config, data.schema, data.statistics, learned_null=False)
     seen = model.v1_scale(batch.v1_seen)
     assert seen.dtype == torch.float32

@@ -1,7 +1,6 @@
 """Trainings that raise, diverge or are killed: each is recorded with its reason, and the run goes on to its end."""
 
 import dataclasses
-import io
 import os
 import signal
 import threading
@@ -11,7 +10,7 @@ import psutil
 import pytest
 from blocking_pipe import block_one_reader
 from optuna.trial import TrialState
-from rich.console import Console
+from run_context import run_in
 
 from fusion_models.training import load, start, train
 from search.execution.ddp.worker_groups import WORKER_DEATHS
@@ -19,7 +18,6 @@ from search.execution.file_transfer import DataTicket
 from search.execution.job_training import JobTraining
 from search.execution.tuning import run_stages
 from search.options import RunOptions
-from search.pipeline.context import Run
 from search.pipeline.phase import run_phase
 from search.run_store.artifacts import RECIPE, WEIGHTS
 from search.run_store.folder import RunFolder
@@ -124,11 +122,10 @@ def risky(tmp_path_factory, small_data, shared_ray):
     path = tmp_path_factory.mktemp("risky")
     folder = RunFolder(path / "phase3")
     folder.prepare(resume=False, fresh=False)
-    console = Console(file=io.StringIO(), width=300)
-    run = Run(options(path), console, RISKY, small_data, folder, open_journal(folder.journal))
-    stage = SearchStage(run.storage, RISKY, sampler="random", trials=10, seed=1)
-    with run.tuning(keep=False):
-        run.train([stage])
+    run = run_in(folder, options(path), RISKY, small_data)
+    stage = SearchStage(run.store.journal, RISKY, sampler="random", trials=10, seed=1)
+    with run.trainer.tuning(keep=False):
+        run.trainer.train([stage])
     return run, stage
 
 

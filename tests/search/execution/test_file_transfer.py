@@ -7,17 +7,19 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import ray
 from test_faults import BASE, SMALL, Killer, job, options
 
 import search.execution.tuning
 from fusion_models.data import DataError, open_dataset
+from fusion_models.evaluation import split_lists
 from fusion_models.training import load, save, start
 from search.execution.file_transfer import DataTicket, Home, TrialFolder, open_home, pack, unpack
 from search.execution.tuning import run_stages
 from search.pipeline.confirmation.test_split import open_test_split
-from search.run_store.artifacts import OUTPUTS, RECIPE, WEIGHTS, load_ranker, read_queries
+from search.run_store.artifacts import OUTPUTS, RECIPE, WEIGHTS, load_ranker, read_outputs
 from search.run_store.folder import RunFolder
 from search.run_store.journal import open_journal
 from search.study.stages import FixedStage
@@ -78,9 +80,12 @@ def test_the_test_split_is_measured_without_the_run_folder(trained, small_data):
     folder = RunFolder(path / "run")
     (folder.path / "finalist.json").write_text("{}")
     measured = open_test_split(folder, small_data, ["once", "peace"])()
-    for name, values in measured.items():
-        assert len(values["ndcg"]) == len(small_data.rows("test"))
-        assert read_queries(folder.checkpoints / name / "test.npz").keys() == values.keys()
+    lists = split_lists(small_data, "test")
+    for name, outputs in measured.items():
+        assert np.array_equal(outputs.lists.rows, small_data.rows("test"))
+        kept = read_outputs(folder.checkpoints / name / "test.npz", lists)
+        assert np.array_equal(kept.scores, outputs.scores)
+        assert kept.blanked.keys() == outputs.blanked.keys() == {(m, "zero") for m in ("visual", "text", "metadata")}
 
 
 def test_a_checkpoint_comes_back_as_it_was_sent_and_from_between_two_renames(away, tmp_path, small_data):

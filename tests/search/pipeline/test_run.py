@@ -16,6 +16,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 
 from search.options import RunOptions
+from search.pipeline.baselines import REFERENCE_SEEDS
 from search.pipeline.phase import run_phase
 from search.reporting import read_run, write_report
 from search.run_store.folder import FORMAT, RunFolder, RunFolderError
@@ -24,13 +25,20 @@ from spaces import PHASES, phase_from_plain, phase_to_plain
 
 SMALL = "planted?queries=160&candidates=8"
 TRIALS = 6
+BASELINES = 3 * REFERENCE_SEEDS
+"""Each modality alone, over a few seeds."""
 PHASE = PHASES["phase3"].with_base({"model.layers": 1, "train.epochs": 2})
 README = Path(__file__).parents[3] / "results" / "README.md"
+AFTER_A_FINALIST = (
+    *("confirmed", "finalist", "decision", "evidence", "judged"),
+    *("ablation", "agreement", "examples"),
+)
+"""Files of a run whose finalist was confirmed."""
 DEPENDS_ON_TIME = ("latency_p95_ms", "seconds")
 
 
 def options(results):
-    """A run of six short trainings and the three baselines', one at a time, without confirmation."""
+    """A run of six short trainings and the baselines', one at a time, without confirmation."""
     return RunOptions(
         phase="phase3",
         data=SMALL,
@@ -69,7 +77,9 @@ def test_every_promised_file_is_there_and_nothing_of_the_works(folder):
     always = {
         name
         for name in files
-        if not name.startswith(("confirmed", "finalist", "decision", "evidence", "ablation", "agreement", "examples"))
+        if not name.startswith(
+            ("confirmed", "finalist", "decision", "evidence", "ablation", "agreement", "examples", "judged")
+        )
     }
     assert {"run.json", "study.journal", "trials.parquet", "trials.csv", "pareto.csv", "baselines.csv"} <= always
     assert not [name for name in always if not (folder / name).is_file()]
@@ -101,7 +111,7 @@ def test_the_front_holds_only_finished_search_trials_and_says_where_their_weight
 
 
 def test_every_trial_is_in_the_table_with_its_state_numbers_and_recipe(trials):
-    assert len(trials) == TRIALS + 3
+    assert len(trials) == TRIALS + BASELINES
     assert trials["trial_id"].is_unique
     assert set(trials["state"]) <= {"finished", "stopped"}
     assert set(trials.loc[trials["stage"] == "baselines", "state"]) == {"finished"}
@@ -148,7 +158,7 @@ def test_run_json_says_what_was_run(folder, asked):
 
 def test_the_journal_opens_in_optuna_and_agrees_with_the_table(folder, trials):
     storage = open_journal(folder / "study.journal")
-    for name, total in (("baselines", 3), ("search", TRIALS)):
+    for name, total in (("baselines", BASELINES), ("search", TRIALS)):
         study = optuna.load_study(study_name=name, storage=storage)
         told = {TrialState.COMPLETE: "finished", TrialState.PRUNED: "stopped"}
         assert [told[t.state] for t in study.trials] == list(trials.loc[trials["stage"] == name, "state"])

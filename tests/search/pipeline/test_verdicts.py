@@ -42,7 +42,7 @@ def opened(monkeypatch, tmp_path):
 @pytest.mark.slow
 def test_an_image_of_noise_is_archived_and_passes_no_visual_gate(tmp_path, shared_ray, console, opened):
     decision = decided(
-        "planted:no-visual?queries=2000&candidates=12&validation_fraction=0.15&test_fraction=0.65", tmp_path, console
+        "planted:no-visual?queries=2600&candidates=12&validation_fraction=0.12&test_fraction=0.55", tmp_path, console
     )
     assert decision["verdict"] == "ARCHIVE"
     assert gate(decision, "visual_masking_drop")["status"] == "fail"

@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
-from report_folders import FORMULA, HOSTILE, decided, searched
+from report_folders import BOUGHT_NOTHING, FORMULA, HOSTILE, PHASE, decided, judged, searched
 from rich.console import Console
 
 from search.analysis.decision import decide
@@ -21,7 +21,7 @@ from search.reporting.decision_page import decision_text
 from search.reporting.explain import explain
 from search.reporting.words import interval, label, number, reading, unbroken
 from search.run_store.folder import RunFolderError
-from spaces import PHASES, departures, phase_to_plain
+from spaces import PHASES, phase_to_plain
 
 SECTIONS = (
     "verdict",
@@ -35,7 +35,17 @@ SECTIONS = (
     "attention",
     "ablation",
 )
-SECTIONS += ("rivals", "subdomains", "curves", "hypervolume", "importances", "examples", "trials", "provenance")
+SECTIONS += (
+    "leads",
+    "rivals",
+    "subdomains",
+    "curves",
+    "hypervolume",
+    "importances",
+    "examples",
+    "trials",
+    "provenance",
+)
 
 
 class Reader(HTMLParser):
@@ -180,7 +190,12 @@ def explained(folder, trial_id):
 def test_explain_says_what_a_trial_was_and_why_it_stands_where_it_does(whole):
     folder, _, _ = whole
     finalist = explained(folder, "t0004")
-    for said in ("loss.unimodal", "the finalist, fixed on validation", "retrained with 3 fresh seeds", "PAUSE_AND_FIX"):
+    for said in (
+        "loss.unimodal",
+        "the finalist, fixed on validation",
+        "retrained with 3 fresh seeds, averaged, test split",
+        "PAUSE_AND_FIX",
+    ):
         assert said in finalist
     assert "fell behind" in explained(folder, "t0005")
     assert "it can stand on no front" in explained(folder, "t0007")
@@ -233,5 +248,124 @@ def test_thresholds_that_are_not_the_roadmaps_are_told(tmp_path):
     write_report(folder)
     told = f"{said}: attention_min_share: at least 0.123 (the roadmap: at least 0.2)."
     assert told in html.unescape((folder.path / "report.html").read_text())
-    text = decision_text("title", decide(own, None, None), "test split", departures(own))
+    text = decision_text(own, decide(own, None, None), "test split")
     assert f"{said}:\n\n- attention_min_share: at least 0.123 (the roadmap: at least 0.2)\n" in text
+
+
+def first_screen(text):
+    """What stands above the sections, as it is read."""
+    above = text[text.index("<body>") : text.index("<nav")]
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", above)).replace("\u00a0", " ").split())
+
+
+def test_the_first_screen_says_warnings_look_artefact_image_rivals_and_what_each_open_gate_needs(whole):
+    folder, text, reader = whole
+    said = first_screen(text)
+    assert {"warnings", "look"} <= set(reader.ids)
+    assert said.index(BOUGHT_NOTHING) < said.index("The finalist t0004")
+    assert "Look 2 at this test split: intervals of 99.24 %." in said
+    assert "on their whole 99.24 % intervals" in said
+    assert "The finalist t0004, 4 trainings averaged, ranks +0.0400 [+0.0100, +0.0700] nDCG@10 above V1" in said
+    assert "The image is worth +0.0100 [−0.0100, +0.0300] nDCG to it beside ensembles retrained without" in said
+    assert "which cannot be told from 0; blanking it costs 6.0 % [5.5 %, 6.5 %] of its nDCG" in said
+    assert "Its lead is −0.0250 [−0.0400, −0.0100] over the base recipe (the V2 you have)" in said
+    assert "−0.0010 [−0.0120, +0.0100] over LambdaMART on everything" in said
+    gates = json.loads((folder.path / "decision.json").read_text())["gates"]
+    for gate in gates:
+        assert gate["needed"] in said
+        assert gate["note"] in said
+    assert "80 lists of items left out of training" in said
+    assert any(gate["needed"] for gate in gates)
+
+
+def test_leads_probes_and_new_items_are_drawn_with_their_intervals(whole):
+    folder, text, reader = whole
+    assert {"spec-leads-lead", "spec-leads-probe", "spec-leads-new-items"} <= set(reader.specs)
+    table = pd.read_csv(folder.path / "figures" / "leads.csv").set_index("name")
+    leads = table[table["group"] == "lead"]
+    assert list(leads.index) == ["base recipe", "LambdaMART", "weighted sum with V1", "strongest without image"]
+    assert leads.loc["base recipe", ["mean", "ci_low", "ci_high"]].to_list() == pytest.approx([-0.025, -0.04, -0.01])
+    probes = table[table["group"] == "probe"]
+    assert probes["counts"].to_dict() == {"LambdaMART": "counts", "network on products": "does not count"}
+    assert table.loc["gain over V1", "mean"] == pytest.approx(0.02)
+    said = html.unescape(text)
+    assert "The strongest ranker without the image, chosen on validation: LambdaMART without visual." in said
+    assert "Found no planted signal, so nothing follows from what it says: network on products." in said
+
+
+def changed(folder, name, change):
+    """A run folder's JSON file with a change made to it."""
+    path = folder.path / name
+    said = json.loads(path.read_text())
+    change(said)
+    path.write_text(json.dumps(said))
+
+
+def test_a_gate_is_known_by_its_key_kind_and_quantity_not_by_its_name(tmp_path):
+    """Another wording of a gate or rule changes nothing but that wording."""
+    folder = decided(tmp_path / "phase3")
+    before = drawn(folder)[0]
+
+    def reword(said):
+        for entry in (*said["gates"], *said["archive_rules"]):
+            entry["name"] = f"Zzz {entry['key']}"
+
+    names = [e["name"] for e in json.loads((folder.path / "decision.json").read_text())["gates"]]
+    changed(folder, "decision.json", reword)
+    after = drawn(folder)[0]
+    cells = [re.findall(r'<td class="(?:measured|threshold|status)".*?</td>', text) for text in (before, after)]
+    assert cells[0] == cells[1]
+    assert len(cells[0]) >= 3 * len(names) - 3
+    margins = [text[text.index('id="spec-flip"') :].split("</script>")[0] for text in (before, after)]
+    labels = [sorted(set(re.findall(r'"name": "([^"]+)"', margin))) for margin in margins]
+    assert [label for label in labels[0] if "Zzz" in label] == []
+    assert labels[0] == labels[1]
+
+
+def test_a_finalist_without_attention_or_shapley_shares_has_a_page(tmp_path):
+    folder = decided(tmp_path / "phase3")
+    nothing = {"attention_by_layer": None, "refit_shapley": None, "probes": [], "strongest_blind": None, "leads": {}}
+    changed(folder, "evidence.json", lambda said: said.update(nothing))
+    changed(folder, "decision.json", lambda said: said.update(gates=[], warnings=[]))
+    text, reader = drawn(folder)
+    assert "This finalist has no shares by layer." in text
+    assert "No rival could be measured." in text
+    assert "warnings" not in reader.ids
+    assert "spec-contribution-shares" not in reader.specs
+
+
+def test_shares_of_the_refitted_shapley_values_have_intervals(whole):
+    folder, _, reader = whole
+    assert "spec-contribution-shares" in reader.specs
+    table = pd.read_csv(folder.path / "figures" / "contribution.csv")
+    shares = table[table["measure"] == "Shapley share"]
+    assert shares["value"].to_list() == pytest.approx([1 / 3] * 3)
+    assert (shares["ci_low"] < shares["value"]).all()
+
+
+def test_rankers_are_told_by_their_role_and_the_split_that_was_opened_last(whole):
+    folder, text, _ = whole
+    said = html.unescape(text)
+    assert "rankers that read what V1 reads: tuned V1, LambdaMART 0.944." in said  # the test row, not validation's
+    rivals = pd.read_csv(folder.path / "figures" / "rivals.csv")
+    assert "tuned V1, LambdaMART" in rivals["ranker"].to_list()
+    assert "base recipe" in rivals["ranker"].to_list()
+    assert '<th scope="row">t0000 <span class="ci">base recipe</span></th>' in text
+    front = pd.read_csv(folder.path / "figures" / "front.csv")
+    assert {"base recipe", "finalist (fragile)", "confirmed"} <= set(front["what"])
+
+
+def test_decision_md_escapes_what_comes_from_outside_and_writes_no_nan(tmp_path):
+    folder = decided(tmp_path / "phase3")
+    quantities = read_run(folder.path).evidence["quantities"]
+    assert quantities
+    hostile = "a | b `c` <img src=x> [click](http://evil)"
+    gates = (dataclasses.replace(PHASE.gates[0], name=hostile), *PHASE.gates[1:])
+    phase = dataclasses.replace(PHASE, gates=gates, title=hostile)
+    decision = decide(phase, "t0004", dataclasses.replace(judged({}), refit_gain={}), {})
+    text = decision_text(phase, decision, "test split")
+    assert "<img" not in text.replace("\\<img", "")
+    assert "[click](" not in text
+    row = next(line for line in text.splitlines() if "click" in line and line.startswith("|"))
+    assert len(re.findall(r"(?<!\\)\|", row)) == 7  # six cells
+    assert "nan" not in text

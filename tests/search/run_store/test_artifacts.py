@@ -15,9 +15,10 @@ from fusion_models.metrics.fusion import standardise
 from fusion_models.models import Ensemble, FusionRanker
 from fusion_models.training import start, train
 from search.execution.file_transfer import pack, unpacked
-from search.run_store.artifacts import finish, load_ranker, ranker_files, write_ensemble
+from search.run_store.artefact import ARTEFACT
+from search.run_store.artifacts import load_ranker, measure, ranker_files, write_ensemble, write_finished
 from search.run_store.job import Job
-from search.shadow import _load
+from search.shadow import _load, finalist_checkpoint
 
 SMALL = {"model.width": 8, "model.heads": 2, "model.layers": 1, "train.epochs": 1}
 
@@ -28,7 +29,8 @@ def trained(data, place, seed, **changes):
     state = start(recipe, data, seed=seed)
     for _ in train(state, data):
         pass
-    finish(state, data, Job(trial_id=place.name, name="", recipe=recipe.flat(), seed=seed), place)
+    job = Job(trial_id=place.name, name="", recipe=recipe.flat(), seed=seed)
+    write_finished(measure(state, data, job), state, data, job, place)
     return place
 
 
@@ -73,7 +75,7 @@ def test_every_measurement_works_on_it(artefact, small_data):
     ranker = load_ranker(artefact, small_data)
     found = evaluate(ranker, small_data, "validation", kinds=("zero", "mean"), ranks=True)
     assert found.shares.shape[-1] == 3
-    assert found.value_shares is not None
+    assert found.outputs.value_shares is not None
     assert {"ndcg", "visual_masking_drop", "v1_correlation", "attention_visual"} <= set(found.numbers())
     given = contribution(ranker, small_data, "validation")
     assert set(given.effective_rank) == {"visual", "text", "metadata"}
@@ -92,6 +94,14 @@ def test_it_is_served(artefact, small_data):
     assert isinstance(_load(artefact, small_data), Ensemble)
     with pytest.raises(ValueError, match=r"holds no weights\.safetensors"):
         _load(artefact.parent, small_data)
+
+
+def test_a_run_stands_for_its_artefact(trainings, tmp_path):
+    """Not for a training of the short list, whose mean nobody judged and which phase 4 does not hold."""
+    with pytest.raises(ValueError, match="has no finalist with weights"):
+        finalist_checkpoint(tmp_path)
+    write_ensemble(tmp_path / "checkpoints" / ARTEFACT, trainings[:2])
+    assert finalist_checkpoint(tmp_path) == tmp_path / "checkpoints" / ARTEFACT
 
 
 def test_more_than_ten_members_keep_their_order(trainings, small_data, tmp_path):

@@ -2,7 +2,7 @@
 
 import dataclasses
 
-from search.run_store.artifacts import QUERIES, WEIGHTS
+from search.run_store.artifacts import OUTPUTS, WEIGHTS
 from search.run_store.folder import RunFolder
 from search.run_store.job import Job, Outcome, Role
 from search.run_store.journal import open_journal
@@ -20,7 +20,7 @@ def ended(folder, stage, job, **changes):
     told = Outcome(state="finished", reason="", epochs=3, numbers=GOOD, seconds=1.0)
     place = folder.checkpoints / job.trial_id
     place.mkdir(parents=True)
-    for name in (QUERIES, WEIGHTS):
+    for name in (OUTPUTS, WEIGHTS):
         (place / name).write_bytes(job.trial_id.encode())
     return stage.tell(job, dataclasses.replace(told, **changes))
 

@@ -264,14 +264,14 @@ def finished(tmp_path, fixed="2026-01-01T10:00:00+00:00", chosen_on="validation"
 
 def test_a_test_split_that_stayed_closed_until_the_finalist_was_fixed_passes(tmp_path):
     folder = finished(tmp_path)
-    count_look(folder, "abc")
+    count_look(folder, "abc", "shop")
     first, others = selection_checks(folder, "abc")
     assert (first.status, others.status, others.value) == ("pass", "reported", 0.0)
 
 
 def test_looks_before_the_finalist_and_measured_search_trials_are_caught(tmp_path):
     folder = finished(tmp_path, fixed="2999-01-01T00:00:00+00:00")
-    count_look(folder, "abc")
+    count_look(folder, "abc", "shop")
     assert "before the finalist was fixed" in selection_checks(folder, "abc")[0].detail
     assert selection_checks(folder, "other data")[0].status == "fail"  # nobody knows when it looked
     (folder.checkpoints / "t0003").mkdir(parents=True)
@@ -284,7 +284,7 @@ def test_looks_before_the_finalist_and_measured_search_trials_are_caught(tmp_pat
 def test_another_run_s_look_is_reported(tmp_path):
     other = RunFolder(tmp_path / "earlier")
     other.path.mkdir()
-    count_look(other, "abc")
+    count_look(other, "abc", "shop")
     folder = finished(tmp_path)
-    count_look(folder, "abc")
+    count_look(folder, "abc", "shop")
     assert [c.value for c in selection_checks(folder, "abc")] == [0.0, 1.0]

@@ -22,4 +22,4 @@ def test_phase4_judges_the_space_that_was_searched_by_the_conditions_that_it_was
     path = tmp_path / "mine.toml"
     path.write_text('extends = "phase4"\n[resume_gates.queries]\nat_least = 100\n')
     own = RunOptions(phase="phase4", phase_file=str(path)).to_phase()
-    assert [gate.threshold for gate in _over(own, source).resume_gates] == [100, 0.05, 0.90]
+    assert [gate.threshold for gate in _over(own, source).resume_gates] == [100, 0.05, 0.90, 0.90]

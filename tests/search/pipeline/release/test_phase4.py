@@ -19,7 +19,7 @@ from search.options import RunOptions
 from search.pipeline.release.production import run_production
 from search.pipeline.release.runtime_variants import V1_SUM, TimingSize
 from search.report import ReportOptions, report
-from search.run_store.artifacts import load_ranker
+from search.run_store.artifacts import load_ranker, ranker_files
 from search.run_store.folder import RunFolder, RunFolderError
 from search.shadow import finalist_checkpoint
 
@@ -78,16 +78,20 @@ def test_phase_three_is_run_first_and_its_finalist_is_validated(validated):
 def test_phase_three_s_measurements_are_read_and_not_made_again(validated):
     path, _ = validated
     earlier = path.parent / "phase3"
-    kept = sorted((path / "checkpoints").glob("confirm-*/test.npz"))
-    assert len(kept) == 2
+    finalist = json.loads((path / "finalist.json").read_text())
+    kept = sorted((path / "checkpoints").glob("finalist-*/test.npz"))
+    assert len(kept) == len(finalist["seeds"]) == 2
     for values in kept:
         assert os.path.samefile(values, earlier / values.relative_to(path))
     trials = table(path, "trials")
-    taken = trials[trials["stage"] == "confirm"]
-    assert taken["state_reason"].str.startswith("taken over from phase3").all()
+    taken = trials[trials["stage"] == "deciding"]
+    assert list(taken["seed"]) == finalist["seeds"]
+    assert taken["taken_over"].str.startswith("phase3, trial ").all()
+    for name in ("judged.json", "evidence.json", "confirmed.csv", "baselines.csv"):
+        assert (path / name).read_bytes() == (earlier / name).read_bytes()
     assert set(trials["state"]) == {"finished"}
     # phase 3 had measured the removal of every component with every seed, so nothing is ablated again
-    assert set(trials["stage"]) == {"confirm", "integrity"}
+    assert set(trials["stage"]) == {"deciding", "integrity"}
     assert (path / "ablation.csv").read_bytes() == (earlier / "ablation.csv").read_bytes()
 
 
@@ -132,17 +136,21 @@ def test_the_exported_ranker_scores_as_the_finalist(validated):
     path, _ = validated
     data = open_dataset(DATA)
     place = finalist_checkpoint(path)
+    assert place == path / "checkpoints" / "artefact"
+    for name in ranker_files(place):
+        assert (place / name).read_bytes() == (path.parent / "phase3" / "checkpoints" / "artefact" / name).read_bytes()
     ranker = load_ranker(place, data)
     said = json.loads((path / "export" / "inputs.json").read_text())
     assert said["inputs"] == list(input_names(ranker))
+    assert said["rows"] == "lists"  # the artefact is an ensemble, which standardises within a query
     batch = data.gather(data.rows("validation")[:5])
-    parts = dict(batch.features) | {"context": batch.context, "v1": batch.v1.unsqueeze(-1)}
-    inputs = {name: parts[name][batch.valid].numpy().astype(np.float32) for name in said["inputs"]}
+    parts = {**batch.features, "context": batch.context, "v1": batch.v1_seen.unsqueeze(-1), "valid": batch.valid}
     session = onnxruntime.InferenceSession(str(path / "export" / "ranker.onnx"))
-    (scores,) = session.run([said["output"]], inputs)
+    (scores,) = session.run([said["output"]], {name: parts[name].numpy() for name in said["inputs"]})
+    valid = batch.valid.numpy()
     with torch.no_grad():
-        truth = ranker(batch).scores[batch.valid].numpy()
-    assert np.ravel(scores) == pytest.approx(truth, abs=1e-5)
+        truth = ranker(ranker.complete(batch)).scores.numpy()
+    assert scores[valid] == pytest.approx(truth[valid], abs=1e-5)
 
 
 def test_decision_and_report_hold_the_tables_and_the_rollout(validated, console):

@@ -1,13 +1,12 @@
 """Runtime variants of a real ranker: every one built, timed and read as the gate reads it."""
 
-import io
 import json
 
 import numpy as np
 import pandas as pd
 import pytest
 import torch
-from rich.console import Console
+from run_context import run_in
 from safetensors.torch import save_file
 
 from fusion_models.config import Recipe
@@ -17,11 +16,9 @@ from fusion_models.metrics import Interval
 from fusion_models.models import build_ranker
 from fusion_models.tuned_v1 import equip
 from search.options import RunOptions
-from search.pipeline.context import Run
 from search.pipeline.release.runtime_variants import V1_SUM, TimingSize, fastest, measure_variants, quantiles, released
 from search.run_store.artifacts import RECIPE, WEIGHTS, load_ranker, write_ensemble
 from search.run_store.folder import RunFolder
-from search.run_store.journal import open_journal
 from spaces import PHASE4
 
 
@@ -48,7 +45,7 @@ def measured(small_data, tmp_path_factory):
         front.append({"trial_id": f"t{seed}", "parameters": parameters, "ndcg": 0.5 + 0.01 * seed})
     pd.DataFrame(front).to_csv(folder.path / "pareto.csv", index=False)
     options = RunOptions(phase="phase4", data=small_data.source, results=str(folder.path))
-    run = Run(options, Console(file=io.StringIO()), PHASE4, small_data, folder, open_journal(folder.journal))
+    run = run_in(folder, options, PHASE4, small_data)
     threads = torch.get_num_threads()
     asked = TimingSize(compiled=False, requests=60, candidates=(4,), batches=(1, 3))
     variants = measure_variants(run, "chosen", folder, asked)
@@ -105,7 +102,7 @@ def test_an_ensemble_with_a_tuned_v1_has_every_rung(small_data, tmp_path):
         save_ranker(folder.checkpoints / f"s{seed}", small_data, seed, **changes)
     write_ensemble(folder.checkpoints / "chosen", [folder.checkpoints / f"s{seed}" for seed in (0, 1)])
     options = RunOptions(phase="phase4", data=small_data.source, results=str(folder.path))
-    run = Run(options, Console(file=io.StringIO()), PHASE4, small_data, folder, open_journal(folder.journal))
+    run = run_in(folder, options, PHASE4, small_data)
     found = measure_variants(
         run, "chosen", folder, TimingSize(compiled=False, requests=60, candidates=(4,), batches=(3,))
     )

@@ -1,4 +1,4 @@
-"""Several processes on one training: numbers joined across them, and each one's share of a batch.
+"""Several processes on one training: numbers joined across them, and each one's shard of a batch.
 
 Every process draws the same random numbers for the whole batch, runs the ranker on its own queries, and computes the
 loss of the whole batch from sums over all of them. So N processes take the step that one would take.
@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 T = TypeVar("T")
 
 
-class Distribution:
+class ProcessGroup:
     """The processes of one training; this class is the single one, for which every sum is already whole."""
 
     rank: int = 0
@@ -49,10 +49,10 @@ class Distribution:
         return []
 
 
-ALONE = Distribution()
+ALONE = ProcessGroup()
 
 
-class TorchDistribution(Distribution):
+class TorchProcessGroup(ProcessGroup):
     """The processes of torch's default process group, which must be up; gloo for tensors on a CPU, NCCL on GPUs."""
 
     def __init__(self) -> None:
@@ -107,7 +107,7 @@ class _Sum(torch.autograd.Function):
 
 
 @dataclass(frozen=True)
-class Share:
+class Shard:
     """This process's queries, `first:stop`, of a batch that the processes of a distribution train on together.
 
     `counts` `[B]`: candidates of every query of the whole batch. Shapes below: B queries of the whole batch, b of this
@@ -115,14 +115,14 @@ class Share:
     one of another's without a valid document, so that every process takes every step.
     """
 
-    distribution: Distribution = ALONE
+    process_group: ProcessGroup = ALONE
     counts: Tensor | None = None
     first: int = 0
     stop: int = 0
 
     def sum(self, x: Tensor) -> Tensor:
-        """See `Distribution.sum`."""
-        return self.distribution.sum(x)
+        """See `ProcessGroup.sum`."""
+        return self.process_group.sum(x)
 
     def mean(self, total: Tensor, count: Tensor) -> Tensor:
         """Σ total / Σ count over the processes (0 where nothing is counted), with gradient."""
@@ -163,15 +163,15 @@ class Share:
         return self.sum(picked)
 
 
-WHOLE = Share()
+WHOLE = Shard()
 
 
-def share_of(distribution: Distribution, counts: Tensor) -> Share:
-    """Rank r's share of a batch of B queries: neighbours, as even as can be; `counts` `[B]` as in `Share`."""
-    if distribution.size == 1:
+def shard_of(process_group: ProcessGroup, counts: Tensor) -> Shard:
+    """Rank r's shard of a batch of B queries: neighbours, as even as can be; `counts` `[B]` as in `Shard`."""
+    if process_group.size == 1:
         return WHOLE
-    queries, rank, size = len(counts), distribution.rank, distribution.size
-    return Share(distribution, counts, queries * rank // size, queries * (rank + 1) // size)
+    queries, rank, size = len(counts), process_group.rank, process_group.size
+    return Shard(process_group, counts, queries * rank // size, queries * (rank + 1) // size)
 
 
 def concatenated(parts: Sequence[Any]) -> Any:

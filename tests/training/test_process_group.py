@@ -11,7 +11,7 @@ import torch
 
 from fusion_models.config import LOSS_TERMS
 from fusion_models.data import open_dataset
-from fusion_models.distribution import Distribution, share_of
+from fusion_models.process_group import ProcessGroup, shard_of
 
 EVERYTHING = {f"loss.{term}": 0.3 for term in LOSS_TERMS} | {
     "loss.attention_entropy_target": 1.0,
@@ -155,9 +155,9 @@ def test_share_covers_every_query_once():
     for queries, size in itertools.product((1, 2, 5, 32), (1, 2, 3, 7)):
         parts = []
         for rank in range(size):
-            distribution = Distribution()
-            distribution.rank, distribution.size = rank, size
-            share = share_of(distribution, torch.full((queries,), 4))
+            process_group = ProcessGroup()
+            process_group.rank, process_group.size = rank, size
+            shard = shard_of(process_group, torch.full((queries,), 4))
             rows = torch.arange(queries)
-            parts += share.own(rows).tolist() if share.counts is None or share.first < share.stop else []
+            parts += shard.own(rows).tolist() if shard.counts is None or shard.first < shard.stop else []
         assert parts == list(range(queries))

@@ -1,0 +1,94 @@
+"""A further verdict of a finished run: its fixed finalist, more trainings of the arms that are open, one more look."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import time
+
+from rich.console import Console
+
+from search.execution.cluster import ray_session
+from search.options import RunOptions
+from search.pipeline.baselines import reference_rankers, tune_sums
+from search.pipeline.confirmation.finalist import read_finalist
+from search.pipeline.confirmation.verdict import confirm_and_decide
+from search.pipeline.context import Run
+from search.pipeline.reopen import reopen, stays_on_front
+from search.pipeline.summary import print_verdict
+from search.pipeline.trainer import Trainer
+from search.reporting import build_report, read_run
+from search.run_store.folder import RunFolder, RunFolderError, now
+from search.run_store.mirror import Mirror, mirrored
+
+VERDICTS = "verdicts"
+"""Folder of earlier verdicts: 1/ holds the files of the first one."""
+KEPT = ("decision.json", "decision.md", "judged.json", "evidence.json", "confirmed.csv", "baselines.csv")
+"""Of a verdict: copied before a further one is written."""
+OF_NOW = (
+    "time_budget",
+    "max_concurrent",
+    "address",
+    "workers_per_trial",
+    "cpus_per_worker",
+    "gpus_per_worker",
+    "stack",
+    "facts",
+    "results",
+)
+"""Options that are those of the settling, not of the run."""
+MOST = 20
+"""Trainings of an arm at the most, unless --max-seeds says otherwise."""
+
+
+def settle_phase(folder: RunFolder, options: RunOptions, console: Console, mirror: Mirror | None = None) -> RunFolder:
+    """Give a finished run more trainings where its verdict hangs, and look at its deciding split once more.
+
+    The finalist, its members and every training of before stand. The look is counted, so its intervals are wider than
+    the first's at the same number of trainings. Interrupted, the same command goes on.
+
+    Raises RunFolderError where the run has not ended or has no finalist.
+    """
+    if not folder.finished():
+        raise RunFolderError(f"{folder.path} holds no finished run to settle: end it first (--resume)")
+    if read_finalist(folder) is None:
+        raise RunFolderError(f"{folder.path} has no finalist, so there is nothing to settle (--confirm-seeds 0?)")
+    began = time.monotonic()
+    number = _keep(folder)
+    run = _reopened(folder, options, console, mirror, began, number)
+    console.print(f"{folder.path}: verdict {number}, of the same finalist", highlight=False)
+    with mirrored(mirror, console), ray_session(run.options), run.trainer.tuning():
+        tuned = tune_sums(run)
+        confirmed = confirm_and_decide(run, tuned, reference_rankers(run, "validation", tuned))
+    folder.write((folder.read() or {}) | {"settled": number, "end": now()})
+    build_report(folder, console)
+    print_verdict(run, confirmed)
+    return folder
+
+
+def _keep(folder: RunFolder) -> int:
+    """Copy the verdict that stands to verdicts/NUMBER; the number of the next. An unfinished settling keeps its own."""
+    standing = int(str((folder.read() or {}).get("settled", 1)))
+    place = folder.path / VERDICTS / str(standing)
+    if not place.exists():
+        part = place.with_name(f"{standing}.part")
+        part.mkdir(parents=True, exist_ok=True)
+        for name in KEPT:
+            if (folder.path / name).exists():
+                shutil.copy2(folder.path / name, part / name)
+        part.rename(place)
+    return standing + 1
+
+
+def _reopened(
+    folder: RunFolder, options: RunOptions, console: Console, mirror: Mirror | None, began: float, number: int
+) -> Run:
+    """The run as it was, with the budget, seeds and machine of now."""
+    record = read_run(folder.path)
+    was = reopen(record, console)
+    anew = {name: getattr(options, name) for name in OF_NOW}
+    most = options.max_seeds or MOST
+    asked = dataclasses.replace(was.options, **anew, max_seeds=most, confirm_seeds=None, ablation=False)
+    store = dataclasses.replace(was.store, mirror=mirror)
+    trainer = Trainer(store, was.phase, was.data, asked, console, p_on_front=stays_on_front(record), ended=True)
+    return dataclasses.replace(was, options=asked, store=store, trainer=trainer, began=began, verdict=number)

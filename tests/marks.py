@@ -1,0 +1,73 @@
+"""Which tests start Ray and which are slow, told from their fixtures and from the literal lists below.
+
+`make check` runs the rest. The marks are kept true: a test without the mark `ray` runs where Ray cannot start, nor can
+any process that it starts (`ray_forbidden`), and one without `slow` that takes long is named at the end of the run.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+TESTS = Path(__file__).parent
+
+RAY_FIXTURES = frozenset({"shared_ray", "roadmap", "deployment"})
+"""Whoever asks for one of them, at however many removes, starts Ray."""
+RAY = (
+    "search/execution/test_failures.py::test_a_worker_killed_by_rays_memory_monitor_is_out_of_memory",
+    "search/pipeline/test_ablation_run.py",
+    "search/pipeline/test_resume.py",
+    "search/pipeline/test_roadmap.py",
+    "search/pipeline/test_roadmap_release.py",
+    "search/run_store/test_run_on_s3.py",
+    "test_walkthrough.py",
+)
+"""Modules, or tests of a module, that start Ray by themselves or in a process of their own."""
+SLOW: tuple[str, ...] = (
+    "contracts/test_marks.py::test_a_process_of_an_unmarked_test_cannot_start_ray",
+    "contracts/test_recipes.py::test_a_recipe_is_enough",
+    "data/arrays/test_cache.py::test_ten_processes_at_once_open_one_dataset",
+    "data/arrays/test_larger_than_memory.py",
+    "models/test_export.py",
+    "probes/test_probes.py",
+    "search/execution/test_faults.py::test_a_training_outlives_a_disk_that_is_full_for_a_while",
+    "search/execution/test_job_training.py",
+    "training/stack/test_equality.py",
+    "training/test_distribution.py",
+)
+"""Modules, or tests of a module, that take more than a few seconds without Ray."""
+FOLDERS = {"cluster": "cluster", "browser": "browser", "gpu": "gpu"}
+"""Folder -> the mark of all that is in it."""
+
+SLOW_SECONDS = 10.0
+"""From here on an unmarked test is named."""
+FORBIDDEN = "/dev/null/this-test-is-not-marked-ray-see-tests-marks.py"
+"""No folder can be made there, so Ray cannot start."""
+
+
+def marks_of(path: Path, name: str, fixtures: Iterable[str]) -> set[str]:
+    """The marks of a test function `name` in the file `path`, which asks for `fixtures`, at whatever removes."""
+    here = path.relative_to(TESTS)
+    keys = {here.as_posix(), f"{here.as_posix()}::{name}"}
+    found = {mark for folder, mark in FOLDERS.items() if here.parts[0] == folder}
+    if keys & set(RAY) or RAY_FIXTURES & set(fixtures):
+        found.add("ray")
+    if keys & set(SLOW):
+        found.add("slow")
+    return found
+
+
+@contextmanager
+def ray_forbidden() -> Iterator[None]:
+    """While the block runs neither this process nor one that it starts can start Ray: its folder cannot be made."""
+    before = os.environ.get("RAY_TMPDIR")
+    os.environ["RAY_TMPDIR"] = FORBIDDEN
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["RAY_TMPDIR"]
+        else:
+            os.environ["RAY_TMPDIR"] = before

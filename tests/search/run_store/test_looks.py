@@ -1,0 +1,102 @@
+"""Looks at a deciding split: which one this is, at what level its intervals stand, and that none is forgotten."""
+
+import json
+import math
+
+import pytest
+
+from fusion_models.metrics.planning import look_level
+from search.run_store.folder import RunFolder
+from search.run_store.looks import DECIDING_HALF, Look, count_look, opened_before
+
+SHOP = "s3://team/shop"
+
+
+@pytest.fixture(autouse=True)
+def state(tmp_path, monkeypatch):
+    """A state folder of the test's own."""
+    path = tmp_path / "state"
+    monkeypatch.setenv("FUSION_SEARCH_STATE", str(path))
+    return path
+
+
+def run(path, start="2026-01-01T00:00:00+00:00", **more):
+    """A run folder that says when it started."""
+    folder = RunFolder(path)
+    folder.path.mkdir(parents=True, exist_ok=True)
+    folder.write({"start": start} | more)
+    return folder
+
+
+def test_all_looks_together_keep_five_per_cent():
+    """Look j has the level 0.05 * 6 / (pi^2 j^2), whose sum over all j is 0.05 (Basel)."""
+    for number in (1, 2, 3, 10):
+        expected = 0.05 * 6 / (math.pi * number) ** 2
+        assert Look(number=number).alpha == pytest.approx(expected) == look_level(number)
+        assert Look(number=number).level == pytest.approx(1 - expected)
+    assert sum(Look(number=j).alpha for j in range(1, 100_000)) == pytest.approx(0.05, abs=1e-6)
+    assert "look 2 at this test split: intervals of 99.24 %" in Look(number=2).said()
+
+
+def test_looks_at_practice_data_are_counted_and_spend_nothing(tmp_path):
+    for source in ("clipart", "planted", "planted:healthy", "planted?queries=160", "planted:healthy?queries=9"):
+        looks = [count_look(run(tmp_path / source / str(i)), source, source) for i in range(3)]
+        assert [look.number for look in looks] == [1, 2, 3]
+        assert [look.alpha for look in looks] == [0.05] * 3
+        assert "spends nothing" in looks[2].said()
+    for source in (SHOP, "/data/clipart", "planted-shop"):
+        looks = [count_look(run(tmp_path / f"own {i}"), source, source) for i in range(2)]
+        assert looks[1].alpha == pytest.approx(look_level(2))
+
+
+def test_looks_of_a_roadmap_s_phase_lie_beside_the_roadmap_by_split(tmp_path):
+    phase = run(tmp_path / "roadmap" / "phase1", roadmap={"folder": "roadmap"})
+    assert count_look(phase, "abc", SHOP, split=DECIDING_HALF).number == 1
+    assert count_look(phase, "abc", SHOP).number == 1
+    looks = json.loads((tmp_path / "test_looks.json").read_text())
+    assert {key: [look["run"] for look in found] for key, found in looks.items()} == {
+        "abc (deciding)": ["roadmap/phase1"],
+        "abc": ["roadmap/phase1"],
+    }
+
+
+def test_looks_are_counted_a_run_and_survive_a_fresh_start(tmp_path):
+    first = run(tmp_path / "phase3")
+    assert [count_look(first, "abc", SHOP).number for _ in range(2)] == [1, 1]
+    first.prepare(resume=False, fresh=True)
+    first.write({"start": "2026-01-02T00:00:00+00:00"})
+    assert count_look(first, "abc", SHOP).number == 2
+    assert count_look(first, "other data", SHOP).number == 1
+    assert [look["start"][:10] for look in opened_before(first, "abc")] == ["2026-01-01", "2026-01-02"]
+
+
+def test_the_same_run_resumed_is_the_same_look_and_its_second_verdict_another(tmp_path):
+    resumed = run(tmp_path / "phase3", resumed=0)
+    first = count_look(resumed, "abc", SHOP)
+    resumed.write((resumed.read() or {}) | {"resumed": 1})
+    assert count_look(resumed, "abc", SHOP) == first
+    assert count_look(resumed, "abc", SHOP, verdict=2).number == 2
+    assert count_look(resumed, "abc", SHOP).number == 1
+    assert count_look(resumed, "abc", SHOP, verdict=2).number == 2
+
+
+def test_another_results_folder_forgets_nothing(tmp_path, state):
+    assert count_look(run(tmp_path / "one" / "phase3"), "abc", SHOP).number == 1
+    assert count_look(run(tmp_path / "two" / "phase3"), "abc", SHOP).number == 2  # same name, same second
+    assert len(json.loads((state / "test_looks.json").read_text())["abc"]) == 2
+    assert len(json.loads((tmp_path / "two" / "test_looks.json").read_text())["abc"]) == 2
+
+
+def test_looks_that_only_the_results_folder_knows_are_counted(tmp_path, state):
+    """As on a colleague's machine, whose state folder is another."""
+    count_look(run(tmp_path / "team" / "phase3"), "abc", SHOP)
+    (state / "test_looks.json").unlink()
+    assert count_look(run(tmp_path / "team" / "again"), "abc", SHOP).number == 2
+    assert len(json.loads((state / "test_looks.json").read_text())["abc"]) == 2
+
+
+def test_a_state_folder_that_cannot_be_written_costs_the_memory_beyond_results_alone(tmp_path, state):
+    state.write_text("a file where the folder should be")
+    folder = run(tmp_path / "phase3")
+    assert count_look(folder, "abc", SHOP).number == 1
+    assert count_look(run(tmp_path / "again"), "abc", SHOP).number == 2
