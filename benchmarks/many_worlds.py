@@ -105,7 +105,8 @@ def run(drawn: World, settings: str, results: Path) -> dict[str, Any]:
 
 def line_of(drawn: World, settings: str, decision: Mapping[str, Any], seconds: float, said: str = "") -> dict[str, Any]:
     """What is kept of a run: the world, its truth, and the verdict with its reasons."""
-    true, verdict = true_of(drawn), str(decision.get("verdict", "none"))
+    unread = decision.get("finalist") is None  # the budget ended before anything was confirmed: no verdict on the world
+    true, verdict = true_of(drawn), "none" if unread else str(decision["verdict"])
     return {
         "prior": PRIOR,
         "world": drawn.number,

@@ -17,8 +17,12 @@ from worlds import KINDS, Truth, World, true_of, world
 from spaces import PHASES
 
 
+def decision(verdict: str) -> dict[str, object]:
+    return {"verdict": verdict, "finalist": "t0001", "reasons": ["so"]} if verdict != "none" else {}
+
+
 def lines(verdicts: list[str]) -> list[dict[str, object]]:
-    return [line_of(world(n), FLAGS, {"verdict": v, "reasons": ["so"]}, 100.0) for n, v in enumerate(verdicts)]
+    return [line_of(world(n), FLAGS, decision(v), 100.0) for n, v in enumerate(verdicts)]
 
 
 def test_a_number_decides_a_world_and_all_of_them_can_be_drawn() -> None:
@@ -77,6 +81,11 @@ def test_an_interrupted_benchmark_goes_on(tmp_path: Path) -> None:
     assert [w.number for w in pending(worlds, read(file), FLAGS)] == [2, 3]  # a failed one is run again
     assert len(pending(worlds, read(file), "--trials 2")) == 4
     assert [w.number for w in pending([world(0, 800)], read(file), FLAGS)] == [0]
+
+
+def test_a_budget_too_short_to_confirm_anything_is_no_verdict_on_the_world() -> None:
+    line = line_of(world(2), FLAGS, decision("PAUSE_AND_FIX") | {"finalist": None}, 83.0)
+    assert (line["verdict"], line["outcome"], line["reasons"]) == ("none", "failed", ["so"])
 
 
 def test_the_page_counts_what_came_out() -> None:

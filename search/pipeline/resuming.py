@@ -16,6 +16,7 @@ RESUMABLE_CHANGES = (
     "max_concurrent",
     "address",
     "resume",
+    "fresh",
     "settle",
     "workers_per_trial",
     "cpus_per_worker",

@@ -19,6 +19,7 @@ from torch import Tensor
 from fusion_models.config import MODALITIES
 from fusion_models.data.dataset import RankingDataset
 from fusion_models.data.splits import hash_fraction
+from fusion_models.data.views.lists import take_lists
 
 COLD_SHARE = 0.2
 ISOLATED = 0.99
@@ -131,7 +132,7 @@ class WithoutColdDataset(RankingDataset):
     def __init__(self, base: RankingDataset, share: float) -> None:
         """See `without_cold`."""
         super().__init__(base.folder, source=base.source, location=base.location, fingerprint=base.fingerprint)
-        self.splits, self.split = base.splits, base.split
+        take_lists(self, base)
         query = np.repeat(np.arange(len(base.candidates)), base.candidates)
         training = np.asarray(base.split)[query] == base.splits.index("train")
         kept = np.flatnonzero(~(training & cold_items(base, share)[base.judged_item]))

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from fusion_models.config import MODALITIES
 from fusion_models.data.dataset import RankingDataset
+from fusion_models.data.views.lists import take_lists
 
 Relabelling = Literal["permuted", "random"]
 RELABELLINGS: tuple[Relabelling, ...] = ("permuted", "random")
@@ -24,7 +25,7 @@ class RelabelledDataset(RankingDataset):
     def __init__(self, base: RankingDataset, kind: Relabelling, seed: int) -> None:
         """See `relabelled`."""
         super().__init__(base.folder, source=base.source, location=base.location, fingerprint=base.fingerprint)
-        self.splits, self.split = base.splits, base.split
+        take_lists(self, base)
         self.labels = _permuted(base, seed) if kind == "permuted" else _random(base, seed)
         self._made_of = (base, kind, seed)
 

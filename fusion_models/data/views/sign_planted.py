@@ -15,6 +15,7 @@ import numpy.typing as npt
 from scipy import special
 
 from fusion_models.data.dataset import RankingDataset
+from fusion_models.data.views.lists import take_lists
 
 Floats = npt.NDArray[np.float64]
 
@@ -33,7 +34,7 @@ class SignPlantedDataset(RankingDataset):
     def __init__(self, base: RankingDataset, modality: str, strength: float, seed: int) -> None:
         """See `sign_planted`."""
         super().__init__(base.folder, source=base.source, location=base.location, fingerprint=base.fingerprint)
-        self.splits, self.split = base.splits, base.split
+        take_lists(self, base)
         signal = sign_signal(base, modality, seed)
         self.labels = regraded(base, strength * signal[np.asarray(base.judged_item)], seed)
         self._made_of = (base, modality, strength, seed)
