@@ -164,9 +164,11 @@ def holm(p: npt.ArrayLike) -> Floats:
     values = np.asarray(p, dtype=np.float64)
     if values.ndim != 1 or not ((values >= 0) & (values <= 1)).all():
         raise ValueError(f"expected a list of p-values in [0, 1], got {values}")
-    from statsmodels.stats.multitest import multipletests  # a second to import, and of use at a run's end alone
-
-    adjusted: Floats = np.asarray(multipletests(values, method="holm")[1], dtype=np.float64)
+    # Not statsmodels' `multipletests`: it collects garbage at every call, 0.14 s in a process that holds many objects.
+    order = values.argsort()
+    stepped = np.maximum.accumulate(values[order] * np.arange(len(values), 0, -1))
+    adjusted = np.empty_like(values)
+    adjusted[order] = np.minimum(stepped, 1.0)
     return adjusted
 
 

@@ -42,7 +42,7 @@ EDITS = {
             (
                 "TERMS: dict[str, Callable[[Step], Tensor]] = {",
                 "def _calm(step: Step) -> Tensor:\n"
-                "    return importance.mean_over_documents(step.out.scores**2, step.batch.valid, step.share)\n\n\n"
+                "    return importance.mean_over_documents(step.out.scores**2, step.batch.valid, step.shard)\n\n\n"
                 "TERMS: dict[str, Callable[[Step], Tensor]] = {",
             ),
             ('    "decorrelation": _decorrelation,\n', '    "decorrelation": _decorrelation,\n    "calm": _calm,\n'),

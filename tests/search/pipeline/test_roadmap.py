@@ -162,6 +162,7 @@ def test_an_archive_rule_that_held_in_a_phase_ends_a_resumed_roadmap_there(roadm
         "key": "refit",
         "direction": "below",
         "name": "the image has nothing to give",
+        "note": "",
         "value": 0.001,
         "ci_low": 0.0,
         "ci_high": 0.004,
