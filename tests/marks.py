@@ -28,6 +28,7 @@ RAY = (
 SLOW: tuple[str, ...] = (
     "contracts/test_marks.py::test_a_process_of_an_unmarked_test_cannot_start_ray",
     "contracts/test_recipes.py::test_a_recipe_is_enough",
+    "contracts/test_wheel.py::test_the_wheel_runs_from_an_empty_folder",
     "data/arrays/test_cache.py::test_ten_processes_at_once_open_one_dataset",
     "data/arrays/test_larger_than_memory.py",
     "models/test_export.py",

@@ -18,7 +18,7 @@ from fusion_models.evaluation import blanked_scores, evaluate, score
 from fusion_models.lambdamart import TreesError, train_lambdamart, tree_scores
 from fusion_models.latency import scoring_latency
 from fusion_models.metrics import centred_correlation, chance_ndcg, ndcg, tune_weighted_sum
-from fusion_models.models.late_sum import LateSum
+from fusion_models.models.variants.late_sum import LateSum
 from fusion_models.training import start, train
 
 SOURCE = "planted?queries=100&candidates=10&candidates_spread=0.6&visual_offset=2&v1_query_offset=3"

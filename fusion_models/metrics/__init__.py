@@ -1,7 +1,7 @@
 """Measurements: pure functions, tensors or arrays in and numbers out.
 
-`ndcg`, `agreement`, `masking`, `attention`, `interaction`, `ssim` and their like measure a ranker; `statistics`,
-`query_intervals`, `ensembles`, `contrasts` and `planning` say how sure a number is. No model, no dataset.
+`ndcg`, `agreement`, `masking`, `attention`, `interaction`, `ssim` and their like measure a ranker; and
+`intervals` says how sure a number is. No model, no dataset.
 """
 
 from fusion_models.metrics.agreement import (
@@ -25,17 +25,6 @@ from fusion_models.metrics.attention import (
     mean_shares,
     query_shares,
 )
-from fusion_models.metrics.contrasts import linear_correlation, linear_ratio, two_sided_p
-from fusion_models.metrics.ensembles import (
-    Arm,
-    arm,
-    arm_difference,
-    arm_of,
-    ensemble_scores,
-    ndcg_of,
-    recipe_interval,
-    standardised,
-)
 from fusion_models.metrics.fusion import FusionGain, WeightedSum, fusion_gain, standardise, tune_weighted_sum
 from fusion_models.metrics.integrity import (
     Overlap,
@@ -46,29 +35,26 @@ from fusion_models.metrics.integrity import (
     suspicious_features,
 )
 from fusion_models.metrics.interaction import additive_projection, interaction_gain
-from fusion_models.metrics.latency import (
-    Latency,
-    block_quantile_interval,
-    open_loop_milliseconds,
-    poisson_arrivals,
-    quantile_interval,
-    summarise_latency,
+from fusion_models.metrics.intervals.contrasts import linear_correlation, linear_ratio, two_sided_p
+from fusion_models.metrics.intervals.ensembles import (
+    Arm,
+    arm,
+    arm_difference,
+    arm_of,
+    ensemble_scores,
+    ndcg_of,
+    recipe_interval,
+    standardised,
 )
-from fusion_models.metrics.masking import BLANKS, SUBSETS, Blank, blank, keep_only, masking_drop, shapley, subsets
-from fusion_models.metrics.ndcg import MeanNdcg, chance_ndcg, mean_ndcg, ndcg
-from fusion_models.metrics.planning import detectable, look_level, probability_settled
-from fusion_models.metrics.query_intervals import (
+from fusion_models.metrics.intervals.planning import detectable, look_level, probability_settled
+from fusion_models.metrics.intervals.query_intervals import (
     Clustering,
     crossed,
     query_correlation_interval,
     query_interval,
     query_ratio_interval,
 )
-from fusion_models.metrics.ranking import average_ranks, first_ranks
-from fusion_models.metrics.representation import effective_rank, linear_cka
-from fusion_models.metrics.separability import auc, split_auc
-from fusion_models.metrics.ssim import mean_image_ssim, nearest_neighbour_ssim, ssim
-from fusion_models.metrics.statistics import (
+from fusion_models.metrics.intervals.statistics import (
     Interval,
     Needed,
     SeedPart,
@@ -81,6 +67,20 @@ from fusion_models.metrics.statistics import (
     seed_ratio_interval,
     sign_flip_p,
 )
+from fusion_models.metrics.latency import (
+    Latency,
+    block_quantile_interval,
+    open_loop_milliseconds,
+    poisson_arrivals,
+    quantile_interval,
+    summarise_latency,
+)
+from fusion_models.metrics.masking import BLANKS, SUBSETS, Blank, blank, keep_only, masking_drop, shapley, subsets
+from fusion_models.metrics.ndcg import MeanNdcg, chance_ndcg, mean_ndcg, ndcg
+from fusion_models.metrics.ranking import average_ranks, first_ranks
+from fusion_models.metrics.representation import effective_rank, linear_cka
+from fusion_models.metrics.separability import auc, split_auc
+from fusion_models.metrics.ssim import mean_image_ssim, nearest_neighbour_ssim, ssim
 
 __all__ = [
     "BLANKS",

@@ -10,8 +10,8 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from fusion_models.metrics.intervals.statistics import Floats
 from fusion_models.metrics.ranking import check_lists, permutation_within
-from fusion_models.metrics.statistics import Floats
 
 PAIRS_AT_ONCE = 4_000_000
 

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from fusion_models.metrics import Interval, holm, two_sided_p
-from fusion_models.metrics.ensembles import Arm
+from fusion_models.metrics.intervals.ensembles import Arm
 from fusion_models.quantities import Outputs, quantity
 from search.analysis.measure import Clusters, linear_interval
 

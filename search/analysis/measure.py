@@ -13,8 +13,8 @@ import pandas as pd
 
 from fusion_models.config import MODALITIES
 from fusion_models.metrics import Interval
-from fusion_models.metrics.ensembles import Arm, arm, combined, recipe_interval
-from fusion_models.metrics.query_intervals import Clustering, query_interval, t_limits
+from fusion_models.metrics.intervals.ensembles import Arm, arm, combined, recipe_interval
+from fusion_models.metrics.intervals.query_intervals import Clustering, query_interval, t_limits
 from fusion_models.quantities import Outputs, Quantity, of_outputs, quantity
 from spaces import Phase
 

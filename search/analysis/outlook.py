@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from fusion_models.metrics import Interval
-from fusion_models.metrics.planning import detectable, probability_settled
+from fusion_models.metrics.intervals.planning import detectable, probability_settled
 
 MORE_TRAININGS = 12
 """Of every arm: the most that a run goes on to by itself."""

@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from fusion_models.metrics import Interval
-from fusion_models.metrics.ensembles import Arm, recipe_interval
-from fusion_models.metrics.query_intervals import Clustering
+from fusion_models.metrics.intervals.ensembles import Arm, recipe_interval
+from fusion_models.metrics.intervals.query_intervals import Clustering
 from search.analysis.measure import Clusters
 
 Values = npt.NDArray[np.float64]

@@ -14,7 +14,7 @@ from fusion_models.config import Recipe
 from fusion_models.evaluation import Scored, score
 from fusion_models.lambdamart import TreesError, train_lambdamart, tree_scores
 from fusion_models.metrics import WeightedSum, tune_weighted_sum
-from fusion_models.metrics.query_intervals import query_interval
+from fusion_models.metrics.intervals.query_intervals import query_interval
 from fusion_models.quantities import Lists, Outputs, ensemble, quantity, standardised
 from fusion_models.quantities.outputs import tensor
 from search.analysis.measure import Clusters

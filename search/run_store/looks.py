@@ -14,7 +14,7 @@ from pathlib import Path
 
 from fusion_models.data.splits import DECIDING
 from fusion_models.files import write_whole
-from fusion_models.metrics.planning import look_level
+from fusion_models.metrics.intervals.planning import look_level
 from search.run_store.folder import RunFolder, now
 
 DECIDING_SPLIT = "test"

@@ -57,11 +57,11 @@ EDITS = {
         ],
     },
     "A fusion variant": {
-        "fusion_models/models/mean_of_tokens.py": VARIANT.lstrip(),
-        "fusion_models/models/variants.py": [
+        "fusion_models/models/variants/mean_of_tokens.py": VARIANT.lstrip(),
+        "fusion_models/models/variants/__init__.py": [
             (
                 "\nVARIANTS: dict",
-                "from fusion_models.models.mean_of_tokens import MeanOfTokens\n\nVARIANTS: dict",
+                "from fusion_models.models.variants.mean_of_tokens import MeanOfTokens\n\nVARIANTS: dict",
             ),
             ('    "late_sum": LateSum,\n', '    "late_sum": LateSum,\n    "mean_of_tokens": MeanOfTokens,\n'),
         ],

@@ -7,8 +7,8 @@ from fusion_models.config import MODALITIES, Recipe
 from fusion_models.data.schema import FeatureStatistics
 from fusion_models.models import VARIANTS, build_ranker, inapplicable
 from fusion_models.models.attention import attend, head_membership, read_tokens
-from fusion_models.models.cross_attention import MANY_TOKENS
 from fusion_models.models.heads import reverse_gradient
+from fusion_models.models.variants.cross_attention import MANY_TOKENS
 
 SMALL = {"model.width": 8, "model.heads": 2, "model.layers": 2, "model.dropout": 0.0}
 
@@ -82,7 +82,7 @@ def test_a_ranker_of_many_tokens_is_one_of_keys_and_values(monkeypatch, precisio
     model, b = build(model__text_tokens=MANY_TOKENS, loss__attention_entropy=1.0), random.batch()
     found = []
     for many in (MANY_TOKENS, 1000):
-        monkeypatch.setattr("fusion_models.models.cross_attention.MANY_TOKENS", many)
+        monkeypatch.setattr("fusion_models.models.variants.cross_attention.MANY_TOKENS", many)
         with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bfloat16"):
             out = model.train()(b)
         loss = (out.scores * b.labels).sum() + (out.shares[..., 0] ** 2).sum()

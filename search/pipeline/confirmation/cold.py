@@ -10,7 +10,7 @@ import numpy as np
 
 from fusion_models.data.views.cold import ColdLists, cold_lists
 from fusion_models.data.views.cold import needs_cold_lists as items_recur
-from fusion_models.metrics.query_intervals import query_interval
+from fusion_models.metrics.intervals.query_intervals import query_interval
 from fusion_models.quantities import Lists, Outputs
 from fusion_models.quantities.outputs import Values, tensor
 from search.analysis.judged import Cold

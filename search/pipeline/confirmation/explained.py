@@ -11,8 +11,8 @@ from fusion_models.contribution import Contribution
 from fusion_models.data import RankingDataset
 from fusion_models.files import write_whole
 from fusion_models.metrics import Interval, holm, two_sided_p
-from fusion_models.metrics.ensembles import Arm, arm_difference
-from fusion_models.metrics.query_intervals import query_interval
+from fusion_models.metrics.intervals.ensembles import Arm, arm_difference
+from fusion_models.metrics.intervals.query_intervals import query_interval
 from fusion_models.quantities import Outputs
 from search.analysis.judged import Evidence
 from search.analysis.measure import Clusters, mean_ndcg, recipe_arm

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from fusion_models.metrics import Interval, tune_weighted_sum
-from fusion_models.metrics.ensembles import Arm, arm_difference
-from fusion_models.metrics.query_intervals import query_interval
+from fusion_models.metrics.intervals.ensembles import Arm, arm_difference
+from fusion_models.metrics.intervals.query_intervals import query_interval
 from fusion_models.quantities import Outputs, ensemble, quantity, standardised
 from fusion_models.quantities.outputs import Values, tensor
 from search.analysis.archive import rules_read

@@ -11,7 +11,7 @@ from functools import partial
 from typing import Any
 
 from fusion_models.data import RankingDataset
-from fusion_models.metrics.ensembles import Arm, arm
+from fusion_models.metrics.intervals.ensembles import Arm, arm
 from fusion_models.probes.power import Power, no_power, plant_signal, probe_power
 from fusion_models.probes.products import product_pair
 from fusion_models.probes.scores import ProbePair, ProbeScores

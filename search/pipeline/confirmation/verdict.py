@@ -17,11 +17,10 @@ from fusion_models.data.clusters import query_clusters
 from fusion_models.evaluation import split_lists
 from fusion_models.files import write_whole
 from fusion_models.metrics import Interval, WeightedSum
-from fusion_models.metrics.query_intervals import query_interval
+from fusion_models.metrics.intervals.query_intervals import query_interval
 from fusion_models.quantities import Outputs, ensemble
 from search.analysis.decision import Decision, Evidence, decide
-from search.analysis.judged import Cold
-from search.analysis.judged_file import write_judged
+from search.analysis.judged import Cold, write_judged
 from search.analysis.measure import ConfirmedRow, confirmed_table, quantities
 from search.execution.file_transfer import ticket_for
 from search.execution.job_training import without_cold_items

@@ -24,7 +24,7 @@ from fusion_models.evaluation import split_lists
 from fusion_models.files import link_or_copy, write_whole
 from fusion_models.integrity import Check
 from search.analysis.decision import Decision
-from search.analysis.judged_file import read_judged
+from search.analysis.judged import read_judged
 from search.analysis.release_decision import Validated, decide_release
 from search.analysis.tables import write_tables
 from search.execution.cluster import ray_session

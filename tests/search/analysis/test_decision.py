@@ -8,8 +8,7 @@ import pytest
 
 from fusion_models.metrics import Interval
 from search.analysis.decision import decide, is_fragile
-from search.analysis.judged import TREES, ArchiveEvidence, Cold, Evidence, Lead, Probe
-from search.analysis.judged_file import read_judged, write_judged
+from search.analysis.judged import TREES, ArchiveEvidence, Cold, Evidence, Lead, Probe, read_judged, write_judged
 from search.run_store.folder import json_text
 from spaces import PHASES
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from outputs import MODALITIES, random_lists, random_outputs
 
 from fusion_models.metrics import Interval
-from fusion_models.metrics.ensembles import arm_difference
+from fusion_models.metrics.intervals.ensembles import arm_difference
 from fusion_models.quantities import ensemble, numbers, quantity
 from search.analysis.measure import (
     at_level,

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from fusion_models.metrics.planning import look_level
+from fusion_models.metrics.intervals.planning import look_level
 from search.run_store.folder import RunFolder
 from search.run_store.looks import DECIDING_HALF, Look, count_look, opened_before
 

@@ -8,9 +8,9 @@ import torch
 
 from fusion_models.config import Recipe
 from fusion_models.data import open_dataset
-from fusion_models.models.concat_mlp import ConcatMLP
 from fusion_models.models.fusion import Fused
 from fusion_models.models.variants import VARIANTS
+from fusion_models.models.variants.concat_mlp import ConcatMLP
 from fusion_models.training import DivergedError, start, train
 from fusion_models.training.stack import Meeting, why_alone
 from fusion_models.training.stack import meeting as meeting_module

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from fusion_models.metrics.ensembles import arm_difference
+from fusion_models.metrics.intervals.ensembles import arm_difference
 from fusion_models.probes.scores import ProbeScores
 from search.pipeline.confirmation.probing import MEMBERS, SEEDS, _arm
 

@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from fusion_models.metrics.ensembles import combined
-from fusion_models.metrics.query_intervals import t_limits
-from fusion_models.metrics.statistics import Interval
+from fusion_models.metrics.intervals.ensembles import combined
+from fusion_models.metrics.intervals.query_intervals import t_limits
+from fusion_models.metrics.intervals.statistics import Interval
 
 Floats = npt.NDArray[np.float64]
 HALVINGS = 50

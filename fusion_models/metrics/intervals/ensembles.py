@@ -16,9 +16,9 @@ import numpy.typing as npt
 import torch
 
 from fusion_models.metrics.fusion import standardise
+from fusion_models.metrics.intervals.query_intervals import Clustering, t_limits
+from fusion_models.metrics.intervals.statistics import Floats, Interval, SeedPart, Variance
 from fusion_models.metrics.ndcg import ndcg
-from fusion_models.metrics.query_intervals import Clustering, t_limits
-from fusion_models.metrics.statistics import Floats, Interval, SeedPart, Variance
 
 Bools = npt.NDArray[np.bool_]
 QueryValues = Callable[[Floats], Floats]

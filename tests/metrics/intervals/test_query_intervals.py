@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from fusion_models.metrics import seed_correlation_interval, seed_ratio_interval
-from fusion_models.metrics.query_intervals import (
+from fusion_models.metrics.intervals.query_intervals import (
     Clustering,
     crossed,
     query_correlation_interval,

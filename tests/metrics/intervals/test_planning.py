@@ -7,8 +7,8 @@ import pytest
 from test_ensembles import linear_arm
 
 from fusion_models.metrics import Interval, query_interval, seed_interval
-from fusion_models.metrics.ensembles import Arm, arm_difference
-from fusion_models.metrics.planning import detectable, look_level, probability_settled
+from fusion_models.metrics.intervals.ensembles import Arm, arm_difference
+from fusion_models.metrics.intervals.planning import detectable, look_level, probability_settled
 
 
 def test_all_looks_together_keep_the_level() -> None:

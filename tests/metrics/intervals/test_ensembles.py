@@ -11,7 +11,8 @@ from padded_lists import random_lists
 from scipy import stats
 
 from fusion_models.metrics import more_needed, ndcg
-from fusion_models.metrics.ensembles import (
+from fusion_models.metrics.fusion import standardise
+from fusion_models.metrics.intervals.ensembles import (
     Arm,
     arm,
     arm_difference,
@@ -20,7 +21,6 @@ from fusion_models.metrics.ensembles import (
     ndcg_of,
     standardised,
 )
-from fusion_models.metrics.fusion import standardise
 
 
 def trainings(

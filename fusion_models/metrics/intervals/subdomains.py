@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from fusion_models.metrics.statistics import Interval, Variance, holm
+from fusion_models.metrics.intervals.statistics import Interval, Variance, holm
 
 Floats = npt.NDArray[np.float64]
 

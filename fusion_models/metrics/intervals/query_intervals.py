@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse, special
 
-from fusion_models.metrics.statistics import Floats, Interval, Variance
+from fusion_models.metrics.intervals.statistics import Floats, Interval, Variance
 
 Ints = npt.NDArray[np.int64]
 
