@@ -109,7 +109,7 @@ def test_a_result_shows_itself_and_escapes_what_it_was_given(tmp_path):
     result = read(tmp_path / "phase3")
     assert result.verdict == result.decision["verdict"]
     assert list(result.gates["name"])[:2] == ["attention_min_share", "attention_max_share"]
-    assert len(result.confirmed) == 2
+    assert len(result.confirmed) == 6
     result.decision["reasons"].append(HOSTILE)
     result.decision["gates"][0]["name"] = HOSTILE
     shown = result._repr_html_()
@@ -139,9 +139,9 @@ def test_a_roadmaps_tables_name_their_phase(roadmap):
 
 
 def test_importing_the_package_changes_nothing_in_the_process():
-    code = "import gc, os; e, g = dict(os.environ), gc.get_threshold(); import search, search.api, spaces; "
-    code += "assert gc.get_threshold() == g, gc.get_threshold(); import signal; "
-    code += "assert signal.getsignal(signal.SIGINT) is signal.default_int_handler"
+    code = "import gc, signal; g, s = gc.get_threshold(), signal.getsignal(signal.SIGINT); "
+    code += "import search, search.api, spaces; assert gc.get_threshold() == g, gc.get_threshold(); "
+    code += "assert signal.getsignal(signal.SIGINT) is s"
     subprocess.run([sys.executable, "-c", code], check=True)
 
 

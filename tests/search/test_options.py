@@ -22,6 +22,7 @@ FLAGS = {
         "scheduler",
         "confirm_seeds",
         "max_seeds",
+        "settle",
         "ablation",
     ),
     *(
