@@ -102,3 +102,14 @@ def full_disk(tmp_path):
         pytest.skip(f"NOT TESTED: a full disk needs a tmpfs: {mounted.stderr.strip()}")
     yield FullDisk(path)
     subprocess.run(["umount", "-l", path], check=True)
+
+
+@pytest.fixture
+def one_thread():
+    """Torch on one thread: small trainings are quicker so, and sums come out the same on every machine."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -20,12 +20,7 @@ SIGNED = "planted:seed-case?queries=420&candidates=12&visual_width=48&label_lean
 NOTHING = "planted:no-visual?queries=420&candidates=12&visual_width=48"
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

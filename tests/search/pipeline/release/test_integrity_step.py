@@ -21,12 +21,7 @@ from search.run_store.looks import count_look
 SMALL = "planted:healthy?queries=300&candidates=8&validation_fraction=0.3&test_fraction=0.3"
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
