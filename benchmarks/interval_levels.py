@@ -9,20 +9,24 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
+from fusion_models.data import open_dataset
+from fusion_models.data.clusters import relevant_items
+from fusion_models.data.crossed_clusters import crossed_clusters
 from fusion_models.metrics import crossed, query_interval
+from fusion_models.metrics.intervals.query_intervals import Ties
 
 Floats = npt.NDArray[np.float64]
-Ids = npt.NDArray[np.int64]
+Ids = npt.NDArray[np.int64] | Ties
 Draw = Callable[[np.random.Generator, int], tuple[Floats, Ids | None]]
 
 
-def zipf(random: np.random.Generator, queries: int, clusters: int, power: float = 1.0) -> Ids:
+def zipf(random: np.random.Generator, queries: int, clusters: int, power: float = 1.0) -> npt.NDArray[np.int64]:
     """`[Q]` numbers of clusters, the r-th of which has a share in proportion to 1 / r^power."""
     shares = 1.0 / np.arange(1, clusters + 1) ** power
     return random.choice(clusters, queries, p=shares / shares.sum()).astype(np.int64)
@@ -67,6 +71,36 @@ def words_and_items(words: int) -> Draw:
     return drawn
 
 
+def as_clipart(split: str, word: float, item: float) -> tuple[str, int, Draw]:
+    """Queries that share words and relevant items as those of `clipart` do.
+
+    The values are drawn: noise of deviation 1, for each word an effect of `word` over the root of their number, and the
+    mean of effects of deviation `item` of the relevant items.
+    """
+    data = open_dataset("clipart")
+    rows = np.sort(data.rows(split))
+    assert data.query_text is not None
+    words = incidence([str(data.query_text[row]).lower().split() for row in rows])
+    items = incidence([relevant_items(data, int(row)) for row in rows])
+    words, items = words / np.sqrt(words.sum(axis=1, keepdims=True)), items / items.sum(axis=1, keepdims=True)
+    ties = crossed_clusters(data, split)
+
+    def drawn(random: np.random.Generator, queries: int) -> tuple[Floats, Ids | None]:
+        shared = word * (words @ random.normal(size=words.shape[1]))
+        return shared + item * (items @ random.normal(size=items.shape[1])) + random.normal(size=queries), ties
+
+    return f"as `clipart`'s {split}, words {word}, items {item}", len(rows), drawn
+
+
+def incidence(held: Sequence[Sequence[Hashable]]) -> Floats:
+    """`[Q, T]`: 1 where a query holds a thing."""
+    numbers = {thing: number for number, thing in enumerate(dict.fromkeys(t for query in held for t in query))}
+    out = np.zeros((len(held), len(numbers)))
+    for row, query in enumerate(held):
+        out[row, [numbers[thing] for thing in query]] = 1.0
+    return out
+
+
 CASES: tuple[tuple[str, int, Draw], ...] = (
     ("normal", 100, lambda random, queries: (random.normal(size=queries), None)),
     ("exponential losses", 100, lambda random, queries: (1 - random.exponential(size=queries), None)),
@@ -84,12 +118,19 @@ CASES: tuple[tuple[str, int, Draw], ...] = (
     ("two of 150 words", 720, two_words(150)),
     ("30 words × 60 items", 300, words_and_items(30)),
     ("100 words × 200 items", 720, words_and_items(100)),
+    *(
+        as_clipart(split, word, item)
+        for split in ("validation", "test")
+        for word, item in ((0.0, 0.0), (0.4, 0.0), (0.4, 1.0), (0.0, 2.0))
+    ),
 )
 
 
 def before(values: Floats, ids: Ids | None, level: float = 0.95) -> tuple[float, float]:
     """Limits of a cluster-robust t interval of one number a query."""
-    one = np.arange(len(values)) if ids is None else ids if ids.ndim == 1 else ids[:, 0]
+    one = np.arange(len(values)) if ids is None else ids.main if isinstance(ids, Ties) else ids
+    one = one if one.ndim == 1 else one[:, 0]
+    one = np.where(one < 0, len(values) + np.arange(len(values)), one)
     _, index = np.unique(one, return_inverse=True)
     sums, sizes = np.bincount(index, weights=values - values.mean()), np.bincount(index).astype(float)
     variance = len(sums) / (len(sums) - 1) * float((sums**2).sum()) / len(values) ** 2

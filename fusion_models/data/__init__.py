@@ -10,7 +10,7 @@
 | `commands/`, `__main__` | `python -m fusion_models.data` |
 
 `clipart/` is the bundled dataset, `clipart_build/` what made it. Nothing here imports the rest of `fusion_models` but
-`config`, and planted truth its nDCG.
+`config`, planted truth its nDCG, and `crossed_clusters` the form in which intervals read it.
 """
 
 from fusion_models.data.dataset import RankingDataset

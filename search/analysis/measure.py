@@ -14,12 +14,12 @@ import pandas as pd
 from fusion_models.config import MODALITIES
 from fusion_models.metrics import Interval
 from fusion_models.metrics.intervals.ensembles import Arm, arm, combined, recipe_interval
-from fusion_models.metrics.intervals.query_intervals import Clustering, query_interval, t_limits
+from fusion_models.metrics.intervals.query_intervals import Clustering, Ties, query_interval, t_limits
 from fusion_models.quantities import Outputs, Quantity, of_outputs, quantity
 from spaces import Phase
 
 Values = npt.NDArray[np.float64]
-Clusters = npt.NDArray[np.int64] | None
+Clusters = npt.NDArray[np.int64] | Ties | None
 """`[Q]`, or `[Q, W]` where queries stand together in several ways that cross."""
 
 TABLE_QUANTITIES = (

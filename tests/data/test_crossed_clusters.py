@@ -1,11 +1,12 @@
 """All the ways in which queries stand together in an interval."""
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from fusion_models.data import open_dataset
-from fusion_models.data.crossed_clusters import crossed_clusters, shared_numbers
+from fusion_models.data.crossed_clusters import ALIKE, alike, crossed_clusters, shared_numbers
 from fusion_models.metrics import query_interval
 
 
@@ -40,18 +41,43 @@ def test_pairs_are_those_that_share_and_order_plays_no_part(held, random):
     assert {tuple(sorted((order[i], order[j]), reverse=True)) for i, j in mixed} == expected
 
 
+def standing(ties):
+    """The pairs that stand together, each once."""
+    rows, columns = ties.pairs.nonzero()
+    return {(int(i), int(j)) for i, j in zip(rows, columns, strict=True) if i > j}
+
+
 def test_a_dataset_crosses_words_and_relevant_items(columns, write):
     columns["queries"]["split"] = ["train", "test", "validation", "test"]
     assert crossed_clusters(open_dataset(write(columns)), "test") is None  # i2 and i3 against i1: nothing shared
     columns["queries"]["text"] = ["a cat", "red dog", "car", "Red sun"]
     by_words = crossed_clusters(open_dataset(write(columns)), "test")
-    assert by_words.tolist() == [[0], [0]]
-    columns["judgements"]["item_id"][7] = "i3"  # relevant for both
-    assert crossed_clusters(open_dataset(write(columns)), "test").tolist() == [[0, 1], [0, 1]]
+    assert standing(by_words) == {(1, 0)}
+    assert by_words.main.tolist() == [0, 0]
     columns["queries"]["text"] = ["a cat", "dog", "car", "sun"]
-    assert crossed_clusters(open_dataset(write(columns)), "test").tolist() == [[0], [0]]
+    columns["judgements"]["item_id"][7] = "i3"  # relevant for both
+    by_items = crossed_clusters(open_dataset(write(columns)), "test")
+    assert standing(by_items) == {(1, 0)}
+    assert by_items.main.tolist() == [-1, -1]
     columns["judgements"]["label"][7] = 0.0  # judged for both, relevant for one
     assert crossed_clusters(open_dataset(write(columns)), "test") is None
+
+
+def test_one_relevant_item_among_many_in_common_joins_nobody():
+    """Queries of 20 relevant items with one in common stand apart; with two, together."""
+    held = [list(range(20)), [0, *range(20, 39)], [0, 1, *range(40, 58)], []]
+    found = alike(held, ALIKE).toarray()
+    assert found[1, 0] == 0.0
+    assert found[2, 0] == pytest.approx(0.1)
+    assert not found[3].any()
+    assert alike(held).toarray()[1, 0] == pytest.approx(0.05)
+
+
+@given(st.lists(st.lists(st.integers(-1, 9), max_size=6), min_size=1, max_size=9), st.sampled_from([0.0, 0.3, 0.5]))
+def test_cosines_are_those_of_sets(held, least):
+    sets = [{number for number in row if number >= 0} for row in held]
+    cosine = np.array([[len(a & b) / max(1, len(a) * len(b)) ** 0.5 for b in sets] for a in sets])
+    np.testing.assert_allclose(alike(held, least).toarray(), np.where(cosine >= least - 1e-9, cosine, 0.0))
 
 
 def test_nothing_shared_is_none_and_planted_queries_share_nothing():

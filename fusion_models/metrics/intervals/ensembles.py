@@ -16,7 +16,7 @@ import numpy.typing as npt
 import torch
 
 from fusion_models.metrics.fusion import standardise
-from fusion_models.metrics.intervals.query_intervals import Clustering, t_limits
+from fusion_models.metrics.intervals.query_intervals import Clustering, Clusters, clusters_of, t_limits
 from fusion_models.metrics.intervals.statistics import Floats, Interval, SeedPart, Variance
 from fusion_models.metrics.ndcg import ndcg
 
@@ -163,9 +163,7 @@ def ndcg_of(labels: npt.ArrayLike, valid: npt.ArrayLike, depth: int = DEPTH) -> 
     return values
 
 
-def arm_difference(
-    a: Arm, b: Arm | npt.ArrayLike, clusters: npt.ArrayLike | None = None, level: float = 0.95
-) -> Interval:
+def arm_difference(a: Arm, b: Arm | npt.ArrayLike, clusters: Clusters = None, level: float = 0.95) -> Interval:
     """Mean of `a` less mean of `b`, of the two recipes: over the trainings and the queries that those given stand for.
 
     Variance = the queries' (of the difference a query, cluster-robust) + each arm's trainings', unpaired, less what is
@@ -191,7 +189,7 @@ def arm_difference(
     rows = np.isfinite(difference)
     if not rows.any():
         raise ValueError("no query has a value on both sides: none has a relevant document")
-    clustering = Clustering(None if clusters is None else np.asarray(clusters)[rows], int(rows.sum()))
+    clustering = Clustering(clusters_of(clusters, rows), int(rows.sum()))
     arms = [a, b] if isinstance(b, Arm) else [a]
     return recipe_interval(difference[rows], [one.seed_part(rows, clustering) for one in arms], clustering, level)
 

@@ -13,6 +13,42 @@ from fusion_models.metrics.intervals.statistics import Floats, Interval, Varianc
 
 Ints = npt.NDArray[np.int64]
 
+
+@dataclass(frozen=True, eq=False)
+class Ties:
+    """Which queries stand together, where numbers alone do not say it: main clusters, and pairs beside them."""
+
+    main: Ints
+    """`[Q]`: clusters that do not cross, whose leverage is counted; negative: a query that has none."""
+    pairs: sparse.csr_array
+    """`[Q, Q]`: symmetric, ones where two queries stand together in any way; its diagonal is not read."""
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where the two do not fit."""
+        if self.main.ndim != 1 or self.pairs.shape != (len(self.main),) * 2:
+            raise ValueError(f"expected clusters [Q] and pairs [Q, Q], got {self.main.shape} and {self.pairs.shape}")
+
+    def __len__(self) -> int:
+        """Queries."""
+        return len(self.main)
+
+    def __getitem__(self, rows: npt.NDArray[np.bool_ | np.integer]) -> Ties:
+        """The same of some queries: `rows` as numpy takes them, a mask or numbers."""
+        chosen = np.arange(len(self.main))[rows]
+        return Ties(self.main[chosen], sparse.csr_array(self.pairs[chosen][:, chosen]))
+
+
+Clusters = npt.ArrayLike | Ties | None
+"""As `query_interval` takes them."""
+
+
+def clusters_of(clusters: Clusters, rows: npt.NDArray[np.bool_ | np.integer]) -> Clusters:
+    """`clusters` of some queries alone: `rows` is a mask or numbers."""
+    if clusters is None:
+        return None
+    return clusters[rows] if isinstance(clusters, Ties) else np.array(np.asarray(clusters)[rows])
+
+
 SURE_OF_SKEW = 10.0
 """Degrees of freedom at which the skewness found is believed by half; fewer say little of it."""
 
@@ -32,7 +68,7 @@ class QueryPart:
 def query_interval(
     influence: npt.ArrayLike,
     mean: float | None = None,
-    clusters: npt.ArrayLike | None = None,
+    clusters: Clusters = None,
     level: float = 0.95,
 ) -> Interval:
     """Interval over queries of a quantity of one given ranker, from each query's influence on it.
@@ -44,7 +80,8 @@ def query_interval(
         influence: `[Q]`, finite.
         mean: the estimate; by default the mean of `influence`.
         clusters: None; `[Q]` numbers, equal where queries stand together; or `[Q, W]`, where two queries stand together
-            if they have any number in common (words and items, numbered apart, by `crossed`). Negative: no number.
+            if they have any number in common (words and items, numbered apart, by `crossed`). Negative: no number. Or
+            `Ties`, which say it pair by pair.
 
     Returns:
         t limits, farther on the side that skewness makes miss (`t_limits`); infinite with fewer than two clusters.
@@ -67,7 +104,7 @@ def query_interval(
 
 
 def query_ratio_interval(
-    numerator: npt.ArrayLike, denominator: npt.ArrayLike, clusters: npt.ArrayLike | None = None, level: float = 0.95
+    numerator: npt.ArrayLike, denominator: npt.ArrayLike, clusters: Clusters = None, level: float = 0.95
 ) -> Interval:
     """As `query_interval`, for mean(numerator) / mean(denominator), both `[Q]`, by the delta method.
 
@@ -81,9 +118,7 @@ def query_ratio_interval(
     return query_interval((top - ratio * bottom) / bottom.mean(), ratio, clusters, level)
 
 
-def query_correlation_interval(
-    moments: npt.ArrayLike, clusters: npt.ArrayLike | None = None, level: float = 0.95
-) -> Interval:
+def query_correlation_interval(moments: npt.ArrayLike, clusters: Clusters = None, level: float = 0.95) -> Interval:
     """As `query_interval`, for a correlation pooled over queries, by the delta method; limits cut at -1 and 1.
 
     `moments`: `[Q, 3]`, sums of `a b`, `a a`, `b b` of each query (`agreement.centred_moments`). Raises ValueError
@@ -121,15 +156,19 @@ def crossed(*ways: npt.ArrayLike) -> Ints:
 class Clustering:
     """Which of `count` queries stand together, made ready for many estimates on the same queries."""
 
-    def __init__(self, clusters: npt.ArrayLike | None, count: int) -> None:
+    def __init__(self, clusters: Clusters, count: int) -> None:
         """`clusters` as in `query_interval`; raises ValueError as there."""
-        ids = np.arange(count) if clusters is None else np.asarray(clusters)
+        ties = clusters if isinstance(clusters, Ties) else None
+        ids = np.arange(count) if clusters is None else np.asarray(clusters if ties is None else ties.main)
         if ids.ndim not in (1, 2) or len(ids) != count or not np.issubdtype(ids.dtype, np.integer):
             raise ValueError(f"clusters must be integers [{count}] or [{count}, W], got {ids.shape} {ids.dtype}")
         ids = ids[:, None] if ids.ndim == 1 else ids
         self._count = count
         self._ways = [_alone_apart(ids[:, way]) for way in range(ids.shape[1])]
-        self._together = _pairs(ids) if len(self._ways) > 1 else None
+        together = _pairs(ids) if len(self._ways) > 1 or ties is not None else None
+        if ties is not None and together is not None:
+            together = _ones(sparse.csr_array(together + ties.pairs))
+        self._together = together
 
     def part(self, values: Floats) -> QueryPart:
         """Cluster-robust variance of the mean of `values` `[Q]`."""
@@ -207,6 +246,11 @@ def _pairs(ids: npt.NDArray[np.integer]) -> sparse.csr_array:
     index, real = index.reshape(ids.shape), ids >= 0
     rows = np.broadcast_to(np.arange(count)[:, None], ids.shape)[real]
     held = sparse.csr_array((np.ones(len(rows)), (rows, index[real])), shape=(count, len(known)))
-    together = sparse.csr_array(held @ held.T + sparse.eye_array(count))
-    together.data[:] = 1.0
-    return together
+    return _ones(sparse.csr_array(held @ held.T + sparse.eye_array(count)))
+
+
+def _ones(matrix: sparse.csr_array) -> sparse.csr_array:
+    """The same entries, each 1."""
+    matrix.eliminate_zeros()
+    matrix.data[:] = 1.0
+    return matrix

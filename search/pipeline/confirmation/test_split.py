@@ -9,7 +9,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 
 from fusion_models.contribution import Contribution, contribution
 from fusion_models.data import RankingDataset
@@ -18,6 +17,7 @@ from fusion_models.evaluation import evaluate, split_lists
 from fusion_models.files import write_whole
 from fusion_models.integrity import Check, copies_check, isolation_checks, logged_check, separability_checks
 from fusion_models.metrics import BLANKS
+from fusion_models.metrics.intervals.query_intervals import Ties
 from fusion_models.quantities import Outputs
 from search.execution.file_transfer import DataTicket, Files, pack, ticket_for, unpacked
 from search.execution.tuning import Call, call_in_ray
@@ -78,10 +78,8 @@ def open_contribution(
     return call(_contribution, _ranker(folder.checkpoints / trial_id), ticket_for(data), split)
 
 
-def open_clusters(
-    folder: RunFolder, data: RankingDataset, *, split: str = DECIDING_SPLIT
-) -> npt.NDArray[np.int64] | None:
-    """`[Q, W]`: every word and item by which queries of the deciding split stand together (`crossed_clusters`).
+def open_clusters(folder: RunFolder, data: RankingDataset, *, split: str = DECIDING_SPLIT) -> Ties | None:
+    """Which queries of the deciding split stand together, by words and by relevant items (`crossed_clusters`).
 
     Raises ClosedError as `open_test_split`.
     """

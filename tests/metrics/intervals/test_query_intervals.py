@@ -5,11 +5,13 @@ from math import inf
 
 import numpy as np
 import pytest
-from scipy import stats
+from scipy import sparse, stats
 
 from fusion_models.metrics import seed_correlation_interval, seed_ratio_interval
 from fusion_models.metrics.intervals.query_intervals import (
     Clustering,
+    Ties,
+    clusters_of,
     crossed,
     query_correlation_interval,
     query_interval,
@@ -184,3 +186,27 @@ def test_ratio_and_correlation_equal_those_over_seeds_of_one() -> None:
 def test_what_it_refuses(values: list[float], clusters: list[int] | None, match: str) -> None:
     with pytest.raises(ValueError, match=match):
         query_interval(values, clusters=clusters)
+
+
+def test_ties_equal_the_naive_double_sum_and_are_cut_like_arrays() -> None:
+    generator = np.random.default_rng(5)
+    values, main = generator.normal(size=40), generator.integers(-1, 9, 40)
+    pairs = sparse.csr_array((generator.random((40, 40)) < 0.05).astype(float))
+    ties = Ties(main, sparse.csr_array(pairs + pairs.T))
+    kept = generator.random(40) < 0.8
+    for some, own in ((np.ones(40, dtype=bool), ties), (kept, ties[kept]), (kept, clusters_of(ties, kept))):
+        deviations, same = values[some] - values[some].mean(), main[some]
+        together = ties.pairs.toarray()[np.ix_(some, some)] > 0
+        together |= (same[:, None] == same) & (same >= 0)[:, None] | np.eye(len(same), dtype=bool)
+        naive = float((np.outer(deviations, deviations) * together).sum()) / (len(same) ** 2 - together.sum())
+        one_way = query_interval(values[some], clusters=same).variance.query
+        assert len(own) == len(same)
+        assert query_interval(values[some], clusters=own).variance.query == pytest.approx(max(naive, one_way))
+
+
+def test_ties_of_another_length_are_refused() -> None:
+    ties = Ties(np.full(4, -1), sparse.csr_array((4, 4)))
+    with pytest.raises(ValueError, match="clusters must be integers"):
+        query_interval(np.zeros(5), clusters=ties)
+    with pytest.raises(ValueError, match="pairs"):
+        Ties(np.full(4, -1), sparse.csr_array((5, 5)))
