@@ -63,6 +63,10 @@ class RunOptions:
     """Delete what is in the run folder and start over."""
     settle: bool = False
     """Go on with a finished run's finalist: more trainings where its verdict hangs, and one more counted look."""
+    extend: bool = False
+    """Go on with a finished run's search: up to --trials in all, then a new finalist and one more counted look."""
+    warm_from: str | None = None
+    """Another run (path or URI): its front is tried first, moved into this phase's space."""
     facts: str | None = None
     """TOML file of business facts (see docs/facts.example.toml)."""
     set: tuple[str, ...] = ()
@@ -87,16 +91,29 @@ class RunOptions:
                 f"--address {self.address} (Ray Client) cannot run a search, whose journal must lie beside its driver: "
                 "start the run on the cluster itself (ray exec cluster.yaml 'python -m search.run … --address auto')"
             )
-        if self.resume and self.fresh:
-            raise ValueError("--resume goes on with a run and --fresh deletes it: give one of them")
-        if self.settle and (self.resume or self.fresh):
-            raise ValueError("--settle goes on with a finished run's verdict: leave out --resume and --fresh")
-        if self.settle and self.phase in ("phase4", "roadmap"):
-            raise ValueError(f"--settle goes on with the verdict of one of phase1 to phase3, not of {self.phase}")
+        self._require_one_way_on()
         self.budget_seconds, self.epoch_limit_seconds  # noqa: B018  (read, so that a bad one fails now)
         self.changes  # noqa: B018
         read_facts(self.facts)
         self._require_phase_of_file()
+
+    def _require_one_way_on(self) -> None:
+        if self.resume and self.fresh:
+            raise ValueError("--resume goes on with a run and --fresh deletes it: give one of them")
+        further = [f"--{name}" for name in ("settle", "extend") if getattr(self, name)]
+        if len(further) > 1:
+            raise ValueError("--settle keeps the finalist and --extend chooses another: give one of them")
+        for flag in further:
+            if self.resume or self.fresh:
+                raise ValueError(f"{flag} goes on with a finished run's verdict: leave out --resume and --fresh")
+            if self.phase in ("phase4", "roadmap"):
+                raise ValueError(f"{flag} goes on with the verdict of one of phase1 to phase3, not of {self.phase}")
+        if self.extend and self.trials is None:
+            raise ValueError("--extend needs --trials: how many trials the study is to have in all")
+        if self.extend and self.confirm_seeds == 0:
+            raise ValueError("--extend ends in a verdict, which --confirm-seeds 0 leaves out")
+        if self.warm_from is not None and self.phase == "phase4":
+            raise ValueError("--warm-from is for a phase that searches, and phase4 searches nothing")
 
     def _require_phase_of_file(self) -> None:
         file = self._file

@@ -59,7 +59,7 @@ def report(options: ReportOptions, console: Console) -> None:
         explain(run, options.explain, console)
         return
     if options.ablate is not None:
-        from search.pipeline.reopen import ablate_trial
+        from search.pipeline.continuation.reopen import ablate_trial
 
         ablate_trial(run, options.ablate, console)
     write_report(folder)

@@ -34,6 +34,8 @@ class Run:
     began: float = field(default_factory=time.monotonic)
     verdict: int = 1
     """Which verdict of this run: a further one is a look of its own."""
+    chooses_anew: bool = False
+    """Whether this verdict has a finalist of its own, or judges the one that stands."""
 
     @property
     def folder(self) -> RunFolder:

@@ -12,19 +12,23 @@ import json
 import time
 from typing import Any
 
-import pandas as pd
 from rich.console import Console
 
-from fusion_models.config import Flat
 from fusion_models.files import write_whole
 from search.analysis.roadmap_decision import PhaseVerdict, RoadmapDecision, decide_roadmap, stops
 from search.execution.cluster import ray_session
 from search.monitoring.progress import clock
 from search.options import RunOptions
+from search.pipeline.continuation.resuming import (
+    plain_options,
+    require_same_options,
+    require_same_phase,
+    require_same_question,
+)
+from search.pipeline.continuation.warm_start import front_recipes
 from search.pipeline.phase import run_phase
 from search.pipeline.release.production import run_production
 from search.pipeline.release.runtime_variants import TimingSize
-from search.pipeline.resuming import plain_options, require_same_options, require_same_phase, require_same_question
 from search.pipeline.roadmap_step import TEST_PHASES, RoadmapStep, halved
 from search.pipeline.summary import STYLES
 from search.reporting.decision_page import roadmap_text
@@ -143,6 +147,7 @@ def _options(options: RunOptions, folder: RunFolder, phase: str) -> RunOptions:
         name=phase,
         resume=RunFolder(folder.path / phase).journal.exists(),
         fresh=False,
+        warm_from=options.warm_from if phase == next(iter(PHASES)) else None,
         time_budget=f"{budget / len(ROADMAP_STEPS):.0f}s" if budget is not None else None,
     )
 
@@ -153,15 +158,6 @@ def _link(folder: RunFolder, phase: str) -> RoadmapStep:
     earlier = tuple(RunFolder(folder.path / name) for name in names[: names.index(phase)])
     warm = front_recipes(earlier[-1]) if earlier and phase in PHASES else None
     return RoadmapStep(phase=phase, folder=folder, earlier=earlier, warm=warm)
-
-
-def front_recipes(run: RunFolder) -> dict[str, Flat]:
-    """Trial -> recipe of a finished run's front, best first."""
-    found = pd.read_csv(run.path / "pareto.csv", dtype={"trial_id": str})["trial_id"]
-    return {
-        f"{trial} of {run.path.name}": json.loads((run.checkpoints / trial / "recipe.json").read_text())["recipe"]
-        for trial in found
-    }
 
 
 def _read_verdict(run: RunFolder, phase: str) -> tuple[PhaseVerdict, dict[str, Any]]:

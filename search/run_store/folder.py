@@ -52,6 +52,11 @@ class RunFolder:
         return self.path / "tune"
 
     @property
+    def verdicts(self) -> Path:
+        """Earlier verdicts, a folder each: 1/ holds the files of the first one."""
+        return self.path / "verdicts"
+
+    @property
     def description(self) -> Path:
         return self.path / "run.json"
 

@@ -192,6 +192,7 @@ class SearchStage(Stage):
         """What became of warm points that do not lie in the space."""
         if earlier is not None:
             self._take_over(earlier)
+        self.total += sum("taken over" in t.user_attrs for t in self.study.get_trials(deepcopy=False))
         self._enqueue_known(phase.known_recipes())
         self._enqueue_warm(warm or {})
 
@@ -210,7 +211,6 @@ class SearchStage(Stage):
                     continue
                 name = names.get(tuple(sorted(job.recipe.items())))
                 self._add_told(dataclasses.replace(job, name=name or job.name), point, earlier, known=name is not None)
-        self.total += sum("taken over" in t.user_attrs for t in self.study.get_trials(deepcopy=False))
 
     def _add_told(self, job: Job, point: optuna.trial.FixedTrial, earlier: Earlier, *, known: bool) -> None:
         outcome = earlier.outcome(job)

@@ -23,6 +23,8 @@ FLAGS = {
         "confirm_seeds",
         "max_seeds",
         "settle",
+        "extend",
+        "warm_from",
         "ablation",
     ),
     *(

@@ -41,6 +41,8 @@ class ArmPlan:
     base: ArmKey
     """The base recipe; the same arm where it is the finalist."""
     suspect: str
+    arms: int = 1
+    """As of `Finalist`: the finalist's trainings of another verdict have other trial ids."""
 
     def without(self, modality: str, of: Of = "finalist") -> ArmKey:
         """The arm that leaves one modality out; it need not be among those trained."""
@@ -48,7 +50,7 @@ class ArmPlan:
         return ArmKey(whole.of, tuple(m for m in whole.modalities if m != modality))
 
 
-def plan_arms(phase: Phase, recipe: Recipe, *, is_base: bool, archive_open: bool = True) -> ArmPlan:
+def plan_arms(phase: Phase, recipe: Recipe, *, is_base: bool, archive_open: bool = True, arms: int = 1) -> ArmPlan:
     """The finalist without each modality; base, with and without the suspect (the last while ARCHIVE can still hold).
 
     Where the finalist's variant has no attention and the phase gates shares, every subset of its modalities, for the
@@ -66,7 +68,7 @@ def plan_arms(phase: Phase, recipe: Recipe, *, is_base: bool, archive_open: bool
         if archive_open:
             left = tuple(m for m in base.modalities if m != phase.suspect)
             recipes[ArmKey("base", left)] = restricted(phase, phase.base, left)
-    return ArmPlan(recipes=recipes, whole=whole, base=base, suspect=phase.suspect)
+    return ArmPlan(recipes=recipes, whole=whole, base=base, suspect=phase.suspect, arms=arms)
 
 
 def restricted(phase: Phase, recipe: Recipe, modalities: tuple[str, ...]) -> Recipe:
@@ -101,7 +103,7 @@ def arm_jobs(phase: Phase, plan: ArmPlan, counts: Mapping[ArmKey, int], *, cold:
     """The first `counts` trainings of each arm; `cold`: without the items that cold lists are read on."""
     return [
         Job(
-            trial_id=trial_id(key, index),
+            trial_id=trial_id(key, index, plan.arms),
             name=key.slug.replace("-", " "),
             recipe=plan.recipes[key].flat(),
             seed=deciding_seed(phase.name, index),
@@ -113,9 +115,10 @@ def arm_jobs(phase: Phase, plan: ArmPlan, counts: Mapping[ArmKey, int], *, cold:
     ]
 
 
-def trial_id(key: ArmKey, index: int) -> str:
-    """Of deciding training `index` of an arm."""
-    return f"{key.slug}-d{index}"
+def trial_id(key: ArmKey, index: int, arms: int = 1) -> str:
+    """Of deciding training `index` of an arm; `arms` as of `Finalist`. The base recipe's serve every verdict."""
+    own = f"-v{arms}" if arms > 1 and key.of == "finalist" else ""
+    return f"{key.slug}{own}-d{index}"
 
 
 def finished_trainings(
@@ -124,5 +127,6 @@ def finished_trainings(
     """Arm -> trial ids of its finished trainings, by seed."""
     ended = {record.trial_id for record in records if record.finished}
     return {
-        key: [t for index in range(counts.get(key, 0)) if (t := trial_id(key, index)) in ended] for key in plan.recipes
+        key: [t for index in range(counts.get(key, 0)) if (t := trial_id(key, index, plan.arms)) in ended]
+        for key in plan.recipes
     }

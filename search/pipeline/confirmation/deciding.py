@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -21,6 +22,7 @@ from search.pipeline.confirmation.arms import (
     fewest_trainings,
     finished_trainings,
     plan_arms,
+    trial_id,
 )
 from search.pipeline.confirmation.finalist import Finalist
 from search.pipeline.confirmation.gathering import Measured, Trained, measured, refit_gains
@@ -74,13 +76,14 @@ def train_deciding_arms(
     """
     recipe = Recipe.from_flat(finalist.recipe)
     members = len(finalist.seeds)
-    plan = plan_arms(run.phase, recipe, is_base=finalist.is_base, archive_open=False)
+    _require_same_items(run, cold=cold)
+    plan = plan_arms(run.phase, recipe, is_base=finalist.is_base, archive_open=False, arms=finalist.arms)
     first = first_trainings(run, members)
-    counts = dict.fromkeys(plan.recipes, first)
+    counts = {key: max(first, _trained_before(run, plan, key)) for key in plan.recipes}
     deciding = _train(run, plan, counts, members, cold=cold)
     if archive_open(run, _on_validation(run, deciding, references)):
-        plan = plan_arms(run.phase, recipe, is_base=finalist.is_base, archive_open=True)
-        counts = {key: counts.get(key, first) for key in plan.recipes}
+        plan = plan_arms(run.phase, recipe, is_base=finalist.is_base, archive_open=True, arms=finalist.arms)
+        counts = {key: counts.get(key, max(first, _trained_before(run, plan, key))) for key in plan.recipes}
         deciding = _train(run, plan, counts, members, cold=cold)
     most = run.options.max_seeds or MOST
     for step in STEPS:
@@ -93,6 +96,24 @@ def train_deciding_arms(
         counts = more
         deciding = _train(run, plan, counts, members, cold=cold)
     return deciding
+
+
+def _trained_before(run: Run, plan: ArmPlan, key: ArmKey) -> int:
+    """Trainings of an arm that an earlier verdict of this run was taken from: a further one leaves none of them out."""
+    if run.verdict == 1:
+        return 0
+    known = {r.trial_id for r in run.trainer.records(STAGE)}
+    return next(index for index in itertools.count() if trial_id(key, index, plan.arms) not in known)
+
+
+def _require_same_items(run: Run, *, cold: bool) -> None:
+    """Raises ValueError where an earlier verdict's trainings had other items: their ids would stand for both."""
+    before = {r.items for r in run.trainer.records(STAGE)} if run.verdict > 1 else set()
+    if before - {"without cold" if cold else "all"}:
+        raise ValueError(
+            f"{run.folder.path}: the verdict before was decided {'with' if cold else 'without'} the items of new lists "
+            "in training; give the --facts (closed_catalogue) of then"
+        )
 
 
 def first_trainings(run: Run, members: int) -> int:

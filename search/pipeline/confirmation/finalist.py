@@ -33,6 +33,10 @@ class Finalist:
     seeds: tuple[int, ...]
     """Of the artefact's members, frozen before the look: the lowest deciding seeds."""
     is_base: bool = False
+    verdict: int = 1
+    """The verdict of the run for which it was chosen."""
+    arms: int = 1
+    """The verdict for which its deciding trainings were begun: an earlier one where it was the finalist before."""
 
 
 def read_finalist(folder: RunFolder) -> Finalist | None:
@@ -46,31 +50,28 @@ def read_finalist(folder: RunFolder) -> Finalist | None:
         recipe=said["recipe"],
         seeds=tuple(said["seeds"]),
         is_base=said["is_base"],
+        verdict=said.get("verdict", 1),
+        arms=said.get("arms", 1),
     )
 
 
 def fix_finalist(
-    folder: RunFolder,
-    phase: Phase,
-    measured: Mapping[str, Mapping[str, Interval]],
-    leads: Mapping[str, Sequence[Interval]],
-    found: Sequence[Candidate],
-    seeds: Sequence[int],
-) -> Finalist | None:
-    """Choose one finalist by its ensembles on validation and write finalist.json; one that is already there stands.
-
-    `measured`: each candidate's quantities; `leads`: its leads over the rivals of the phase, base recipe included.
-    """
+    folder: RunFolder, best: Candidate, seeds: Sequence[int], *, of: Sequence[str], verdict: int = 1
+) -> Finalist:
+    """Write finalist.json: `best` of the short list `of`, for a verdict; one that stands for that verdict stays."""
     known = read_finalist(folder)
-    if known is not None or not found:
+    if known is not None and known.verdict >= verdict:
         return known
-    best = choose(phase, measured, leads, found)
-    finalist = Finalist(trial_id=best.trial_id, recipe=best.recipe, seeds=tuple(seeds), is_base=best.is_base)
-    said = dataclasses.asdict(finalist) | {
-        "chosen_on": "validation",
-        "fixed": now(),
-        "of": [c.trial_id for c in found],
-    }
+    before = [found for place in folder.verdicts.glob("*") if (found := read_finalist(RunFolder(place))) is not None]
+    finalist = Finalist(
+        trial_id=best.trial_id,
+        recipe=best.recipe,
+        seeds=tuple(seeds),
+        is_base=best.is_base,
+        verdict=verdict,
+        arms=next((f.arms for f in before if f.trial_id == best.trial_id), verdict),
+    )
+    said = dataclasses.asdict(finalist) | {"chosen_on": "validation", "fixed": now(), "of": list(of)}
     write_whole(folder.path / FILE, json.dumps(said, indent=1) + "\n")
     return finalist
 

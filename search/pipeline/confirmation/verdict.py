@@ -37,7 +37,7 @@ from search.pipeline.confirmation.cold import needs_cold_lists, read_cold
 from search.pipeline.confirmation.deciding import Deciding, archive_open, train_deciding_arms
 from search.pipeline.confirmation.examples import write_examples
 from search.pipeline.confirmation.explained import write_evidence
-from search.pipeline.confirmation.finalist import Finalist, fix_finalist
+from search.pipeline.confirmation.finalist import Finalist, choose, fix_finalist, read_finalist
 from search.pipeline.confirmation.gathering import (
     Measured,
     archive_evidence,
@@ -105,7 +105,10 @@ def confirm_and_decide(
     ]
     leads = {c.trial_id: _validation_leads(run, c, of_each, found, references) for c in found}
     measured_here = {name: intervals for name, (_, intervals) in of_each.items()}
-    finalist = fix_finalist(run.folder, run.phase, measured_here, leads, found, _member_seeds(run))
+    finalist = None if run.chooses_anew else read_finalist(run.folder)
+    if finalist is None and found:
+        best, listed = choose(run.phase, measured_here, leads, found), [c.trial_id for c in found]
+        finalist = fix_finalist(run.folder, best, _member_seeds(run), of=listed, verdict=run.verdict)
     if finalist is None:
         decision = decide(run.phase, None, None, facts.statuses())
         confirmed = Confirmed(decision=decision, table=confirmed_table(run.phase, rows), finalist=None, evidence=None)

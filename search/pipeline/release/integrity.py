@@ -104,7 +104,8 @@ def gain_check(run: Run, finalist: Finalist, source: RunFolder) -> Check:
     """Whether one subdomain carries all of the gain that `source` measured of its artefact on the test split."""
     key = ArmKey("finalist", Recipe.from_flat(finalist.recipe).model.modalities)
     places = [
-        source.checkpoints / trial_id(key, index) / f"{DECIDING_SPLIT}.npz" for index in range(len(finalist.seeds))
+        source.checkpoints / trial_id(key, index, finalist.arms) / f"{DECIDING_SPLIT}.npz"
+        for index in range(len(finalist.seeds))
     ]
     if not all(place.exists() for place in places):
         return unmeasured("gain beside its best subdomain", "not measured", f"{source.path} kept no test values")
@@ -159,7 +160,12 @@ def selection_checks(source: RunFolder, fingerprint: str) -> list[Check]:
     fixed = _time(said.get("fixed")) or datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
     looks = opened_before(source, fingerprint)
     this = look_of(source)
-    mine = [look for look in looks if {key: look[key] for key in this} == this]
+    chosen_for = int(said.get("verdict", 1))  # an earlier verdict of this run had a finalist of its own
+    mine = [
+        look
+        for look in looks
+        if {key: look[key] for key in this} == this and int(look.get("verdict", "1")) >= chosen_for
+    ]
     wrong = []
     if said.get("chosen_on") != "validation":
         wrong.append(f"the finalist was chosen on {said.get('chosen_on')!r}")
@@ -173,7 +179,7 @@ def selection_checks(source: RunFolder, fingerprint: str) -> list[Check]:
     return [
         check(name, float(len(wrong)), at_most=0.0, detail="; ".join(wrong) or f"fixed at {fixed.isoformat()}"),
         check(
-            "other runs that looked at this test split",
+            "other looks at this test split",
             float(others),
             at_most=0.0,
             reported=True,

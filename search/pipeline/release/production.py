@@ -35,10 +35,10 @@ from search.pipeline.confirmation.arms import STAGE as DECIDING
 from search.pipeline.confirmation.arms import ArmKey, trial_id
 from search.pipeline.confirmation.finalist import Finalist, read_finalist
 from search.pipeline.context import Run
+from search.pipeline.continuation.resuming import require_same_question
 from search.pipeline.phase import describe, run_phase
 from search.pipeline.release.integrity import check_integrity
 from search.pipeline.release.runtime_variants import RuntimeVariants, TimingSize, measure_variants
-from search.pipeline.resuming import require_same_question
 from search.pipeline.roadmap_step import RoadmapStep
 from search.pipeline.store import RunStore
 from search.pipeline.summary import print_decision
@@ -234,7 +234,7 @@ def _chosen(source: RunFolder, data: RankingDataset) -> Chosen:
     if finalist is None:
         return Chosen(folder=source, finalist=None, verdict=verdict)
     wanted = {
-        trial_id(ArmKey("finalist", Recipe.from_flat(finalist.recipe).model.modalities), index)
+        trial_id(ArmKey("finalist", Recipe.from_flat(finalist.recipe).model.modalities), index, finalist.arms)
         for index in range(len(finalist.seeds))
     }
     members = [

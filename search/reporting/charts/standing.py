@@ -133,12 +133,21 @@ def warnings(run: RunRecord) -> list[str]:
 
 
 def looked(run: RunRecord) -> str:
-    """Which look at the deciding data this was, and what follows for its intervals; empty before one is taken."""
+    """Which look at the deciding data this was, what follows for its intervals, and which verdict of the run it gave.
+
+    Empty before one is taken.
+    """
     look = (run.decision or {}).get("look")
     if look is None:
         return ""
     at = "practice data, which spends nothing" if look["practice"] else "this test split"
-    return f"Look {look['number']} at {at}: intervals of {level(run)}."
+    said = f"Look {look['number']} at {at}: intervals of {level(run)}."
+    further = run.run.get("verdicts", [])
+    if further:
+        before = len(further)
+        kept = "verdicts/1" if before == 1 else f"verdicts/1 to {before}"
+        said += f" Verdict {further[-1]['number']} of this run, by {further[-1]['by']}; earlier: {kept}."
+    return said
 
 
 def level(run: RunRecord) -> str:

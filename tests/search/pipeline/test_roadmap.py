@@ -16,8 +16,9 @@ from fusion_models.data import open_dataset
 from fusion_models.evaluation import split_lists
 from fusion_models.training import start, train
 from search.analysis.front import hypervolume
+from search.pipeline.continuation.warm_start import front_recipes
 from search.pipeline.phase import run_phase
-from search.pipeline.roadmap import front_recipes, run_roadmap
+from search.pipeline.roadmap import run_roadmap
 from search.report import ReportOptions, report
 from search.reporting.charts.standing import VERDICT_WORDS
 from search.run_store.artifacts import measure, read_outputs, write_finished

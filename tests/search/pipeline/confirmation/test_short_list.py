@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+import shutil
 
 import pytest
 
 from fusion_models.metrics import Interval
 from fusion_models.metrics.intervals.statistics import Variance
 from search.pipeline.confirmation.arms import ArmKey, arm_jobs, plan_arms
-from search.pipeline.confirmation.finalist import chance, fix_finalist
+from search.pipeline.confirmation.finalist import chance, choose, fix_finalist, read_finalist
 from search.pipeline.confirmation.seeds import SHORT_LIST_SEEDS
 from search.pipeline.confirmation.short_list import Candidate, candidates, short_list
 from search.run_store.folder import RunFolder
@@ -67,7 +68,8 @@ def candidate(name, **changes):
 
 def finalist_of(measured, path, phase=PHASE, leads=None, failed=()):
     found = [candidate(name, failed=int(name in failed)) for name in measured]
-    return fix_finalist(RunFolder(path), phase, measured, leads or {}, found, (20_000, 20_001)).trial_id
+    best = choose(phase, measured, leads or {}, found)
+    return fix_finalist(RunFolder(path), best, (20_000, 20_001), of=list(measured)).trial_id
 
 
 def test_a_recipe_that_sometimes_breaks_comes_after_one_that_does_not(tmp_path):
@@ -79,7 +81,7 @@ def test_a_recipe_that_sometimes_breaks_comes_after_one_that_does_not(tmp_path):
     assert found[0].trainings == ("confirm-t1-s1", "confirm-t1-s2")
     assert found[1].trainings == ("confirm-t2-s0", "confirm-t2-s1", "confirm-t2-s2")
     measured = {"t1": quantities(ndcg=0.9), "t2": quantities()}
-    assert fix_finalist(RunFolder(tmp_path), PHASE, measured, {}, found, (1, 2)).trial_id == "t2"
+    assert choose(PHASE, measured, {}, found).trial_id == "t2"
 
 
 def test_a_better_ranker_at_a_correlation_that_cannot_pass_is_not_the_finalist(tmp_path):
@@ -127,9 +129,23 @@ def test_a_recipe_that_the_base_recipe_surely_beats_is_not_the_finalist(tmp_path
     assert finalist_of(measured, tmp_path, leads=leads) == "base"
 
 
-def test_without_candidates_there_is_no_finalist(tmp_path):
-    assert fix_finalist(RunFolder(tmp_path), PHASE, {}, {}, [], ()) is None
-    assert not (tmp_path / "finalist.json").exists()
+def test_a_further_verdict_has_a_finalist_of_its_own_and_trainings_under_other_ids(tmp_path):
+    folder = RunFolder(tmp_path)
+    assert fix_finalist(folder, candidate("t1"), (1, 2), of=["t1"]).arms == 1
+    kept = folder.verdicts / "1"
+    kept.mkdir(parents=True)
+    shutil.copy(tmp_path / "finalist.json", kept)
+    second = fix_finalist(folder, candidate("t2"), (1, 2), of=["t1", "t2"], verdict=2)
+    assert (second.trial_id, second.verdict, second.arms) == ("t2", 2, 2)
+    assert fix_finalist(folder, candidate("t3"), (1, 2), of=["t3"], verdict=2) == second  # interrupted: it stands
+    assert read_finalist(folder) == second
+    again = fix_finalist(folder, candidate("t1"), (1, 2), of=["t1"], verdict=3)
+    assert (again.trial_id, again.verdict, again.arms) == ("t1", 3, 1)  # its trainings are those of verdict 1
+    plans = [arms_of(PHASE.base, arms=arms) for arms in (1, 2)]
+    first, other = (
+        {job.trial_id for job in arm_jobs(PHASE, p, dict.fromkeys(p.recipes, 1), cold=False)} for p in plans
+    )
+    assert first & other == {t for t in first if t.startswith("base-")}
 
 
 def arms_of(recipe, **options):

@@ -7,15 +7,7 @@ import pytest
 
 from search.options import RunOptions
 from search.pipeline.phase import run_phase
-from search.run_store.folder import RunFolderError
-
-SMALL = {
-    "phase": "phase1",
-    "data": "planted?queries=160&candidates=8",
-    "trials": 3,
-    "epochs": 1,
-    "set": ("model.layers=1", "model.text_tokens=1", "train.members=2"),
-}
+from search.run_store.folder import RunFolder, RunFolderError
 
 
 def trainings(folder, stage):
@@ -23,13 +15,12 @@ def trainings(folder, stage):
     return table[table["stage"] == stage].set_index("trial_id")
 
 
-def test_settling_keeps_what_was_trained_and_numbers_the_verdict(tmp_path, shared_ray, console):
-    run_phase(RunOptions(**SMALL, results=str(tmp_path), confirm_seeds=2, ablation=False), console)
-    folder = tmp_path / "phase1"
+def test_settling_keeps_what_was_trained_and_numbers_the_verdict(finished, console):
+    folder = finished / "phase1"
     first, finalist = json.loads((folder / "decision.json").read_text()), (folder / "finalist.json").read_text()
     before, searched = trainings(folder, "deciding"), trainings(folder, "search")
 
-    run_phase(RunOptions(phase="phase1", results=str(tmp_path), settle=True, max_seeds=5), console)
+    run_phase(RunOptions(phase="phase1", results=str(finished), settle=True, max_seeds=5), console)
     second, after = json.loads((folder / "decision.json").read_text()), trainings(folder, "deciding")
     assert json.loads((folder / "verdicts" / "1" / "decision.json").read_text()) == first
     assert second["look"]["number"] == first["look"]["number"] + 1
@@ -40,8 +31,9 @@ def test_settling_keeps_what_was_trained_and_numbers_the_verdict(tmp_path, share
     pd.testing.assert_frame_equal(trainings(folder, "search"), searched)
     assert next(g for g in first["gates"] if g["key"] == "trainings")["status"] == "fail"
     assert next(g for g in second["gates"] if g["key"] == "trainings")["status"] == "pass"
-    assert json.loads((folder / "run.json").read_text())["settled"] == 2
-    assert (folder / "report.html").exists()
+    (further,) = json.loads((folder / "run.json").read_text())["verdicts"]
+    assert (further["number"], further["by"]) == (2, "--settle")
+    assert "Verdict 2 of this run, by --settle; earlier: verdicts/1." in (folder / "report.html").read_text()
     assert "verdict 2" in console.file.getvalue()
 
 
@@ -52,3 +44,10 @@ def test_only_a_finished_run_of_one_phase_is_settled(tmp_path, console):
         RunOptions(phase="roadmap", settle=True)
     with pytest.raises(ValueError, match="--fresh"):
         RunOptions(phase="phase1", settle=True, fresh=True)
+
+
+def test_a_verdict_that_was_begun_another_way_is_ended_first(finished, console):
+    folder = RunFolder(finished / "phase1")
+    folder.write((folder.read() or {}) | {"further": {"number": 2, "by": "--extend", "start": "now"}})
+    with pytest.raises(RunFolderError, match="has begun verdict 2 by --extend: end that one first"):
+        run_phase(RunOptions(phase="phase1", results=str(finished), settle=True), console)

@@ -3,7 +3,7 @@
 import pytest
 
 from search.options import RunOptions
-from search.pipeline.resuming import plain_options, require_same_options
+from search.pipeline.continuation.resuming import plain_options, require_same_options
 from search.run_store.folder import RunFolder, RunFolderError
 
 

@@ -18,6 +18,7 @@ RESUMABLE_CHANGES = (
     "resume",
     "fresh",
     "settle",
+    "extend",
     "workers_per_trial",
     "cpus_per_worker",
     "stack",

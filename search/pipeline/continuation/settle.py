@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import shutil
 import time
 
 from rich.console import Console
@@ -14,29 +13,17 @@ from search.pipeline.baselines import reference_rankers, tune_sums
 from search.pipeline.confirmation.finalist import read_finalist
 from search.pipeline.confirmation.verdict import confirm_and_decide
 from search.pipeline.context import Run
-from search.pipeline.reopen import reopen, stays_on_front
+from search.pipeline.continuation.kept import ASKS, MACHINE, begin_verdict, begun_before, end_verdict, require_unchanged
+from search.pipeline.continuation.reopen import reopen, stays_on_front
 from search.pipeline.summary import print_verdict
 from search.pipeline.trainer import Trainer
 from search.reporting import build_report, read_run
-from search.run_store.folder import RunFolder, RunFolderError, now
+from search.run_store.folder import RunFolder, RunFolderError
 from search.run_store.mirror import Mirror, mirrored
 
-VERDICTS = "verdicts"
-"""Folder of earlier verdicts: 1/ holds the files of the first one."""
-KEPT = ("decision.json", "decision.md", "judged.json", "evidence.json", "confirmed.csv", "baselines.csv")
-"""Of a verdict: copied before a further one is written."""
-OF_NOW = (
-    "time_budget",
-    "max_concurrent",
-    "address",
-    "workers_per_trial",
-    "cpus_per_worker",
-    "gpus_per_worker",
-    "stack",
-    "facts",
-    "results",
-)
-"""Options that are those of the settling, not of the run."""
+FLAG = "--settle"
+HOW_FAR = ("max_seeds", "confirm_seeds", "ablation")
+"""Options that the settling has of its own."""
 MOST = 20
 """Trainings of an arm at the most, unless --max-seeds says otherwise."""
 
@@ -53,31 +40,19 @@ def settle_phase(folder: RunFolder, options: RunOptions, console: Console, mirro
         raise RunFolderError(f"{folder.path} holds no finished run to settle: end it first (--resume)")
     if read_finalist(folder) is None:
         raise RunFolderError(f"{folder.path} has no finalist, so there is nothing to settle (--confirm-seeds 0?)")
+    require_unchanged(folder, options, (*MACHINE, *ASKS, *HOW_FAR))
+    begun_before(folder, FLAG)
     began = time.monotonic()
-    number = _keep(folder)
+    number = begin_verdict(folder, FLAG).number
     run = _reopened(folder, options, console, mirror, began, number)
     console.print(f"{folder.path}: verdict {number}, of the same finalist", highlight=False)
     with mirrored(mirror, console), ray_session(run.options), run.trainer.tuning():
         tuned = tune_sums(run)
         confirmed = confirm_and_decide(run, tuned, reference_rankers(run, "validation", tuned))
-    folder.write((folder.read() or {}) | {"settled": number, "end": now()})
+    end_verdict(folder)
     build_report(folder, console)
     print_verdict(run, confirmed)
     return folder
-
-
-def _keep(folder: RunFolder) -> int:
-    """Copy the verdict that stands to verdicts/NUMBER; the number of the next. An unfinished settling keeps its own."""
-    standing = int(str((folder.read() or {}).get("settled", 1)))
-    place = folder.path / VERDICTS / str(standing)
-    if not place.exists():
-        part = place.with_name(f"{standing}.part")
-        part.mkdir(parents=True, exist_ok=True)
-        for name in KEPT:
-            if (folder.path / name).exists():
-                shutil.copy2(folder.path / name, part / name)
-        part.rename(place)
-    return standing + 1
 
 
 def _reopened(
@@ -86,9 +61,10 @@ def _reopened(
     """The run as it was, with the budget, seeds and machine of now."""
     record = read_run(folder.path)
     was = reopen(record, console)
-    anew = {name: getattr(options, name) for name in OF_NOW}
+    anew = {name: getattr(options, name) for name in MACHINE}
     most = options.max_seeds or MOST
-    asked = dataclasses.replace(was.options, **anew, max_seeds=most, confirm_seeds=None, ablation=False)
+    anew |= {"facts": options.facts or was.options.facts, "max_seeds": most}
+    asked = dataclasses.replace(was.options, **anew, confirm_seeds=None, ablation=False)
     store = dataclasses.replace(was.store, mirror=mirror)
     trainer = Trainer(store, was.phase, was.data, asked, console, p_on_front=stays_on_front(record), ended=True)
     return dataclasses.replace(was, options=asked, store=store, trainer=trainer, began=began, verdict=number)

@@ -1,0 +1,99 @@
+"""A finished run's search goes on: more trials in its study, a new short list and finalist, one more counted look."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+
+from rich.console import Console
+
+from search.analysis.tables import write_tables
+from search.execution.cluster import ray_session
+from search.options import RunOptions
+from search.pipeline.confirmation.verdict import confirm_and_decide
+from search.pipeline.context import Run
+from search.pipeline.continuation.kept import (
+    ASKS,
+    MACHINE,
+    begin_verdict,
+    begun_before,
+    end_verdict,
+    require_unchanged,
+)
+from search.pipeline.continuation.reopen import reopen, stays_on_front
+from search.pipeline.continuation.warm_start import warm_recipes
+from search.pipeline.search_step import search, write_front
+from search.pipeline.summary import print_verdict
+from search.pipeline.trainer import Trainer
+from search.reporting import build_report, read_run
+from search.run_store.folder import RunFolder, RunFolderError
+from search.run_store.journal import open_journal
+from search.run_store.mirror import Mirror, mirrored
+from search.run_store.records import journal_records
+
+FLAG = "--extend"
+OF_NOW = (*MACHINE, "trials", "confirm_seeds", "max_seeds", "ablation", "warm_from")
+"""Options of the extension; every other one is the run's."""
+
+
+def extend_phase(folder: RunFolder, options: RunOptions, console: Console, mirror: Mirror | None = None) -> RunFolder:
+    """Search on in a finished run until its study has `options.trials` trials, and decide anew.
+
+    Every training of before stands, and so does the verdict: it is kept in verdicts/NUMBER. The new short list is of
+    the whole front, its finalist is chosen on validation again, and the look at the deciding split is counted, so its
+    intervals are wider than the first's. Interrupted, the same command goes on.
+
+    Raises RunFolderError where there is no finished run, it is a phase of a roadmap, it has as many trials already, or
+    an option that made it is another one now.
+    """
+    if not folder.finished():
+        raise RunFolderError(f"{folder.path} holds no finished run to extend: end it first (--resume)")
+    if (folder.read() or {}).get("roadmap"):
+        raise RunFolderError(
+            f"{folder.path} is a phase of a roadmap, whose later phases stand on its verdict: start a run of its own "
+            f"with --warm-from {folder.path}"
+        )
+    require_unchanged(folder, options, (*OF_NOW, *ASKS))
+    assert options.trials is not None  # RunOptions asks for it
+    if not begun_before(folder, FLAG):
+        _require_more(folder, options.trials)
+    began = time.monotonic()
+    warm = warm_recipes(options.warm_from) if options.warm_from is not None else {}
+    run = _reopened(folder, options, console, mirror)
+    begun = begin_verdict(folder, FLAG)
+    run = dataclasses.replace(run, began=began, verdict=begun.number)
+    console.print(f"{folder.path}: verdict {begun.number}, after {options.trials} trials", highlight=False)
+    with mirrored(mirror, console):
+        try:
+            with ray_session(run.options), run.trainer.tuning():
+                confirmed = confirm_and_decide(run, *search(run, warm))
+        except BaseException:  # Ctrl-C too: what has finished is in the tables
+            write_tables(folder, run.phase, journal_records(run.store.journal))
+            raise
+        write_front(run)
+        end_verdict(folder, trials=options.trials)
+        build_report(folder, console)
+        print_verdict(run, confirmed)
+    return folder
+
+
+def _require_more(folder: RunFolder, trials: int) -> None:
+    records = journal_records(open_journal(folder.journal))
+    there = sum(r.stage == "search" and r.taken_over is None for r in records)
+    if trials <= there:
+        raise RunFolderError(
+            f"{folder.path} has {there} trials already, and --trials says how many in all: give more than {there}"
+        )
+
+
+def _reopened(folder: RunFolder, options: RunOptions, console: Console, mirror: Mirror | None) -> Run:
+    """The run as it was, with the trials, budget, seeds and machine of now."""
+    record = read_run(folder.path)
+    was = reopen(record, console)
+    anew = {name: getattr(options, name) for name in OF_NOW}
+    asked = dataclasses.replace(
+        was.options, **anew, facts=options.facts or was.options.facts, resume=begun_before(folder, FLAG)
+    )
+    store = dataclasses.replace(was.store, mirror=mirror)
+    trainer = Trainer(store, was.phase, was.data, asked, console, p_on_front=stays_on_front(record), ended=True)
+    return dataclasses.replace(was, options=asked, store=store, trainer=trainer, chooses_anew=True)

@@ -1,0 +1,134 @@
+"""Verdicts of a run: the one that stands, and the earlier ones, kept in verdicts/1, verdicts/2 and so on."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from fusion_models.files import link_or_copy
+from search.options import RunOptions
+from search.run_store.artefact import ARTEFACT
+from search.run_store.folder import RunFolder, RunFolderError, now
+
+KEPT = (
+    "decision.json",
+    "decision.md",
+    "judged.json",
+    "evidence.json",
+    "finalist.json",
+    "confirmed.csv",
+    "baselines.csv",
+    "ablation.csv",
+    "pareto.csv",
+    "importances.csv",
+    "agreement.csv",
+    "examples.parquet",
+    "report.html",
+)
+"""Of a verdict: copied before a further one is written."""
+MACHINE = (
+    "time_budget",
+    "max_concurrent",
+    "address",
+    "workers_per_trial",
+    "cpus_per_worker",
+    "gpus_per_worker",
+    "stack",
+    "epoch_limit",
+    "results",
+)
+"""Options that are those of now, not of the run that is gone on with."""
+ASKS = ("phase", "name", "resume", "fresh", "settle", "extend", "phase_file", "facts")
+"""Options that say which run is meant and what to do with it. The facts are the run's where none are given."""
+UNDER_WAY = "further"
+"""In run.json: the further verdict that was begun and has not ended."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Begun:
+    """A further verdict that is under way."""
+
+    number: int
+    start: str
+    """UTC."""
+    resumed: bool
+    """Whether it was begun before, and interrupted."""
+
+
+def standing_verdict(folder: RunFolder) -> int:
+    """The number of the verdict that stands in the run folder; 1 for the first."""
+    further = (folder.read() or {}).get("verdicts", [])
+    return int(further[-1]["number"]) if further else 1
+
+
+def begun_before(folder: RunFolder, by: str) -> bool:
+    """Whether the further verdict that `by` (a flag) asks for was begun and interrupted.
+
+    Raises RunFolderError where another one was: what has looked at the deciding split must be ended first.
+    """
+    found = (folder.read() or {}).get(UNDER_WAY)
+    if found is not None and found["by"] != by:
+        raise RunFolderError(f"{folder.path} has begun verdict {found['number']} by {found['by']}: end that one first")
+    return found is not None
+
+
+def begin_verdict(folder: RunFolder, by: str) -> Begun:
+    """Keep the verdict that stands in verdicts/NUMBER, its artefact too, and note in run.json that the next is begun.
+
+    One that was interrupted goes on; what it kept stays as it is.
+    """
+    resumed = begun_before(folder, by)
+    standing, described = standing_verdict(folder), folder.read() or {}
+    place = folder.verdicts / str(standing)
+    if not place.exists():
+        part = place.with_name(f"{standing}.part")
+        shutil.rmtree(part, ignore_errors=True)
+        part.mkdir(parents=True)
+        for name in KEPT:
+            if (folder.path / name).exists():
+                shutil.copy2(folder.path / name, part / name)
+        artefact = folder.checkpoints / ARTEFACT
+        for path in artefact.glob("*") if artefact.exists() else ():
+            link_or_copy(path, part / ARTEFACT / path.name)
+        part.rename(place)
+    if not resumed:
+        folder.write(described | {UNDER_WAY: {"number": standing + 1, "by": by, "start": now()}})
+    start = (folder.read() or {})[UNDER_WAY]["start"]
+    return Begun(number=standing + 1, start=start, resumed=resumed)
+
+
+def end_verdict(folder: RunFolder, **said: Any) -> None:
+    """Write into run.json that the verdict that was under way stands now; `said`: what more is to be known of it."""
+    described = folder.read() or {}
+    entry = described.pop(UNDER_WAY) | {"end": now()} | said
+    folder.write(described | {"verdicts": [*described.get("verdicts", []), entry], "end": entry["end"]})
+
+
+def kept_front(folder: RunFolder) -> set[str]:
+    """Trials on the front of any verdict that was kept: their weights stay."""
+    tables = [pd.read_csv(path, dtype={"trial_id": str}) for path in folder.verdicts.glob("*/pareto.csv")]
+    return {trial for table in tables for trial in table["trial_id"]}
+
+
+def require_unchanged(folder: RunFolder, options: RunOptions, may_change: tuple[str, ...]) -> None:
+    """Raises RunFolderError for an option that is given and is another one than the run was made with.
+
+    An option that is left at its default is the run's own.
+    """
+    before = (folder.read() or {}).get("options") or {}
+    defaults = {field.name: field.default for field in dataclasses.fields(RunOptions)}
+    wrong = []
+    for name, default in defaults.items():
+        value = getattr(options, name)
+        was = tuple(before[name]) if isinstance(before.get(name), list) else before.get(name, default)
+        if name not in may_change and value not in (default, was):
+            wrong.append(f"{name} was {was!r} and is now {value!r}")
+    if wrong:
+        raise RunFolderError(
+            f"{folder.path} was run with other options ({', '.join(wrong)}): leave them out, or give the run another "
+            "--name"
+        )

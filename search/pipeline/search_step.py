@@ -1,0 +1,96 @@
+"""The search of a phase: reference rankers and trials side by side, and what validation says of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from fusion_models.config import Flat
+from fusion_models.data.clusters import query_clusters
+from fusion_models.evaluation import split_lists
+from fusion_models.metrics import WeightedSum
+from search.analysis.front import pareto_front
+from search.analysis.importances import write_importances
+from search.analysis.replicates import p_on_front
+from search.analysis.tables import write_tables
+from search.execution.capacity import concurrency
+from search.pipeline.baselines import STAGE as BASELINES
+from search.pipeline.baselines import (
+    Reference,
+    ReferenceRole,
+    reference_rankers,
+    reference_table,
+    single_modality_jobs,
+    tune_sums,
+)
+from search.pipeline.context import Run
+from search.pipeline.continuation.kept import kept_front
+from search.pipeline.plan import print_plan
+from search.pipeline.summary import print_validation
+from search.run_store.artifacts import WEIGHTS
+from search.run_store.csv_tables import write_csv
+from search.study.stages import FixedStage, SearchStage
+
+
+def search(run: Run, warm: Mapping[str, Flat]) -> tuple[dict[ReferenceRole, WeightedSum], list[Reference]]:
+    """The reference rankers and the search, side by side, and what they gave on the validation split."""
+    options, phase, journal = run.options, run.phase, run.store.journal
+    reference = phase.reference_recipe()
+    jobs = single_modality_jobs(reference, options.seed)
+    baselines = FixedStage(journal, BASELINES, jobs, earlier=run.earlier)
+    trials = SearchStage(
+        journal,
+        phase,
+        sampler=options.sampler,
+        trials=options.trials or phase.trials,
+        seed=options.seed,
+        warm=warm,
+        earlier=run.earlier,
+    )
+    for note in trials.notes:
+        run.console.print(f"earlier front: {note}", highlight=False)
+    later = print_plan(run, [baselines, trials], concurrency(options))
+    run.trainer.train([baselines, trials], deadline=_search_deadline(run, later))
+    _require_references(run)
+    tuned = tune_sums(run)
+    references = reference_rankers(run, "validation", tuned)
+    clusters = query_clusters(run.data, "validation")
+    table = reference_table(references, clusters=clusters)
+    write_csv(table, run.folder, "baselines.csv")
+    print_validation(run, table)
+    write_importances(run.folder, phase, journal, seed=options.seed)
+    _keep_front_weights(run)
+    return tuned, references
+
+
+def _search_deadline(run: Run, later: float) -> float | None:
+    """When the search must end for the time budget to leave `later` seconds; half of the budget is its own anyhow."""
+    budget = run.options.budget_seconds
+    return None if budget is None else run.began + max(budget / 2, budget - later)
+
+
+def write_front(run: Run) -> None:
+    """The tables at the end of a run, with how surely each trial is on the front."""
+    lists, clusters = split_lists(run.data, "validation"), query_clusters(run.data, "validation")
+    searched = run.trainer.records("search")
+    stays = p_on_front(run.folder, run.phase, searched, lists, clusters=clusters, seed=run.options.seed)
+    write_tables(run.folder, run.phase, run.trainer.records(), stays)
+
+
+def _require_references(run: Run) -> None:
+    """Nothing can be compared where no reference ranker was trained. Raises ValueError with the reason."""
+    records = run.trainer.records(BASELINES)
+    if not any(record.finished for record in records):
+        reason = next((r.state_reason for r in records if r.state_reason), "the time budget ended before one had")
+        raise ValueError(
+            f"no reference ranker could be trained, so there is nothing to compare with: {reason} "
+            f"(every training and its reason: {run.folder.path / 'trials.csv'}; mend it, then --fresh)"
+        )
+
+
+def _keep_front_weights(run: Run) -> None:
+    """Weights stay for the front's trials alone (of earlier verdicts too); the values per query stay for all."""
+    searched = run.trainer.records("search")
+    front = {record.trial_id for record in pareto_front(run.phase, searched)} | kept_front(run.folder)
+    for record in searched:
+        if record.trial_id not in front:
+            (run.folder.checkpoints / record.trial_id / WEIGHTS).unlink(missing_ok=True)
