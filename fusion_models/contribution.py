@@ -18,12 +18,12 @@ from fusion_models.metrics import (
     keep_only,
     linear_cka,
     mean_image_ssim,
-    ndcg,
     nearest_neighbour_ssim,
     shapley,
     ssim,
     subsets,
 )
+from fusion_models.metrics.intervals.weights import uneven, weighted_mean
 from fusion_models.models import Ranker
 from fusion_models.tuned_v1 import seen_by
 
@@ -59,14 +59,16 @@ def contribution(model: Ranker, data: RankingDataset, split: str, *, seed: int =
     data = seen_by(model, data)
     generator = torch.Generator().manual_seed(seed)
     kept_ndcg: dict[frozenset[str], list[Tensor]] = {subset: [] for subset in subsets(model.modalities)}
-    interactions, rows, projected, fused, items = [], [], [], [], []
+    interactions, rows, projected, fused, items, weights = [], [], [], [], [], []
+    metric = data.metric
     with model.scores_only():
         for batch in data.batches(split, EVALUATION_QUERIES):
             out = model(batch)
-            full = ndcg(out.scores, batch.labels, batch.valid)
+            full = metric(out.scores, batch.labels, batch.valid)
+            weights.append(torch.ones(len(full)).double() if batch.weight is None else batch.weight)
             for subset, parts in kept_ndcg.items():
                 scores = model(keep_only(batch, subset, "zero")).scores
-                parts.append(ndcg(scores, batch.labels, batch.valid))
+                parts.append(metric(scores, batch.labels, batch.valid))
             additive = additive_projection(
                 model.fixed_scores(batch),
                 batch,
@@ -74,12 +76,13 @@ def contribution(model: Ranker, data: RankingDataset, split: str, *, seed: int =
                 references=INTERACTION_REFERENCES,
                 generator=generator,
             )
-            interactions.append(interaction_gain(full, ndcg(additive, batch.labels, batch.valid)))
+            interactions.append(interaction_gain(full, metric(additive, batch.labels, batch.valid)))
             rows.append(batch.query)
             projected.append(out.projected[batch.valid])
             fused.append(out.fused[batch.valid])
             items.append(batch.item[batch.valid])
-    values = {subset: float(torch.nanmean(torch.cat(parts))) for subset, parts in kept_ndcg.items()}
+    uneven_weights = uneven(torch.cat(weights).numpy())
+    values = {subset: weighted_mean(torch.cat(parts).numpy(), uneven_weights) for subset, parts in kept_ndcg.items()}
     some = torch.randperm(sum(len(p) for p in projected), generator=generator)[:MOST_DOCUMENTS]
     representations = torch.cat(projected)[some].unbind(1)
     return Contribution(

@@ -17,7 +17,9 @@ from torch import Tensor
 from fusion_models.config import MODALITIES
 from fusion_models.data import RankingDataset
 from fusion_models.data.batch import Batch
-from fusion_models.metrics import BLANKS, Blank, blank, gradient_times_input_shares, ndcg, query_shares, ssim
+from fusion_models.metrics import BLANKS, Blank, blank, gradient_times_input_shares, query_shares, ssim
+from fusion_models.metrics.intervals.weights import uneven, weighted_mean
+from fusion_models.metrics.ranking_metric import NDCG_10, RankingMetric
 from fusion_models.models import FusionRanker, Ranker, RankerOutput
 from fusion_models.models.projections import Projected
 from fusion_models.process_group import ALONE, ProcessGroup
@@ -46,24 +48,30 @@ class Scored:
     valid: Tensor
     weight: Tensor | None = None
     """`[Q]` float64: what each query counts; None: all alike."""
+    metric: RankingMetric = NDCG_10
 
     def ndcg(self) -> Values:
-        """`[Q]`: nDCG@10 of the model; NaN without a relevant item."""
-        return ndcg(self.scores, self.labels, self.valid).numpy()
+        """`[Q]`: the metric of the model; NaN without a relevant item."""
+        return self.metric(self.scores, self.labels, self.valid).numpy()
+
+    def mean_ndcg(self) -> float:
+        """Mean of `ndcg` by the queries' weights; NaN where no query has a relevant item."""
+        return weighted_mean(self.ndcg(), None if self.weight is None else uneven(self.weight.numpy()))
 
     def as_v1(self) -> Scored:
         """The same lists as V1 scores them."""
         return dataclasses.replace(self, scores=self.v1)
 
     def v1_ndcg(self) -> Values:
-        """`[Q]`: nDCG@10 of the production ranker on the same lists."""
-        return ndcg(self.v1, self.labels, self.valid).numpy()
+        """`[Q]`: the metric of the production ranker on the same lists."""
+        return self.metric(self.v1, self.labels, self.valid).numpy()
 
     def lists(self) -> Lists:
         """The lists themselves."""
         labels, v1 = self.labels.double().numpy(), self.v1.double().numpy()
         weight = None if self.weight is None else self.weight.numpy()
-        return Lists(rows=self.rows, labels=labels, v1=v1, valid=self.valid.numpy(), weight=weight)
+        valid = self.valid.numpy()
+        return Lists(rows=self.rows, labels=labels, v1=v1, valid=valid, weight=weight, metric=self.metric)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,17 +95,17 @@ class Evaluation:
 
     @property
     def ndcg(self) -> Values:
-        """`[Q]`: nDCG@10 of the model."""
+        """`[Q]`: nDCG@10 of the model, or what else the data are measured by."""
         return self.outputs.ndcg
 
     @property
     def v1_ndcg(self) -> Values:
-        """`[Q]`: nDCG@10 of the production ranker on the same lists."""
+        """`[Q]`: the same of the production ranker on the same lists."""
         return self.outputs.lists.v1_ndcg
 
     @property
     def masked(self) -> dict[tuple[str, str], Values]:
-        """(modality, blank) -> `[Q]`: nDCG@10 with that modality blanked."""
+        """(modality, blank) -> `[Q]`: the same with that modality blanked."""
         return self.outputs.masked_ndcg
 
     @property
@@ -108,7 +116,7 @@ class Evaluation:
 
     @cached_property
     def mean_ndcg(self) -> float:
-        """Mean nDCG@10 over queries that have a relevant item, by their weights."""
+        """Mean of `ndcg` over queries that have a relevant item, by their weights."""
         return quantity("ndcg").estimate(self.outputs)
 
     def masking_drop(self, modality: str, kind: str = "zero") -> float:
@@ -117,7 +125,7 @@ class Evaluation:
 
     def layer_shares(self) -> Values:
         """`[K, M]`: mean share over all documents, layer by layer."""
-        return np.average(self.shares, axis=0, weights=self.documents)
+        return np.average(self.shares, axis=0, weights=self.documents * self.outputs.lists.weights)
 
     def numbers(self) -> dict[str, float]:
         """The scalars of this evaluation under the names that every table uses; fractions are fractions."""
@@ -165,7 +173,7 @@ def evaluate(
     order = torch.cat([queries for queries, *_ in lists]).argsort()
     value_shares = [part.value_shares for part in measured if part.value_shares is not None]
     similarity = [part.ssim for part in measured if part.ssim is not None]
-    scored = _scored(lists)
+    scored = _scored(lists, data.metric)
     outputs = Outputs(
         lists=scored.lists(),
         scores=scored.scores.double().numpy(),
@@ -230,7 +238,7 @@ def _batches(
 def split_lists(data: RankingDataset, split: str) -> Lists:
     """The judged lists of a split, rows ascending: what every ranker is measured on."""
     batches = data.batches(split, EVALUATION_QUERIES)
-    return _scored([_lists(batch, batch.v1) for batch in batches]).lists()
+    return _scored([_lists(batch, batch.v1) for batch in batches], data.metric).lists()
 
 
 @torch.no_grad()
@@ -250,7 +258,7 @@ def score_with(
 ) -> Scored:
     """Every list of a split (or of the query rows given) as `scorer` scores a batch: batch -> `[B, L]`."""
     batches = data.batches(split_or_rows, EVALUATION_QUERIES, device=device)
-    return _scored([_lists(batch, scorer(batch)) for batch in batches])
+    return _scored([_lists(batch, scorer(batch)) for batch in batches], data.metric)
 
 
 @torch.no_grad()
@@ -318,7 +326,7 @@ def _lists(batch: Batch, scores: Tensor) -> Columns:
     return batch.query.cpu(), scores.cpu(), batch.labels.cpu(), batch.v1.cpu(), batch.valid.cpu(), weight
 
 
-def _scored(parts: Sequence[Columns]) -> Scored:
+def _scored(parts: Sequence[Columns], metric: RankingMetric) -> Scored:
     """Scored batches of one pass over a split, put together: rows ascending, padded to the longest list."""
     longest = max(scores.shape[1] for _, scores, *_ in parts)
     queries = torch.cat([part[0] for part in parts])
@@ -327,4 +335,5 @@ def _scored(parts: Sequence[Columns]) -> Scored:
     scores, labels, v1, valid = (torch.cat([part[i] for part in padded])[order] for i in range(4))
     weights = [part[5] for part in parts if part[5] is not None]
     weight = torch.cat(weights)[order] if weights else None
-    return Scored(rows=queries[order].numpy(), scores=scores, labels=labels, v1=v1, valid=valid, weight=weight)
+    rows = queries[order].numpy()
+    return Scored(rows=rows, scores=scores, labels=labels, v1=v1, valid=valid, weight=weight, metric=metric)

@@ -110,7 +110,7 @@ def train_lambdamart(
     parameters = {
         "objective": "lambdarank",
         "metric": "ndcg",
-        "eval_at": [10],
+        "eval_at": [data.metric.cutoff],
         "learning_rate": 0.1,
         "num_leaves": 15,
         "min_data_in_leaf": 20,

@@ -5,20 +5,24 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Sequence
 
+from fusion_models.metrics.ranking_metric import NDCG_10
 from spaces.phase import Gate, Phase
 from spaces.phases import ROADMAP_STEPS
 from spaces.thresholds import Thresholds
 
 
 def departures(phase: Phase) -> list[str]:
-    """`ndcg_gain: at least 0.01 (the roadmap: at least 0.02)`, for every gate and threshold that is not the roadmap's.
+    """`ndcg_gain: at least 0.01 (the roadmap: at least 0.02)`: every gate, threshold and metric not the roadmap's.
 
     Empty for a phase whose gates are the roadmap's; a phase of another name is compared with nothing, so all its gates
     are told.
     """
     named = ROADMAP_STEPS.get(phase.name)
     pairs = ((phase.gates, named.gates if named else ()), (phase.resume_gates, named.resume_gates if named else ()))
-    lines = [line for here, there in pairs for line in _changed(here, there)]
+    roadmaps = named.metric if named else NDCG_10
+    changed = phase.metric != roadmaps
+    lines = [f"measured by {phase.metric.name} (the roadmap: {roadmaps.name})"] if changed else []
+    lines += [line for here, there in pairs for line in _changed(here, there)]
     mine, roadmap = dataclasses.asdict(phase.thresholds), dataclasses.asdict(Thresholds())
     return lines + [
         f"{name.replace('_', ' ')}: {value:g} (the roadmap: {roadmap[name]:g})"

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from fusion_models.config import V1_READS, Flat, Recipe
+from fusion_models.metrics.ranking_metric import NDCG_10, RankingMetric
 from fusion_models.quantities import known_names
 from spaces.ranges import Range
 from spaces.thresholds import Thresholds
@@ -97,6 +98,8 @@ class Phase:
     """Fresh trainings of every recipe that decides, at the least."""
     suspect: str = "visual"
     """The modality that V2 is suspected not to use: refits, probes and archive rules ask what it is worth."""
+    metric: RankingMetric = NDCG_10
+    """What `ndcg`, and every gain, drop, refit gain and lead that follows from it, is measured by."""
     thresholds: Thresholds = Thresholds()  # noqa: RUF009  (frozen)
     late: bool = False
     """From the roadmap's phase 3 on: V2 is held against its rivals, every modality must earn its place, and all

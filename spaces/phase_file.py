@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion_models.config import MODALITIES, near
+from fusion_models.metrics.ranking_metric import METRIC_NAMES, RankingMetric
 from fusion_models.quantities import of_outputs
 from spaces.phase import Gate, Objective, Phase
 from spaces.phases import OBJECTIVES, ROADMAP_STEPS
@@ -27,7 +28,7 @@ GATE_QUANTITIES = (*of_outputs(MODALITIES), "queries")
 """What a gate may read: everything that confirmation measures with an interval."""
 TOP = (
     *("extends", "title", "trials", "confirm_seeds", "v1_reads", "base", "known", "ranges"),
-    *("objectives", "gates", "resume_gates", "thresholds"),
+    *("objectives", "gates", "resume_gates", "thresholds", "metric", "cutoff"),
 )
 FOR_VALIDATION = ("extends", "title", "gates", "resume_gates", "thresholds")
 """What a file may change of phase 4, which searches nothing and takes phase 3's space over."""
@@ -87,6 +88,7 @@ def _extend(phase: Phase, found: Table) -> Phase:
         trials=_count("trials", found["trials"], 1) if "trials" in found else phase.trials,
         confirm_seeds=_count("confirm_seeds", found.get("confirm_seeds", phase.confirm_seeds), 2),
         v1_reads=_modalities("v1_reads", found.get("v1_reads", list(phase.v1_reads))),
+        metric=_metric(phase.metric, found),
         thresholds=_thresholds(phase.thresholds, _table("thresholds", found.get("thresholds", {}))),
         known=_known(phase, _table("known", found.get("known", {}))),
         ranges=_ranges(phase, _keys("ranges", found.get("ranges", {}))),
@@ -102,6 +104,13 @@ def _modalities(where: str, found: Any) -> tuple[str, ...]:
     if not isinstance(found, list) or any(m not in MODALITIES for m in found):
         raise ValueError(f"{where} = {found!r}: a list of {', '.join(MODALITIES)}")
     return tuple(m for m in MODALITIES if m in found)
+
+
+def _metric(before: RankingMetric, found: Table) -> RankingMetric:
+    kind = found.get("metric", before.kind)
+    if kind not in METRIC_NAMES:
+        raise ValueError(f"metric = {kind!r}: it is one of {', '.join(METRIC_NAMES)}")
+    return RankingMetric(kind, _count("cutoff", found.get("cutoff", before.cutoff), 1))
 
 
 def _thresholds(before: Thresholds, table: Table) -> Thresholds:

@@ -7,6 +7,7 @@ from collections.abc import Container, Mapping
 from typing import Any
 
 from fusion_models.config import Recipe
+from fusion_models.metrics.ranking_metric import RankingMetric
 from spaces.phase import Gate, Objective, Phase
 from spaces.ranges import Choice, Float, Positive, Range, Weight
 from spaces.thresholds import Thresholds
@@ -35,6 +36,7 @@ def phase_to_plain(phase: Phase) -> dict[str, Any]:
         "confirm_seeds": phase.confirm_seeds,
         "suspect": phase.suspect,
         "v1_reads": list(phase.v1_reads),
+        "metric": dataclasses.asdict(phase.metric),
         "thresholds": dataclasses.asdict(phase.thresholds),
         "late": phase.late,
     }
@@ -64,6 +66,7 @@ def phase_from_plain(plain: Mapping[str, Any]) -> Phase:
             confirm_seeds=plain["confirm_seeds"],
             suspect=plain["suspect"],
             v1_reads=tuple(plain["v1_reads"]),
+            metric=RankingMetric(**plain["metric"]),
             thresholds=Thresholds(**plain["thresholds"]),
             late=plain["late"],
         )

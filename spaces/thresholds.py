@@ -7,7 +7,7 @@ from dataclasses import dataclass, fields
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
-    """Differences of nDCG@10 unless said otherwise; the defaults are the roadmap's."""
+    """Differences of the phase's metric unless said otherwise; the defaults are the roadmap's, of nDCG@10."""
 
     nothing_to_give: float = 0.005
     """A refit gain wholly below it: the modality has nothing to give. One that counts lies wholly above."""

@@ -20,6 +20,7 @@ from fusion_models.data.batch import Batch
 from fusion_models.data.errors import DataError
 from fusion_models.data.schema import FeatureSchema, FeatureStatistics
 from fusion_models.data.splits import DECIDING, SPLITS, halve_validation
+from fusion_models.metrics.ranking_metric import NDCG_10, RankingMetric
 
 Rows = npt.NDArray[np.int64]
 
@@ -73,12 +74,14 @@ class RankingDataset:
         self.splits = SPLITS
         self.tuned_v1: tuple[str, npt.NDArray[np.float32]] | None = None
         """Key and `[judgements]` of a score that batches carry behind their context; see `with_tuned_v1`."""
+        self.metric = NDCG_10
+        """What rankers on these data are measured by; see `measured_by`."""
         self._query_features = self._map("query_features") if self.schema.query else None
         self._pair_features = self._map("pair_features") if self.schema.pair else None
 
     def __reduce__(self) -> tuple[Any, ...]:
         halved = self.splits is not SPLITS
-        return _reopen, (self.folder, self.source, self.location, self.fingerprint, halved)
+        return _reopen, (self.folder, self.source, self.location, self.fingerprint, halved, self.metric)
 
     def __repr__(self) -> str:
         sizes = ", ".join(f"{self.counts[name]:,} {name}" for name in ("queries", "items", "judgements"))
@@ -100,6 +103,7 @@ class RankingDataset:
         either half has no query.
         """
         halved = RankingDataset(self.folder, source=self.source, location=self.location, fingerprint=self.fingerprint)
+        halved.metric = self.metric
         halved.splits = (*SPLITS, DECIDING)
         halved.split = halve_validation(self.split, self.query_ids)
         for half in ("validation", DECIDING):
@@ -116,6 +120,18 @@ class RankingDataset:
     def identity(self) -> str:
         """What decides the training split's lists and labels: what is fitted on them is cached under it."""
         return self.fingerprint
+
+    @property
+    def weighted(self) -> bool:
+        """Whether queries count differently."""
+        return bool((self.weight != self.weight[:1]).any())
+
+    def measured_by(self, metric: RankingMetric) -> RankingDataset:
+        """The same data, on which rankers are measured by `metric`. Views are made of it afterwards: they keep it."""
+        view = object.__new__(type(self))
+        view.__dict__.update(self.__dict__)
+        view.metric = metric
+        return view
 
     def with_tuned_v1(self, key: str, scores: npt.NDArray[np.float32]) -> RankingDataset:
         """The same data whose batches carry one more column behind their context: `scores` `[judgements]`.
@@ -319,8 +335,10 @@ class RankingDataset:
         return _mapped(self.weight)
 
 
-def _reopen(folder: Path, source: str, location: str, fingerprint: str, halved: bool) -> RankingDataset:
-    data = RankingDataset(folder, source=source, location=location, fingerprint=fingerprint)
+def _reopen(
+    folder: Path, source: str, location: str, fingerprint: str, halved: bool, metric: RankingMetric
+) -> RankingDataset:
+    data = RankingDataset(folder, source=source, location=location, fingerprint=fingerprint).measured_by(metric)
     return data.halved() if halved else data
 
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from fusion_models.integrity.check import Check, check, unmeasured
 from fusion_models.metrics import paired_bootstrap
+from fusion_models.metrics.intervals.weights import counted, of_rows, weighted_mean
 
 NAME = "gain beside its best subdomain"
 SHARE = 0.25
@@ -22,6 +23,7 @@ def subdomain_check(
     *,
     clusters: npt.ArrayLike | None = None,
     generator: np.random.Generator,
+    weights: npt.NDArray[np.float64] | None = None,
 ) -> Check:
     """Mean gain of the queries outside that subdomain without which it is the least.
 
@@ -32,24 +34,31 @@ def subdomain_check(
         gains: `[Q]` nDCG gain over V1 (the mean over trainings); NaN without a relevant item.
         subdomains: `[Q]` names.
         clusters: `[Q]` numbers: queries of one number are resampled together.
+        weights: `[Q]`, what each query counts; None: all alike.
     """
     values, names = np.asarray(gains, dtype=np.float64), np.asarray(subdomains).astype(str)
     groups = np.arange(len(values)) if clusters is None else np.asarray(clusters)
-    known = np.isfinite(values)
+    known = counted(values, weights)
     values, names, groups = values[known], names[known], groups[known]
+    weights = of_rows(weights, known)
     found = np.unique(names)
     if len(found) < 2:
         return unmeasured(NAME, "not applicable", "the data name one subdomain")
-    whole = paired_bootstrap(values, clusters=groups, generator=generator)
+    whole = paired_bootstrap(values, clusters=groups, generator=generator, weights=weights)
     if whole.low <= 0:
         return unmeasured(NAME, "not applicable", "the whole gain is not surely above 0")
     sizes = {name: int((names != name).sum()) for name in found}
-    beside = {name: float(values[names != name].mean()) for name in found if sizes[name] >= FEWEST_QUERIES}
+    beside = {
+        name: weighted_mean(values[names != name], of_rows(weights, names != name))
+        for name in found
+        if sizes[name] >= FEWEST_QUERIES
+    }
     if not beside:
         return unmeasured(NAME, "warning", "too few queries outside the largest subdomain to tell")
     best = min(beside, key=beside.__getitem__)
     others = names != best
-    rest = paired_bootstrap(values[others], clusters=groups[others], generator=generator)
+    kept = of_rows(weights, others)
+    rest = paired_bootstrap(values[others], clusters=groups[others], generator=generator, weights=kept)
     bar = SHARE * whole.mean
     said = f"without {best}: {int(others.sum())} of {len(values)} queries; all of them gain {whole.mean:+.4f}"
     read = check(NAME, rest, at_least=bar, detail=said)

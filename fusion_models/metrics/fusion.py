@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from fusion_models.metrics.ndcg import ndcg
 from fusion_models.metrics.ranking import check_lists
+from fusion_models.metrics.ranking_metric import NDCG_10, RankingMetric
 
 MOST_COLUMNS = 4
 
@@ -21,7 +21,7 @@ class WeightedSum:
     weights: dict[str, float]
     """Not negative, summing to 1."""
     tuned_ndcg: float
-    """Mean nDCG on the split that the weights were tuned on: optimistic."""
+    """Mean of the metric on the split that the weights were tuned on: optimistic."""
 
     def __call__(self, columns: Mapping[str, Tensor], valid: Tensor) -> Tensor:
         """Scores `[B, L]` float64 from columns `[B, L]` of the same names; 0 where padded."""
@@ -55,9 +55,15 @@ def standardise(scores: Tensor, valid: Tensor) -> Tensor:
 
 
 def tune_weighted_sum(
-    columns: Mapping[str, Tensor], labels: Tensor, valid: Tensor, *, k: int = 10, steps: int = 20
+    columns: Mapping[str, Tensor],
+    labels: Tensor,
+    valid: Tensor,
+    *,
+    metric: RankingMetric = NDCG_10,
+    query_weights: Tensor | None = None,
+    steps: int = 20,
 ) -> WeightedSum:
-    """Weights on the simplex, in steps of 1 / `steps`, with the highest mean nDCG@k on a tuning split.
+    """Weights on the simplex, in steps of 1 / `steps`, with the highest mean of a metric on a tuning split.
 
     Every grid point is tried: 231 for three columns, 1,771 for four (steps of 0.05). Of equal ones the most even
     weights win, then the first in the columns' order.
@@ -65,6 +71,7 @@ def tune_weighted_sum(
     Args:
         columns: name -> scores `[B, L]`, 1 to 4 of them.
         labels, valid: `[B, L]`.
+        query_weights: `[B]`, what each query counts; None: all alike.
 
     Raises:
         ValueError: no or more than 4 columns, or no query has a relevant document, or as `ndcg`.
@@ -73,13 +80,17 @@ def tune_weighted_sum(
         raise ValueError(f"expected 1 to {MOST_COLUMNS} columns of scores, got {len(columns)}")
     stacked = torch.stack([standardise(scores, valid) for scores in columns.values()])
     judged = (labels > 0).logical_and(valid).any(1)
+    if query_weights is not None:
+        judged &= query_weights > 0
+        query_weights = query_weights[judged]
     if not bool(judged.any()):
         raise ValueError("no query of the tuning split has a relevant document")
     stacked, labels, valid = stacked[:, judged], labels[judged], valid[judged]
 
     def merit(point: tuple[int, ...]) -> tuple[float, int]:
         weights = torch.tensor(point, dtype=torch.float64, device=stacked.device) / steps
-        value = float(ndcg(torch.einsum("j,jbl->bl", weights, stacked), labels, valid, k).mean())
+        found = metric(torch.einsum("j,jbl->bl", weights, stacked), labels, valid)
+        value = float(found.mean() if query_weights is None else (found @ query_weights) / query_weights.sum())
         return round(value, 12), -sum(w * w for w in point)
 
     merits = {point: merit(point) for point in _simplex(len(columns), steps)}

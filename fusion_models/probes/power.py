@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from fusion_models.data import RankingDataset
 from fusion_models.data.views.sign_planted import regraded, sign_planted, sign_signal
 from fusion_models.evaluation import Scored
 from fusion_models.lambdamart import train_lambdamart, tree_scores
-from fusion_models.metrics import Interval, ndcg, standardise
+from fusion_models.metrics import Interval, standardise
 from fusion_models.probes.columns import Rows
 from fusion_models.probes.scores import ProbePair
 
@@ -140,12 +140,15 @@ def joined(parts: Sequence[Scored]) -> Scored:
         values = [getattr(part, name) for part in parts]
         return torch.cat([torch.nn.functional.pad(v, (0, longest - v.shape[1])) for v in values])[order]
 
+    weighted = all(part.weight is not None for part in parts)
     return Scored(
         rows=rows[order.numpy()],
         scores=column("scores"),
         labels=column("labels"),
         v1=column("v1"),
         valid=column("valid"),
+        weight=torch.cat([part.weight for part in parts if part.weight is not None])[order] if weighted else None,
+        metric=parts[0].metric,
     )
 
 
@@ -160,6 +163,9 @@ def _lists(data: RankingDataset, scored: Scored, values: npt.NDArray[np.floating
 
 def _oracle_gain(reference: Scored, labels: Tensor, signal: Tensor) -> float:
     base = standardise(reference.scores, reference.valid)
-    without = ndcg(base, labels, reference.valid).nanmean()
-    best = max(float(ndcg(base + float(w) * signal, labels, reference.valid).nanmean()) for w in WEIGHTS)
-    return max(best - float(without), 0.0)
+
+    def reached(scores: Tensor) -> float:
+        return replace(reference, scores=scores, labels=labels).mean_ndcg()
+
+    best = max(reached(base + float(w) * signal) for w in WEIGHTS)
+    return max(best - reached(base), 0.0)

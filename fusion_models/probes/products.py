@@ -21,7 +21,6 @@ from fusion_models.data import RankingDataset
 from fusion_models.data.batch import Batch
 from fusion_models.evaluation import EVALUATION_QUERIES, score_with
 from fusion_models.losses.ranking import RANKING_LOSSES
-from fusion_models.metrics import ndcg
 from fusion_models.probes.columns import Columns, Rows, centred, fit_columns
 from fusion_models.probes.scores import ProbePair, ProbeScores, stacked
 from fusion_models.probes.second_order import Products, multiplied, screen_products
@@ -206,8 +205,8 @@ def _scorer(network: ProductNetwork, columns: Columns) -> _Scorer:
 
 def _ndcg(network: ProductNetwork, columns: Columns, data: RankingDataset, rows: Rows) -> float:
     scored = score_with(_scorer(network, columns), data, rows)
-    values = ndcg(scored.scores, scored.labels, scored.valid)
-    return float(values.nanmean()) if not bool(values.isnan().all()) else 0.0
+    reached = scored.mean_ndcg()
+    return reached if reached == reached else 0.0
 
 
 def _deviation(data: RankingDataset, rows: Rows, products: Products) -> Tensor:

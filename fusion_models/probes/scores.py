@@ -11,7 +11,9 @@ import torch
 from torch import Tensor
 
 from fusion_models.evaluation import Scored
-from fusion_models.metrics import Interval, ndcg, seed_interval
+from fusion_models.metrics import Interval, seed_interval
+from fusion_models.metrics.intervals.weights import counted, linearised, of_rows, uneven
+from fusion_models.metrics.ranking_metric import NDCG_10, RankingMetric
 
 Values = npt.NDArray[np.float64]
 
@@ -29,10 +31,18 @@ class ProbeScores:
     v1: Tensor
     valid: Tensor
     detail: str = ""
+    weight: Tensor | None = None
+    """`[Q]`: what each query counts; None: all alike."""
+    metric: RankingMetric = NDCG_10
 
     def ndcg(self) -> Values:
-        """`[n, Q]`: nDCG@10 of each training; NaN where a query has no relevant item."""
-        return np.stack([ndcg(scores, self.labels, self.valid).numpy() for scores in self.scores])
+        """`[n, Q]`: the metric of each training; NaN where a query has no relevant item."""
+        return np.stack([self.metric(scores, self.labels, self.valid).numpy() for scores in self.scores])
+
+    @property
+    def uneven(self) -> Values | None:
+        """`[Q]`: `weight`, or None where all queries count alike."""
+        return None if self.weight is None else uneven(self.weight.numpy())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,15 +55,19 @@ class ProbePair:
     without: ProbeScores
 
     def differences(self) -> Values:
-        """`[n, Q']`: nDCG with the modality minus without it, on the queries that have a relevant item."""
+        """`[n, Q']`: nDCG with the modality minus without it, on the queries that have a relevant item and count."""
         found = self.with_it.ndcg() - self.without.ndcg()
-        return found[:, np.isfinite(found).all(axis=0)]
+        return found[:, self._known(found)]
 
     def gain(self, clusters: npt.ArrayLike | None = None, level: float = 0.95) -> Interval:
-        """Mean of `differences`, interval over trainings and queries (or clusters `[Q]` of them)."""
-        known = np.isfinite(self.with_it.ndcg() + self.without.ndcg()).all(axis=0)
+        """Mean of `differences` by the queries' weights, over trainings and queries (or clusters `[Q]` of them)."""
+        found = self.with_it.ndcg() - self.without.ndcg()
+        known = self._known(found)
         groups = None if clusters is None else np.asarray(clusters)[known]
-        return seed_interval(self.differences(), groups, level)
+        return seed_interval(linearised(found[:, known], of_rows(self.with_it.uneven, known)), groups, level)
+
+    def _known(self, differences: Values) -> npt.NDArray[np.bool_]:
+        return counted(differences.sum(axis=0), self.with_it.uneven)
 
 
 def stacked(trainings: Sequence[Scored], detail: str = "") -> ProbeScores:
@@ -70,4 +84,6 @@ def stacked(trainings: Sequence[Scored], detail: str = "") -> ProbeScores:
         v1=first.v1,
         valid=first.valid,
         detail=detail,
+        weight=first.weight,
+        metric=first.metric,
     )

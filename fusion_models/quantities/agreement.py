@@ -16,6 +16,7 @@ from fusion_models.metrics import (
     spearman,
     top1_stability,
 )
+from fusion_models.metrics.intervals.weights import linearised, uneven
 from fusion_models.quantities.outputs import Outputs, Values, tensor
 from fusion_models.quantities.quantity import Quantity, Terms
 
@@ -57,13 +58,16 @@ class _Median(Quantity):
         if terms is None or not terms.counted().any():
             return None
         values, median = terms.values[:, 0], self.estimate(outputs)
-        known = values[terms.counted()]
+        known, weights = values[terms.counted()], terms.weights[terms.counted()]
         quarters = np.quantile(known, [0.25, 0.75])
         spread = min(float(known.std()), float(quarters[1] - quarters[0]) / 1.34)
         width = max(0.9 * spread * len(known) ** -0.2, 1e-3)
-        density = float(np.exp(-0.5 * ((known - median) / width) ** 2).mean()) / (width * np.sqrt(2.0 * np.pi))
-        moved = (0.5 - (values < median) - 0.5 * (values == median)) / density
-        return np.asarray(np.where(terms.counted(), median + moved - np.mean(moved[terms.counted()]), np.nan))
+        near = np.average(np.exp(-0.5 * ((known - median) / width) ** 2), weights=weights)
+        density = float(near) / (width * np.sqrt(2.0 * np.pi))
+        moved = (0.5 - (known < median) - 0.5 * (known == median)) / density
+        out = np.full(len(values), np.nan)
+        out[terms.counted()] = median + linearised(moved - np.average(moved, weights=weights), uneven(weights))
+        return out
 
     def replicates(self, outputs: Outputs, drawn: Values) -> Values:
         terms = self.terms(outputs)

@@ -15,8 +15,9 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fusion_models.metrics import ndcg
 from fusion_models.metrics.fusion import standardise
+from fusion_models.metrics.intervals.weights import uneven
+from fusion_models.metrics.ranking_metric import NDCG_10, RankingMetric
 
 Values = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
@@ -37,6 +38,8 @@ class Lists:
     """`[Q, L]`: real documents."""
     weight: Values | None = None
     """`[Q]`, not negative: how much each query counts; None: all alike."""
+    metric: RankingMetric = NDCG_10
+    """What `ndcg` and all that follows from it is measured by."""
 
     @cached_property
     def relevant(self) -> Bools:
@@ -56,13 +59,18 @@ class Lists:
         return self.weight
 
     @cached_property
+    def uneven(self) -> Values | None:
+        """`[Q]`: `weight`, or None where all queries count alike."""
+        return uneven(self.weight)
+
+    @cached_property
     def v1_ndcg(self) -> Values:
-        """`[Q]`: nDCG@10 of the production ranker; NaN without a relevant document."""
+        """`[Q]`: the metric of the production ranker; NaN without a relevant document."""
         return self.ndcg(self.v1)
 
-    def ndcg(self, scores: Values, k: int = 10) -> Values:
-        """`[Q]`: nDCG@k of scores `[Q, L]`; NaN without a relevant document."""
-        return np.asarray(ndcg(tensor(scores), tensor(self.labels), tensor(self.valid), k).numpy())
+    def ndcg(self, scores: Values) -> Values:
+        """`[Q]`: the metric of scores `[Q, L]`; NaN without a relevant document."""
+        return np.asarray(self.metric(tensor(scores), tensor(self.labels), tensor(self.valid)).numpy())
 
     def subset(self, chosen: Bools | Ints) -> Lists:
         """Some of the queries: `chosen` is a mask `[Q]` or places in it."""
@@ -72,6 +80,7 @@ class Lists:
             v1=self.v1[chosen],
             valid=self.valid[chosen],
             weight=None if self.weight is None else self.weight[chosen],
+            metric=self.metric,
         )
 
 
@@ -96,12 +105,12 @@ class Outputs:
 
     @cached_property
     def ndcg(self) -> Values:
-        """`[Q]`: nDCG@10; NaN without a relevant document."""
+        """`[Q]`: the metric of the lists; NaN without a relevant document."""
         return self.lists.ndcg(self.scores)
 
     @cached_property
     def masked_ndcg(self) -> dict[tuple[str, str], Values]:
-        """(modality, kind of blank) -> `[Q]`: nDCG@10 with it blanked, the mean over its draws."""
+        """(modality, kind of blank) -> `[Q]`: the same with it blanked, the mean over its draws."""
         return {key: np.mean([self.lists.ndcg(s) for s in draws], axis=0) for key, draws in self.blanked.items()}
 
     def knowing(self, ndcg: Values, masked_ndcg: Mapping[tuple[str, str], Values]) -> Outputs:

@@ -12,10 +12,12 @@ import numpy.typing as npt
 import pandas as pd
 
 from fusion_models.config import MODALITIES
-from fusion_models.metrics import Interval
-from fusion_models.metrics.intervals.ensembles import Arm, arm, combined, recipe_interval
+from fusion_models.metrics import Interval, WeightedSum, tune_weighted_sum
+from fusion_models.metrics.intervals.ensembles import Arm, arm_of, combined, metric_of, recipe_interval
 from fusion_models.metrics.intervals.query_intervals import Clustering, Ties, query_interval, t_limits
-from fusion_models.quantities import Outputs, Quantity, of_outputs, quantity
+from fusion_models.metrics.intervals.weights import counted, linearised, of_rows
+from fusion_models.quantities import Lists, Outputs, Quantity, of_outputs, quantity
+from fusion_models.quantities.outputs import tensor
 from spaces import Phase
 
 Values = npt.NDArray[np.float64]
@@ -93,12 +95,32 @@ def recipe_arm(trainings: Sequence[Outputs], members: int) -> Arm:
     if any(not np.array_equal(one.lists.rows, lists.rows) for one in trainings):
         raise ValueError("trainings of one recipe were measured on different queries")
     scores = np.stack([one.scores for one in trainings])
-    return arm(scores, lists.labels, lists.valid, min(members, len(trainings) - 1))
+    values = metric_of(lists.metric, lists.labels, lists.valid)
+    found = arm_of(scores, lists.valid, values, min(members, len(trainings) - 1))
+    return dataclasses.replace(found, weights=lists.uneven)
+
+
+def mean_interval(
+    values: Values, weights: Values | None, *, clusters: Clusters = None, level: float = 0.95
+) -> Interval:
+    """Mean over queries of `values` `[Q]` of one given ranker, by their weights; those that are NaN do not count."""
+    known = counted(values, weights)
+    groups = None if clusters is None else clusters[known]
+    return query_interval(linearised(values[known], of_rows(weights, known)), None, groups, level)
 
 
 def mean_ndcg(outputs: Outputs) -> float:
-    """Mean nDCG@10 of one ranker."""
+    """Mean nDCG (or what else the lists are measured by) of one ranker."""
     return quantity("ndcg").estimate(outputs)
+
+
+def tuned_sum(columns: Mapping[str, Values], lists: Lists) -> WeightedSum:
+    """The weighted sum of columns of scores `[Q, L]` that is best on these lists, by their metric and weights."""
+    tensors = {name: tensor(scores) for name, scores in columns.items()}
+    weights = None if lists.uneven is None else tensor(lists.uneven)
+    return tune_weighted_sum(
+        tensors, tensor(lists.labels), tensor(lists.valid), metric=lists.metric, query_weights=weights
+    )
 
 
 def largest(intervals: Sequence[Interval]) -> Interval:
@@ -123,9 +145,9 @@ def linear_interval(
     terms: Sequence[tuple[float, Arm]], *, constant: float = 0.0, clusters: Clusters = None, level: float = 0.95
 ) -> Interval:
     """Of `constant` plus a weighted sum of arms' means: trainings of every arm unpaired, queries in common."""
-    rows = np.isfinite(np.sum([a.mean for _, a in terms], axis=0))
+    rows = np.all([a.usable() for _, a in terms], axis=0)
     groups = Clustering(None if clusters is None else clusters[rows], int(rows.sum()))
-    values = np.sum([w * a.mean[rows] for w, a in terms], axis=0)
+    values = np.sum([w * a.on(rows) for w, a in terms], axis=0)
     parts = []
     for weight, each in terms:
         part = each.seed_part(rows, groups)

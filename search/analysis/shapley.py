@@ -12,6 +12,7 @@ import numpy.typing as npt
 from fusion_models.metrics import Interval
 from fusion_models.metrics.intervals.ensembles import Arm, recipe_interval
 from fusion_models.metrics.intervals.query_intervals import Clustering
+from fusion_models.metrics.intervals.weights import counted, linearised, of_rows
 from search.analysis.measure import Clusters
 
 Values = npt.NDArray[np.float64]
@@ -53,8 +54,10 @@ def shapley_shares(
     subsets = [frozenset(s) for s in shapley_weights(players[0], players) if s]
     if any(subset not in arms for subset in subsets):
         return {}
-    rows = np.isfinite(nothing) & np.all([np.isfinite(arms[s].mean) for s in subsets], axis=0)
-    values = {s: arms[s].mean[rows] for s in subsets} | {frozenset(): nothing[rows]}
+    weights = arms[subsets[0]].weights
+    rows = counted(nothing, weights) & np.all([arms[s].usable() for s in subsets], axis=0)
+    values = {s: arms[s].on(rows) for s in subsets}
+    values |= {frozenset(): linearised(nothing[rows], of_rows(weights, rows))}
     total = float(values[frozenset(players)].mean() - values[frozenset()].mean())
     if total <= 0.0:
         return {}
@@ -62,9 +65,9 @@ def shapley_shares(
     everything = {frozenset(players): 1.0, frozenset[str](): -1.0}
     out = {}
     for player in players:
-        weights = shapley_weights(player, players)
-        share = float(sum(w * values[s].mean() for s, w in weights.items())) / total
-        linear = {s: (weights.get(s, 0.0) - share * everything.get(s, 0.0)) / total for s in [*subsets, frozenset()]}
+        of_subset = shapley_weights(player, players)
+        share = float(sum(w * values[s].mean() for s, w in of_subset.items())) / total
+        linear = {s: (of_subset.get(s, 0.0) - share * everything.get(s, 0.0)) / total for s in [*subsets, frozenset()]}
         influence = np.sum([w * values[s] for s, w in linear.items()], axis=0)
         parts = []
         for subset in subsets:

@@ -23,6 +23,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fusion_models.data import DataError, RankingDataset, open_copy, open_dataset
 from fusion_models.files import whole_folder, write_whole
+from fusion_models.metrics.ranking_metric import NDCG_10, RankingMetric
 from fusion_models.training import previous_checkpoint
 
 Files = dict[str, bytes]
@@ -162,6 +163,8 @@ class DataTicket:
     """What the driver's data has; None: whatever the source holds."""
     folder: str = ""
     """The arrays on the driver's machine."""
+    metric: RankingMetric = NDCG_10
+    """What rankers are measured by."""
     home: Home = Home(node=None)
 
     def open(self) -> RankingDataset:
@@ -183,7 +186,7 @@ def _open(ticket: DataTicket) -> RankingDataset:
             raise
     else:
         if ticket.fingerprint in (None, data.fingerprint):
-            return data
+            return data.measured_by(ticket.metric)
     if depot is None or ticket.fingerprint is None:
         raise DataError(f"{ticket.source} was changed while the run went on.", "Start a new run with --fresh.")
 
@@ -193,7 +196,7 @@ def _open(ticket: DataTicket) -> RankingDataset:
                 while file.tell() < size:
                     file.write(ray.get(depot.read.remote(f"{ticket.folder}/{name}", file.tell())))
 
-    return open_copy(ticket.source, ticket.fingerprint, fetch, cache=ticket.cache)
+    return open_copy(ticket.source, ticket.fingerprint, fetch, cache=ticket.cache).measured_by(ticket.metric)
 
 
 def ticket_for(data: RankingDataset, cache: str | None = None) -> DataTicket:
@@ -203,6 +206,7 @@ def ticket_for(data: RankingDataset, cache: str | None = None) -> DataTicket:
         cache=cache,
         fingerprint=data.fingerprint,
         folder=str(data.folder),
+        metric=data.metric,
         home=open_home(),
     )
 

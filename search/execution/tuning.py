@@ -21,6 +21,7 @@ import ray
 import torch
 from ray import tune
 
+from fusion_models.metrics.ranking_metric import NDCG_10, RankingMetric
 from fusion_models.training import discard
 from search.execution.capacity import Capacity, Waiting, WaitingWatch, stack_size, with_places
 from search.execution.ddp.ddp_trial import GroupedTrial
@@ -64,13 +65,15 @@ class TuneSession:
         cache: str | None = None,
         fingerprint: str | None = None,
         arrays: Path | None = None,
+        metric: RankingMetric = NDCG_10,
         checkpoints: Path,
         tune_folder: Path,
         epoch_limit: float = EPOCH_LIMIT,
         report_seconds: float = REPORT_SECONDS,
         keep: bool = True,
     ) -> None:
-        """`fingerprint` and `arrays` are those of the driver's data, sent to machines that cannot open `source`.
+        """`fingerprint`, `arrays` and `metric` are those of the driver's data; machines that cannot open `source` are
+        sent them.
 
         One process trains for `report_seconds` between two checkpoints, at least an epoch; workers of a group an epoch.
         """
@@ -78,7 +81,12 @@ class TuneSession:
         self._checkpoints, self._folder = checkpoints, tune_folder
         self._epoch_limit, self._report_seconds = epoch_limit, report_seconds
         self._ticket = DataTicket(
-            source=source, cache=cache, fingerprint=fingerprint, folder=str(arrays), home=open_home()
+            source=source,
+            cache=cache,
+            fingerprint=fingerprint,
+            folder=str(arrays),
+            metric=metric,
+            home=open_home(),
         )
         alone = options.workers_per_trial == 1 and options.gpus_per_worker == 0 and stack_size(options) == 1
         self._keep = keep and options.address is None and alone

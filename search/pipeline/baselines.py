@@ -13,11 +13,9 @@ import pandas as pd
 from fusion_models.config import Recipe
 from fusion_models.evaluation import Scored, score
 from fusion_models.lambdamart import TreesError, train_lambdamart, tree_scores
-from fusion_models.metrics import WeightedSum, tune_weighted_sum
-from fusion_models.metrics.intervals.query_intervals import query_interval
+from fusion_models.metrics import WeightedSum
 from fusion_models.quantities import Lists, Outputs, ensemble, quantity, standardised
-from fusion_models.quantities.outputs import tensor
-from search.analysis.measure import Clusters
+from search.analysis.measure import Clusters, mean_interval, tuned_sum
 from search.execution.file_transfer import DataTicket, ticket_for
 from search.execution.job_training import without_cold_items
 from search.pipeline.confirmation.test_split import require_finalist
@@ -80,10 +78,7 @@ def single_modality_jobs(recipe: Recipe, seed: int) -> list[Job]:
 def tune_sums(run: Run) -> dict[ReferenceRole, WeightedSum]:
     """Weights of the sums, tuned on the validation split, once a run."""
     columns, lists = _columns(run, "validation")
-    return {
-        role: tune_weighted_sum({n: tensor(columns[n]) for n in names}, tensor(lists.labels), tensor(lists.valid))
-        for role, names in _sums(run, columns).items()
-    }
+    return {role: tuned_sum({n: columns[n] for n in names}, lists) for role, names in _sums(run, columns).items()}
 
 
 def reference_rankers(
@@ -245,10 +240,7 @@ def _row(reference: Reference, clusters: Clusters, split: str) -> dict[str, Any]
     if not reference.measured:
         return row
     outputs = reference.outputs
-    gain = outputs.ndcg - outputs.lists.v1_ndcg
-    known = np.isfinite(gain)
-    groups = clusters[known] if clusters is not None else None
-    interval = query_interval(gain[known], None, groups)
+    interval = mean_interval(outputs.ndcg - outputs.lists.v1_ndcg, outputs.lists.uneven, clusters=clusters)
     return row | {
         "ndcg": quantity("ndcg").estimate(outputs),
         "ndcg_gain": quantity("ndcg_gain").estimate(outputs),

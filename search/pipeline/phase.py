@@ -73,7 +73,7 @@ def run_phase(
     phase = phase.with_base(options.changes) if phase is not None else options.to_phase()
     _require_image_and_another(phase)
     began = time.monotonic()
-    data = open_dataset(options.data)
+    data = open_dataset(options.data).measured_by(phase.metric)
     require_rankable(data)
     previous = None if options.fresh else folder.read()
     if mirror is not None and options.fresh:
@@ -90,7 +90,7 @@ def run_phase(
         trainer=Trainer(store, phase, data, options, console),
         console=console,
         deciding=link.deciding if link is not None else DECIDING_SPLIT,
-        earlier=EarlierRuns(link.earlier, into=folder, **known) if link is not None else None,
+        earlier=EarlierRuns(link.earlier, into=folder, metric=data.metric, **known) if link is not None else None,
         began=began,
     )
     with mirrored(mirror, console):
@@ -146,6 +146,7 @@ def describe(
         "data": data.source,
         "fingerprint": data.fingerprint,
         "counts": data.counts,
+        "weighted": data.weighted,
         "resumed": (int(str(previous.get("resumed", 0))) + 1) if previous is not None and options.resume else 0,
     } | environment()
     if previous is not None and options.resume:

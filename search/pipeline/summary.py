@@ -29,7 +29,6 @@ FILES = ("report.html", "decision.md", "confirmed.csv", "pareto.csv", "trials.cs
 STYLES = {"GO": "bold green", "PAUSE_AND_FIX": "bold yellow", "ARCHIVE": "bold red"}
 RANKERS = (
     Column(name="ranker"),
-    Column(name="nDCG@10", right=True, short="nDCG"),
     Column(name="gain over V1", right=True, short="gain"),
     Column(name="CI95", right=True),
     Column(name="visual drop", right=True, short="drop"),
@@ -55,13 +54,14 @@ def print_validation(run: Run, references: pd.DataFrame) -> None:
 def print_rankers(console: Console, phase: Phase, searched: list[TrialRecord], references: pd.DataFrame) -> None:
     """References (rows of baselines.csv), the base recipe and the first trials of the front; how the trials ended."""
     front = pareto_front(phase, searched)
-    rows = [_reference_row(row) for row in references.to_dict("records")]
+    rows = [_reference_row(row, phase.metric.name) for row in references.to_dict("records")]
     base = [r for r in searched if r.name == "base" and r.finished and r not in front[:SHOWN]]
     best = front[0] if front else None
     rows += [_trial_row(phase, record, best=record is best) for record in [*base, *front[:SHOWN]]]
     title = f"{phase.name}: {phase.title} (validation split)"
-    legend = ["drop: nDCG lost when the image is blanked; gates: those of the phase that are met"]
-    print_table(console, title, RANKERS, rows, legend)
+    legend = [f"drop: {phase.metric.word} lost when the image is blanked; gates: those of the phase that are met"]
+    columns = [Column(name=phase.metric.name, right=True, short=phase.metric.word)]
+    print_table(console, title, (*RANKERS[:1], *columns, *RANKERS[1:]), rows, legend)
     states = pd.Series(["out of memory" if r.out_of_memory else r.state for r in searched], dtype="str").value_counts()
     counted = ", ".join(f"{count} {state}" for state, count in states.items())
     say(console, f"{counted}; front of {len(front)}, hypervolume {hypervolume(phase, searched):.3f}")
@@ -75,7 +75,7 @@ def print_verdict(run: Run, confirmed: Confirmed) -> None:
         others = [r for r in confirmed.references if r.measured]
         said = ", ".join(f"{short_ranker(r.role, r.name)} {mean_ndcg(r.outputs):.4f}" for r in others)
         ranker = f"finalist {decision.finalist} ({confirmed.evidence.members} trainings averaged)"
-        say(run.console, f"nDCG@10, {SPLIT_NAMES[run.deciding]}: {ranker} {ndcg.mean:.4f}; {said}")
+        say(run.console, f"{run.phase.metric.name}, {SPLIT_NAMES[run.deciding]}: {ranker} {ndcg.mean:.4f}; {said}")
     print_decision(run, decision, FILES, looked=confirmed.look.said() if confirmed.look else "")
 
 
@@ -104,10 +104,10 @@ def print_gates(console: Console, decision: Decision, where: str) -> None:
         say(console, f"  {reason}")
 
 
-def _reference_row(row: Mapping[Any, Any]) -> Row:
+def _reference_row(row: Mapping[Any, Any], metric: str) -> Row:
     name = str(row["name"])
     if row["ndcg"] != row["ndcg"]:
-        return Row(cells=(name, "not measured", "", "", "", "", "", ""), short={"nDCG@10": "–"})
+        return Row(cells=(name, "not measured", "", "", "", "", "", ""), short={metric: "–"})
     cells = (name, f"{row['ndcg']:.4f}", f"{row['ndcg_gain']:+.4f}", _interval(row), "", "", "", "")
     return Row(cells=cells, short={"ranker": short_ranker(row["role"], name), "CI95": _interval(row, digits=3)})
 

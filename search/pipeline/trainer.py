@@ -77,6 +77,7 @@ class Trainer:
             source=self._data.source,
             fingerprint=self._data.fingerprint,
             arrays=self._data.folder,
+            metric=self._data.metric,
             checkpoints=folder.checkpoints,
             tune_folder=folder.tune,
             epoch_limit=epoch_limit(self._options, self._phase, self.training_seconds),

@@ -14,20 +14,23 @@ from fusion_models.markdown import plain_text
 from search.analysis.decision import Decision
 from search.analysis.roadmap_decision import RoadmapDecision, bound, side
 from search.experiment.rollout import RolloutPlan
-from search.reporting.words import measured, wanted
+from search.reporting.words import measured, metric_text, wanted
 from search.run_store.looks import Look
 from spaces import Phase, departures
 
 
-def decision_text(phase: Phase, decision: Decision, decided_on: str, look: Look | None = None) -> str:
-    """decision.md of one phase, with those of its thresholds that are not the roadmap's."""
-    given = {"title": phase.title, "decision": decision, "decided_on": decided_on, "look": look}
+def decision_text(
+    phase: Phase, decision: Decision, decided_on: str, look: Look | None = None, *, weighted: bool = False
+) -> str:
+    """decision.md of one phase, with its metric, whether queries are weighted, and thresholds not the roadmap's."""
+    given: dict[str, Any] = {"measured_by": metric_text(phase, weighted=weighted)}
+    given |= {"title": phase.title, "decision": decision, "decided_on": decided_on, "look": look}
     return _render("decision.md.j2", **given, departures=departures(phase))
 
 
-def release_text(checks: Sequence[Check], latency: pd.DataFrame | None, plan: RolloutPlan | None) -> str:
+def release_text(phase: Phase, checks: Sequence[Check], latency: pd.DataFrame | None, plan: RolloutPlan | None) -> str:
     """What decision.md of phase 4 has beside its gates: integrity, latency and the plan of a rollout."""
-    return _render("release.md.j2", checks=checks, latency=latency, plan=plan)
+    return _render("release.md.j2", metric=phase.metric.name, checks=checks, latency=latency, plan=plan)
 
 
 def roadmap_text(decision: RoadmapDecision) -> str:

@@ -9,6 +9,7 @@ from dataclasses import fields
 from typing import Any
 
 from search.run_store.facts import Facts
+from spaces import Phase
 
 LABELS = {
     "ndcg": "nDCG@10",
@@ -81,6 +82,13 @@ BASE = "base"
 """What confirmed.csv calls the base recipe."""
 FRACTIONS = ("masking_drop",)
 """Quantities that read better as per cent."""
+
+
+def metric_text(phase: Phase, *, weighted: bool) -> str:
+    """By what metric rankers are measured, and what each query counts."""
+    counted = "queries count by their weights" if weighted else "every query counts alike"
+    other = "" if phase.metric.kind == "ndcg" else f"; where a name says nDCG, it is {phase.metric.name}"
+    return f"Measured by {phase.metric.name}; {counted}{other}."
 
 
 def label(name: str) -> str:

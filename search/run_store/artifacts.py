@@ -20,6 +20,7 @@ from fusion_models.data.clusters import query_clusters
 from fusion_models.evaluation import Evaluation, evaluate
 from fusion_models.latency import scoring_latency
 from fusion_models.metrics import BLANKS, paired_bootstrap, sign_flip_p
+from fusion_models.metrics.intervals.weights import counted, of_rows
 from fusion_models.models import Ensemble, FusionRanker, Ranker, build_ranker
 from fusion_models.process_group import ALONE, ProcessGroup
 from fusion_models.quantities import Lists, Outputs
@@ -57,12 +58,14 @@ def write_finished(
     numbers["parameters"] = float(sum(p.numel() for p in state.model.parameters()))
     numbers["queries"] = float(np.isfinite(evaluation.ndcg).sum())
     gain = evaluation.ndcg - evaluation.v1_ndcg
-    known, generator = np.isfinite(gain), np.random.default_rng(job.seed)
+    uneven = evaluation.outputs.lists.uneven
+    known, generator = counted(gain, uneven), np.random.default_rng(job.seed)
     clusters = query_clusters(data, "validation")
     gain, clusters = gain[known], clusters[known] if clusters is not None else None
-    interval = paired_bootstrap(gain, generator=generator, clusters=clusters)
+    counts = of_rows(uneven, known)
+    interval = paired_bootstrap(gain, generator=generator, clusters=clusters, weights=counts)
     numbers |= {"ndcg_gain_ci_low": interval.low, "ndcg_gain_ci_high": interval.high}
-    numbers["ndcg_gain_p"] = sign_flip_p(gain, generator=generator, clusters=clusters)
+    numbers["ndcg_gain_p"] = sign_flip_p(gain, generator=generator, clusters=clusters, weights=counts)
     if job.latency:
         numbers["latency_p95_ms"] = scoring_latency(state.model, data, device=state.device).p95
     folder.mkdir(parents=True, exist_ok=True)

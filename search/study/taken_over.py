@@ -6,9 +6,11 @@ done again: its outcome is told to the new study and its files are linked into t
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 from fusion_models.files import link_or_copy
+from fusion_models.metrics.ranking_metric import NDCG_10, RankingMetric
 from search.run_store.artifacts import OUTPUTS, RECIPE, WEIGHTS
 from search.run_store.folder import RunFolder
 from search.run_store.job import Job, Outcome, TrialRecord
@@ -19,9 +21,20 @@ Identity = tuple[object, ...]
 
 
 class EarlierRuns:
-    """Finished trainings of earlier runs on the same data (fingerprint and halves), the latest run first."""
+    """Finished trainings of earlier runs on the same data (fingerprint and halves), the latest run first.
 
-    def __init__(self, runs: Sequence[RunFolder], *, into: RunFolder, source: str, fingerprint: str) -> None:
+    Runs that were measured by another metric are left out: a training stops at the epoch that it finds best.
+    """
+
+    def __init__(
+        self,
+        runs: Sequence[RunFolder],
+        *,
+        into: RunFolder,
+        source: str,
+        fingerprint: str,
+        metric: RankingMetric = NDCG_10,
+    ) -> None:
         self._into = into
         self._searched: dict[Identity, tuple[RunFolder, TrialRecord]] = {}
         self._weighty: dict[Identity, tuple[RunFolder, TrialRecord]] = {}
@@ -32,6 +45,9 @@ class EarlierRuns:
                 source,
                 fingerprint,
             ):
+                continue
+            said = (described.get("definition") or {}).get("metric")
+            if said is not None and said != dataclasses.asdict(metric):
                 continue
             for record in journal_records(open_journal(run.journal)):
                 place = run.checkpoints / record.trial_id

@@ -1,11 +1,14 @@
 """Every number of a ranker, once: against naive loops, its influence against leaving queries out, its replicates."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 from outputs import MODALITIES, random_lists, random_outputs
 from scipy import stats
 from sklearn.metrics import ndcg_score
 
+from fusion_models.metrics.ranking_metric import NDCG_10, RankingMetric
 from fusion_models.quantities import (
     Lists,
     Outputs,
@@ -150,3 +153,44 @@ def test_names_follow_the_modalities():
     assert {"clicks_masking_drop", "attention_clicks"} <= set(of_outputs(("text", "clicks")))
     assert "clicks_refit_gain" in beside(("text", "clicks"))
     assert not any("visual" in name for name in known_names(("text", "clicks")))
+
+
+TIMES = np.random.default_rng(11).integers(1, 4, 120)
+EVERY = sorted(name for name in of_outputs() if quantity(name).terms(OUTPUTS) is not None)
+
+
+def weighted(outputs, weight, metric=NDCG_10):
+    lists = dataclasses.replace(outputs.lists, weight=weight, metric=metric)
+    return dataclasses.replace(outputs, lists=lists)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_a_query_of_weight_two_is_one_that_came_twice(name):
+    mine, again = weighted(OUTPUTS, TIMES.astype(float)), OUTPUTS.subset(np.repeat(np.arange(120), TIMES))
+    found = quantity(name).estimate(mine)
+    assert found == pytest.approx(quantity(name).estimate(again), abs=1e-9)
+    influence = quantity(name).influence(mine)
+    repeated = quantity(name).influence(again)
+    assert np.nanmean(influence) == pytest.approx(found, abs=1e-9)
+    known = np.isfinite(influence)
+    summed = np.bincount(np.repeat(np.arange(120), TIMES), weights=np.nan_to_num(repeated) - found)
+    ratio = known.sum() / TIMES[known].sum()
+    assert (influence - found)[known] == pytest.approx(ratio * summed[known], abs=0.02)
+
+
+@pytest.mark.parametrize("name", EVERY)
+def test_equal_weights_change_no_digit(name):
+    plain, ones = quantity(name), weighted(OUTPUTS, np.ones(120))
+    assert plain.estimate(OUTPUTS) == plain.estimate(ones)
+    np.testing.assert_array_equal(plain.influence(OUTPUTS), plain.influence(ones))
+
+
+def test_quantities_of_ndcg_are_those_of_the_lists_metric():
+    other = weighted(OUTPUTS, None, RankingMetric("mrr", 5))
+    first = np.where(LISTS.valid, OUTPUTS.scores, -np.inf).argsort(axis=1)[:, ::-1]
+    ranked = np.take_along_axis(LISTS.labels, first, axis=1)[:, :5] > 0
+    naive = np.where(ranked.any(1), 1.0 / (ranked.argmax(1) + 1), 0.0)[LISTS.relevant].mean()
+    assert quantity("ndcg").estimate(other) == pytest.approx(naive)
+    assert other.lists.subset(np.arange(9)).metric == other.lists.metric
+    assert ensemble([other, other]).lists.metric == other.lists.metric
+    assert quantity("ndcg").estimate(other) != quantity("ndcg").estimate(OUTPUTS)

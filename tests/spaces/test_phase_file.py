@@ -1,10 +1,21 @@
 """A phase from a file: what it changes, what it leaves, and what it says to a mistake."""
 
+import re
 from pathlib import Path
 
 import pytest
 
-from spaces import PHASES, ROADMAP_STEPS, Weight, departures, parameters, read_phase_file
+from fusion_models.metrics.ranking_metric import RankingMetric
+from spaces import (
+    PHASES,
+    ROADMAP_STEPS,
+    Weight,
+    departures,
+    parameters,
+    phase_from_plain,
+    phase_to_plain,
+    read_phase_file,
+)
 
 EXAMPLE = Path(__file__).parents[2] / "docs" / "phase.example.toml"
 
@@ -48,6 +59,29 @@ def test_what_departs_from_the_roadmap_is_told():
         "nothing to give: 0.004 (the roadmap: 0.005)",
     ]
     assert not any(departures(phase) for phase in ROADMAP_STEPS.values())
+
+
+def test_metric_and_cutoff_are_a_phases_values(read):
+    phase = read('extends = "phase3"\nmetric = "mrr"\n')
+    assert phase.metric == RankingMetric("mrr", 10)
+    assert departures(phase) == ["measured by MRR@10 (the roadmap: nDCG@10)"]
+    assert read('extends = "phase2"\ncutoff = 5\n').metric.name == "nDCG@5"
+    assert phase_from_plain(phase_to_plain(phase)) == phase
+    assert phase_to_plain(phase)["metric"] == {"kind": "mrr", "cutoff": 10}
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ('metric = "map"', "metric = 'map': it is one of ndcg, mrr"),
+        ("metric = 5", "metric = 5: it is one of ndcg, mrr"),
+        ("cutoff = 0", "cutoff = 0: it must be a whole number of at least 1"),
+        ("cutoff = 2.5", "cutoff = 2.5: it must be a whole number of at least 1"),
+    ],
+)
+def test_another_metric_is_refused(read, said, told):
+    with pytest.raises(ValueError, match=re.escape(told)):
+        read(f'extends = "phase3"\n{said}\n')
 
 
 @pytest.mark.parametrize("name", ROADMAP_STEPS)

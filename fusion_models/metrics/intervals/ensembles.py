@@ -18,7 +18,9 @@ import torch
 from fusion_models.metrics.fusion import standardise
 from fusion_models.metrics.intervals.query_intervals import Clustering, Clusters, clusters_of, t_limits
 from fusion_models.metrics.intervals.statistics import Floats, Interval, SeedPart, Variance
+from fusion_models.metrics.intervals.weights import counted, linearised, of_rows
 from fusion_models.metrics.ndcg import ndcg
+from fusion_models.metrics.ranking_metric import RankingMetric
 
 Bools = npt.NDArray[np.bool_]
 QueryValues = Callable[[Floats], Floats]
@@ -61,11 +63,21 @@ class Arm:
     left_out: Floats
     """`[n, Q]`: the same from the subsets without training i."""
     k: int
+    weights: Floats | None = None
+    """`[Q]`: what each query counts; None: all alike."""
 
     @property
     def n(self) -> int:
         """Trainings."""
         return len(self.left_out)
+
+    def usable(self) -> Bools:
+        """`[Q]`: queries that have a value and count."""
+        return counted(self.mean, self.weights)
+
+    def on(self, rows: Bools) -> Floats:
+        """`[R]`: values of some queries, whose plain mean is the mean by their weights."""
+        return linearised(self.mean[rows], of_rows(self.weights, rows))
 
     def seed_part(self, rows: Bools, clustering: Clustering) -> SeedPart:
         """Variance of the mean over `rows` `[Q]` that comes from the trainings drawn, by the delete-one jackknife.
@@ -76,7 +88,7 @@ class Arm:
         """
         n = self.n
         influence = (n - 1) * (self.mean[rows] - self.left_out[:, rows])
-        influence = influence - influence.mean(axis=0)
+        influence = linearised(influence - influence.mean(axis=0), of_rows(self.weights, rows))
         scale = 1.0 / (n * (n - 1))
         variance = scale * float((influence.mean(axis=1) ** 2).sum())
         shared = scale * sum(clustering.part(row).variance for row in influence)
@@ -132,6 +144,15 @@ def arm_of(
     return Arm(totals / len(held), left / (~held).sum(axis=0)[:, None], k)
 
 
+def metric_of(metric: RankingMetric, labels: npt.ArrayLike, valid: npt.ArrayLike) -> QueryValues:
+    """A metric of lists `[Q, L]` as a function of their scores."""
+    if metric.kind == "ndcg":
+        return ndcg_of(labels, valid, metric.cutoff)
+    grades = torch.from_numpy(np.ascontiguousarray(labels, dtype=np.float64))
+    every = torch.from_numpy(np.ascontiguousarray(valid, dtype=np.bool_))
+    return lambda scores: np.asarray(metric(torch.from_numpy(np.ascontiguousarray(scores)), grades, every).numpy())
+
+
 def ndcg_of(labels: npt.ArrayLike, valid: npt.ArrayLike, depth: int = DEPTH) -> QueryValues:
     """nDCG at `depth` of lists `[Q, L]` as a function of their scores; the numbers of `fusion_models.metrics.ndcg`.
 
@@ -175,7 +196,8 @@ def arm_difference(a: Arm, b: Arm | npt.ArrayLike, clusters: Clusters = None, le
         clusters: which queries stand together; see `query_interval`.
 
     Returns:
-        The interval over queries that have a value on both sides; infinite limits with fewer than two of them.
+        The interval over queries that have a value on both sides, each by its weight in `a`; infinite limits
+        with fewer than two of them.
 
     Raises:
         ValueError: arms of other queries, or of ensembles of another size (averaging would be booked as a difference).
@@ -186,12 +208,13 @@ def arm_difference(a: Arm, b: Arm | npt.ArrayLike, clusters: Clusters = None, le
     if isinstance(b, Arm) and a.k != b.k:
         raise ValueError(f"an ensemble of {a.k} against one of {b.k}: build both arms with one k")
     difference = a.mean - other
-    rows = np.isfinite(difference)
+    rows = counted(difference, a.weights)
     if not rows.any():
         raise ValueError("no query has a value on both sides: none has a relevant document")
     clustering = Clustering(clusters_of(clusters, rows), int(rows.sum()))
     arms = [a, b] if isinstance(b, Arm) else [a]
-    return recipe_interval(difference[rows], [one.seed_part(rows, clustering) for one in arms], clustering, level)
+    values = linearised(difference[rows], of_rows(a.weights, rows))
+    return recipe_interval(values, [one.seed_part(rows, clustering) for one in arms], clustering, level)
 
 
 def recipe_interval(

@@ -101,6 +101,7 @@ def paired_bootstrap(
     level: float = 0.95,
     generator: np.random.Generator,
     clusters: npt.ArrayLike | None = None,
+    weights: Floats | None = None,
 ) -> Interval:
     """Percentile bootstrap interval of the mean paired difference over queries (one given pair of rankers).
 
@@ -108,6 +109,7 @@ def paired_bootstrap(
         differences: `[Q]`, one ranker's value minus the other's on the same query, without NaN.
         resamples: bootstrap replicates, drawn in blocks so that memory stays bounded.
         clusters: `[Q]` integers: queries of one number are resampled together (the mean stays over queries).
+        weights: `[Q]`, not negative: what each query counts in the mean; None: all alike.
 
     Returns:
         Infinite limits with fewer than two queries or clusters.
@@ -121,6 +123,9 @@ def paired_bootstrap(
     values = _checked(differences, 1)
     sums, sizes = _cluster_sums(values, clusters)
     mean = float(values.mean())
+    if weights is not None:
+        (sums, _), (sizes, _) = _cluster_sums(values * weights, clusters), _cluster_sums(weights, clusters)
+        mean = float(sums.sum() / sizes.sum())
     if len(sums) < 2:
         return Interval(mean, -inf, inf, level, Variance(query=inf, query_df=0, queries=len(values)))
     replicates = np.concatenate(
@@ -140,14 +145,16 @@ def sign_flip_p(
     permutations: int = 10_000,
     generator: np.random.Generator,
     clusters: npt.ArrayLike | None = None,
+    weights: Floats | None = None,
 ) -> float:
     """Two-sided p of a zero mean difference: paired permutation test by sign flips, with the +1 correction.
 
     `p = (1 + #{|flipped mean| >= |mean|}) / (1 + permutations)`: never 0. Queries of one cluster flip together.
-    `differences`: `[Q]` without NaN (ValueError). References: Phipson and Smyth 2010 (the +1).
+    `differences`: `[Q]` without NaN (ValueError); `weights`: `[Q]`, what each query counts.
+    References: Phipson and Smyth 2010 (the +1).
     """
     values = _checked(differences, 1)
-    sums, _ = _cluster_sums(values, clusters)
+    sums, _ = _cluster_sums(values if weights is None else values * weights, clusters)
     total, observed = sums.sum(), abs(sums.sum())
     tolerance = 1e-12 * np.abs(sums).sum()
     as_extreme = 0

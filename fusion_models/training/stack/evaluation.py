@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call, vmap
@@ -19,7 +20,6 @@ from fusion_models.metrics import (
     Blank,
     blank,
     gradient_times_input_shares,
-    ndcg,
     query_shares,
 )
 from fusion_models.quantities import Lists, Outputs
@@ -83,6 +83,8 @@ class StackedEvaluation:
             labels=self.labels.double().cpu().numpy(),
             v1=self.v1.double().cpu().numpy(),
             valid=self.valid.cpu().numpy(),
+            weight=np.asarray(data.weight[self.rows]),
+            metric=data.metric,
         )
 
     def __call__(self, ranker: StackedRanker, weights: Tensor) -> list[Evaluation | None]:
@@ -119,7 +121,7 @@ class StackedEvaluation:
     def masked(
         self, ranker: StackedRanker, weights: Tensor, *, blanks: Sequence[str], kinds: Sequence[Blank] = ("zero",)
     ) -> list[dict[tuple[str, str], Values]]:
-        """Of every row: (modality, blank) -> nDCG@10 `[Q]` with that modality blanked, as `blanked_scores` ranks."""
+        """Of every row: (modality, blank) -> the data's metric `[Q]` with it blanked, as `blanked_scores` ranks."""
         ranker.template.eval()
         wanted = [(m, kind) for m in blanks if m in ranker.template.modalities for kind in kinds]
         drawn = any("shuffle" in kind for kind in kinds)
@@ -165,7 +167,8 @@ class StackedEvaluation:
         """`[S, B, L]` to `[S, B]`; a member that is broken scores 0 everywhere."""
         members = len(scores)
         flat = torch.nan_to_num(scores, nan=0.0).flatten(0, 1)
-        return _of_each(ndcg(flat, _for_all(labels, members), _for_all(valid, members)), members)
+        metric = self._data.metric
+        return _of_each(metric(flat, _for_all(labels, members), _for_all(valid, members)), members)
 
     def _measure(self, ranker: StackedRanker, weights: Tensor, batch: Batch) -> _Measured:
         def member(own: dict[str, Tensor]) -> dict[str, Tensor]:

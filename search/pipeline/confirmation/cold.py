@@ -10,10 +10,11 @@ import numpy as np
 
 from fusion_models.data.views.cold import ColdLists, cold_lists
 from fusion_models.data.views.cold import needs_cold_lists as items_recur
-from fusion_models.metrics.intervals.query_intervals import query_interval
+from fusion_models.metrics.intervals.weights import counted
 from fusion_models.quantities import Lists, Outputs
 from fusion_models.quantities.outputs import Values, tensor
 from search.analysis.judged import Cold
+from search.analysis.measure import mean_interval
 from search.pipeline.confirmation.gathering import Measured, measured, refit_gains
 from search.pipeline.context import Run
 from search.run_store.facts import Facts
@@ -42,12 +43,12 @@ def read_cold(run: Run, whole: Measured, look: Look, *, needed: bool) -> Cold:
     found = measured(whole.phase, whole.plan, whole.members, cut, (), clusters)
     artefact = found.artefact
     gain = artefact.ndcg - artefact.lists.v1_ndcg
-    known = np.isfinite(gain)
-    groups = None if clusters is None else clusters[known]
+    weights = artefact.lists.uneven
+    known = counted(gain, weights)
     return Cold(
         needed=True,
         queries=int(known.sum()),
-        gain=query_interval(gain[known], None, groups, look.level) if known.sum() > 1 else None,
+        gain=mean_interval(gain, weights, clusters=clusters, level=look.level) if known.sum() > 1 else None,
         refit_gain=refit_gains(found, look.level),
     )
 
@@ -65,5 +66,6 @@ def _cut(outputs: Outputs, cold: ColdLists) -> Outputs:
         v1=kept(whole.v1),
         valid=cold.valid.numpy(),
         weight=None if whole.weight is None else whole.weight[cold.kept],
+        metric=whole.metric,
     )
     return Outputs(lists=lists, scores=kept(outputs.scores), modalities=outputs.modalities)

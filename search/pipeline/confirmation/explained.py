@@ -12,10 +12,10 @@ from fusion_models.data import RankingDataset
 from fusion_models.files import write_whole
 from fusion_models.metrics import Interval, holm, two_sided_p
 from fusion_models.metrics.intervals.ensembles import Arm, arm_difference
-from fusion_models.metrics.intervals.query_intervals import query_interval
+from fusion_models.metrics.intervals.weights import counted, of_rows, weighted_mean
 from fusion_models.quantities import Outputs
 from search.analysis.judged import Evidence
-from search.analysis.measure import Clusters, mean_ndcg, recipe_arm
+from search.analysis.measure import Clusters, mean_interval, mean_ndcg, recipe_arm
 from search.analysis.shapley import shapley_shares
 from search.pipeline.confirmation.gathering import Measured
 from search.pipeline.context import Run
@@ -48,7 +48,7 @@ def write_evidence(
         ],
         "masked_values": contribution.masked_values,
         "masked_shapley": contribution.masked_shapley,
-        "interaction_gain": float(np.nanmean(interaction)),
+        "interaction_gain": weighted_mean(interaction, artefact.lists.uneven),
         "cka": contribution.cka,
         "effective_rank": contribution.effective_rank,
         "ssim": contribution.ssim or None,
@@ -56,7 +56,7 @@ def write_evidence(
         "subdomains": subdomain_gains(run.data, artefact, clusters=whole.clusters),
         "attention_by_layer": None
         if shares is None
-        else np.average(shares, axis=0, weights=artefact.lists.documents).tolist(),
+        else np.average(shares, axis=0, weights=artefact.lists.documents * artefact.lists.weights).tolist(),
         "modalities": list(own),
     }
     write_whole(run.folder.path / "evidence.json", json_text(found))
@@ -65,10 +65,10 @@ def write_evidence(
 
 def refit_values(whole: Measured, chance: Values) -> dict[str, float]:
     """Mean nDCG of the finalist's recipe retrained on each subset, `text+metadata` -> value; `` is none of them."""
-    out = {"": float(np.nanmean(chance))}
+    out = {"": weighted_mean(chance, whole.artefact.lists.uneven)}
     for key, arm in whole.arms.items():
         if key.of == "finalist":
-            out["+".join(key.modalities)] = float(np.nanmean(arm.mean))
+            out["+".join(key.modalities)] = arm_mean(arm)
     return out
 
 
@@ -77,6 +77,11 @@ def refit_shapley(whole: Measured, chance: Values) -> dict[str, Any] | None:
     arms = {frozenset(key.modalities): arm for key, arm in whole.arms.items() if key.of == "finalist"}
     found = shapley_shares(whole.plan.whole.modalities, arms, chance, clusters=whole.clusters)
     return {name: plain(interval) for name, interval in found.items()} or None
+
+
+def arm_mean(arm: Arm) -> float:
+    """Mean of an arm over queries, by their weights."""
+    return weighted_mean(arm.mean, arm.weights)
 
 
 def fusion_gains(whole: Measured) -> dict[str, dict[str, Any]]:
@@ -92,7 +97,7 @@ def fusion_gains(whole: Measured) -> dict[str, dict[str, Any]]:
             if key.of == "finalist" and len(key.modalities) == size < len(whole.plan.whole.modalities)
         }
         if rivals:
-            best = max(rivals, key=lambda name: float(np.nanmean(rivals[name].mean)))
+            best = max(rivals, key=lambda name: arm_mean(rivals[name]))
             out[title] = {"rival": best} | plain(arm_difference(mine, rivals[best], whole.clusters))
     singles = [r for r in whole.references if r.role == "single"]
     if singles and "best single modality" not in out:
@@ -115,15 +120,15 @@ def _arm(outputs: Outputs, trainings: tuple[Outputs, ...], mine: Arm) -> Arm | V
 
 def subdomain_gains(data: RankingDataset, artefact: Outputs, *, clusters: Clusters) -> list[dict[str, Any]]:
     """The artefact's gain over V1 in each subdomain, with p corrected by Holm over the subdomains."""
-    gain = artefact.ndcg - artefact.lists.v1_ndcg
+    gain, weights = artefact.ndcg - artefact.lists.v1_ndcg, artefact.lists.uneven
     names = np.asarray(data.subdomain)[artefact.lists.rows]
     out: list[dict[str, Any]] = []
     for name in sorted({str(n) for n in names}):
-        chosen = (names == name) & np.isfinite(gain)
+        chosen = (names == name) & counted(gain, weights)
         if chosen.sum() < 2:
             continue
         groups = clusters[chosen] if clusters is not None else None
-        interval = query_interval(gain[chosen], None, groups)
+        interval = mean_interval(gain[chosen], of_rows(weights, chosen), clusters=groups)
         out.append({"subdomain": name, "queries": int(chosen.sum()), "p": _p(interval)} | plain(interval))
     for entry, adjusted in zip(out, holm([entry["p"] for entry in out]) if out else [], strict=True):
         entry["p_holm"] = float(adjusted)

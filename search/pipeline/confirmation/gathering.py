@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from fusion_models.metrics import Interval, tune_weighted_sum
+from fusion_models.metrics import Interval
 from fusion_models.metrics.intervals.ensembles import Arm, arm_difference
 from fusion_models.metrics.intervals.query_intervals import query_interval
 from fusion_models.quantities import Outputs, ensemble, quantity, standardised
-from fusion_models.quantities.outputs import Values, tensor
+from fusion_models.quantities.outputs import Values
 from search.analysis.archive import rules_read
 from search.analysis.judged import ArchiveEvidence, Lead, Probe
-from search.analysis.measure import Clusters, linear_interval, mean_ndcg, quantity_interval, recipe_arm
+from search.analysis.measure import Clusters, linear_interval, mean_ndcg, quantity_interval, recipe_arm, tuned_sum
 from search.analysis.shapley import shapley_shares
 from search.pipeline.baselines import TUNED_V1, Reference, by_role
 from search.pipeline.confirmation.arms import ArmKey, ArmPlan
@@ -176,9 +176,7 @@ def _v1_weight(found: Measured) -> float:
     if not runs:
         return 0.0
     refit = ensemble(runs[: found.members])
-    columns = {"refit": tensor(refit.scores), "V1": tensor(refit.lists.v1)}
-    tuned = tune_weighted_sum(columns, tensor(refit.lists.labels), tensor(refit.lists.valid))
-    return tuned.weights["V1"]
+    return tuned_sum({"refit": refit.scores, "V1": refit.lists.v1}, refit.lists).weights["V1"]
 
 
 def _with_v1(outputs: Outputs, weight: float) -> Outputs:

@@ -6,12 +6,12 @@ They are trained only where an archive rule may still hold: elsewhere nobody rea
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
 from fusion_models.data import RankingDataset
-from fusion_models.metrics.intervals.ensembles import Arm, arm
+from fusion_models.metrics.intervals.ensembles import Arm, arm_of, metric_of
 from fusion_models.probes.power import Power, no_power, plant_signal, probe_power
 from fusion_models.probes.products import product_pair
 from fusion_models.probes.scores import ProbePair, ProbeScores
@@ -88,7 +88,9 @@ def _now(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
 
 def _arm(scores: ProbeScores) -> Arm:
     size = max(1, min(MEMBERS, len(scores.scores) - 1))
-    return arm(scores.scores.double().numpy(), scores.labels.numpy(), scores.valid.numpy(), size)
+    values = metric_of(scores.metric, scores.labels.numpy(), scores.valid.numpy())
+    found = arm_of(scores.scores.double().numpy(), scores.valid.numpy(), values, size)
+    return replace(found, weights=scores.uneven)
 
 
 def _opened(ticket: DataTicket, cold: bool) -> RankingDataset:

@@ -17,11 +17,10 @@ from fusion_models.data.clusters import query_clusters
 from fusion_models.evaluation import split_lists
 from fusion_models.files import write_whole
 from fusion_models.metrics import Interval, WeightedSum
-from fusion_models.metrics.intervals.query_intervals import query_interval
 from fusion_models.quantities import Outputs, ensemble
 from search.analysis.decision import Decision, Evidence, decide
 from search.analysis.judged import Cold, write_judged
-from search.analysis.measure import ConfirmedRow, confirmed_table, quantities
+from search.analysis.measure import ConfirmedRow, confirmed_table, mean_interval, quantities
 from search.execution.file_transfer import ticket_for
 from search.execution.job_training import without_cold_items
 from search.pipeline.ablation import Intact, ablate
@@ -116,7 +115,8 @@ def confirm_and_decide(
         confirmed = _decide_on_test(run, found, finalist, rows, facts, tuned, references)
     write_csv(confirmed.table, run.folder, "confirmed.csv")
     write_whole(run.folder.path / "decision.json", json_text(_described(confirmed)))
-    text = decision_text(run.phase, confirmed.decision, SPLIT_NAMES[run.deciding], confirmed.look)
+    split = SPLIT_NAMES[run.deciding]
+    text = decision_text(run.phase, confirmed.decision, split, confirmed.look, weighted=run.data.weighted)
     write_whole(run.folder.path / "decision.md", text)
     if finalist is None or not run.options.ablation:
         return confirmed
@@ -169,15 +169,14 @@ def _validation_leads(
     references: Sequence[Reference],
 ) -> list[Interval]:
     """Of a candidate's ensemble over the base recipe's, and from phase 3 on over trees and the weighted sum."""
-    mine = of_each[candidate.trial_id][0].ndcg
+    outputs = of_each[candidate.trial_id][0]
+    mine = outputs.ndcg
     rivals = [of_each[c.trial_id][0].ndcg for c in found if c.is_base and not candidate.is_base]
     if run.phase.late:
         wanted = [by_role(references, "trees"), by_role(references, "sum with v1")]
         rivals += [reference.outputs.ndcg for reference in wanted if reference is not None]
-    known = np.isfinite(mine)
     clusters = query_clusters(run.data, "validation")
-    groups = None if clusters is None else clusters[known]
-    return [query_interval((mine - rival)[known], None, groups) for rival in rivals]
+    return [mean_interval(mine - rival, outputs.lists.uneven, clusters=clusters) for rival in rivals]
 
 
 def _decide_on_test(

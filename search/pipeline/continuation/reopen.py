@@ -46,7 +46,7 @@ def reopen(record: RunRecord, console: Console) -> Run:
         k: tuple(v) if isinstance(v, list) else v for k, v in record.run["options"].items() if k in known
     }
     options = RunOptions(**(said | {"resume": False, "fresh": False, "time_budget": None, "phase_file": None}))
-    data = open_dataset(record.run["data"])
+    data = open_dataset(record.run["data"]).measured_by(record.phase.metric)
     if data.fingerprint != record.run["fingerprint"]:
         raise ValueError(f"{options.data} holds other data than when {folder.path} was run")
     store = RunStore(folder=folder, journal=open_journal(folder.journal))

@@ -28,7 +28,6 @@ from fusion_models.integrity import (
     subdomain_check,
     unmeasured,
 )
-from fusion_models.metrics import chance_ndcg
 from fusion_models.quantities import ensemble
 from search.execution.file_transfer import DataTicket, Files, pack, ticket_for, unpacked
 from search.execution.job_training import job_dataset
@@ -116,6 +115,7 @@ def gain_check(run: Run, finalist: Finalist, source: RunFolder) -> Check:
         run.data.subdomain[lists.rows],
         clusters=query_clusters(run.data, DECIDING_SPLIT),
         generator=np.random.default_rng(run.options.seed),
+        weights=lists.uneven,
     )
 
 
@@ -143,7 +143,7 @@ def _held_back(ranker: Files, ticket: DataTicket, job: Job) -> tuple[np.ndarray[
     data = job_dataset(ticket, job)
     with unpacked(ranker) as place:
         scored = score(load_ranker(place, data), data, DECIDING)
-    return scored.ndcg(), chance_ndcg(scored.labels, scored.valid).numpy()
+    return scored.ndcg(), scored.metric.chance(scored.labels, scored.valid).numpy()
 
 
 def selection_checks(source: RunFolder, fingerprint: str) -> list[Check]:

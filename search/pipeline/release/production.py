@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from rich.console import Console
 
@@ -23,6 +22,7 @@ from fusion_models.data import RankingDataset, open_dataset
 from fusion_models.evaluation import split_lists
 from fusion_models.files import link_or_copy, write_whole
 from fusion_models.integrity import Check
+from fusion_models.metrics.intervals.weights import counted, linearised, of_rows
 from search.analysis.decision import Decision
 from search.analysis.judged import read_judged
 from search.analysis.release_decision import Validated, decide_release
@@ -122,6 +122,7 @@ def run_production(
     data = open_dataset(options.data)
     chosen = _chosen(source, data)
     phase = _over(phase or options.to_phase(PHASE4.name), phase_of(source.read() or {}))
+    data = data.measured_by(phase.metric)
     describe(folder, options, phase, data, previous if begun else None, link)
     trainer = Trainer(store, phase, data, options, console)
     run = Run(options=options, phase=phase, data=data, store=store, trainer=trainer, console=console, began=began)
@@ -139,13 +140,14 @@ def run_production(
 
 
 def _over(phase: Phase, source: Phase) -> Phase:
-    """Phase 4 on what `source` searched: its space, its components and, where its file has none, its resume gates."""
+    """Phase 4 on what `source` searched: its space, components, metric; its resume gates where this file has none."""
     own = phase.resume_gates != PHASE4.resume_gates
     return dataclasses.replace(
         phase,
         base=source.base,
         ranges=source.ranges,
         ablatable=source.ablatable,
+        metric=source.metric,
         resume_gates=phase.resume_gates if own else source.resume_gates,
     )
 
@@ -156,7 +158,11 @@ def _validate(run: Run, chosen: Chosen, size: TimingSize) -> Decision:
     if chosen.finalist is not None:
         _adopt(run.folder, chosen)
         earlier = EarlierRuns(
-            [chosen.folder], into=run.folder, source=run.data.source, fingerprint=run.data.fingerprint
+            [chosen.folder],
+            into=run.folder,
+            source=run.data.source,
+            fingerprint=run.data.fingerprint,
+            metric=run.phase.metric,
         )
         with ray_session(run.options), run.trainer.tuning():
             run.trainer.train([FixedStage(run.store.journal, DECIDING, chosen.jobs, earlier=earlier)])
@@ -186,20 +192,21 @@ def _write(
     """decision.json and decision.md: the verdict with every table that it rests on."""
     plain: dict[str, Any] = decision.as_json() | {"integrity": [vars(c) for c in checks]}
     write_whole(run.folder.path / "decision.json", json_text(plain))
-    text = decision_text(run.phase, decision, SPLIT_NAMES[run.deciding])
+    text = decision_text(run.phase, decision, SPLIT_NAMES[run.deciding], weighted=run.data.weighted)
     latency = None
     if variants is not None:
         latency = variants.table[variants.table["candidates"] == "as judged"][SHOWN]
     if plan is not None:
         write_whole(run.folder.path / "rollout.json", json_text(plan.as_json()))
-    text += release_text(checks, latency, plan)
+    text += release_text(run.phase, checks, latency, plan)
     write_whole(run.folder.path / "decision.md", text)
 
 
 def _rollout(run: Run) -> RolloutPlan:
     """Stages and sizes for a release that shows the least gain worth having, with V1's spread a query as measured."""
-    v1 = split_lists(run.data, "validation").v1_ndcg
-    v1 = v1[np.isfinite(v1)]
+    lists = split_lists(run.data, "validation")
+    known = counted(lists.v1_ndcg, lists.uneven)
+    v1 = linearised(lists.v1_ndcg[known], of_rows(lists.uneven, known))
     effect = run.phase.thresholds.least_gain
     return rollout_plan(baseline_mean=float(v1.mean()), baseline_sd=float(v1.std(ddof=1)), effect=effect)
 

@@ -21,7 +21,8 @@ from fusion_models.data.batch import Batch
 from fusion_models.evaluation import EVALUATION_QUERIES
 from fusion_models.export import ExportError, Scorer
 from fusion_models.files import write_whole
-from fusion_models.metrics import Interval, block_quantile_interval, ndcg, poisson_arrivals, summarise_latency
+from fusion_models.metrics import Interval, block_quantile_interval, poisson_arrivals, summarise_latency
+from fusion_models.metrics.intervals.weights import uneven, weighted_mean
 from fusion_models.models import Ranker
 from search.pipeline.context import Run
 from search.run_store.artifacts import WEIGHTS, load_ranker
@@ -198,12 +199,13 @@ def _accuracy(rungs: Sequence[Rung], data: RankingDataset) -> list[dict[str, Any
 
 
 def _scores(scorer: Scorer, data: RankingDataset) -> tuple[float, list[Tensor]]:
-    values, scores = [], []
+    values, weights, scores = [], [], []
     for batch in data.batches(SPLIT, EVALUATION_QUERIES):
         found = scorer(batch)
-        values.append(ndcg(found, batch.labels, batch.valid))
+        values.append(data.metric(found, batch.labels, batch.valid))
+        weights.append(torch.ones(len(found)).double() if batch.weight is None else batch.weight)
         scores.append(found[batch.valid])
-    return float(torch.cat(values).nanmean()), scores
+    return weighted_mean(torch.cat(values).numpy(), uneven(torch.cat(weights).numpy())), scores
 
 
 def _timed(

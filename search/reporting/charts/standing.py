@@ -8,7 +8,7 @@ from typing import Any
 
 from search.reporting.charts.figure import INK, MODALITY_NAMES
 from search.reporting.records import RunRecord
-from search.reporting.words import bounds, interval, label, measured, number, wanted
+from search.reporting.words import bounds, interval, label, measured, metric_text, number, wanted
 from search.run_store.looks import SPLIT_NAMES
 
 STATUS_COLOURS = {
@@ -156,6 +156,11 @@ def level(run: RunRecord) -> str:
     return f"{100 * (look['level'] if look else 0.95):.4g} %"
 
 
+def measured_by(run: RunRecord) -> str:
+    """By what metric rankers are measured, and what each query counts."""
+    return metric_text(run.phase, weighted=bool(run.run.get("weighted")))
+
+
 def sentences(run: RunRecord) -> list[str]:
     """Why, in a few sentences: what the artefact gains, whether it needs the image, its rivals, what the gates say."""
     decision, evidence = run.decision, run.evidence
@@ -167,17 +172,17 @@ def sentences(run: RunRecord) -> list[str]:
     if evidence is None or decision["finalist"] is None:
         first = "No recipe was retrained with fresh seeds, so nothing here may decide."
         return [first, *_capital(decision["reasons"])]
-    said = [_gain(decision, evidence), _image(run, evidence), _rivals(evidence), _counted(decision)]
+    said = [_gain(run, decision, evidence), _image(run, evidence), _rivals(evidence), _counted(decision)]
     return [sentence for sentence in said if sentence]
 
 
-def _gain(decision: dict[str, Any], evidence: dict[str, Any]) -> str:
+def _gain(run: RunRecord, decision: dict[str, Any], evidence: dict[str, Any]) -> str:
     gain = evidence["quantities"].get("ndcg_gain")
     members = evidence["members"]
     averaged = f", {members} trainings averaged," if members > 1 else ""
     return (
-        f"The finalist {decision['finalist']}{averaged} ranks {_told(gain, 'gain')} nDCG@10 above V1 on the "
-        f"{SPLIT_NAMES[evidence['split']]}."
+        f"The finalist {decision['finalist']}{averaged} ranks {_told(gain, 'gain')} {run.phase.metric.name} "
+        f"above V1 on the {SPLIT_NAMES[evidence['split']]}."
         if gain
         else ""
     )
@@ -189,11 +194,13 @@ def _image(run: RunRecord, evidence: dict[str, Any]) -> str:
     drop, worth = evidence["quantities"].get(f"{suspect}_masking_drop"), evidence["refit_gain"].get(suspect)
     if not worth:
         return ""
-    word = MODALITY_NAMES.get(suspect, suspect)
+    word, quality = MODALITY_NAMES.get(suspect, suspect), run.phase.metric.word
     sure = worth["ci_low"] is not None and worth["ci_low"] > 0
     told = "so it has come to need it" if sure else "which cannot be told from 0"
-    cost = f"; blanking it costs {_told(drop, DROP)} of its nDCG" if drop else ""
-    return f"The {word} is worth {_told(worth, 'gain')} nDCG to it beside ensembles retrained without, {told}{cost}."
+    cost = f"; blanking it costs {_told(drop, DROP)} of its {quality}" if drop else ""
+    return (
+        f"The {word} is worth {_told(worth, 'gain')} {quality} to it beside ensembles retrained without, {told}{cost}."
+    )
 
 
 def _rivals(evidence: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ import pytest
 from report_folders import BOUGHT_NOTHING, FORMULA, HOSTILE, PHASE, decided, judged, searched
 from rich.console import Console
 
+from fusion_models.metrics.ranking_metric import RankingMetric
 from search.analysis.decision import decide
 from search.options import RunOptions
 from search.report import ReportOptions, report
@@ -250,6 +251,26 @@ def test_thresholds_that_are_not_the_roadmaps_are_told(tmp_path):
     assert told in html.unescape((folder.path / "report.html").read_text())
     text = decision_text(own, decide(own, None, None), "test split")
     assert f"{said}:\n\n- attention_min_share: at least 0.123 (the roadmap: at least 0.2)\n" in text
+
+
+def test_metric_cutoff_and_weights_are_told_and_named(tmp_path):
+    folder = decided(tmp_path / "phase3")
+    write_report(folder)
+    page = html.unescape((folder.path / "report.html").read_text())
+    assert "Measured by nDCG@10; every query counts alike." in page
+    own = dataclasses.replace(PHASES["phase3"], metric=RankingMetric("mrr", 5))
+    folder.write(folder.read() | {"definition": phase_to_plain(own), "weighted": True})
+    write_report(folder)
+    page = html.unescape((folder.path / "report.html").read_text())
+    said = "Measured by MRR@5; queries count by their weights; where a name says nDCG, it is MRR@5."
+    assert said in page
+    assert "MRR@5 above V1" in first_screen(page)
+    assert (
+        "<dt>MRR@5</dt><dd>One over the rank of the first relevant document, 0 where it is not among the first 5."
+        in page
+    )
+    assert "nDCG@10</t" not in page.replace("(the roadmap: nDCG@10)", "")
+    assert said in decision_text(own, decide(own, None, None), "test split", weighted=True)
 
 
 def first_screen(text):

@@ -1,0 +1,128 @@
+"""Evidence from what trainings said: weights of queries and the metric reach every number of it."""
+
+import dataclasses
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+from outputs import MODALITIES, random_lists, random_outputs
+
+from fusion_models.data import RankingDataset
+from fusion_models.metrics.ranking_metric import RankingMetric
+from fusion_models.quantities import Outputs
+from search.analysis.effects import Measured as Variation
+from search.analysis.effects import effect_table
+from search.analysis.judged import Lead
+from search.analysis.measure import quantities
+from search.pipeline.baselines import Reference, reference_table
+from search.pipeline.confirmation.arms import ArmKey, plan_arms
+from search.pipeline.confirmation.explained import fusion_gains, refit_values, subdomain_gains
+from search.pipeline.confirmation.gathering import (
+    Measured,
+    archive_evidence,
+    blind_lead,
+    choose_rivals,
+    measured,
+    refit_gains,
+    rival_leads,
+    shapley,
+)
+from spaces import PHASES
+
+PHASE3 = PHASES["phase3"]
+
+QUERIES = 90
+TIMES = np.random.default_rng(8).integers(1, 4, QUERIES)
+AGAIN = np.repeat(np.arange(QUERIES), TIMES)
+LISTS = random_lists(queries=QUERIES)
+RECIPE = PHASE3.base.updated({"model.variant": "late_sum"})
+PLAN = plan_arms(PHASE3, RECIPE, is_base=False)
+
+
+def spoken(change: Any) -> tuple[dict[ArmKey, list[Outputs]], list[Reference]]:
+    """Three trainings of each arm, better the more modalities it has; two references. `change`: outputs -> outputs."""
+    trained = {
+        key: [
+            change(random_outputs(LISTS, seed=10 * place + s, noise=2.2 - 0.4 * len(key.modalities))) for s in range(3)
+        ]
+        for place, key in enumerate(PLAN.recipes)
+    }
+    trees = tuple(change(random_outputs(LISTS, seed=200 + s, noise=1.6)) for s in range(3))
+    v1 = change(Outputs(lists=LISTS, scores=LISTS.v1))
+    tuned = change(random_outputs(LISTS, seed=300, noise=1.8))
+    return trained, [
+        Reference(role="v1", name="V1", trainings=(v1,)),
+        Reference(role="trees", name="LambdaMART", trainings=trees, sees_suspect=True),
+        Reference(role="tuned v1 trees", name="tuned V1", trainings=(tuned,)),
+    ]
+
+
+def found(change: Any) -> Measured:
+    trained, references = spoken(change)
+    return measured(PHASE3, PLAN, 2, trained, references)
+
+
+def with_lists(**changes: Any) -> Any:
+    def change(outputs: Outputs) -> Outputs:
+        return dataclasses.replace(outputs, lists=dataclasses.replace(outputs.lists, **changes))
+
+    return change
+
+
+def everything(whole: Measured, subdomain: Any) -> dict[str, float]:
+    """Every mean over queries of what a decision reads and a report shows."""
+    chance = np.where(whole.artefact.lists.relevant, 0.3 + 0.1 * np.sin(whole.artefact.lists.v1[:, 0]), np.nan)
+    chosen = choose_rivals(whole)
+    archive = archive_evidence(whole, chosen, [], 0.05)
+    lead = cast("Lead", blind_lead(whole, chosen))
+    out = {f"quantity {n}": i.mean for n, i in quantities(whole.artefact).items()}
+    out |= {f"refit gain {n}": i.mean for n, i in refit_gains(whole).items()}
+    out |= {f"lead {n}": i.interval.mean for n, i in rival_leads(whole).items() if i}
+    out |= {f"shapley {n}": i.mean for n, i in shapley(whole, chance).items()}
+    out |= {f"refit value {n}": v for n, v in refit_values(whole, chance).items()}
+    out |= {f"fusion gain {n}": g["mean"] for n, g in fusion_gains(whole).items()}
+    out |= {"blind": lead.interval.mean, "v1 weight": chosen.weight}
+    for name in ("refit_gain", "base_refit_gain", "ndcg_gain", "over_tuned_v1", "base_drop", "drop_rise"):
+        out[f"archive {name}"] = getattr(archive, name).mean
+    data = cast("RankingDataset", SimpleNamespace(subdomain=subdomain))
+    out |= {f"subdomain {e['subdomain']}": e["mean"] for e in subdomain_gains(data, whole.artefact, clusters=None)}
+    table = reference_table(whole.references)
+    out |= {f"baseline {n}": v for n, v in zip(table["name"], table["ndcg_gain"], strict=True)}
+    runs = whole.trained[whole.plan.whole], whole.trained[whole.plan.base]
+    taken = Variation(kind="single", removed=("x",), changes="", status="measured", runs=runs[1])
+    effects = effect_table("t", "test", runs[0], [taken], ["ndcg_gain", "v1_correlation", "visual_masking_drop"])
+    out |= {f"effect {n}": c for n, c in zip(effects["objective"], effects["change"], strict=True)}
+    return out
+
+
+SUBDOMAIN = np.array(["a", "b", "c"], dtype=object)[np.arange(QUERIES) % 3]
+
+
+def test_a_query_of_weight_two_counts_as_one_that_came_twice_in_all_evidence() -> None:
+    mine = everything(found(with_lists(weight=TIMES.astype(float))), SUBDOMAIN)
+    twice = found(lambda outputs: outputs.subset(AGAIN))
+    theirs = everything(twice, SUBDOMAIN[LISTS.rows])
+    assert mine.keys() == theirs.keys()
+    assert {f"refit gain {m}" for m in MODALITIES} < mine.keys()
+    assert mine == pytest.approx(theirs, abs=1e-9)
+    plain = everything(found(lambda outputs: outputs), SUBDOMAIN)
+    moved = [name for name in mine if name not in ("v1 weight", "baseline V1") and abs(mine[name] - plain[name]) < 1e-9]
+    assert moved == []
+
+
+def test_equal_weights_change_no_digit_of_the_evidence() -> None:
+    plain = everything(found(lambda outputs: outputs), SUBDOMAIN)
+    assert everything(found(with_lists(weight=np.full(QUERIES, 2.0))), SUBDOMAIN) == plain
+
+
+def test_the_phases_metric_is_what_gains_are_of() -> None:
+    metric = RankingMetric("mrr", 5)
+    whole = found(with_lists(metric=metric))
+    arm = whole.arms[whole.plan.whole]
+    assert arm.mean[LISTS.relevant].mean() == pytest.approx(
+        np.mean([np.nanmean(o.ndcg) for o in whole.trained[whole.plan.whole]]), abs=0.05
+    )
+    best = everything(whole, SUBDOMAIN)
+    plain = everything(found(lambda outputs: outputs), SUBDOMAIN)
+    assert all(best[name] != plain[name] for name in best if name.startswith(("refit gain", "lead", "archive")))
