@@ -1,36 +1,54 @@
-"""The report of a run, made anew from its tables: `python -m search.report results/phase3`."""
+"""The report of a run, made anew from its tables: `python -m search.report results/phase3`; two runs side by side."""
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated
 
 import tyro
 from rich.console import Console
 
+from fusion_models.files import write_whole
 from search.reporting import read_run, write_report
+from search.reporting.comparison import compare
+from search.reporting.comparison_page import comparison_page, print_comparison, short_names
 from search.reporting.explain import explain
 from search.reporting.roadmap_page import write_roadmap_report
+from search.reporting.run_list import as_json, list_runs, print_list
 from search.reporting.terminal import make_console
 from search.run_store.folder import RunFolder
-from search.run_store.mirror import located
+from search.run_store.mirror import is_uri, located
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReportOptions:
-    """Build report.html and figures/ of a run from its tables, or look at one of its trials."""
+    """Build report.html and figures/ of a run, look at one of its trials, lay two runs side by side, or list runs."""
 
     run: Annotated[str, tyro.conf.Positional]
-    """Folder of the run (path or URI), such as results/phase3."""
+    """Folder of the run (path or URI), such as results/phase3; or a folder of runs, which are listed."""
+    other: Annotated[str | None, tyro.conf.Positional] = None
+    """A second run: both are compared in one HTML file, what differs first."""
     explain: str | None = None
     """TRIAL: say in the terminal what it was, what it measured and why it stands where it does; builds nothing."""
     ablate: str | None = None
     """TRIAL: train it again without each of its components (fresh seeds, validation split), then build the report."""
+    out: str | None = None
+    """File of a comparison (default: A-and-B.html beside the first run)."""
+    json: bool = False
+    """Print a list or a comparison as JSON, and nothing else."""
+
+    def __post_init__(self) -> None:
+        if self.other is not None and (self.explain is not None or self.ablate is not None):
+            raise ValueError("--explain and --ablate are for one run: leave the second one out")
+        if self.out is not None and self.other is None:
+            raise ValueError("--out names the file of a comparison: give two runs")
 
 
 def main() -> int:
-    """Build, explain or ablate; 0 when done, 2 for a mistake in what was asked."""
+    """Build, explain, ablate, compare or list; 0 when done, 2 for a mistake in what was asked, 130 after Ctrl-C."""
     console = make_console()
     try:
         options = tyro.cli(ReportOptions, prog="python -m search.report")
@@ -45,8 +63,18 @@ def main() -> int:
 
 def report(options: ReportOptions, console: Console) -> None:
     """Do what was asked. Raises ValueError, naming what is there, for an unknown run or trial."""
+    if options.other is not None:
+        _compare(options, console)
+        return
+    if _is_folder_of_runs(options.run):
+        _list(options, console)
+        return
     path, mirror = located(options.run)
     folder = RunFolder(path)
+    if options.json:
+        raise ValueError(
+            f"--json prints a list or a comparison; {options.run} is one run, whose numbers are its tables"
+        )
     if (folder.read() or {}).get("phase") == "roadmap":
         if options.explain is not None or options.ablate is not None:
             raise ValueError(f"{folder.path} is a roadmap: name one of its phases, such as {folder.path / 'phase3'}")
@@ -66,6 +94,44 @@ def report(options: ReportOptions, console: Console) -> None:
     if mirror is not None:
         mirror.sync()
     console.print(f"{folder.path / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _compare(options: ReportOptions, console: Console) -> None:
+    places = [located(location)[0] for location in (options.run, str(options.other))]
+    for place in places:
+        if (RunFolder(place).read() or {}).get("phase") == "roadmap":
+            raise ValueError(f"{place} is a roadmap: name one of its phases, such as {place / 'phase3'}")
+    runs = read_run(places[0]), read_run(places[1])
+    found = compare(runs)
+    if options.json:
+        _print_json(found.as_json())
+        return
+    name = "-and-".join(short.replace("/", "-") for short in short_names(found.names))
+    out = Path(options.out) if options.out is not None else places[0].parent / f"{name}.html"
+    write_whole(out, comparison_page(runs, found))
+    print_comparison(console, found)
+    console.print(f"{out}", highlight=False, markup=False, soft_wrap=True)
+
+
+def _is_folder_of_runs(location: str) -> bool:
+    """A folder of this machine that is no run and has runs in it."""
+    path = Path(location.removeprefix("file://")).expanduser()
+    return not is_uri(location) and not (path / "run.json").exists() and any(path.glob("*/run.json"))
+
+
+def _list(options: ReportOptions, console: Console) -> None:
+    if options.explain is not None or options.ablate is not None:
+        raise ValueError(f"{options.run} is a folder of runs: name one of them for --explain and --ablate")
+    root = Path(options.run.removeprefix("file://")).expanduser().resolve()
+    entries = list_runs(root)
+    if options.json:
+        _print_json(as_json(entries))
+    else:
+        print_list(console, root, entries)
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, indent=1) + "\n")
 
 
 if __name__ == "__main__":

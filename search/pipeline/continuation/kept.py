@@ -96,7 +96,9 @@ def begin_verdict(folder: RunFolder, by: str) -> Begun:
             link_or_copy(path, part / ARTEFACT / path.name)
         part.rename(place)
     if not resumed:
-        folder.write(described | {UNDER_WAY: {"number": standing + 1, "by": by, "start": now()}})
+        folder.write(
+            described | {UNDER_WAY: {"number": standing + 1, "by": by, "start": now(), "before": described["end"]}}
+        )
     start = (folder.read() or {})[UNDER_WAY]["start"]
     return Begun(number=standing + 1, start=start, resumed=resumed)
 

@@ -112,8 +112,10 @@ def test_a_front_that_is_not_there_says_so(tmp_path, console):
 
 def test_verdicts_are_numbered_in_run_json(tmp_path):
     folder = RunFolder(tmp_path)
-    folder.write({"phase": "phase1", "end": "then", "further": {"number": 2, "by": "--extend", "start": "a"}})
+    folder.write(
+        {"phase": "phase1", "end": "then", "further": {"number": 2, "by": "--extend", "start": "a", "before": "then"}}
+    )
     end_verdict(folder, trials=48)
     said = folder.read()
-    assert said["verdicts"][0]["trials"] == 48
+    assert (said["verdicts"][0]["trials"], said["verdicts"][0]["before"]) == (48, "then")
     assert "further" not in said

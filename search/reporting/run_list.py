@@ -1,0 +1,126 @@
+"""The runs below a folder as a list: data, phase, verdict and date of every verdict that they have come to."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from search.reporting.terminal import Column, Row, print_table, say
+from search.run_store.folder import RunFolder, RunFolderError
+
+COLUMNS = (
+    Column(name="run"),
+    Column(name="phase", short=None),
+    Column(name="data"),
+    Column(name="verdict"),
+    Column(name="of", right=True),
+    Column(name="look", right=True),
+    Column(name="finalist", short=None),
+    Column(name="date"),
+)
+LEGEND = ("of: 2/3 is the second of a run's three verdicts; look: at its test split; *: fragile, not fused",)
+STYLES = {"GO": "green", "PAUSE_AND_FIX": "yellow", "ARCHIVE": "red"}
+SHORT_DATA = 22
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One verdict of one run, or a run that has none."""
+
+    run: str
+    """From the folder that is listed."""
+    phase: str = ""
+    data: str = ""
+    verdict: str = ""
+    """Or why there is none."""
+    fragile: bool = False
+    number: int = 1
+    verdicts: int = 1
+    """That the run has come to in all."""
+    look: int | None = None
+    practice: bool = False
+    finalist: str | None = None
+    date: str = ""
+    """UTC, when the verdict was there; of a run without one, when it was begun."""
+
+
+def list_runs(root: Path) -> list[Entry]:
+    """Every verdict of every run below `root` (a roadmap's phases too), by run, then by number."""
+    places = sorted(p.parent for pattern in ("*/run.json", "*/*/run.json") for p in root.glob(pattern))
+    return [entry for place in places for entry in _entries(place, place.relative_to(root).as_posix())]
+
+
+def _entries(place: Path, name: str) -> list[Entry]:
+    try:
+        run = RunFolder(place).read() or {}
+    except RunFolderError as error:
+        return [Entry(run=name, verdict=f"cannot be read: {error}")]
+    data = str(run.get("data") or (run.get("options") or {}).get("data") or "")
+    begun = Entry(run=name, phase=str(run.get("phase", "")), data=data)
+    further = run.get("verdicts", [])
+    dates = [entry["before"] for entry in further] + [run.get("end")]
+    places = [place / "verdicts" / str(number) for number in range(1, len(further) + 1)] + [place]
+    out = []
+    for number, (where, date) in enumerate(zip(places, dates, strict=True), start=1):
+        decision = json.loads((where / "decision.json").read_text()) if (where / "decision.json").exists() else None
+        if decision is None or date is None:
+            out.append(replace(begun, verdict="not finished", date=_day(run.get("start"))))
+            continue
+        look = decision.get("look") or {}
+        out.append(
+            replace(
+                begun,
+                verdict=decision["verdict"],
+                fragile=bool(decision.get("fragile")),
+                number=number,
+                verdicts=len(places),
+                look=look.get("number"),
+                practice=bool(look.get("practice")),
+                finalist=decision.get("finalist"),
+                date=_day(date),
+            )
+        )
+    return out
+
+
+def _day(time: Any) -> str:
+    return str(time or "")[:16].replace("T", " ")
+
+
+def as_json(entries: list[Entry]) -> list[dict[str, Any]]:
+    """For scripts."""
+    return [asdict(entry) for entry in entries]
+
+
+def print_list(console: Console, root: Path, entries: list[Entry]) -> None:
+    """A line a verdict."""
+    if not entries:
+        say(console, f"{root} holds no run")
+        return
+    rows = [
+        Row(
+            cells=(
+                entry.run,
+                entry.phase,
+                entry.data,
+                f"{entry.verdict}{' (fragile)' if entry.fragile else ''}",
+                f"{entry.number}/{entry.verdicts}" if entry.verdicts > 1 else "",
+                f"{entry.look}{' (practice)' if entry.practice else ''}" if entry.look is not None else "",
+                entry.finalist or "",
+                entry.date,
+            ),
+            short={
+                "verdict": f"{entry.verdict}{' *' if entry.fragile else ''}",
+                "data": entry.data if len(entry.data) <= SHORT_DATA else f"…{entry.data[1 - SHORT_DATA :]}",
+                "look": str(entry.look) if entry.look is not None else "",
+                "date": entry.date[:10],
+            },
+            style=STYLES.get(entry.verdict, ""),
+        )
+        for entry in entries
+    ]
+    print_table(console, f"runs in {root}", COLUMNS, rows, LEGEND)

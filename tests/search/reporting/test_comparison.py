@@ -1,0 +1,189 @@
+"""Two runs side by side, and a folder of runs as a list: settings apart from results, what differs first."""
+
+import dataclasses
+import io
+import json
+import re
+import shutil
+
+import pytest
+from report_folders import HOSTILE, PHASE, decided, searched
+from rich.console import Console
+
+from fusion_models.terminal import ERRORS
+from search.report import ReportOptions, main, report
+from search.reporting.comparison_page import short_names
+from search.run_store.folder import RunFolder, RunFolderError
+
+
+@pytest.fixture(scope="module")
+def _two(tmp_path_factory):
+    root = tmp_path_factory.mktemp("results")
+    decided(root / "phase3")
+    decided(root / "wider")
+    searched(root / "begun", end=None)
+    folder = RunFolder(root / "wider")
+    run = folder.read()
+    run["definition"]["trials"] = 48
+    folder.write(run | {"options": {"trials": 48, "name": "wider"}, "seed": 0, "fingerprint": "other"})
+    decision = json.loads((root / "wider" / "decision.json").read_text())
+    gate = next(g for g in decision["gates"] if g["status"] == "pass")
+    gate["status"] = "fail"
+    decision |= {"verdict": "ARCHIVE", "look": decision["look"] | {"number": 3, "level": 0.9966}}
+    (root / "wider" / "decision.json").write_text(json.dumps(decision))
+    finalist = json.loads((root / "wider" / "finalist.json").read_text())
+    finalist["recipe"]["model.width"] = 96
+    (root / "wider" / "finalist.json").write_text(json.dumps(finalist))
+    return root, gate
+
+
+@pytest.fixture
+def two(_two, tmp_path):
+    """RESULTS with two decided runs that differ (what differs: the `wider` one), and one that was interrupted."""
+    return shutil.copytree(_two[0], tmp_path / "results"), _two[1]
+
+
+def said(options, width=None, **how):
+    console = Console(
+        file=io.StringIO(), width=width or 300, force_terminal=width is not None, color_system=None, **how
+    )
+    report(options, console)
+    return console.file.getvalue()
+
+
+def rows(page, part):
+    table = re.search(rf"<caption>{part}</caption>.*?</table>", page, re.DOTALL)[0]
+    found = re.findall(r"<tr(.*?)><th scope=\"row\">(.*?)</th><td>(.*?)</td><td>(.*?)</td></tr>", table)
+    return [("same" not in mark, what, one, two) for mark, what, one, two in found]
+
+
+def test_settings_stand_apart_from_results_and_what_differs_stands_first(two):
+    root, gate = two
+    text = said(ReportOptions(run=str(root / "phase3"), other=str(root / "wider")))
+    place = root / "phase3-and-wider.html"
+    assert text.splitlines()[-1] == str(place)
+    page = place.read_text()
+    assert page.index('id="settings"') < page.index('id="results"') < page.index('id="fronts"')
+    assert [row[1:] for row in rows(page, "Phase")] == [("trials", "24", "48")]
+    assert ("trials", "–", "48") in [row[1:] for row in rows(page, "Options")]
+    assert "The same in both: program and machine." in page
+    for part in ("Verdict", "Gates", "Artefact", "Rivals", "Front"):
+        differs = [row[0] for row in rows(page, part)]
+        assert differs == sorted(differs, reverse=True), part
+    verdict = {what: (one, two) for _, what, one, two in rows(page, "Verdict")}
+    assert verdict["verdict"] == ("PAUSE_AND_FIX", "ARCHIVE")
+    assert verdict["look"] == ("2", "3")
+    changed = [(one, two) for differs, _, one, two in rows(page, "Gates") if differs]
+    assert len(changed) == 1
+    assert changed[0][0].startswith("pass:")
+    assert changed[0][1].startswith("fail:")
+    assert gate["status"] == "fail"
+    assert [row[1:] for row in rows(page, "Finalist&#39;s recipe") if row[0]] == [
+        ("model.width", str(PHASE.base.model.width), "96")
+    ]
+    assert "The runs read different data" in page
+    assert "Their looks have different levels" in page
+    assert page.count("<svg") == 3
+    assert "settings that differ" in text
+    assert "phase: trials" in text
+    assert "verdict: verdict" in text
+
+
+def test_the_page_asks_nothing_of_any_network_and_runs_no_text(two):
+    root, _ = two
+    out = root / "mine.html"
+    said(ReportOptions(run=str(root / "phase3"), other=str(root / "begun"), out=str(out)))
+    page = out.read_text()
+    assert HOSTILE not in page
+    assert not re.findall(r"<script|\son\w+=|(?:src|href)=\"(?!data:,|#)", page)
+    assert "begun has not finished: what it has so far is shown" in page
+    assert "NO VERDICT YET" in page
+
+
+@pytest.mark.parametrize("width", [80, 140])
+@pytest.mark.parametrize("encoding", ["utf-8", "latin-1"])
+def test_both_keep_within_the_terminal_in_any_encoding(two, width, encoding):
+    root, _ = two
+    for options in (
+        ReportOptions(run=str(root)),
+        ReportOptions(run=str(root / "phase3"), other=str(root / "wider"), out="/dev/null/x"),
+    ):
+        written = io.BytesIO()
+        file = io.TextIOWrapper(written, encoding=encoding, errors=ERRORS, newline="\n")
+        console = Console(file=file, width=width, force_terminal=True, color_system=None, markup=False, emoji=False)
+        if options.other is not None:
+            options = dataclasses.replace(options, out=str(root / f"{width}{encoding}.html"))
+        report(options, console)
+        file.flush()
+        lines = [x for x in written.getvalue().decode(encoding).splitlines() if not x.startswith(f"{root}/")]
+        assert max(map(len, lines)) <= width, max(lines, key=len)
+        text = "\n".join(lines)
+        assert "ARCHIVE" in text
+        assert "PAUSE_AND_FIX" in text
+
+
+def test_a_folder_of_runs_is_a_list_with_every_verdict(two):
+    root, _ = two
+    folder = RunFolder(root / "wider")
+    kept = folder.verdicts / "1"
+    kept.mkdir(parents=True)
+    shutil.copy(root / "phase3" / "decision.json", kept)
+    further = {"number": 2, "by": "--settle", "start": "x", "before": "2026-11-20T08:00:00+00:00", "end": "x"}
+    folder.write((folder.read() or {}) | {"verdicts": [further]})
+    (root / "old").mkdir()
+    (root / "old" / "run.json").write_text('{"phase": "phase3"}')
+    text = said(ReportOptions(run=str(root)))
+    found = [re.split(r"\s{2,}", line) for line in text.splitlines()[2:]]
+    assert [row[0] for row in found] == ["begun", "old", "phase3", "wider", "wider"]
+    assert "not finished" in found[0]
+    assert "cannot be read" in " ".join(found[1])
+    assert found[3][3:5] == ["PAUSE_AND_FIX (fragile)", "1/2"]
+    assert found[4][3:5] == ["ARCHIVE (fragile)", "2/2"]
+    assert found[3][-1] == "2026-11-20 08:00"
+    assert found[4][-1] == "2026-11-24 10:00"
+    assert not list(root.glob("*.html"))
+
+
+def test_scripts_get_json(two, capsys, monkeypatch):
+    root, _ = two
+    monkeypatch.setattr("sys.argv", ["report", str(root), "--json"])
+    assert main() == 0
+    entries = json.loads(capsys.readouterr().out)
+    assert {e["run"]: e["verdict"] for e in entries} == {
+        "begun": "not finished",
+        "phase3": "PAUSE_AND_FIX",
+        "wider": "ARCHIVE",
+    }
+    monkeypatch.setattr("sys.argv", ["report", str(root / "phase3"), str(root / "wider"), "--json"])
+    assert main() == 0
+    found = json.loads(capsys.readouterr().out)
+    assert {"what": "trials", "values": ["24", "48"], "differs": True} in found["settings"]["phase"]
+    assert not list(root.glob("*.html"))
+
+
+def test_what_cannot_be_compared_says_so(two, tmp_path):
+    root, _ = two
+    with pytest.raises(RunFolderError, match="holds no run"):
+        said(ReportOptions(run=str(root / "phase3"), other=str(tmp_path / "nothing")))
+    with pytest.raises(ValueError, match="leave the second one out"):
+        ReportOptions(run="a", other="b", explain="t0001")
+    with pytest.raises(ValueError, match="--json prints a list or a comparison"):
+        said(ReportOptions(run=str(root / "phase3"), json=True))
+    with pytest.raises(ValueError, match="name one of them for --explain"):
+        said(ReportOptions(run=str(root), explain="t0001"))
+    folder = RunFolder(root / "wider")
+    folder.write((folder.read() or {}) | {"phase": "roadmap"})
+    with pytest.raises(ValueError, match="is a roadmap: name one of its phases"):
+        said(ReportOptions(run=str(root / "phase3"), other=str(root / "wider")))
+
+
+@pytest.mark.parametrize(
+    ("names", "short"),
+    [
+        (("/r/phase3", "/r/mine"), ("phase3", "mine")),
+        (("/r/one/phase3", "/r/two/phase3"), ("one/phase3", "two/phase3")),
+        (("/r/phase3", "/r/phase3/"), ("phase3 (first)", "phase3 (second)")),
+    ],
+)
+def test_names_are_as_short_as_tells_them_apart(names, short):
+    assert short_names(names) == short
