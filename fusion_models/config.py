@@ -19,6 +19,8 @@ V1 = "v1"
 """V1's score, among the things that a context may read."""
 
 Flat = dict[str, Any]
+Scalar = int | float | bool | str
+"""What a setting of somebody's own module may be."""
 
 
 def _require(condition: bool, message: str) -> None:
@@ -31,7 +33,7 @@ class ModelConfig:
     """One fusion ranker. The defaults are the roadmap's V2 (8 heads, 4 layers) at a laptop's width."""
 
     variant: str = "cross_attention"
-    """A key of `fusion_models.models.VARIANTS`."""
+    """A key of `fusion_models.models.VARIANTS`, or `package.module:Class`: a fusion or a whole ranker of one's own."""
     width: int = 32
     heads: int = 8
     layers: int = 4
@@ -173,6 +175,14 @@ NEEDED_MODALITIES: dict[str, tuple[str, ...]] = {
     "loss.contrastive": ("visual", "text"),
 }
 """Flat key of a setting -> the modalities without which it cannot apply."""
+NEEDED_EVIDENCE: dict[str, str] = {
+    "loss.variance": "projected",
+    "loss.unimodal": "projected",
+    "loss.contrastive": "projected",
+    "loss.orthogonality": "projected",
+    "loss.reconstruction": "fused",
+}
+"""Flat key of a term -> what the ranker must return beside its scores (see `models.own`); ours returns all of it."""
 NEED_SEVERAL = ("loss.attention_entropy", "loss.adversarial", "loss.orthogonality", "train.gradient_modulation")
 """Settings that cannot apply to one modality alone, whichever it is."""
 POINTLESS_ALONE = ("loss.unimodal", "train.modality_dropout")
@@ -234,10 +244,12 @@ class Recipe:
     model: ModelConfig = field(default_factory=ModelConfig)
     loss: LossConfig = field(default_factory=LossConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    own: tuple[tuple[str, Scalar], ...] = ()
+    """Settings of a module of one's own (`model.variant`), by name: flat keys `own.NAME`."""
 
     def flat(self) -> Flat:
         """`{"model.width": 32, ...}`: JSON-ready (tuples as `+`-joined text), every key present."""
-        out: Flat = {}
+        out: Flat = {f"own.{name}": value for name, value in self.own}
         for part in ("model", "loss", "train"):
             for key, value in dataclasses.asdict(getattr(self, part)).items():
                 out[f"{part}.{key}"] = "+".join(value) if isinstance(value, tuple) else value
@@ -249,13 +261,24 @@ class Recipe:
         Raises ValueError for an unknown key (naming near ones) or a value that does not fit its type.
         """
         parts: dict[str, dict[str, Any]] = {"model": {}, "loss": {}, "train": {}}
+        own = dict(self.own)
         for key, value in changes.items():
             part, _, name = key.partition(".")
+            if part == "own" and name in own:
+                own[name] = _read(key, value, type(own[name]))
+                continue
             kinds = _field_types(type(getattr(self, part))) if part in parts else {}
             if name not in kinds:
                 raise ValueError(f"unknown configuration key {key!r}; {near(key, list(self.flat()))}")
             parts[part][name] = _read(key, value, kinds[name])
-        return Recipe(**{part: dataclasses.replace(getattr(self, part), **new) for part, new in parts.items()})
+        return Recipe(
+            **{part: dataclasses.replace(getattr(self, part), **new) for part, new in parts.items()},
+            own=tuple(sorted(own.items())),
+        )
+
+    def with_own(self, settings: Mapping[str, Scalar]) -> Recipe:
+        """The same recipe with these settings of a module of one's own, and no others."""
+        return dataclasses.replace(self, own=tuple(sorted(settings.items())))
 
     def restricted(self, modalities: tuple[str, ...], v1_reads: tuple[str, ...] = V1_READS) -> Recipe:
         """The same recipe built with `modalities` alone: terms that need one that is gone, or several, are off.
@@ -273,7 +296,8 @@ class Recipe:
     @staticmethod
     def from_flat(flat: Mapping[str, Any]) -> Recipe:
         """The recipe of a flat form; keys left out keep their defaults."""
-        return Recipe().updated(flat)
+        own = {key.removeprefix("own."): value for key, value in flat.items() if key.startswith("own.")}
+        return Recipe().with_own(own).updated(flat)
 
 
 def _field_types(cls: type) -> dict[str, Any]:

@@ -85,6 +85,7 @@ def contribution(model: Ranker, data: RankingDataset, split: str, *, seed: int =
     values = {subset: weighted_mean(torch.cat(parts).numpy(), uneven_weights) for subset, parts in kept_ndcg.items()}
     some = torch.randperm(sum(len(p) for p in projected), generator=generator)[:MOST_DOCUMENTS]
     representations = torch.cat(projected)[some].unbind(1)
+    shown = representations[0].shape[-1] > 0  # somebody's own ranker need not show its projections
     return Contribution(
         masked_shapley=shapley(values),
         masked_values={"+".join(m for m in model.modalities if m in subset): v for subset, v in values.items()},
@@ -93,9 +94,9 @@ def contribution(model: Ranker, data: RankingDataset, split: str, *, seed: int =
             f"{a}~{b}": linear_cka(representations[i], representations[j])
             for i, a in enumerate(model.modalities)
             for j, b in enumerate(model.modalities)
-            if i < j
+            if i < j and shown
         },
-        effective_rank={m: effective_rank(x) for m, x in zip(model.modalities, representations, strict=True)},
+        effective_rank={m: effective_rank(x) for m, x in zip(model.modalities, representations, strict=True) if shown},
         ssim=_ssim(model, data, torch.cat(fused)[some], torch.cat(items)[some]),
     )
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from fusion_models.config import MODALITIES
 from fusion_models.data import RankingDataset
 from fusion_models.data.batch import Batch
-from fusion_models.metrics import BLANKS, Blank, blank, gradient_times_input_shares, query_shares, ssim
+from fusion_models.metrics import BLANKS, Blank, blank, query_shares, ssim
 from fusion_models.metrics.intervals.weights import uneven, weighted_mean
 from fusion_models.metrics.ranking_metric import NDCG_10, RankingMetric
 from fusion_models.models import FusionRanker, Ranker, RankerOutput
@@ -292,19 +292,10 @@ def _query_ssim(model: Ranker, data: RankingDataset, batch: Batch, fused: Tensor
 
 
 def _shares(model: Ranker, batch: Batch, out: RankerOutput) -> Tensor:
-    """`[B, L, K, M]`: the variant's own shares, or |gradient x input| of each modality's tokens."""
+    """`[B, L, K, M]`: the ranker's own shares, or |gradient x input| of each modality."""
     if out.shares is not None:
         return out.shares
-    return torch.stack([_gradient_shares(member, batch) for member in model.members]).mean(dim=0)
-
-
-def _gradient_shares(member: FusionRanker, batch: Batch) -> Tensor:
-    with torch.enable_grad():
-        tokens, owner, query = member.tokens(batch)
-        tokens = tokens.detach().requires_grad_(True)
-        (gradient,) = torch.autograd.grad(member.score_tokens(tokens, query).sum(), tokens)
-    shares = gradient_times_input_shares(tokens.detach(), gradient, owner)
-    return shares.reshape(*batch.labels.shape, 1, -1)
+    return torch.stack([member.gradient_shares(batch) for member in model.members]).mean(dim=0)
 
 
 Columns = tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor | None]

@@ -1,9 +1,10 @@
 """A ranker as a file that serves without this code: torch.export, and ONNX for onnxruntime.
 
-One training scores each candidate from its own features and the query's, so its graph scores documents: `[N, D]` a
-named input -> `[N]`, with N dynamic; a batch of lists is its documents one after another. An ensemble standardises over
-a list, so its graph scores lists: `[B, L, D]` a named input and `valid` `[B, L]` -> `[B, L]`, with B and L dynamic. The
-trees of a tuned V1 in the context are part of the graph. `Scorer`s put lists round it.
+One training of our family scores each candidate from its own features and the query's, so its graph scores documents:
+`[N, D]` a named input -> `[N]`, with N dynamic; a batch of lists is its documents one after another. An ensemble
+standardises over a list, and somebody's own ranker may read one whole, so their graphs score lists: `[B, L, D]` a named
+input and `valid` `[B, L]` -> `[B, L]`, with B and L dynamic. The trees of a tuned V1 in the context are part of the
+graph. `Scorer`s put lists round it.
 ONNX needs the optional extra `export` (onnx, onnxscript, onnxruntime).
 """
 
@@ -21,9 +22,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusion_models.config import MODALITIES, V1
+from fusion_models.config import MODALITIES
 from fusion_models.data.batch import Batch
-from fusion_models.models import Ensemble, Ranker
+from fusion_models.models import Ranker
 
 Scorer = Callable[[Batch], Tensor]
 """A batch of lists -> scores `[B, L]`."""
@@ -78,14 +79,8 @@ class ListScorer(DocumentScorer):
 def input_names(ranker: Ranker) -> tuple[str, ...]:
     """What a ranker reads, its context's trees included: modalities, `context` where the data have any, `v1` where the
     recipe lets it in; `valid` where it scores lists."""
-    encoder, trees = ranker.members[0].projections.context, ranker.trees
-    reads = trees.reads if trees is not None else ()
-    read = [m for m in MODALITIES if m in ranker.modalities or m in reads]
-    if encoder.project is not None:
-        read.append("context")
-    if V1 in reads or (encoder.v1 is not None and trees is None):
-        read.append("v1")
-    return (*read, VALID) if isinstance(ranker, Ensemble) else tuple(read)
+    read = ranker.members[0].reads()
+    return (*read, VALID) if ranker.scores_whole_lists else read
 
 
 def list_inputs(batch: Batch, names: tuple[str, ...]) -> tuple[Tensor, ...]:

@@ -26,7 +26,7 @@ from fusion_models.config import Recipe
 from fusion_models.data import DataError, RankingDataset
 from fusion_models.data.arrays.cache import build_once
 from fusion_models.data.folds import QUERY_FOLDS, SIDE_FOLDS, training_folds
-from fusion_models.models import FusionRanker, Ranker
+from fusion_models.models import Ranker, TrainableRanker
 from fusion_models.models.trees import DEPTH, LEAVES, TREES, TreeEnsemble, arrays_of, document_matrix
 
 MOST_DOCUMENTS = 400_000
@@ -82,7 +82,7 @@ def tuned_v1(data: RankingDataset, reads: Sequence[str]) -> TunedV1:
     return _opened(build_once(folder, functools.partial(_build, data, tuple(reads))), tuple(reads), data.schema.context)
 
 
-def equip(model: FusionRanker, data: RankingDataset) -> None:
+def equip(model: TrainableRanker, data: RankingDataset) -> None:
     """Give a fresh ranker the trees that its context needs."""
     if model.trees is not None:
         model.trees.load_state_dict(tuned_v1(data, model.trees.reads).trees.state_dict())

@@ -7,7 +7,7 @@ from torch import Tensor
 
 from fusion_models.data.batch import Batch
 from fusion_models.models.output import RankerOutput
-from fusion_models.models.ranker import FusionRanker
+from fusion_models.models.trainable import TrainableRanker
 from fusion_models.process_group import WHOLE, Shard
 
 
@@ -30,7 +30,7 @@ def modulation_coefficients(
 
 
 def modulate_gradients(
-    model: FusionRanker, out: RankerOutput, batch: Batch, *, strength: float, shard: Shard = WHOLE
+    model: TrainableRanker, out: RankerOutput, batch: Batch, *, strength: float, shard: Shard = WHOLE
 ) -> Tensor:
     """Scale the gradients of each modality's encoder in place, after backward; returns the coefficients `[M]`.
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from fusion_models.config import NEED_SEVERAL, NEEDED_MODALITIES, Recipe
-from fusion_models.models.variants import VARIANTS
+from fusion_models.config import LOSS_TERMS, NEED_SEVERAL, NEEDED_EVIDENCE, NEEDED_MODALITIES, Recipe
+from fusion_models.models.own.reference import EVIDENCE, OwnModel, is_own, own_model
+from fusion_models.models.variants import share_kind_of
 
 
 def inapplicable(recipe: Recipe) -> dict[str, str]:
     """Flat key of each setting that cannot apply -> why; empty where all is well."""
     model, loss, train, flat = recipe.model, recipe.loss, recipe.train, recipe.flat()
-    has_shares = model.variant in VARIANTS and VARIANTS[model.variant].share_kind != "gradient_times_input"
+    has_shares = share_kind_of(model.variant) != "gradient_times_input"
+    own = own_model(model.variant) if is_own(model.variant) else None
+    gives, encoders = (own.gives, own.has_encoders) if own is not None else (frozenset(EVIDENCE), True)
     has = f"model.modalities is {'+'.join(model.modalities)}"
     checks: list[tuple[str, float, bool, str]] = [
         *(
@@ -17,6 +20,22 @@ def inapplicable(recipe: Recipe) -> dict[str, str]:
             for key, needed in NEEDED_MODALITIES.items()
         ),
         *((key, flat[key], len(model.modalities) > 1, f"needs two modalities, but {has}") for key in NEED_SEVERAL),
+        *(
+            (key, flat[key], needed in gives, f"reads what is {needed}, which {model.variant} does not give")
+            for key, needed in NEEDED_EVIDENCE.items()
+        ),
+        (
+            "loss.adversarial",
+            loss.adversarial,
+            ("projected" if loss.adversarial_form == "reversal" else "fused") in gives,
+            f"reads what is projected (literal: fused), which {model.variant} does not give",
+        ),
+        (
+            "loss.visual_importance",
+            loss.visual_importance,
+            loss.visual_importance_form != "literal" or "projected" in gives,
+            f"in its literal form reads what is projected, which {model.variant} does not give",
+        ),
         (
             "loss.orthogonality",
             loss.orthogonality,
@@ -41,6 +60,12 @@ def inapplicable(recipe: Recipe) -> dict[str, str]:
             loss.unimodal > 0.0,
             "reads the unimodal heads, but loss.unimodal is 0",
         ),
+        (
+            "train.gradient_modulation",
+            train.gradient_modulation,
+            encoders,
+            f"slows each modality's encoder, and {model.variant} has no encoder_parameters",
+        ),
     ]
     found: dict[str, str] = {}
     for key, value, applies, reason in checks:
@@ -51,9 +76,15 @@ def inapplicable(recipe: Recipe) -> dict[str, str]:
 
 def require_applicable(recipe: Recipe) -> None:
     """Raise ValueError that names every setting that cannot apply."""
-    if recipe.model.variant not in VARIANTS:
-        raise ValueError(f"model.variant must be one of {', '.join(VARIANTS)}, got {recipe.model.variant!r}")
     found = inapplicable(recipe)
     if found:
         reasons = "; ".join(f"{key} {reason}" for key, reason in found.items())
         raise ValueError(f"{reasons}. Set {', '.join(found)} to 0 or change what stands in the way")
+
+
+def terms_off(own: OwnModel) -> list[str]:
+    """Flat keys of settings that a module of one's own cannot have, whatever the recipe: it returns too little."""
+    every = dict.fromkeys([key for key in Recipe().flat() if key.partition(".")[2] in LOSS_TERMS], 1.0)
+    recipe = Recipe().with_own(own.defaults()).updated(every | {"model.variant": own.reference})
+    found = inapplicable(recipe.updated({"train.gradient_modulation": 1.0}))
+    return [*found, *(["train.visual_learning_rate_scale"] if not own.has_encoders else [])]

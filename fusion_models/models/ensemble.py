@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from fusion_models.data.batch import Batch
 from fusion_models.models.fusion import ShareKind
 from fusion_models.models.output import RankerOutput
-from fusion_models.models.ranker import FusionRanker
+from fusion_models.models.trainable import TrainableRanker
 from fusion_models.models.trees import TreeEnsemble
 
 ROUNDING = 1e-6
@@ -19,14 +19,16 @@ ROUNDING = 1e-6
 
 
 class Ensemble(nn.Module):
-    """k rankers that score a list as one, used wherever a `FusionRanker` is.
+    """k rankers that score a list as one, used wherever a `TrainableRanker` is.
 
     A score depends on the whole list by its mean and deviation: permuting candidates permutes scores and padding
     changes nothing, but a list must be scored whole. Shares are means over the members; what the members represent
     (`fused`, `projected`) stands side by side, k times as wide.
     """
 
-    def __init__(self, members: Sequence[FusionRanker]) -> None:
+    scores_whole_lists = True
+
+    def __init__(self, members: Sequence[TrainableRanker]) -> None:
         """Raises ValueError where there is no member, or they do not read the same."""
         super().__init__()
         if not members:
@@ -44,7 +46,7 @@ class Ensemble(nn.Module):
         self.share_kind: ShareKind = first.share_kind
 
     @property
-    def members(self) -> tuple[FusionRanker, ...]:
+    def members(self) -> tuple[TrainableRanker, ...]:
         """The trained rankers that this one is made of."""
         return tuple(self.rankers)  # type: ignore[arg-type]
 
@@ -71,7 +73,7 @@ class Ensemble(nn.Module):
         )
 
     def complete(self, batch: Batch) -> Batch:
-        """See `FusionRanker.complete`."""
+        """See `TrainableRanker.complete`."""
         return self.members[0].complete(batch)
 
     def fixed_scores(self, batch: Batch) -> Callable[[Batch], Tensor]:
@@ -92,7 +94,7 @@ class Ensemble(nn.Module):
 
     @contextmanager
     def scores_only(self) -> Iterator[None]:
-        """See `FusionRanker.scores_only`."""
+        """See `TrainableRanker.scores_only`."""
         with ExitStack() as stack:
             for member in self.members:
                 stack.enter_context(member.scores_only())
@@ -109,11 +111,11 @@ class Ensemble(nn.Module):
         ).mean(dim=0)
 
     def feature_mean(self, modality: str) -> Tensor:
-        """See `FusionRanker.feature_mean`."""
+        """See `TrainableRanker.feature_mean`."""
         return self.members[0].feature_mean(modality)
 
 
-Ranker = FusionRanker | Ensemble
+Ranker = TrainableRanker | Ensemble
 """What scores lists: one training, or several as one."""
 
 
@@ -147,5 +149,5 @@ def _mean(parts: Sequence[Tensor | None]) -> Tensor | None:
     return torch.stack(given).mean(dim=0) if len(given) == len(parts) else None
 
 
-def _digest(member: FusionRanker) -> str:
+def _digest(member: TrainableRanker) -> str:
     return "" if member.trees is None else member.trees.digest

@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from fusion_models.data.batch import Batch
-from fusion_models.models import FusionRanker, RankerOutput
+from fusion_models.models import RankerOutput, TrainableRanker
 from fusion_models.process_group import concatenated
 
 
 class Slices(nn.Module):
     """The ranker, called on at most `queries` queries at a time; same arguments and outputs."""
 
-    def __init__(self, model: FusionRanker, queries: int) -> None:
+    def __init__(self, model: TrainableRanker, queries: int) -> None:
         super().__init__()
         self.model = model
         self.queries = queries
@@ -28,7 +28,7 @@ class Slices(nn.Module):
     def forward(
         self, batch: Batch, keep: Tensor | None = None, reversal: float = 0.0, decode: Tensor | None = None
     ) -> RankerOutput:
-        """See `FusionRanker.forward`."""
+        """See `TrainableRanker.forward`."""
         count = len(batch.query)
         if count <= self.queries:
             return self.model(batch, keep, reversal, decode)  # type: ignore[no-any-return]

@@ -16,6 +16,7 @@ from fusion_models.evaluation import Evaluation, blanked_scores, evaluate
 from fusion_models.process_group import ALONE, ProcessGroup, Shard, shard_of
 from fusion_models.training.accumulation import Slices
 from fusion_models.training.memory import keep_freed_memory
+from fusion_models.training.own_loop import has_own_loop, own_epochs
 from fusion_models.training.state import TrainingState
 from fusion_models.training.step import DivergedError, Forward, train_step
 from fusion_models.tuned_v1 import seen_by
@@ -48,12 +49,17 @@ def train(state: TrainingState, data: RankingDataset, *, process_group: ProcessG
     Raises DivergedError, with epoch, step, loss part and rank, as soon as a loss is not finite.
     """
     keep_freed_memory()
-    forward = process_group.wrap(_sliced(state))
     data = seen_by(state.model, data)
+    epochs = (
+        own_epochs(state, data, process_group) if has_own_loop(state.model) else _epochs(state, data, process_group)
+    )
     while not state.finished:
         started = time.perf_counter()
         with torch.random.fork_rng(devices=[state.device] if state.device.type == "cuda" else []):
-            parts = _train_epoch(state, data, forward, process_group)
+            parts = next(epochs, None)
+        if parts is None:
+            state.ended = True
+            return
         evaluation = evaluate(
             state.model, data, "validation", blanks=(), values=False, device=state.device, process_group=process_group
         )
@@ -76,6 +82,13 @@ def train(state: TrainingState, data: RankingDataset, *, process_group: ProcessG
             finished=state.finished,
             seconds=time.perf_counter() - started,
         )
+
+
+def _epochs(state: TrainingState, data: RankingDataset, process_group: ProcessGroup) -> Iterator[dict[str, float]]:
+    """Loss parts of epoch after epoch, each trained when it is asked for."""
+    forward = process_group.wrap(_sliced(state))
+    while True:
+        yield _train_epoch(state, data, forward, process_group)
 
 
 def _sliced(state: TrainingState) -> torch.nn.Module:

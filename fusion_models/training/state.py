@@ -18,7 +18,8 @@ from torch import Tensor
 from fusion_models.config import Recipe
 from fusion_models.data import RankingDataset
 from fusion_models.files import whole_folder
-from fusion_models.models import FusionRanker, build_ranker
+from fusion_models.models import TrainableRanker, build_ranker
+from fusion_models.models.own.ranker import OwnRanker
 from fusion_models.training.optimiser import EagerAdamW
 from fusion_models.tuned_v1 import equip
 
@@ -36,7 +37,7 @@ class TrainingState:
 
     recipe: Recipe
     seed: int
-    model: FusionRanker
+    model: TrainableRanker
     optimiser: torch.optim.Optimizer
     device: torch.device
     generator: torch.Generator
@@ -50,12 +51,14 @@ class TrainingState:
     best_weights: dict[str, Tensor] = field(default_factory=dict)
     best_numbers: dict[str, float] = field(default_factory=dict)
     """What the best epoch's evaluation measured."""
+    ended: bool = False
+    """A training loop of somebody's own has come to its end by itself."""
 
     @property
     def finished(self) -> bool:
         """At the last epoch, or `patience` epochs without a better validation nDCG."""
         train = self.recipe.train
-        return self.epoch >= train.epochs or self.epoch - self.best_epoch >= train.patience
+        return self.ended or self.epoch >= train.epochs or self.epoch - self.best_epoch >= train.patience
 
 
 def start(recipe: Recipe, data: RankingDataset, *, seed: int, device: torch.device | str = "cpu") -> TrainingState:
@@ -82,9 +85,15 @@ def _cuda_devices(device: torch.device) -> list[torch.device]:
     return [device] if device.type == "cuda" else []
 
 
-def _optimiser(model: FusionRanker, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW; the image encoder has its own rate, and vectors (biases, norms, null tokens) do not decay."""
+def _optimiser(model: TrainableRanker, recipe: Recipe) -> torch.optim.Optimizer:
+    """AdamW; the image encoder has its own rate, and vectors (biases, norms, null tokens) do not decay.
+
+    Beside a training loop of somebody's own, what the module's `make_optimiser` makes, where it has one.
+    """
     train = recipe.train
+    if isinstance(model, OwnRanker) and model.own.has_loop and hasattr(model.ranker, "make_optimiser"):
+        made: torch.optim.Optimizer = model.ranker.make_optimiser(train)  # type: ignore[operator]
+        return made
     visual = {id(p) for p in model.encoder_parameters("visual")} if "visual" in model.modalities else set()
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for parameter in model.parameters():
@@ -112,7 +121,7 @@ def contents(state: TrainingState) -> Contents:
     tensors |= {f"best.{k}": v for k, v in state.best_weights.items()}
     optimiser = state.optimiser.state_dict()
     for index, slots in optimiser["state"].items():
-        tensors |= {f"optimiser.{index}.{name}": value for name, value in slots.items()}
+        tensors |= {f"optimiser.{index}.{n}": v for n, v in slots.items() if isinstance(v, Tensor)}
     tensors |= {"random.order": state.generator.get_state(), "random.torch": state.random_state}
     progress = {
         "recipe": state.recipe.flat(),
@@ -122,6 +131,10 @@ def contents(state: TrainingState) -> Contents:
         "best_ndcg": state.best_ndcg,
         "best_numbers": state.best_numbers,
         "groups": optimiser["param_groups"],
+        "slots": {
+            str(index): {n: v for n, v in slots.items() if not isinstance(v, Tensor)}
+            for index, slots in optimiser["state"].items()
+        },
     }
     return Contents(tensors={k: v.detach().cpu().clone().contiguous() for k, v in tensors.items()}, progress=progress)
 
@@ -130,7 +143,7 @@ def restore(state: TrainingState, found: Contents) -> None:
     """Put `found` into a fresh `state` of the same recipe and seed."""
     tensors, progress = found.tensors, found.progress
     state.model.load_state_dict(_below(tensors, "model."))
-    slots: dict[int, dict[str, Tensor]] = {}
+    slots: dict[int, dict[str, Any]] = {int(i): dict(plain) for i, plain in progress["slots"].items() if plain}
     for key, value in _below(tensors, "optimiser.").items():
         index, name = key.split(".", 1)
         slots.setdefault(int(index), {})[name] = value

@@ -11,7 +11,7 @@ from torch import Tensor
 from fusion_models.config import Recipe
 from fusion_models.data.batch import Batch
 from fusion_models.losses import THUMBNAIL_DOCUMENTS, modulate_gradients, sample_documents, total_loss
-from fusion_models.models import FusionRanker, RankerOutput
+from fusion_models.models import RankerOutput, TrainableRanker
 from fusion_models.process_group import WHOLE, Shard
 
 
@@ -43,7 +43,7 @@ def kept_by_chance(chance: Tensor, dropout: float | Tensor) -> Tensor:
 
 
 def train_step(
-    model: FusionRanker,
+    model: TrainableRanker,
     optimiser: torch.optim.Optimizer,
     batch: Batch,
     recipe: Recipe,

@@ -21,7 +21,7 @@ from fusion_models.evaluation import Evaluation, evaluate
 from fusion_models.latency import scoring_latency
 from fusion_models.metrics import BLANKS, paired_bootstrap, sign_flip_p
 from fusion_models.metrics.intervals.weights import counted, of_rows
-from fusion_models.models import Ensemble, FusionRanker, Ranker, build_ranker
+from fusion_models.models import Ensemble, Ranker, TrainableRanker, build_ranker
 from fusion_models.process_group import ALONE, ProcessGroup
 from fusion_models.quantities import Lists, Outputs
 from fusion_models.training import TrainingState
@@ -160,7 +160,7 @@ def load_ranker(folder: Path, data: RankingDataset, device: torch.device | str =
     return ranker.to(device).eval()
 
 
-def _loaded(path: Path, recipe: Recipe, data: RankingDataset) -> FusionRanker:
+def _loaded(path: Path, recipe: Recipe, data: RankingDataset) -> TrainableRanker:
     model = build_ranker(recipe, data.schema, data.statistics)
     try:
         model.load_state_dict(load_file(path))

@@ -65,7 +65,10 @@ class StackedRanker:
         self.modulates = recipes[0].train.gradient_modulation > 0.0
         self._drops = recipes[0].train.modality_dropout > 0.0
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            self.template: FusionRanker = build_ranker(_with_dropout(recipes), data.schema, data.statistics).to(device)
+            template = build_ranker(_with_dropout(recipes), data.schema, data.statistics)
+        if not isinstance(template, FusionRanker):
+            raise ValueError(f"{recipes[0].model.variant} is a ranker of somebody's own, which trains alone")
+        self.template: FusionRanker = template.to(device)
         self._dropout = _member_dropout(self.template, recipes, self.numbers)
         parameters = dict(self.template.named_parameters())
         self.names = list(parameters)

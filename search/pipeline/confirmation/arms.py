@@ -8,7 +8,7 @@ from itertools import combinations
 from typing import Literal
 
 from fusion_models.config import Recipe
-from fusion_models.models import VARIANTS
+from fusion_models.models.variants import share_kind_of
 from search.analysis.judged import FEWEST_TRAININGS
 from search.pipeline.confirmation.seeds import deciding_seed
 from search.run_store.job import Job, Role, TrialRecord
@@ -81,7 +81,7 @@ def restricted(phase: Phase, recipe: Recipe, modalities: tuple[str, ...]) -> Rec
 
 def has_attention(recipe: Recipe) -> bool:
     """Whether the variant's shares are attention."""
-    return VARIANTS[recipe.model.variant].share_kind == "attention"
+    return share_kind_of(recipe.model.variant) == "attention"
 
 
 def leave_one_out(modalities: Sequence[str]) -> list[tuple[str, ...]]:
