@@ -33,6 +33,8 @@ SLOW: tuple[str, ...] = (
     "data/arrays/test_cache.py::test_ten_processes_at_once_open_one_dataset",
     "data/arrays/test_larger_than_memory.py",
     "models/test_export.py",
+    "own/test_conformance.py::test_the_command_says_what_failed",
+    "own/test_own_ranker.py::test_trainings_make_an_ensemble_that_exports",
     "probes/test_probes.py",
     "search/execution/test_faults.py::test_a_training_outlives_a_disk_that_is_full_for_a_while",
     "search/execution/test_job_training.py",

@@ -1,7 +1,7 @@
 """For whoever brings a module of their own: what it is given, what it returns, and the parts that it may be made of.
 
 A *ranker* is a `torch.nn.Module` whose `forward` takes `Inputs` and returns scores `[B, L]` or a `Ranked`. A *fusion*
-is a `Fusion`: tokens and query in, `Fused` out. docs/your-own-ranker.md walks through both. `conformance` checks
+is a `Fusion`: tokens and query in, `Fused` out. `conformance` checks
 either; `python -m fusion_models.check package.module:Class` is its command line. May use all of `fusion_models`.
 """
 
