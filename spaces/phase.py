@@ -8,9 +8,12 @@ from typing import Any, Literal
 
 from fusion_models.config import V1_READS, Flat, Recipe
 from fusion_models.metrics.ranking_metric import NDCG_10, RankingMetric
-from fusion_models.quantities import known_names
+from fusion_models.quantities import drop_name, known_names, objective_names, of_outputs
 from spaces.ranges import Range
 from spaces.thresholds import Thresholds
+
+MOST_OBJECTIVES = 6
+"""Beyond it nearly every trial is on the front."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +21,7 @@ class Objective:
     """One axis of the search, measured on the validation split."""
 
     name: str
-    """A key of `Evaluation.numbers()`."""
+    """A quantity that every training of a search ends with (`quantities.objective_names`)."""
     direction: Literal["maximize", "minimize"]
     bound: float | None = None
     """Beyond it more is not better: values are counted up (or down) to here."""
@@ -106,15 +109,33 @@ class Phase:
     archive rules are read."""
 
     def __post_init__(self) -> None:
-        known = known_names(self.base.model.modalities)
-        for kind, entries in (("objective", self.objectives), ("gate", (*self.gates, *self.resume_gates))):
-            for entry in entries:
-                name = entry.name if isinstance(entry, Objective) else entry.quantity
-                if name not in known:
-                    raise ValueError(
-                        f"{self.name}: {kind} {entry.name!r} asks for {name!r}, which is not measured; known are "
-                        f"{', '.join(known)}"
-                    )
+        measured, searched = known_names(self.base.model.modalities), objective_names(self.base.model.modalities)
+        names = [objective.name for objective in self.objectives]
+        if not 1 <= len(names) <= MOST_OBJECTIVES or len(set(names)) < len(names):
+            said = ", ".join(names) or "none"
+            raise ValueError(f"{self.name}: a search has 1 to {MOST_OBJECTIVES} different objectives, got {said}")
+        for name in names:
+            if name not in searched:
+                raise ValueError(
+                    f"{self.name}: objective {name!r} is not measured of every training; those that can be one: "
+                    f"{', '.join(searched)}"
+                )
+        for gate in (*self.gates, *self.resume_gates):
+            if gate.quantity not in measured:
+                raise ValueError(
+                    f"{self.name}: gate {gate.name!r} asks for {gate.quantity!r}, which is not measured; known are "
+                    f"{', '.join(measured)}"
+                )
+
+    @property
+    def epoch_objectives(self) -> tuple[Objective, ...]:
+        """Those that every epoch measures, by which trials are compared before they have ended.
+
+        Of the masking drops an epoch measures the suspect's alone.
+        """
+        told = of_outputs(self.base.model.modalities)
+        others = {drop_name(m) for m in self.base.model.modalities if m != self.suspect}
+        return tuple(o for o in self.objectives if told[o.name].epochs and o.name not in others)
 
     @property
     def wanted_drop(self) -> float:

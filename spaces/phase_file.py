@@ -15,15 +15,13 @@ from typing import Any
 
 from fusion_models.config import MODALITIES, near
 from fusion_models.metrics.ranking_metric import METRIC_NAMES, RankingMetric
-from fusion_models.quantities import of_outputs
-from spaces.phase import Gate, Objective, Phase
+from fusion_models.quantities import objective_names, of_outputs, quantity
+from spaces.phase import MOST_OBJECTIVES, Gate, Objective, Phase
 from spaces.phases import OBJECTIVES, ROADMAP_STEPS
 from spaces.plain import ABOVE_ZERO, KINDS, condition_from_plain
 from spaces.ranges import Choice, Range, parameters
 from spaces.thresholds import Thresholds
 
-OBJECTIVE_QUANTITIES = tuple(objective.name for objective in OBJECTIVES)
-"""What may be an objective: measured in every epoch, on every query replicate and in every ablation."""
 GATE_QUANTITIES = (*of_outputs(MODALITIES), "queries")
 """What a gate may read: everything that confirmation measures with an interval."""
 TOP = (
@@ -205,9 +203,10 @@ def _when(where: str, table: Table, phase: Phase) -> dict[str, Any]:
 def _objectives(phase: Phase, tables: Table) -> tuple[Objective, ...]:
     objectives = {objective.name: objective for objective in (*phase.objectives, *OBJECTIVES)}
     names = [objective.name for objective in phase.objectives]
+    allowed = objective_names(phase.base.model.modalities)
     for name, entry in tables.items():
         where = f"objectives.{name}"
-        _known_keys("objectives", {name: 0}, OBJECTIVE_QUANTITIES)
+        _known_keys("objectives", {name: 0}, allowed)
         _known_keys(where, _table(where, entry), ("direction", "bound", "reference", OFF))
         table = _unless_off(where, entry)
         if table is None:
@@ -218,12 +217,27 @@ def _objectives(phase: Phase, tables: Table) -> tuple[Objective, ...]:
         numbers: dict[str, Any] = {
             key: _number(f"{where}.{key}", table[key]) for key in ("bound", "reference") if key in table
         }
-        objectives[name] = dataclasses.replace(objectives[name], **(table | numbers))
+        if name not in objectives:
+            objectives[name] = _new_objective(where, name, table | numbers)
+        else:
+            objectives[name] = dataclasses.replace(objectives[name], **(table | numbers))
         _require_order(where, objectives[name])
         names += [] if name in names else [name]
-    if len(names) < 2:
-        raise ValueError("objectives: a front needs at least two of them")
+    if not 1 <= len(names) <= MOST_OBJECTIVES:
+        raise ValueError(f"objectives: a search has 1 to {MOST_OBJECTIVES}, got {len(names)}: {', '.join(names)}")
     return tuple(objectives[name] for name in names)
+
+
+def _new_objective(where: str, name: str, table: Table) -> Objective:
+    """One that no phase of the roadmap has: where it may start, and which way is better unless the quantity says so."""
+    ways = {"higher": "maximize", "lower": "minimize"}
+    told = dict(table)
+    if "reference" not in told:
+        raise ValueError(f"{where}.reference is missing: a value worse than any worth having")
+    way = ways.get(quantity(name).direction)
+    if "direction" not in told and way is None:
+        raise ValueError(f"{where}.direction is missing: maximize or minimize")
+    return Objective(name=name, **({"direction": way} | told))
 
 
 def _require_order(where: str, objective: Objective) -> None:

@@ -29,6 +29,7 @@ __all__ = [
     "ensemble",
     "known_names",
     "numbers",
+    "objective_names",
     "of_outputs",
     "quantity",
     "standardised",
@@ -61,6 +62,11 @@ def beside(modalities: tuple[str, ...] = MODALITIES) -> dict[str, MeasuredBeside
 def known_names(modalities: tuple[str, ...] = MODALITIES) -> list[str]:
     """Every name that an objective, a gate or a column may use."""
     return sorted(of_outputs(modalities).keys() | beside(modalities).keys())
+
+
+def objective_names(modalities: tuple[str, ...] = MODALITIES) -> list[str]:
+    """Every quantity that a search can have as an objective."""
+    return [name for name, found in of_outputs(modalities).items() if found.searched]
 
 
 def quantity(name: str, modalities: tuple[str, ...] = MODALITIES) -> Quantity:

@@ -21,6 +21,7 @@ def quantities(modalities: Sequence[str]) -> list[Quantity]:
             direction="neither",
             terms=_share_of(modality, read),
             epochs=True,
+            searched=not prefix,
         )
         for prefix, read in (("", lambda o: o.shares), ("value_", lambda o: o.value_shares))
         for modality in modalities

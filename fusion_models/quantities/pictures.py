@@ -10,7 +10,7 @@ from fusion_models.quantities.quantity import Quantity, Terms
 
 def quantities(modalities: Sequence[str]) -> list[Quantity]:
     """Everything of this file."""
-    return [Quantity(name="reconstruction_ssim", unit="SSIM", direction="higher", terms=_ssim)]
+    return [Quantity(name="reconstruction_ssim", unit="SSIM", direction="higher", terms=_ssim, searched=False)]
 
 
 def _ssim(outputs: Outputs) -> Terms | None:

@@ -52,6 +52,8 @@ class Quantity:
     """From means `[..., P]` to the number `[...]`, in torch, so that its gradient is known."""
     epochs: bool = False
     """Whether every epoch of a training measures it."""
+    searched: bool = True
+    """Whether every training of a search ends with it, whatever its recipe and the data: what an objective must be."""
 
     def estimate(self, outputs: Outputs) -> float:
         """The number; NaN where it cannot be told."""

@@ -27,6 +27,7 @@ def quantities(modalities: Sequence[str]) -> list[Quantity]:
             terms=_drop(modality, kind),
             value=_relative_loss,
             epochs=kind == "zero",
+            searched=kind == "zero",
         )
         for modality in modalities
         for kind in BLANKS

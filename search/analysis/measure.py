@@ -155,10 +155,10 @@ def linear_interval(
     return recipe_interval(values, parts, groups, level, mean=float(values.mean()) + constant)
 
 
-def table_row(found: Mapping[str, Interval]) -> dict[str, float]:
-    """`quantity`, `quantity_ci_low`, `quantity_ci_high` for every quantity of the confirmation's table."""
+def table_row(found: Mapping[str, Interval], more: Sequence[str] = ()) -> dict[str, float]:
+    """`quantity`, `quantity_ci_low`, `quantity_ci_high` for every quantity of the confirmation's table and `more`."""
     row: dict[str, float] = {}
-    for name in TABLE_QUANTITIES:
+    for name in dict.fromkeys((*TABLE_QUANTITIES, *more)):
         interval = found.get(name)
         row[name] = interval.mean if interval else float("nan")
         row[f"{name}_ci_low"] = interval.low if interval else float("nan")
@@ -188,7 +188,7 @@ def confirmed_table(phase: Phase, rows: Sequence[ConfirmedRow]) -> pd.DataFrame:
         out.append(
             {"trial_id": row.trial_id, "name": row.name, "finalist": row.finalist}
             | {"split": row.split, "seeds": row.seeds}
-            | table_row(row.quantities)
+            | table_row(row.quantities, [o.name for o in phase.objectives])
             | {"gates_passed": sum(v <= 0.0 for v in violations.values()), "gates_total": len(violations)}
         )
     return pd.DataFrame(out)

@@ -61,8 +61,11 @@ def trials_table(records: Sequence[TrialRecord]) -> pd.DataFrame:
 def pareto_table(
     phase: Phase, records: Sequence[TrialRecord], stays: Mapping[str, float] | None = None
 ) -> pd.DataFrame:
-    """The front, best first, in the column order that results/README.md promises; `stays` is p_on_front by trial."""
-    rows = []
+    """The front, best first, in the column order that results/README.md promises; `stays` is p_on_front by trial.
+
+    Objectives that are not among its numbers follow them.
+    """
+    rows, numbers = [], tuple(dict.fromkeys((*PARETO_NUMBERS, *(o.name for o in phase.objectives))))
     for rank, record in enumerate(pareto_front(phase, records), start=1):
         passed, total = gates_passed(phase, record)
         row: dict[str, Any] = {
@@ -70,12 +73,12 @@ def pareto_table(
             "rank": rank,
             "p_on_front": (stays or {}).get(record.trial_id),
         }
-        row |= {name: record.numbers.get(name) for name in PARETO_NUMBERS}
+        row |= {name: record.numbers.get(name) for name in numbers}
         row["parameters"] = int(record.numbers["parameters"])
         row |= {"epochs": record.epochs, "gates_passed": passed, "gates_total": total}
         row["checkpoint"] = f"checkpoints/{record.trial_id}"
         rows.append(row | {f"config.{key}": record.recipe[key] for key in phase.ranges})
-    names = ["trial_id", "rank", "p_on_front", *PARETO_NUMBERS, "epochs", "gates_passed", "gates_total", "checkpoint"]
+    names = ["trial_id", "rank", "p_on_front", *numbers, "epochs", "gates_passed", "gates_total", "checkpoint"]
     return pd.DataFrame(rows, columns=[*names, *(f"config.{key}" for key in phase.ranges)])
 
 

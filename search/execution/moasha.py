@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from ray.tune.experiment import Trial
@@ -25,8 +26,8 @@ class MultiObjectiveAsha(FIFOScheduler):  # type: ignore[misc]
     """Stops sampled trials of one search that are not among the best third at a rung.
 
     The phase's known recipes stand at the rungs as well, since a sampled trial must be worth more than they are, but
-    run to their end; jobs of other stages pass unseen. Every judgement goes into the journal before it is acted on, so
-    that an interrupted run goes on with the same rungs.
+    run to their end; jobs of other stages pass unseen. Objectives that epochs do not measure decide nothing here. Every
+    judgement goes into the journal before it is acted on, so that an interrupted run goes on with the same rungs.
     """
 
     _supports_buffered_results = False
@@ -35,6 +36,7 @@ class MultiObjectiveAsha(FIFOScheduler):  # type: ignore[misc]
         super().__init__()
         max_t = stage.phase.base.train.epochs
         self._stage = stage
+        self._objectives = stage.phase.epoch_objectives
         self._compared = {SAMPLED, *stage.phase.known_recipes()}
         self._rungs = Rungs(
             max_t,
@@ -82,8 +84,10 @@ class MultiObjectiveAsha(FIFOScheduler):  # type: ignore[misc]
 
     def _report(self, job: Job, epochs: int, numbers: dict[str, float]) -> None:
         phase = self._stage.phase
-        signs = [-1.0 if o.direction == "maximize" else 1.0 for o in phase.objectives]
-        costs = [sign * value for sign, value in zip(signs, phase.objective_values(numbers), strict=True)]
+        costs = [
+            (-1.0 if o.direction == "maximize" else 1.0) * o.bounded(numbers.get(o.name, math.nan))
+            for o in self._objectives
+        ]
         entries = self._rungs.report(job.trial_id, epochs, costs, list(phase.constraints(numbers).values()))
         if entries:
             self._stage.note_rungs(job, entries)

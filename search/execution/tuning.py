@@ -309,7 +309,7 @@ def _on_one_thread(function: Callable[..., Any], *arguments: Any) -> Any:
 
 
 def _early_stopping(stages: Sequence[Stage], options: RunOptions) -> MultiObjectiveAsha | None:
-    searches = [stage for stage in stages if isinstance(stage, SearchStage)]
+    searches = [stage for stage in stages if isinstance(stage, SearchStage) and stage.phase.epoch_objectives]
     return MultiObjectiveAsha(searches[0]) if searches and options.scheduler == "moasha" else None
 
 

@@ -91,6 +91,15 @@ EDITS = {
             )
         ]
     },
+    "An objective": {
+        PHASES: [
+            (
+                '    Objective(name="v1_correlation", direction="minimize", bound=0.70, reference=1.0),\n',
+                '    Objective(name="v1_correlation", direction="minimize", bound=0.70, reference=1.0),\n'
+                '    Objective(name="text_masking_drop", direction="maximize", reference=-0.05),\n',
+            )
+        ]
+    },
     "A modality": {
         "fusion_models/config.py": [
             ('("visual", "text", "metadata")\n', '("visual", "text", "metadata", "audio")\n'),
@@ -171,6 +180,35 @@ CHECKS = {
             (found,) = [g for g in read_gates(PHASES["phase1"], evidence) if g.key == "top1_stability"]
             assert found.status == status
         assert "top1_stability" in PHASES["phase1"].constraints({})
+        """,
+    "An objective": """
+        import numpy as np
+        import optuna
+        from outputs import random_lists, random_outputs
+        from search.analysis.front import pareto_front
+        from search.analysis.importances import importance_table
+        from search.analysis.replicates import objective_replicates
+        from search.analysis.tables import pareto_table
+        from search.run_store.job import Outcome
+        from search.study.stages import SearchStage
+        from fusion_models.quantities import numbers
+        from spaces import PHASES, phase_from_plain, phase_to_plain
+
+        phase, name = PHASES["phase3"], "text_masking_drop"
+        assert phase_from_plain(phase_to_plain(phase)).objectives[-1].name == name
+        assert name not in [o.name for o in phase.epoch_objectives] and len(phase.epoch_objectives) == 4
+        stage = SearchStage(optuna.storages.InMemoryStorage(), phase, sampler="tpe", trials=7, seed=0)
+        for seed in range(7):
+            outputs = random_outputs(random_lists(), seed=seed)
+            told = numbers(outputs) | {"parameters": 5.0}
+            stage.tell(stage.ask(), Outcome(state="finished", reason="", epochs=3, numbers=told, seconds=1.0))
+        assert stage.ask() is None
+        table = pareto_table(phase, stage.records())
+        assert name in table and len(table) == len(pareto_front(phase, stage.records())) > 0
+        drawn = np.ones((3, 60))
+        assert objective_replicates(phase, outputs, drawn)[name].shape == (3,)
+        found = importance_table(stage.study, [o.name for o in phase.objectives], generator=np.random.default_rng(0))
+        assert name in set(found["objective"])
         """,
     "A modality": """
         import numpy as np

@@ -9,6 +9,7 @@ from fusion_models.metrics.ranking_metric import RankingMetric
 from spaces import (
     PHASES,
     ROADMAP_STEPS,
+    Objective,
     Weight,
     departures,
     parameters,
@@ -59,6 +60,50 @@ def test_what_departs_from_the_roadmap_is_told():
         "nothing to give: 0.004 (the roadmap: 0.005)",
     ]
     assert not any(departures(phase) for phase in ROADMAP_STEPS.values())
+
+
+def test_any_quantity_that_trainings_end_with_may_be_an_objective(read):
+    phase = read(
+        'extends = "phase3"\n'
+        "[objectives.text_masking_drop]\nreference = -0.05\nbound = 0.2\n"
+        '[objectives.top1_stability]\nreference = 1.0\ndirection = "minimize"\n'
+        "[objectives.attention_max_share]\noff = true\n"
+    )
+    named = {o.name: o for o in phase.objectives}
+    assert list(named) == ["ndcg_gain", "visual_masking_drop", "v1_correlation", "text_masking_drop", "top1_stability"]
+    assert named["text_masking_drop"] == Objective(
+        name="text_masking_drop", direction="maximize", bound=0.2, reference=-0.05
+    )
+    assert named["top1_stability"].direction == "minimize"
+    assert [o.name for o in phase.epoch_objectives] == ["ndcg_gain", "visual_masking_drop", "v1_correlation"]
+    others = [name for name in named if name != "ndcg_gain"]
+    off = "".join(f"[objectives.{n}]\noff = true\n" for n in (*others[:2], "attention_max_share"))
+    assert [o.name for o in read(f'extends = "phase3"\n{off}').objectives] == ["ndcg_gain"]
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        ("[objectives.text_masking_drop]\nbound = 0.2", "objectives.text_masking_drop.reference is missing"),
+        ("[objectives.top1_stability]\nreference = 1", "objectives.top1_stability.direction is missing"),
+        ("[objectives.latency_p95_ms]\nreference = 100", "objectives.latency_p95_ms is unknown"),
+        ("[objectives.reconstruction_ssim]\nreference = 0", "objectives.reconstruction_ssim is unknown"),
+        (
+            "".join(f"[objectives.{n}]\nreference = -1\n" for n in ("ndcg", "text_masking_drop", "attention_balance")),
+            "objectives: a search has 1 to 6, got 7",
+        ),
+        (
+            "".join(
+                f"[objectives.{n}]\noff = true\n"
+                for n in ("ndcg_gain", "visual_masking_drop", "attention_max_share", "v1_correlation")
+            ),
+            "objectives: a search has 1 to 6, got 0",
+        ),
+    ],
+)
+def test_an_objective_that_cannot_be_one_is_refused(read, said, told):
+    with pytest.raises(ValueError, match=re.escape(told)):
+        read(f'extends = "phase3"\n{said}\n')
 
 
 def test_metric_and_cutoff_are_a_phases_values(read):

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusion_models.config import Recipe
-from fusion_models.quantities import known_names
+from fusion_models.quantities import known_names, objective_names
 from spaces import ROADMAP_STEPS, Choice, Float, Gate, Objective, Phase, Weight, phase_from_plain, phase_to_plain
 from spaces.ranges import Positive
 from spaces.thresholds import Thresholds
@@ -27,7 +27,7 @@ ranges = st.one_of(
 measured = st.sampled_from(known_names(Recipe().model.modalities))
 objectives = st.builds(
     Objective,
-    name=measured,
+    name=st.sampled_from(objective_names(Recipe().model.modalities)),
     direction=st.sampled_from(["maximize", "minimize"]),
     bound=st.none() | numbers,
     reference=numbers,
@@ -59,7 +59,7 @@ phases = st.builds(
     reference=changes,
     known=st.dictionaries(names, changes, max_size=2),
     ranges=st.dictionaries(names, ranges, max_size=4),
-    objectives=st.lists(objectives, max_size=3).map(tuple),
+    objectives=st.lists(objectives, min_size=1, max_size=6, unique_by=lambda o: o.name).map(tuple),
     gates=st.lists(gates(), max_size=3).map(tuple),
     resume_gates=st.lists(gates(), max_size=2).map(tuple),
     ablatable=st.dictionaries(names, changes, max_size=2),

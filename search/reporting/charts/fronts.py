@@ -30,6 +30,8 @@ def front(run: RunRecord) -> Figure:
     if searched.empty:
         return missing("front", title, "No trial of the search has ended yet.")
     names = [o.name for o in run.phase.objectives]
+    if len(names) == 1:
+        return missing("front", title, f"The search has one objective, {LABELS.get(names[0], names[0])}: no trade-off.")
     confirmed = _confirmed_points(run, names)
     table = pd.concat([searched, confirmed], ignore_index=True)
     frames = {name: _frame(run.phase, searched, confirmed, name) for name in names}
