@@ -13,6 +13,10 @@ from spaces import Phase
 
 RULES_EARLY = 2
 RULES_LATE = 3
+RULES_RELEASE = 4
+"""Phase 4 reads phase 3's rules again, and the one on latency."""
+RELEASE_RULE_LEVEL = 1.0 - 0.05 / RULES_RELEASE
+"""Of a two-sided interval of what no test split tells, such as latency: looks spend nothing there."""
 
 
 @dataclass(frozen=True, kw_only=True)

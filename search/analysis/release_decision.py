@@ -9,10 +9,11 @@ from math import nan
 
 from fusion_models.integrity import Check
 from fusion_models.metrics import Interval
-from search.analysis.archive import ArchiveRule
+from search.analysis.archive import RULES_LATE, RULES_RELEASE, ArchiveRule
 from search.analysis.decision import Decision, decide
 from search.analysis.gates import GateResult, Status
-from search.analysis.judged import Evidence
+from search.analysis.judged import ArchiveEvidence, Evidence
+from search.analysis.measure import at_level
 from spaces import Phase
 
 
@@ -26,7 +27,8 @@ class Validated:
     latency: Interval | None
     """P95 (milliseconds) of what would be released; None: not measured."""
     fastest: Interval | None
-    """The smallest P95 of all runtime variants, lossy ones and smaller recipes included."""
+    """The smallest P95 of all runtime variants, at the level of an archive rule; lossy ones and smaller recipes count
+    unless their own gain or drop fails."""
     ablation_missing: Sequence[str] | None
     """Components whose removal was not measured; None: no ablation."""
 
@@ -57,7 +59,7 @@ def decide_release(
         if found.ablation_missing is not None:
             missing = float(len(found.ablation_missing))
             measured["ablation_open"] = Interval(missing, missing, missing)
-        evidence = dataclasses.replace(evidence, quantities=measured)
+        evidence = dataclasses.replace(evidence, quantities=measured, archive=shared(evidence.archive))
     decision = decide(phase, finalist, evidence, facts, more_gates=gates, more_rules=rules)
     said = {
         "integrity checks that do not pass": "; ".join(
@@ -72,6 +74,23 @@ def decide_release(
     ]
     reasons = (*decision.reasons, *(f"warning: {c.name} {c.value:.3f}: {c.detail}" for c in warnings(found.integrity)))
     return dataclasses.replace(decision, gates=tuple(readings), reasons=reasons)
+
+
+def shared(found: ArchiveEvidence) -> ArchiveEvidence:
+    """Phase 3's intervals at the level of one of phase 4's rules, which are one more and share the same error."""
+
+    def wider(interval: Interval | None) -> Interval | None:
+        if interval is None:
+            return None
+        return at_level(interval, 1.0 - (1.0 - interval.level) * RULES_LATE / RULES_RELEASE)
+
+    changed = {
+        field.name: wider(getattr(found, field.name))
+        for field in dataclasses.fields(ArchiveEvidence)
+        if field.name != "probes"
+    }
+    probes = tuple(dataclasses.replace(p, gain=wider(p.gain) or p.gain) for p in found.probes)
+    return dataclasses.replace(found, probes=probes, **changed)
 
 
 def warnings(checks: Sequence[Check]) -> list[Check]:

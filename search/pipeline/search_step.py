@@ -22,6 +22,7 @@ from search.pipeline.baselines import (
     single_modality_jobs,
     tune_sums,
 )
+from search.pipeline.confirmation.unconfirmed import budget_for, seconds_to_search
 from search.pipeline.context import Run
 from search.pipeline.continuation.kept import kept_front
 from search.pipeline.plan import print_plan
@@ -80,7 +81,10 @@ def _require_references(run: Run) -> None:
     """Nothing can be compared where no reference ranker was trained. Raises ValueError with the reason."""
     records = run.trainer.records(BASELINES)
     if not any(record.finished for record in records):
-        reason = next((r.state_reason for r in records if r.state_reason), "the time budget ended before one had")
+        training, at_once = run.trainer.training_seconds, concurrency(run.options)
+        needed = seconds_to_search(run.phase, training_seconds=training, at_once=at_once)
+        ended = f"--time-budget {run.options.time_budget} ended before one had; give at least {budget_for(needed)}"
+        reason = next((r.state_reason for r in records if r.state_reason), ended)
         raise ValueError(
             f"no reference ranker could be trained, so there is nothing to compare with: {reason} "
             f"(every training and its reason: {run.folder.path / 'trials.csv'}; mend it, then --fresh)"

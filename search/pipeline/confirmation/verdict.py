@@ -21,6 +21,7 @@ from fusion_models.quantities import Outputs, ensemble
 from search.analysis.decision import Decision, Evidence, decide
 from search.analysis.judged import Cold, write_judged
 from search.analysis.measure import ConfirmedRow, confirmed_table, mean_interval, quantities
+from search.execution.capacity import concurrency
 from search.execution.file_transfer import ticket_for
 from search.execution.job_training import without_cold_items
 from search.pipeline.ablation import Intact, ablate
@@ -55,6 +56,7 @@ from search.pipeline.confirmation.test_split import (
     open_contribution,
     open_test_split,
 )
+from search.pipeline.confirmation.unconfirmed import seconds_to_search, why_unconfirmed
 from search.pipeline.context import Run
 from search.reporting.decision_page import decision_text
 from search.run_store.artefact import ARTEFACT, write_artefact
@@ -110,6 +112,7 @@ def confirm_and_decide(
         finalist = fix_finalist(run.folder, best, _member_seeds(run), of=listed, verdict=run.verdict)
     if finalist is None:
         decision = decide(run.phase, None, None, facts.statuses())
+        decision = dataclasses.replace(decision, reasons=(_why_unconfirmed(run),))
         confirmed = Confirmed(decision=decision, table=confirmed_table(run.phase, rows), finalist=None, evidence=None)
     else:
         confirmed = _decide_on_test(run, found, finalist, rows, facts, tuned, references)
@@ -127,6 +130,12 @@ def confirm_and_decide(
         run, confirmed.intact, split=run.deciding, deadline=run.deadline
     )  # after the verdict: it explains
     return dataclasses.replace(confirmed, ablation=ablation)
+
+
+def _why_unconfirmed(run: Run) -> str:
+    records, training = run.trainer.records, run.trainer.training_seconds
+    needed = seconds_to_search(run.phase, training_seconds=training, at_once=concurrency(run.options))
+    return why_unconfirmed(run.options, records("search"), records(CONFIRM), needed_seconds=needed)
 
 
 def _described(confirmed: Confirmed) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 import dataclasses
 
+import numpy as np
 import pytest
 from test_decision import around, healthy
 
 from fusion_models.integrity import check
-from fusion_models.metrics import Interval
-from search.analysis.release_decision import Validated, decide_release, integrity_open
+from fusion_models.metrics import Interval, query_interval
+from search.analysis.judged import Probe
+from search.analysis.release_decision import Validated, decide_release, integrity_open, shared
 from spaces import PHASE4
 
 FACTS = dict.fromkeys(("v1_stable", "resources", "integration_path", "diverse_queries", "candidate_quality"), "pass")
@@ -66,6 +68,26 @@ def test_anything_less_is_no_release(changes, status):
 def test_a_ranker_that_no_rung_brings_under_150_ms_is_archived():
     assert release(latency=around(300.0), fastest=around(200.0, 20.0)).verdict == "ARCHIVE"
     assert release(latency=around(300.0), fastest=around(160.0, 20.0)).verdict == "PAUSE_AND_FIX"
+
+
+def test_the_four_rules_of_phase_4_share_the_error_of_three():
+    """Phase 3 read three rules at a third of 2.5 % each; the same evidence is read at a quarter."""
+    random = np.random.default_rng(0)
+    third = query_interval(random.normal(0.0, 0.01, 400), level=1 - 0.05 / 3)
+    archive = dataclasses.replace(healthy().archive, ndcg_gain=third, refit_gain=third)
+    archive = dataclasses.replace(archive, probes=(Probe(name="p", gain=third, counts=True),))
+    found = shared(archive)
+    quarter = query_interval(random.normal(size=2), level=1 - 0.05 / 4).level
+    for interval in (found.ndcg_gain, found.refit_gain, found.probes[0].gain):
+        assert interval.level == pytest.approx(quarter)
+        assert interval.low < third.low < third.high < interval.high
+        assert interval.mean == third.mean
+    up = PHASE4.thresholds.least_gain - third.high - 1e-9
+    held = dataclasses.replace(third, mean=third.mean + up, low=third.low + up, high=third.high + up)
+    assert held.high < PHASE4.thresholds.least_gain  # phase 3's rule held, by a hair
+    edge = dataclasses.replace(healthy().archive, ndcg_gain=held)
+    (rule,) = [r for r in release(evidence=healthy(archive=edge)).archive_rules if r.key == "gain"]
+    assert not rule.holds
 
 
 def test_open_checks_are_counted_as_an_interval():

@@ -1,6 +1,7 @@
 """Every integrity check catches what was planted for it, and is silent on clean data."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -10,11 +11,15 @@ import torch
 from fusion_models.config import Recipe
 from fusion_models.data import open_dataset
 from fusion_models.data.views.relabelled import relabelled
-from fusion_models.evaluation import score
+from fusion_models.evaluation import score, split_lists
 from fusion_models.integrity import chance_check, isolation_checks, leak_check, separability_checks
 from fusion_models.metrics import chance_ndcg
+from fusion_models.quantities import Outputs
 from fusion_models.training import start, train
-from search.pipeline.release.integrity import integrity_table, selection_checks
+from search.pipeline.confirmation.arms import ArmKey, trial_id
+from search.pipeline.confirmation.finalist import Finalist
+from search.pipeline.release.integrity import gain_check, integrity_table, selection_checks
+from search.run_store.artifacts import write_outputs
 from search.run_store.folder import RunFolder, json_text
 from search.run_store.looks import count_look
 
@@ -283,3 +288,31 @@ def test_another_run_s_look_is_reported(tmp_path):
     folder = finished(tmp_path)
     count_look(folder, "abc", "shop")
     assert [c.value for c in selection_checks(folder, "abc")] == [0.0, 1.0]
+
+
+@pytest.mark.parametrize(("everywhere", "status"), [(True, "pass"), (False, "fail")])
+def test_the_gain_check_reads_the_artefacts_own_trainings_on_the_test_split(clean, tmp_path, everywhere, status):
+    """Members that know the labels in every subdomain, or in one alone; other trainings lie beside them unread."""
+    lists = split_lists(clean, "test")
+    names = clean.subdomain[lists.rows]
+    helped = np.ones(len(names), dtype=bool) if everywhere else names == names[0]
+    source, run = RunFolder(tmp_path), SimpleNamespace(data=clean, options=SimpleNamespace(seed=0))
+    recipe = Recipe().flat()
+    finalist = Finalist(trial_id="t0001", recipe=recipe, seeds=(1, 2), arms=2)
+    key = ArmKey("finalist", Recipe().model.modalities)
+    missing = gain_check(run, finalist, source)
+    assert (missing.status, missing.detail) == ("not measured", f"{tmp_path} kept no test values")
+    random = np.random.default_rng(0)
+    for index, arms in ((0, 2), (1, 2), (2, 2), (0, 1)):
+        mine = arms == 2 and index < 2
+        told = lists.labels + 0.3 * random.normal(size=lists.labels.shape)
+        scores = np.where((helped & mine)[:, None], told, lists.v1)
+        place = source.checkpoints / trial_id(key, index, arms)
+        place.mkdir(parents=True)
+        write_outputs(Outputs(lists=lists, scores=scores), place / "test.npz")
+    found = gain_check(run, finalist, source)
+    assert found.status == status
+    assert "queries; all of them gain" in found.detail
+    if not everywhere:
+        assert found.value == pytest.approx(0.0, abs=1e-6)
+        assert f"without {names[0]}" in found.detail

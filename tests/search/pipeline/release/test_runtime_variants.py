@@ -10,13 +10,15 @@ from run_context import run_in
 from safetensors.torch import save_file
 
 from fusion_models.config import Recipe
-from fusion_models.evaluation import score
+from fusion_models.evaluation import score, split_lists
 from fusion_models.export import TOLERANCE
 from fusion_models.metrics import Interval
 from fusion_models.models import build_ranker
 from fusion_models.tuned_v1 import equip
+from search.analysis.archive import RELEASE_RULE_LEVEL
 from search.options import RunOptions
 from search.pipeline.release.runtime_variants import V1_SUM, TimingSize, fastest, measure_variants, quantiles, released
+from search.pipeline.release.variant_quality import own_quality, variant_outputs
 from search.run_store.artifacts import RECIPE, WEIGHTS, load_ranker, write_ensemble
 from search.run_store.folder import RunFolder
 from spaces import PHASE4
@@ -118,7 +120,8 @@ def test_an_ensemble_with_a_tuned_v1_has_every_rung(small_data, tmp_path):
 
 def rung(ranker="chosen", p50=1.0, p95=2.0, difference=0.0, candidates="as judged"):
     row = {"ranker": ranker, "candidates": candidates, "p50_ms": p50, "p95_ms": p95, "largest_difference": difference}
-    return row | {"p95_ms_ci_low": 0.9 * p95, "p95_ms_ci_high": 1.1 * p95}
+    row |= {"p95_ms_ci_low": 0.9 * p95, "p95_ms_ci_high": 1.1 * p95}
+    return row | {"p95_ms_rule_low": 0.8 * p95, "p95_ms_rule_high": 1.2 * p95}
 
 
 def test_the_gate_reads_an_exact_rung_and_the_archive_rule_any():
@@ -134,10 +137,51 @@ def test_the_gate_reads_an_exact_rung_and_the_archive_rule_any():
         ]
     )
     assert released(table) == Interval(20.0, pytest.approx(18.0), pytest.approx(22.0))
-    assert fastest(table) == Interval(2.0, pytest.approx(1.8), pytest.approx(2.2))
+    assert fastest(table) == Interval(2.0, pytest.approx(1.6), pytest.approx(2.4), RELEASE_RULE_LEVEL)
     lossy = table.assign(largest_difference=0.5)
     assert released(lossy) is None
     assert fastest(table.assign(p95_ms=np.nan)) is None
+
+
+def test_a_variant_saves_time_only_where_its_own_gain_and_drop_do_not_fail():
+    table = pd.DataFrame([rung(p95=300.0), rung(p95=3.0, difference=0.1), rung("t1", p95=2.0, difference=np.nan)])
+    assert fastest(table.assign(quality=["exact", "holds", "holds"])).mean == 2.0
+    assert fastest(table.assign(quality=["exact", "holds", "fails: ndcg_gain"])).mean == 3.0
+    slow = fastest(table.assign(quality=["exact", "fails: visual_masking_drop", "fails: ndcg_gain"]))
+    assert (slow.mean, slow.low) == (300.0, pytest.approx(240.0))
+
+
+def test_the_own_quality_of_a_variant_is_its_gain_and_its_drop(small_data):
+    lists = split_lists(small_data, "validation")
+
+    def like(labels, blinded):
+        def scorer(batch):
+            seen = bool((batch.features["visual"] != 0).any())
+            return batch.labels * (labels if seen else blinded) + (0 if seen or blinded else batch.v1)
+
+        return variant_outputs(scorer, small_data, "validation", "visual")
+
+    good = own_quality(PHASE4, like(1.0, 0.0), None)
+    assert good["ndcg_gain"] == pytest.approx(1.0 - np.nanmean(lists.v1_ndcg))
+    assert good["quality"] == "holds"
+    assert good["visual_masking_drop"] > 0.05
+    unmoved = own_quality(PHASE4, like(1.0, 1.0), None)
+    assert (unmoved["visual_masking_drop"], unmoved["quality"]) == (0.0, "fails: visual_masking_drop")
+    worse = own_quality(PHASE4, like(-1.0, -1.0), None)
+    assert worse["quality"] == "fails: ndcg_gain, visual_masking_drop"
+    assert worse["ndcg_gain_ci_low"] < worse["ndcg_gain"] < worse["ndcg_gain_ci_high"] < 0
+
+
+def test_rungs_that_are_no_copy_have_a_gain_and_a_drop_of_their_own(measured):
+    table = measured[0].table
+    judged = table[table["candidates"] == "as judged"].set_index(["ranker", "runtime"])
+    own = judged[["ndcg_gain", "ndcg_gain_ci_low", "ndcg_gain_ci_high", "visual_masking_drop"]].notna().all(axis=1)
+    copies = judged["largest_difference"] <= TOLERANCE
+    assert (judged.loc[copies, "quality"] == "exact").all()
+    others = judged.index.get_level_values("ranker") != V1_SUM
+    assert (own == (others & ~copies)).all()
+    assert judged.loc[own, "quality"].str.match("holds|fails: ").all()
+    assert (table["p95_ms_rule_low"] <= table["p95_ms_ci_low"]).all()
 
 
 def test_a_row_s_quantiles_are_order_statistics_with_an_interval_around_p95():
