@@ -10,12 +10,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +53,8 @@ def main() -> int:
     arguments = parser.parse_args(own)
     settings = " ".join(flags) if flags else FLAGS
     numbers = arguments.only if arguments.only is not None else range(arguments.worlds)
-    for drawn in pending((world(n, arguments.train_queries) for n in numbers), read(arguments.lines), settings):
+    left = pending((world(n, arguments.train_queries) for n in numbers), read(arguments.lines), settings)
+    for drawn in shown(left, len(left) < len(list(numbers))):
         with tempfile.TemporaryDirectory() as temporary:
             line = run(drawn, settings, Path(arguments.results or temporary).absolute())
         with arguments.lines.open("a") as file:
@@ -63,6 +65,17 @@ def main() -> int:
     arguments.page.write_text(found)
     print(found)
     return 0
+
+
+def shown(worlds: Sequence[World], resumed: bool) -> Iterator[World]:
+    """The worlds one by one, with how many are left and about how long they take, on stderr."""
+    began = time.monotonic()
+    for done, drawn in enumerate(worlds):
+        each = (time.monotonic() - began) / done if done else math.nan
+        left = f"about {each * (len(worlds) - done) / 60:.0f} min left" if done else "time left unknown yet"
+        said = f"world {drawn.number}: {done} of {len(worlds)}{' that were left' if resumed else ''} done, {left}"
+        print(said, file=sys.stderr, flush=True)
+        yield drawn
 
 
 def _split(words: Sequence[str]) -> tuple[list[str], list[str]]:

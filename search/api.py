@@ -25,6 +25,7 @@ from rich.console import Console
 from fusion_models.config import near
 from fusion_models.data.errors import DataError
 from fusion_models.data.tables import TABLES
+from fusion_models.work_bar import shown_work
 from search.execution.interrupts import remembered_interrupts
 from search.options import RunOptions
 from search.pipeline.phase import run_phase
@@ -95,7 +96,7 @@ def start(options: RunOptions, console: Console, *, phase: Phase | None = None) 
     after Ctrl-C; what had finished is then written, and the same options with `resume` go on from there.
     """
     main = threading.current_thread() is threading.main_thread()
-    with remembered_interrupts() if main else contextlib.nullcontext():
+    with remembered_interrupts() if main else contextlib.nullcontext(), shown_work(console):
         if options.phase == ROADMAP:
             folder = run_roadmap(options, console)
         elif options.phase == PHASE4.name:
@@ -195,6 +196,12 @@ class Result:
     def report(self) -> Path:
         """report.html: one page with verdict, gates and figures, which opens offline."""
         return self.path / "report.html"
+
+    def as_json(self) -> dict[str, Any]:
+        """For scripts: where the run lies and what it came to, `decision` being decision.json."""
+        said = {"path": str(self.path), "phase": self.description.get("phase"), "finished": self.finished}
+        said |= {"verdict": self.verdict, "report": str(self.report) if self.report.exists() else None}
+        return said | {"decision": self.decision}
 
     @cached_property
     def _record(self) -> RunRecord:

@@ -160,6 +160,16 @@ class RunOptions:
         return out
 
 
+@dataclass(frozen=True, kw_only=True)
+class CommandLine(RunOptions):
+    """Search one phase of the roadmap: which fusion recipe, if any, makes the ranker use every modality."""
+
+    quiet: bool = False
+    """Print errors alone."""
+    json: bool = False
+    """Print what the run came to as JSON when it ends, and nothing else."""
+
+
 def _seconds(flag: str, text: str | None) -> float | None:
     if text is None:
         return None

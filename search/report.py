@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from search.reporting.comparison_page import comparison_page, print_comparison, 
 from search.reporting.explain import explain
 from search.reporting.roadmap_page import write_roadmap_report
 from search.reporting.run_list import as_json, list_runs, print_list
-from search.reporting.terminal import make_console
+from search.reporting.terminal import make_console, print_json
 from search.run_store.folder import RunFolder
 from search.run_store.mirror import is_uri, located
 
@@ -104,7 +103,7 @@ def _compare(options: ReportOptions, console: Console) -> None:
     runs = read_run(places[0]), read_run(places[1])
     found = compare(runs)
     if options.json:
-        _print_json(found.as_json())
+        print_json(found.as_json())
         return
     name = "-and-".join(short.replace("/", "-") for short in short_names(found.names))
     out = Path(options.out) if options.out is not None else places[0].parent / f"{name}.html"
@@ -125,13 +124,9 @@ def _list(options: ReportOptions, console: Console) -> None:
     root = Path(options.run.removeprefix("file://")).expanduser().resolve()
     entries = list_runs(root)
     if options.json:
-        _print_json(as_json(entries))
+        print_json(as_json(entries))
     else:
         print_list(console, root, entries)
-
-
-def _print_json(value: object) -> None:
-    sys.stdout.write(json.dumps(value, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from fusion_models.data.planted.config import planted_config
 from fusion_models.data.sources import open_dataset
 from fusion_models.data.tables import refuse_overwriting
 from fusion_models.terminal import forgiving
+from fusion_models.work_bar import shown_work
 
 
 @dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Check:
     """`clipart`, `planted`, `planted:PRESET`, or a folder (path or URI) of the three tables."""
     cache: str | None = None
     """Folder of the memory-mapped arrays; the user's cache folder unless given."""
+    json: bool = False
+    """Print the card as JSON, and nothing else."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +66,7 @@ Command = (
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The exit status: 0, or 1 where a dataset breaks its contract."""
+    """The exit status: 0, or 1 where a dataset breaks its contract; 2 for a flag that there is none of."""
     command: Check | Convert | Planted = tyro.cli(
         Command,
         prog="python -m fusion_models.data",
@@ -72,8 +76,11 @@ def main(arguments: list[str] | None = None) -> int:
     forgiving(sys.stdout)
     forgiving(sys.stderr)
     console = Console(soft_wrap=True, markup=False, emoji=False)
+    if isinstance(command, Check) and command.json:
+        console.quiet = True
     try:
-        _run(command, console)
+        with shown_work(console):
+            _run(command, console)
     except DataError as error:
         said = f"error: {error}"
         Console(stderr=True, soft_wrap=True, emoji=False).print(said, style="red", markup=False, highlight=False)
@@ -100,6 +107,9 @@ def _run(command: Check | Convert | Planted, console: Console) -> None:
 
 def _print_card(command: Check, console: Console) -> None:
     card = data_card(open_dataset(command.path, cache=command.cache))
+    if command.json:
+        sys.stdout.write(json.dumps({"facts": dict(card.facts), "doubts": card.doubts}, indent=1) + "\n")
+        return
     table = Table(show_header=False, box=None, pad_edge=False)
     for what, value in card.facts:
         table.add_row(Text(what), Text(value))

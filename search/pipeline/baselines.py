@@ -15,6 +15,7 @@ from fusion_models.evaluation import Scored, score
 from fusion_models.lambdamart import TreesError, train_lambdamart, tree_scores
 from fusion_models.metrics import WeightedSum
 from fusion_models.quantities import Lists, Outputs, ensemble, quantity, standardised
+from fusion_models.work import told
 from search.analysis.measure import Clusters, mean_interval, tuned_sum
 from search.execution.file_transfer import DataTicket, ticket_for
 from search.execution.job_training import without_cold_items
@@ -107,7 +108,7 @@ def reference_rankers(
         said = f"weights: {', '.join(f'{name} {weight:.2f}' for name, weight in weights.items())}"
         sees = weights.get(_alone(suspect), 0.0) > 0
         out.append(_given(role, _SUM_NAMES[role].format(_joined(run.phase.v1_reads)), lists, scores, said, sees=sees))
-    return [*out, *(tree() for tree in trees)]
+    return [*out, *(tree() for tree in told(f"LambdaMART ({split})", trees))]
 
 
 _SUM_NAMES: dict[ReferenceRole, str] = {

@@ -11,6 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 from fusion_models.terminal import forgiving, plain
+from search.run_store.folder import json_text
 
 FULL = 120
 """Columns of a terminal from which a table is shown whole."""
@@ -85,6 +86,11 @@ def _print_lines(console: Console, title: str, columns: Sequence[Column], rows: 
             for cell, width, column in zip(line, widths, columns, strict=True)
         ]
         say(console, "  ".join(padded).rstrip())
+
+
+def print_json(value: object) -> None:
+    """A value on standard output, for scripts; numbers that are not finite become null."""
+    sys.stdout.write(json_text(value))
 
 
 def say(console: Console, text: str, style: str = "") -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from search.analysis.tables import PARETO_NUMBERS
-from search.options import RunOptions
+from search.options import CommandLine
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
@@ -50,7 +50,7 @@ def test_make_check_chooses_by_marks_that_exist():
 
 def test_every_flag_is_explained():
     page = (ROOT / "docs" / "command-line.md").read_text()
-    for name in RunOptions.__dataclass_fields__:
+    for name in CommandLine.__dataclass_fields__:
         if name != "phase":
             word = name.replace("_", "-")
             assert f"`--{word}" in page or f"`--no-{word}" in page, name

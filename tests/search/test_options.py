@@ -6,7 +6,7 @@ import sys
 import pytest
 import tyro
 
-from search.options import RunOptions
+from search.options import CommandLine, RunOptions
 from spaces import ROADMAP_STEPS
 
 FLAGS = {
@@ -47,6 +47,7 @@ FLAGS = {
 
 def test_flags_are_the_promised_ones():
     assert set(RunOptions.__dataclass_fields__) == FLAGS
+    assert set(CommandLine.__dataclass_fields__) == FLAGS | {"quiet", "json"}  # of what is printed, not of the run
 
 
 def test_every_flag_has_help():
@@ -54,7 +55,7 @@ def test_every_flag_has_help():
         [sys.executable, "-m", "search.run", "--help"], capture_output=True, text=True, check=True
     ).stdout
     assert tyro  # the help is tyro's own
-    for flag in FLAGS - {"phase"}:
+    for flag in set(CommandLine.__dataclass_fields__) - {"phase"}:
         word = flag.replace("_", "-")
         assert f"--{word}" in text or f"--no-{word}" in text
 

@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 
 from fusion_models.data.errors import DataError, foreign_errors
 from fusion_models.data.tables.parts import Part, TableReader, is_local, matching_parts, parts_of
+from fusion_models.work import tell
 
 TABLES: tuple[str, ...] = ("items", "queries", "judgements")
 LAYOUTS = ("{}.parquet", "{}", "{}-*.parquet", "{}_*.parquet", "{}.*.parquet")
@@ -86,8 +87,11 @@ class TableFolder:
             foreign_errors("cannot be read", "See whether it is there and may be read.", file=part.name),
             self.filesystem.open(part.path, "rb") as file,
         ):
+            done, size = 0, int(self.filesystem.info(part.path).get("size") or 0)
             while block := file.read(1 << 22):
                 state.update(block)
+                done += len(block)
+                tell(f"{part.name}: fingerprint", done, size)
         return state.hexdigest()
 
 

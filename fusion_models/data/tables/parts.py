@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from fusion_models.data.errors import DataError, foreign_errors
 from fusion_models.data.tables.columns import stored_type
+from fusion_models.work import tell
 
 BATCH_ROWS = 256
 """Rows decoded at once while a table streams: 1 MiB for 1,024 float32 features an item."""
@@ -86,7 +87,8 @@ class TableReader:
 
     def stream(self, columns: Sequence[str], rows: int = BATCH_ROWS) -> Iterator[tuple[int, Any]]:
         """(first row, record batch) over the whole table, `columns` in this order; null where a part lacks one."""
-        first = 0
+        first, what = 0, f"{self.file}: {', '.join(columns[:3])}{' ...' if len(columns) > 3 else ''}"
+        tell(what, 0, self.num_rows)
         for part, schema, count in zip(self._parts, self._schemas, self._rows, strict=True):
             if count == 0:
                 continue
@@ -97,6 +99,7 @@ class TableReader:
                     arrays = [self._column(batch, name, part) for name in columns]
                     yield first, pa.RecordBatch.from_arrays(arrays, names=list(columns))
                     first += batch.num_rows
+                    tell(what, first, self.num_rows)
 
     def place(self, row: int) -> tuple[str, int]:
         """The part's name, and the row in it, of a row of the table."""

@@ -19,11 +19,12 @@ from fusion_models.integrity import Check, copies_check, isolation_checks, logge
 from fusion_models.metrics import BLANKS
 from fusion_models.metrics.intervals.query_intervals import Ties
 from fusion_models.quantities import Outputs
+from fusion_models.work import told
 from search.execution.file_transfer import DataTicket, Files, pack, ticket_for, unpacked
 from search.execution.tuning import Call, call_in_ray
 from search.run_store.artifacts import load_ranker, ranker_files, read_outputs, write_outputs
 from search.run_store.folder import RunFolder
-from search.run_store.looks import DECIDING_SPLIT
+from search.run_store.looks import DECIDING_SPLIT, SPLIT_NAMES
 
 
 class ClosedError(RuntimeError):
@@ -54,7 +55,7 @@ def open_test_split(
     measured = {t: call(_measure, _ranker(places[t]), ticket, split, t in full) for t in slow_first}
 
     def collect() -> dict[str, Outputs]:
-        for trial_id, values in measured.items():
+        for trial_id, values in told(f"measuring on the {SPLIT_NAMES.get(split, split)}", list(measured.items())):
             write_whole(places[trial_id] / kept, values())
         lists = split_lists(data, split)
         return {t: read_outputs(place / kept, lists) for t, place in places.items()}

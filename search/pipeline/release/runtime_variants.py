@@ -23,6 +23,7 @@ from fusion_models.export import ExportError, Scorer
 from fusion_models.files import write_whole
 from fusion_models.metrics import Interval, block_quantile_interval, poisson_arrivals, summarise_latency
 from fusion_models.models import Ranker
+from fusion_models.work import tell, told
 from search.analysis.archive import RELEASE_RULE_LEVEL
 from search.analysis.measure import mean_ndcg
 from search.pipeline.context import Run
@@ -83,6 +84,10 @@ class RuntimeVariants:
     """The least P95 of all rungs of V2 whose own gain and drop do not fail, at the level of an archive rule."""
 
 
+EXPORTS = 4
+"""Runtimes of the finalist, torch.compile apart."""
+
+
 def measure_variants(run: Run, trial_id: str, front: RunFolder, size: TimingSize) -> RuntimeVariants:
     """Export the training `trial_id`, time every rung on one open-loop schedule, and write latency.csv and `export/`.
 
@@ -92,8 +97,11 @@ def measure_variants(run: Run, trial_id: str, front: RunFolder, size: TimingSize
     smaller = _smaller(front, run.data, _parameters(ranker))
     threads = run.options.cpus_per_worker
     with _threads(threads):
-        rungs = [*_finalist_rungs(ranker, trial_id, run.folder.path / "export", threads, size.compiled)]
-        for name, model in smaller:
+        rungs: list[Rung] = []
+        for rung in _finalist_rungs(ranker, trial_id, run.folder.path / "export", threads, size.compiled):
+            rungs.append(rung)
+            tell(f"exporting {trial_id}", len(rungs), EXPORTS + size.compiled)
+        for name, model in told("exporting smaller rankers", smaller):
             rungs += _smaller_rungs(name, model, run.folder.path / "export", threads)
         rungs.append(Rung(ranker=V1_SUM, runtime="torch", scorer=_weighted_sum(run.data), grid=True))
         cells: list[tuple[int | None, int]] = [(None, 1)]
@@ -218,7 +226,7 @@ def _timed(
     threads: int,
 ) -> list[dict[str, Any]]:
     out: list[dict[str, Any]] = []
-    for candidates, size in cells:
+    for candidates, size in told("timing requests", cells):
         generator = np.random.default_rng(run.options.seed)
         asked = latency.single_requests(run.data, SPLIT, WARM_UP + requests, size)
         assert rungs[0].scorer is not None

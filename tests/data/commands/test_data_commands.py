@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import io
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,11 +27,22 @@ Write = Callable[[Columns], str]
 def test_the_flags_are_frozen() -> None:
     commands = (Check, Convert, Planted)
     flags = {command.__name__: [field.name for field in dataclasses.fields(command)] for command in commands}
-    assert flags == {"Check": ["path", "cache"], "Convert": ["flat", "out"], "Planted": ["out", "preset", "dial"]}
+    assert flags == {
+        "Check": ["path", "cache", "json"],
+        "Convert": ["flat", "out"],
+        "Planted": ["out", "preset", "dial"],
+    }
 
 
 def doubts(source: str) -> str:
     return "\n".join(data_card(open_dataset(source)).doubts)
+
+
+def test_a_script_gets_the_card_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", "planted?queries=160&candidates=8", "--json"]) == 0
+    card = json.loads(capsys.readouterr().out)
+    assert set(card) == {"facts", "doubts"}
+    assert card["facts"]["candidates a query"] == "8 to 8, median 8"
 
 
 def test_check_prints_sizes_and_doubts(capsys: pytest.CaptureFixture[str]) -> None:
