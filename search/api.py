@@ -1,4 +1,6 @@
-"""A run from Python, for programs and notebooks: `run` makes one, `read` opens one, both give a `Result`.
+"""A run from Python, for programs and notebooks: `run` makes one, `audit` judges a V2 that exists, `read` opens either.
+
+All give a `Result`.
 
     from search.api import run
     result = run(items=items, queries=queries, judgements=judgements, phase="phase1", trials=12)
@@ -26,6 +28,8 @@ from fusion_models.config import near
 from fusion_models.data.errors import DataError
 from fusion_models.data.tables import TABLES
 from fusion_models.work_bar import shown_work
+from search.audit.audit import run_audit
+from search.audit.options import AuditOptions
 from search.execution.interrupts import remembered_interrupts
 from search.options import RunOptions
 from search.pipeline.phase import run_phase
@@ -37,7 +41,7 @@ from search.run_store.given_tables import keep_tables
 from search.run_store.mirror import located
 from spaces import PHASE4, PHASES, ROADMAP_STEPS, Phase
 
-__all__ = ["Result", "read", "run", "start"]
+__all__ = ["Result", "audit", "read", "run", "start"]
 
 Table = pd.DataFrame | Any
 """A pandas DataFrame, a pyarrow Table, or the path of a Parquet file."""
@@ -87,6 +91,39 @@ def run(
     source = _source({"items": items, "queries": queries, "judgements": judgements}, data, checked.results)
     own = phase if isinstance(phase, Phase) else None
     return start(dataclasses.replace(checked, data=source), _console(progress), phase=own)
+
+
+def audit(
+    *,
+    scores: Table | None = None,
+    items: Table | None = None,
+    queries: Table | None = None,
+    judgements: Table | None = None,
+    data: str | Path | None = None,
+    progress: bool | None = None,
+    **options: Any,
+) -> Result:
+    """Audit a V2 that exists, from a table of its scores (docs/audit.md), and return what came of it.
+
+    `scores` is a pandas DataFrame, a pyarrow Table or the path of a Parquet or CSV file; the data are given as to
+    `run`. `options` are the flags of `python -m search.run audit` with underscores (see `AuditOptions`).
+
+    Raises ValueError, in one line, for options, data or scores that cannot be used.
+    """
+    known = [field.name for field in dataclasses.fields(AuditOptions) if field.name not in ("scores", "data")]
+    for name in options:
+        if name not in known:
+            raise ValueError(f"unknown option {name!r}; {near(name, known)}")
+    asked: dict[str, Any] = {n: str(value) if isinstance(value, Path) else value for n, value in options.items()}
+    if asked.get("phase", "phase1") not in ROADMAP_STEPS:
+        raise ValueError(f"phase = {asked['phase']!r}: {near(str(asked['phase']), list(ROADMAP_STEPS))}")
+    checked = AuditOptions(**asked)
+    source = _source({"items": items, "queries": queries, "judgements": judgements}, data, checked.results)
+    named = str(scores) if isinstance(scores, str | Path) else None
+    settled = dataclasses.replace(checked, data=source, scores=named)
+    console = _console(progress)
+    with shown_work(console):
+        return Result(run_audit(settled, console, scores=scores).path)
 
 
 def start(options: RunOptions, console: Console, *, phase: Phase | None = None) -> Result:

@@ -1,40 +1,75 @@
-"""The command line: `python -m search.run phase3`."""
+"""The command line: `python -m search.run phase3`, and `python -m search.run audit` for a V2 that exists."""
 
 from __future__ import annotations
 
 import dataclasses
 import gc
 import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def main() -> int:
     """Run a phase; 0 when it ended whatever its verdict, 2 for a mistake in what was asked, 130 after Ctrl-C."""
     gc.set_threshold(50_000, 20, 100)  # before the imports, whose half a million objects stay
-    import tyro
-
-    from search.api import start
-    from search.options import CommandLine, RunOptions
-    from search.reporting.terminal import make_console, print_json
+    from search.reporting.terminal import make_console
 
     console = make_console()
+    audited = sys.argv[1:2] == ["audit"]
+    command = _audit if audited else _run
     try:
-        asked = tyro.cli(
-            CommandLine,
-            prog="python -m search.run",
-            config=(tyro.conf.PositionalRequiredArgs, tyro.conf.UseAppendAction, tyro.conf.FlagCreatePairsOff),
-        )
-        console.quiet = asked.quiet or asked.json
-        options = RunOptions(**{f.name: getattr(asked, f.name) for f in dataclasses.fields(RunOptions)})
-        result = start(options, console)
-        if asked.json:
-            print_json(result.as_json())
+        command(console)
     except ValueError as error:
         make_console(stderr=True).print(f"error: {error}", style="red", highlight=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
-        make_console(stderr=True).print("interrupted: what had finished is written; --resume goes on from here")
+        said = "give the same command again" if audited else "what had finished is written; --resume goes on from here"
+        make_console(stderr=True).print(f"interrupted: {said}")
         return 130
     return 0
+
+
+def _run(console: Console) -> None:
+    import tyro
+
+    from search.api import start
+    from search.options import CommandLine, RunOptions
+    from search.reporting.terminal import print_json
+
+    asked = tyro.cli(
+        CommandLine,
+        prog="python -m search.run",
+        config=(tyro.conf.PositionalRequiredArgs, tyro.conf.UseAppendAction, tyro.conf.FlagCreatePairsOff),
+    )
+    console.quiet = asked.quiet or asked.json
+    options = RunOptions(**{f.name: getattr(asked, f.name) for f in dataclasses.fields(RunOptions)})
+    result = start(options, console)
+    if asked.json:
+        print_json(result.as_json())
+
+
+def _audit(console: Console) -> None:
+    import tyro
+
+    from fusion_models.work_bar import shown_work
+    from search.api import read
+    from search.audit.audit import run_audit
+    from search.audit.options import AuditCommandLine
+    from search.reporting.terminal import print_json
+
+    asked = tyro.cli(
+        AuditCommandLine,
+        prog="python -m search.run audit",
+        args=sys.argv[2:],
+        config=(tyro.conf.FlagCreatePairsOff,),
+    )
+    console.quiet = asked.quiet or asked.json
+    with shown_work(console):
+        folder = run_audit(asked, console)
+    if asked.json:
+        print_json(read(folder.path).as_json())
 
 
 if __name__ == "__main__":

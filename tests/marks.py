@@ -38,6 +38,8 @@ SLOW: tuple[str, ...] = (
     "probes/test_probes.py",
     "search/execution/test_faults.py::test_a_training_outlives_a_disk_that_is_full_for_a_while",
     "search/execution/test_job_training.py",
+    "search/audit/test_audit_options.py::test_a_mistake_is_one_line_and_no_look",
+    "test_audit_page.py",
     "training/stack/test_equality.py",
     "training/test_process_group.py",
 )

@@ -49,7 +49,7 @@ def ray_session(options: RunOptions) -> Iterator[None]:
             "_node_ip_address": "127.0.0.1",
             "include_dashboard": False,
             "object_store_memory": 200 * 1024**2,
-            "num_cpus": _cpus(),
+            "num_cpus": processors(),
             "resources": {ALONE: 1},
         }
     else:
@@ -68,5 +68,6 @@ def ray_session(options: RunOptions) -> Iterator[None]:
             ray.shutdown()
 
 
-def _cpus() -> int:
+def processors() -> int:
+    """Of this machine, as far as this process may use them."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -56,6 +56,17 @@ RELEASE_SECTIONS = (
     flip.flip,
 )
 """Of phase 4, which searches nothing; what phase 3 measured on the test split stands again."""
+AUDIT_SECTIONS = (
+    leads.leads,
+    modalities.agreement,
+    modalities.contribution,
+    modalities.attention,
+    modalities.rivals,
+    modalities.subdomains,
+    release.latency,
+    flip.flip,
+)
+"""Of an audit, which trains nothing."""
 CONFIRMED_COLUMNS = ("ndcg_gain", "visual_masking_drop", "attention_max_share", "v1_correlation")
 FIRST_ROWS = 12
 
@@ -75,6 +86,8 @@ def write_report(folder: RunFolder) -> None:
 
 def sections(run: RunRecord) -> Sequence[Callable[[RunRecord], Figure]]:
     """What draws the figures of a run's phase, in the order of its page."""
+    if run.audited:
+        return AUDIT_SECTIONS
     return RELEASE_SECTIONS if run.phase.name == PHASE4.name else SECTIONS
 
 

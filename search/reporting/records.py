@@ -17,6 +17,8 @@ from search.run_store.job import Role, TrialRecord
 from spaces import Phase
 
 PLAIN = ("trial_id", "stage", "name", "state", "state_reason", "epochs", "seed", "seconds")
+AUDIT = "audit"
+"""What run.json calls the phase of an audit."""
 OF_A_TRIAL = ("failure", "taken_over", "role", "modalities")
 """Columns of the trials table that are read as what they mean."""
 
@@ -66,6 +68,16 @@ class RunRecord:
     def finished(self) -> bool:
         """Whether the run came to its end."""
         return self.run.get("end") is not None
+
+    @property
+    def audited(self) -> bool:
+        """Whether the ranker was given, and nothing was searched."""
+        return self.run.get("phase") == AUDIT
+
+    @property
+    def subject(self) -> str:
+        """What a caption calls the ranker that is judged."""
+        return "V2" if self.audited else "the finalist"
 
     @property
     def modalities(self) -> tuple[str, ...]:

@@ -14,8 +14,8 @@ from PIL import Image
 from fusion_models.data import RankingDataset
 from fusion_models.files import whole
 from fusion_models.quantities import Lists, Outputs
-from search.pipeline.context import Run
 from search.run_store.csv_tables import write_csv
+from search.run_store.folder import RunFolder
 
 EACH_WAY = 3
 """Queries helped, and queries hurt."""
@@ -25,12 +25,12 @@ RANKS = 10
 PICTURE_SIDE = 72
 
 
-def write_examples(run: Run, artefact: Outputs) -> None:
+def write_examples(folder: RunFolder, data: RankingDataset, artefact: Outputs) -> None:
     """`examples.parquet` and `agreement.csv`, of the ranker that would be released, on the deciding split."""
-    write_csv(rank_table(artefact), run.folder, "agreement.csv")
+    write_csv(rank_table(artefact), folder, "agreement.csv")
     gain = artefact.ndcg - artefact.lists.v1_ndcg
-    table = example_table(run.data, artefact, gain)
-    with whole(run.folder.path / "examples.parquet") as staging:
+    table = example_table(data, artefact, gain)
+    with whole(folder.path / "examples.parquet") as staging:
         table.to_parquet(staging, index=False)
 
 

@@ -11,7 +11,7 @@ from fusion_models.contribution import Contribution
 from fusion_models.data import RankingDataset
 from fusion_models.files import write_whole
 from fusion_models.metrics import Interval, holm, two_sided_p
-from fusion_models.metrics.intervals.ensembles import Arm, arm_difference
+from fusion_models.metrics.intervals.ensembles import Arm
 from fusion_models.metrics.intervals.weights import counted, of_rows, weighted_mean
 from fusion_models.quantities import Outputs
 from search.analysis.judged import Evidence
@@ -86,36 +86,35 @@ def arm_mean(arm: Arm) -> float:
 
 def fusion_gains(whole: Measured) -> dict[str, dict[str, Any]]:
     """nDCG of the finalist minus each rival's: best single modality, best pair, weighted sums, LambdaMART, tuned V1."""
-    out: dict[str, dict[str, Any]] = {}
-    mine = whole.arms.get(whole.plan.whole)
-    if mine is None:
-        return out
+    rivals: dict[str, tuple[str, Arm | Values]] = {}
     for title, size in (("best single modality", 1), ("best pair", 2)):
-        rivals = {
+        refits = {
             "+".join(key.modalities): arm
             for key, arm in whole.arms.items()
             if key.of == "finalist" and len(key.modalities) == size < len(whole.plan.whole.modalities)
         }
-        if rivals:
-            best = max(rivals, key=lambda name: arm_mean(rivals[name]))
-            out[title] = {"rival": best} | plain(arm_difference(mine, rivals[best], whole.clusters))
-    singles = [r for r in whole.references if r.role == "single"]
-    if singles and "best single modality" not in out:
+        if refits:
+            best = max(refits, key=lambda name: arm_mean(refits[name]))
+            rivals[title] = best, refits[best]
+    singles = [r for r in whole.references if r.role == "single" and r.measured]
+    if singles and "best single modality" not in rivals:
         best_single = max(singles, key=lambda r: mean_ndcg(r.outputs))
-        gain = arm_difference(mine, best_single.outputs.ndcg, whole.clusters)
-        out["best single modality"] = {"rival": best_single.name.removesuffix(" alone")} | plain(gain)
+        rivals["best single modality"] = best_single.name.removesuffix(" alone"), best_single.outputs.ndcg
     for reference in whole.references:
         if reference.role != "single" and reference.measured:
-            gain = arm_difference(mine, _arm(reference.outputs, reference.trainings, mine), whole.clusters)
-            out[reference.name] = {"rival": reference.name} | plain(gain)
+            rivals[reference.name] = reference.name, _arm(reference.outputs, reference.trainings, whole.size)
     if whole.plan.base != whole.plan.whole and whole.plan.base in whole.arms:
-        gain = arm_difference(mine, whole.arms[whole.plan.base], whole.clusters)
-        out["base recipe"] = {"rival": "base recipe"} | plain(gain)
+        rivals["base recipe"] = "base recipe", whole.arms[whole.plan.base]
+    out = {}
+    for title, (name, rival) in rivals.items():
+        gain = whole.lead(rival)
+        if gain is not None:
+            out[title] = {"rival": name} | plain(gain)
     return out
 
 
-def _arm(outputs: Outputs, trainings: tuple[Outputs, ...], mine: Arm) -> Arm | Values:
-    return recipe_arm(trainings, mine.k) if len(trainings) > mine.k else outputs.ndcg
+def _arm(outputs: Outputs, trainings: tuple[Outputs, ...], members: int) -> Arm | Values:
+    return recipe_arm(trainings, members) if len(trainings) > members else outputs.ndcg
 
 
 def subdomain_gains(data: RankingDataset, artefact: Outputs, *, clusters: Clusters) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -14,7 +14,15 @@ from fusion_models.quantities import Outputs, ensemble, quantity, standardised
 from fusion_models.quantities.outputs import Values
 from search.analysis.archive import rules_read
 from search.analysis.judged import ArchiveEvidence, Lead, Probe
-from search.analysis.measure import Clusters, linear_interval, mean_ndcg, quantity_interval, recipe_arm, tuned_sum
+from search.analysis.measure import (
+    Clusters,
+    linear_interval,
+    mean_interval,
+    mean_ndcg,
+    quantity_interval,
+    recipe_arm,
+    tuned_sum,
+)
 from search.analysis.shapley import shapley_shares
 from search.pipeline.baselines import TUNED_V1, Reference, by_role
 from search.pipeline.confirmation.arms import ArmKey, ArmPlan
@@ -48,6 +56,26 @@ class Measured:
     references: Sequence[Reference]
     clusters: Clusters = None
     arms: Mapping[ArmKey, Arm] = field(default_factory=dict)
+    given: bool = False
+    """A ranker of somebody else's: where it has one training, its leads are its own, over queries alone."""
+
+    def lead(self, other: Arm | Values, level: float = 0.95) -> Interval | None:
+        """nDCG of the finalist's recipe less another's; None with fewer than two trainings, unless it was given."""
+        whole = self.arms.get(self.plan.whole)
+        if whole is not None:
+            return arm_difference(whole, other, self.clusters, level)
+        if not self.given:
+            return None
+        mine = self.artefact.ndcg
+        if isinstance(other, Arm):
+            return _negative(arm_difference(other, mine, self.clusters, level))
+        return mean_interval(mine - other, self.artefact.lists.uneven, clusters=self.clusters, level=level)
+
+    @property
+    def size(self) -> int:
+        """Members of the ensembles that are compared."""
+        whole = self.arms.get(self.plan.whole)
+        return whole.k if whole is not None else self.members
 
     @property
     def artefact(self) -> Outputs:
@@ -68,6 +96,8 @@ def measured(
     trained: Trained,
     references: Sequence[Reference],
     clusters: Clusters = None,
+    *,
+    given: bool = False,
 ) -> Measured:
     """With the arms of every recipe that has two trainings at least, all as ensembles of one size."""
     size = max(1, min(members, *(len(runs) - 1 for runs in trained.values() if len(runs) > 1), members))
@@ -80,7 +110,13 @@ def measured(
         references=references,
         clusters=clusters,
         arms=arms,
+        given=given,
     )
+
+
+def _negative(interval: Interval) -> Interval:
+    """Of the difference the other way round."""
+    return replace(interval, mean=-interval.mean, low=-interval.high, high=-interval.low)
 
 
 def refit_gains(found: Measured, level: float = 0.95) -> dict[str, Interval]:
@@ -108,24 +144,26 @@ def shapley(found: Measured, nothing: Values, level: float = 0.95) -> dict[str, 
 
 def rival_leads(found: Measured, level: float = 0.95) -> dict[str, Lead | None]:
     """Role -> lead of the finalist's recipe over the base recipe, over LambdaMART, over the weighted sum with V1."""
-    whole = found.arms.get(found.plan.whole)
     out: dict[str, Lead | None] = {"base": None, "trees": None, "sum": None}
-    if whole is None:
+    if found.plan.whole not in found.arms and not found.given:
         return out
     if found.plan.base == found.plan.whole:
         out["base"] = Lead(rival="the base recipe, which is the finalist", interval=Interval(0.0, 0.0, 0.0))
     elif found.plan.base in found.arms:
-        found_lead = arm_difference(whole, found.arms[found.plan.base], found.clusters, level)
-        out["base"] = Lead(rival="the base recipe", interval=found_lead, with_suspect=False)
+        found_lead = found.lead(found.arms[found.plan.base], level)
+        if found_lead is not None:
+            out["base"] = Lead(rival="the base recipe", interval=found_lead, with_suspect=False)
     for role, wanted in (("trees", "trees"), ("sum", "sum with v1")):
         reference = by_role(found.references, wanted)  # type: ignore[arg-type]
         if reference is not None:
-            out[role] = _lead(found, whole, reference, level)
+            out[role] = _lead(found, reference, level)
     return out
 
 
-def _lead(found: Measured, whole: Arm, reference: Reference, level: float) -> Lead:
-    interval = arm_difference(whole, _arm_of(reference, whole.k), found.clusters, level)
+def _lead(found: Measured, reference: Reference, level: float) -> Lead | None:
+    interval = found.lead(_arm_of(reference, found.size), level)
+    if interval is None:
+        return None
     return Lead(rival=reference.name, interval=interval, with_suspect=reference.sees_suspect)
 
 
@@ -187,9 +225,6 @@ def _with_v1(outputs: Outputs, weight: float) -> Outputs:
 
 def blind_lead(found: Measured, chosen: Chosen, level: float = 0.95) -> Lead | None:
     """The finalist's recipe against the strongest ranker without the suspect, which validation chose."""
-    whole = found.arms.get(found.plan.whole)
-    if whole is None:
-        return None
     refits = {
         REFIT: found.arms.get(found.plan.without(found.plan.suspect)),
         BASE_REFIT: found.arms.get(found.plan.without(found.plan.suspect, "base")),
@@ -198,14 +233,14 @@ def blind_lead(found: Measured, chosen: Chosen, level: float = 0.95) -> Lead | N
         other = refits[chosen.blind]
         if other is None:
             return None
-        return Lead(rival=chosen.blind, interval=arm_difference(whole, other, found.clusters, level))
+        interval = found.lead(other, level)
+        return Lead(rival=chosen.blind, interval=interval) if interval is not None else None
     reference = next((r for r in found.references if r.name == chosen.blind), None)
     if reference is not None:
-        return _lead(found, whole, reference, level)
+        return _lead(found, reference, level)
     outputs = _blind(found, chosen.weight).get(chosen.blind)
-    if outputs is None:
-        return None
-    return Lead(rival=chosen.blind, interval=arm_difference(whole, outputs.ndcg, found.clusters, level))
+    interval = found.lead(outputs.ndcg, level) if outputs is not None else None
+    return Lead(rival=chosen.blind, interval=interval) if interval is not None else None
 
 
 def archive_evidence(
@@ -216,9 +251,10 @@ def archive_evidence(
     `probes`: name, arm with the suspect, arm without it, and whether the probe counts.
     """
     level = 1.0 - alpha / rules_read(found.phase)
-    whole, base = found.arms.get(found.plan.whole), found.base
+    base = found.base
     better = base if chosen.better_is_base and base is not None else found.artefact
     tuned = next((r for r in found.references if r.name == chosen.tuned_v1), None)
+    over_tuned = _lead(found, tuned, level) if tuned is not None else None
     drop = quantity(f"{found.plan.suspect}_masking_drop")
     return ArchiveEvidence(
         refit_gain=refit_gains(found, level).get(found.plan.suspect),
@@ -230,7 +266,7 @@ def archive_evidence(
             for name, with_it, without, counts in probes
         ),
         ndcg_gain=quantity_interval(quantity("ndcg_gain"), better, clusters=found.clusters, level=level),
-        over_tuned_v1=_lead(found, whole, tuned, level).interval if whole is not None and tuned is not None else None,
+        over_tuned_v1=over_tuned.interval if over_tuned is not None else None,
         base_drop=quantity_interval(drop, base, clusters=found.clusters, level=level) if base is not None else None,
         drop_rise=_rise(found, base, level),
     )

@@ -10,6 +10,8 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
+from rich.console import Console
+
 from fusion_models.data import RankingDataset
 from fusion_models.metrics.intervals.ensembles import Arm, arm_of, metric_of
 from fusion_models.probes.power import Power, no_power, plant_signal, probe_power
@@ -45,6 +47,12 @@ class FoundByProbe:
 
 
 Probing = Callable[[], list[FoundByProbe]]
+Call = Callable[..., Callable[[], Any]]
+
+
+def now(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+    """A call where no other process could make it."""
+    return partial(function, *arguments)
 
 
 def begin_probes(run: Run, split: str, *, cold: bool) -> Probing:
@@ -53,10 +61,16 @@ def begin_probes(run: Run, split: str, *, cold: bool) -> Probing:
     Raises ClosedError before a finalist is fixed.
     """
     require_finalist(run.folder)
-    ticket, suspect = ticket_for(run.data), run.phase.suspect
-    call: Callable[..., Callable[[], Any]] = run.trainer.call if run.trainer.keeps_processes else _now
-    pairs = {name: call(_pair, ticket, split, name, suspect, cold) for name in PROBES}
-    powers = {name: call(_power, ticket, name, suspect, cold) for name in PROBES}
+    call: Call = run.trainer.call if run.trainer.keeps_processes else now
+    return probes_of(partial(_opened, ticket_for(run.data), cold), split, run.phase.suspect, run.console, call)
+
+
+def probes_of(
+    opened: Callable[[], RankingDataset], split: str, suspect: str, console: Console, call: Call = now
+) -> Probing:
+    """Every probe of `suspect`, wherever `call` runs it and opens the data; one that fails is said and left out."""
+    pairs = {name: call(_pair, opened, split, name, suspect) for name in PROBES}
+    powers = {name: call(_power, opened, name, suspect) for name in PROBES}
 
     def found() -> list[FoundByProbe]:
         out = []
@@ -64,7 +78,7 @@ def begin_probes(run: Run, split: str, *, cold: bool) -> Probing:
             pair, power = pairs[name](), powers[name]()
             if isinstance(pair, str):
                 said = f"the probe {name} failed and is not counted: {pair}"
-                run.console.print(said, style="yellow", highlight=False, markup=False)
+                console.print(said, style="yellow", highlight=False, markup=False)
             else:
                 out.append(FoundByProbe(name=name, with_it=_arm(pair.with_it), without=_arm(pair.without), power=power))
         return out
@@ -82,10 +96,6 @@ def read_probes(found: Sequence[FoundByProbe]) -> list[tuple[str, Arm, Arm, bool
     return [(probe.name, probe.with_it, probe.without, probe.power.counts) for probe in found]
 
 
-def _now(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
-    return partial(function, *arguments)
-
-
 def _arm(scores: ProbeScores) -> Arm:
     size = max(1, min(MEMBERS, len(scores.scores) - 1))
     values = metric_of(scores.metric, scores.labels.numpy(), scores.valid.numpy())
@@ -97,16 +107,16 @@ def _opened(ticket: DataTicket, cold: bool) -> RankingDataset:
     return without_cold_items(ticket) if cold else ticket.open()
 
 
-def _pair(ticket: DataTicket, split: str, name: str, suspect: str, cold: bool) -> ProbePair | str:
+def _pair(opened: Callable[[], RankingDataset], split: str, name: str, suspect: str) -> ProbePair | str:
     """The pair, or why there is none: a probe that fails costs itself, never the run."""
     try:
-        return PROBES[name](_opened(ticket, cold), split, suspect=suspect, with_v1=True, seeds=SEEDS)
+        return PROBES[name](opened(), split, suspect=suspect, with_v1=True, seeds=SEEDS)
     except Exception as error:  # such as lists too long for LightGBM
         return f"{error}"
 
 
-def _power(ticket: DataTicket, name: str, suspect: str, cold: bool) -> Power:
-    data = _opened(ticket, cold)
+def _power(opened: Callable[[], RankingDataset], name: str, suspect: str) -> Power:
+    data = opened()
     try:
         plant = plant_signal(data, suspect=suspect)
         return probe_power(

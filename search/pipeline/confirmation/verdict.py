@@ -231,7 +231,7 @@ def _decide_on_test(
     )
     write_judged(evidence, run.folder.path)
     write_evidence(run, whole, evidence, contribution(), chance=chance)
-    write_examples(run, whole.artefact)
+    write_examples(run.folder, run.data, whole.artefact)
     tested = _test_rows(found, finalist, whole, said, split, look)
     table = reference_table(there, clusters=clusters, split=split)
     _write_baselines(run, table, whole, references)

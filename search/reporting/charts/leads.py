@@ -31,7 +31,7 @@ def leads(run: RunRecord) -> Figure:
         return missing("leads", title, "No rival could be measured.")
     table = pd.DataFrame(rows, columns=COLUMNS)
     titles = {
-        "lead": "Lead of the finalist's recipe over its rivals",
+        "lead": "Lead of V2 over its rivals" if run.audited else "Lead of the finalist's recipe over its rivals",
         "probe": f"What a ranker outside the family gains by the {word}",
         "new items": "On items that no training saw",
     }
@@ -41,9 +41,9 @@ def leads(run: RunRecord) -> Figure:
         drawn = table[table["group"] == group]
         panels.append(_panel(str(group), titles[group], axes[group], drawn))
     caption = (
-        f"Ensembles on both sides, intervals of {level(run)} over trainings and queries; to the right of the line the "
-        f"finalist is better. Probes are read by an archive rule, at its level: one counts where it finds a signal "
-        f"that was planted into the {word}'s own columns, pale ones do not."
+        f"Ensembles on both sides, intervals of {level(run)} over trainings and queries; to the right of the line "
+        f"{run.subject} is better. Probes are read by an archive rule, at its level: one counts where it finds a "
+        f"signal that was planted into the {word}'s own columns, pale ones do not."
     )
     return Figure(name="leads", title=title, caption=caption, table=table, panels=panels, notes=_notes(found, word))
 
@@ -99,7 +99,9 @@ def _notes(found: dict[str, Any], word: str) -> list[str]:
     silent = [probe["name"] for probe in found.get("probes") or [] if not probe["counts"]]
     if silent:
         notes.append(f"Found no planted signal, so nothing follows from what it says: {', '.join(silent)}.")
-    if not found.get("probes"):
+    if found.get("no_probes"):
+        notes.append(found["no_probes"])
+    elif not found.get("probes"):
         why = f"validation says that the finalist earns from the {word}, so the rule that reads them could not hold"
         notes.append(f"No probe was asked: {why}.")
     return notes

@@ -109,7 +109,8 @@ def attention(run: RunRecord) -> Figure:
     rows = [row | {"place": names.index(row["modality"])} for row in rows]
     table = pd.DataFrame(rows, columns=["where", "modality", "share", "place"])
     if table.empty:
-        return missing("attention", title, "This finalist has no shares by layer.")
+        said = "V2's shares were not given." if run.audited else "This finalist has no shares by layer."
+        return missing("attention", title, said)
     order = list(dict.fromkeys(table["where"]))
     chart = (
         alt.Chart(table)
@@ -169,7 +170,7 @@ def agreement(run: RunRecord) -> Figure:
         height=260,
     )
     caption = (
-        f"Each row is a rank in V1's order and shows where its documents stand in the finalist's ({_split(run)}). "
+        f"Each row is a rank in V1's order and shows where its documents stand in {run.subject}'s ({_split(run)}). "
         f"A dark diagonal is a V2 that repeats V1. {top} of V1's first documents stay first." + _ceiling(run.baselines)
     )
     return Figure(name="agreement", title=title, caption=caption, table=table, panels=[panel])
@@ -207,7 +208,7 @@ def rivals(run: RunRecord) -> Figure:
             | {"ranker": short_ranker(roles.get(name, ""), name)}
             for name, found in gains.items()
         ]
-        said, what = "nDCG lead of the finalist, CI95", "rivals"
+        said, what = f"nDCG lead of {run.subject}, CI95", "rivals"
     elif len(run.baselines):
         rows = [
             {
@@ -235,8 +236,9 @@ def rivals(run: RunRecord) -> Figure:
         height=34 * len(rows) + 20,
     )
     caption = (
-        f"The finalist against {len(rows)} {what} on the {_split(run)}. To the right of the line the fusion is better. "
-        "A tuned V1 is made from V1's own features alone; of single modalities and pairs the best one stands here."
+        f"{run.subject[:1].upper()}{run.subject[1:]} against {len(rows)} {what} on the {_split(run)}. To the right of "
+        "the line the fusion is better. A tuned V1 is made from V1's own features alone; of single modalities and "
+        "pairs the best one stands here."
         if gains
         else f"{len(rows)} {what} beside V1; the finalist's own lead is measured once the run has been confirmed."
     )
@@ -267,6 +269,6 @@ def subdomains(run: RunRecord) -> Figure:
     better = int(((table["ci_low"] > 0) & (table.get("p_holm", 1.0) < 0.05)).sum())
     caption = (
         f"{better} of {len(rows)} subdomains gain with an interval above 0 and Holm-corrected p below 0.05 "
-        f"({_split(run)}, finalist)."
+        f"({_split(run)}, {run.subject.removeprefix('the ')})."
     )
     return Figure(name="subdomains", title=title, caption=caption, table=table, panels=[panel])

@@ -180,9 +180,12 @@ def _gain(run: RunRecord, decision: dict[str, Any], evidence: dict[str, Any]) ->
     gain = evidence["quantities"].get("ndcg_gain")
     members = evidence["members"]
     averaged = f", {members} trainings averaged," if members > 1 else ""
+    who = "The V2 that was given" if run.audited else f"The finalist {decision['finalist']}"
+    p = (evidence.get("p") or {}).get("ndcg_gain")
+    chance = "" if p is None else " (p < 0.0001)" if p < 1e-4 else f" (p = {p:.4f})"
     return (
-        f"The finalist {decision['finalist']}{averaged} ranks {_told(gain, 'gain')} {run.phase.metric.name} "
-        f"above V1 on the {SPLIT_NAMES[evidence['split']]}."
+        f"{who}{averaged} ranks {_told(gain, 'gain')} {run.phase.metric.name} above V1 on the "
+        f"{SPLIT_NAMES[evidence['split']]}{chance}."
         if gain
         else ""
     )
@@ -192,9 +195,11 @@ def _image(run: RunRecord, evidence: dict[str, Any]) -> str:
     """What the suspect is worth: what blanking costs, and what retraining without it says."""
     suspect = run.phase.suspect
     drop, worth = evidence["quantities"].get(f"{suspect}_masking_drop"), evidence["refit_gain"].get(suspect)
-    if not worth:
-        return ""
     word, quality = MODALITY_NAMES.get(suspect, suspect), run.phase.metric.word
+    if not worth:
+        unknown = f"what the {word} is worth to a V2 retrained without it was not measured"
+        cost = f"Blanking the {word} costs {_told(drop, DROP)} of its {quality}; {unknown}." if drop else ""
+        return cost if run.audited else ""
     sure = worth["ci_low"] is not None and worth["ci_low"] > 0
     told = "so it has come to need it" if sure else "which cannot be told from 0"
     cost = f"; blanking it costs {_told(drop, DROP)} of its {quality}" if drop else ""

@@ -32,6 +32,9 @@ OPENS = {"pipeline/confirmation/test_split.py"}
 AFTERWARDS = {
     "pipeline/confirmation/cold.py": "whether test items recur; then cuts what the one look has measured",
     "pipeline/release/integrity.py": "phase 4 reads back what phase 3's look has kept",
+    "audit/audit.py": "the V2 that is audited was fixed elsewhere: its look is counted before its labels are read",
+    "audit/checks.py": "called by audit.py",
+    "audit/score_table.py": "which pairs a table must score; reads no label",
 }
 """Modules that name the deciding split and measure nothing on it, and what they want of it."""
 NAMING = {"get"}

@@ -1,0 +1,197 @@
+"""One audit from its options to its verdict: the table or the model, rivals, one look, evidence, decision, report."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+from rich.console import Console
+
+from fusion_models.data import RankingDataset, open_dataset
+from fusion_models.data.crossed_clusters import crossed_clusters
+from fusion_models.data.readiness import require_rankable
+from fusion_models.data.views.cold import needs_cold_lists
+from fusion_models.evaluation import split_lists
+from fusion_models.files import write_whole
+from search.analysis.decision import Decision
+from search.audit.checks import split_checks
+from search.audit.given import Given, given_scores
+from search.audit.judge import Case, archive_asked, gather, judge
+from search.audit.options import AUDIT, AuditOptions
+from search.audit.references import references
+from search.audit.score_table import ScoreTable, read_scores
+from search.audit.tables import verdicts, write_tables
+from search.execution.cluster import processors
+from search.monitoring.progress import clock
+from search.pipeline.confirmation.probing import FoundByProbe, probes_of
+from search.pipeline.summary import print_gates
+from search.reporting import build_report
+from search.reporting.decision_page import decision_text, release_text
+from search.reporting.terminal import FULL, Column, Row, print_table, say
+from search.run_store.facts import read_facts
+from search.run_store.folder import RunFolder, RunFolderError, environment, json_text, now
+from search.run_store.looks import DECIDING_SPLIT, SPLIT_NAMES, count_look
+from search.run_store.mirror import is_uri
+from spaces import ROADMAP_STEPS, Phase, phase_to_plain
+
+SPLITS = ("validation", DECIDING_SPLIT)
+FILES = ("report.html", "decision.md", "decision.json", "evidence.json", "baselines.csv", "integrity.csv")
+VERDICTS = (Column(name="by the gates of"), Column(name="verdict"), Column(name="why"))
+
+
+def run_audit(options: AuditOptions, console: Console, *, scores: Any = None) -> RunFolder:
+    """Audit one V2 and write its run folder; `scores` stands in for the table that the options name.
+
+    The table is checked in full before the test split's labels are read, so that a mistake in it is no look.
+
+    Raises ValueError, in one line, for options, data or scores that cannot be used.
+    """
+    if is_uri(options.results):
+        raise RunFolderError("an audit writes to a folder of this machine: give one as --results")
+    folder = RunFolder(Path(options.results).resolve() / options.name)
+    if folder.finished() and not options.fresh:
+        raise RunFolderError(
+            f"{folder.path} holds a finished run, and an audit is a look of its own: give another --name, or --fresh "
+            "to delete it and look once more"
+        )
+    began = time.monotonic()
+    phase = ROADMAP_STEPS[options.phase]
+    facts = read_facts(options.facts)
+    data = open_dataset(options.data).measured_by(phase.metric)
+    require_rankable(data)
+    modalities = tuple(data.item_features)
+    table = _table(options, data, modalities, scores)
+    lists = {split: split_lists(data, split) for split in SPLITS}
+    given = {split: given_scores(table, data, lists[split], modalities, options.members) for split in SPLITS}
+    test = given[DECIDING_SPLIT]
+    assert test is not None, "the table scores all of the test split"
+    folder.prepare(resume=False, fresh=options.fresh)
+    _describe(folder, options, phase, data, table)
+    _say_given(console, table, test, given["validation"])
+    found = references(data, SPLITS, phase, modalities, seed=options.seed)
+    look = count_look(folder, data.fingerprint, data.source)
+    say(console, f"opening the {SPLIT_NAMES[DECIDING_SPLIT]} ({look.said()})")
+    case = Case(
+        test=test,
+        validation=given["validation"],
+        references=found,
+        clusters=crossed_clusters(data, DECIDING_SPLIT),
+        members=options.members,
+        look=look,
+        facts=facts,
+        recurring=needs_cold_lists(data, DECIDING_SPLIT),
+        images=data.schema.thumbnail is not None,
+        checks=split_checks(data, test.artefact(options.members), seed=options.seed),
+        seed=options.seed,
+    )
+    if any(archive_asked(case, each) for each in ROADMAP_STEPS.values()):
+        case = dataclasses.replace(case, probes=_probes(data, phase, console))
+    decisions = _decide(case)
+    write_tables(folder, data, case, phase, gather(case, phase))
+    _write_decision(folder, case, phase, decisions, weighted=data.weighted)
+    folder.write((folder.read() or {}) | {"end": now(), "seconds": round(time.monotonic() - began, 1)})
+    build_report(folder, console)
+    _print(console, folder, case, phase, decisions, time.monotonic() - began)
+    return folder
+
+
+def _table(options: AuditOptions, data: RankingDataset, modalities: tuple[str, ...], scores: Any) -> ScoreTable:
+    given = scores if scores is not None else options.scores
+    if given is None:
+        raise ValueError("nothing to audit: give V2's scores of the judged pairs as --scores (docs/audit.md)")
+    return read_scores(given, data, modalities)
+
+
+def _describe(folder: RunFolder, options: AuditOptions, phase: Phase, data: RankingDataset, table: ScoreTable) -> None:
+    said = dataclasses.replace(phase, title=f"Audit of a V2 that was given, by the gates of {phase.name}")
+    state = hashlib.sha256()
+    for name in sorted(table.values):
+        state.update(name.encode())
+        state.update(table.values[name].tobytes())
+    folder.write(
+        {
+            "phase": AUDIT,
+            "definition": phase_to_plain(said),
+            "options": {f.name: getattr(options, f.name) for f in dataclasses.fields(AuditOptions)},
+            "seed": options.seed,
+            "data": data.source,
+            "fingerprint": data.fingerprint,
+            "counts": data.counts,
+            "weighted": data.weighted,
+            "scores": {
+                "source": table.source,
+                "digest": state.hexdigest(),
+                "columns": [column.name for column in table.columns],
+                "ignored": list(table.ignored),
+                "trainings": list(table.trainings),
+            },
+        }
+        | environment()
+    )
+
+
+def _say_given(console: Console, table: ScoreTable, test: Given, validation: Given | None) -> None:
+    arms = ", ".join(f"{'+'.join(key.modalities)} {len(runs)}" for key, runs in test.trained.items())
+    say(console, f"{table.source}: trainings of each modality set on the test split: {arms}")
+    if table.ignored:
+        say(console, f"columns that were not read: {', '.join(table.ignored)}")
+    if validation is None:
+        say(
+            console, "the validation split is not scored in full: rivals are chosen on the test split, which is harsher"
+        )
+
+
+def _probes(data: RankingDataset, phase: Phase, console: Console) -> list[FoundByProbe]:
+    with ThreadPoolExecutor(processors()) as pool:
+        call = partial(_submitted, pool)
+        return probes_of(lambda: data, DECIDING_SPLIT, phase.suspect, console, call)()
+
+
+def _submitted(pool: ThreadPoolExecutor, function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+    return pool.submit(function, *arguments).result
+
+
+def _decide(case: Case) -> dict[str, Decision]:
+    """The verdict by every phase's gates; phase 4 reads what phase 3's say."""
+    out: dict[str, Decision] = {}
+    for name, phase in ROADMAP_STEPS.items():
+        earlier = next((d.verdict for n, d in out.items() if n == "phase3"), "")
+        out[name] = judge(case, phase, gather(case, phase), earlier)
+    return out
+
+
+def _write_decision(
+    folder: RunFolder, case: Case, phase: Phase, decisions: dict[str, Decision], *, weighted: bool
+) -> None:
+    decision, look = decisions[phase.name], case.look
+    said = decision.as_json() | {"look": {"number": look.number, "practice": look.practice, "level": look.level}}
+    said["by_phase"] = verdicts(list(decisions.items()))
+    write_whole(folder.path / "decision.json", json_text(said))
+    titled = dataclasses.replace(phase, title=f"Audit of a V2 that was given, by the gates of {phase.name}")
+    text = decision_text(titled, decision, SPLIT_NAMES[DECIDING_SPLIT], look, weighted=weighted)
+    others = pd.DataFrame({"phase": list(decisions), "verdict": [d.verdict for d in decisions.values()]})
+    rows = "\n".join(f"| {row.phase} | {row.verdict} |" for row in others.itertuples())
+    text += f"\n## By the gates of each phase\n\n| phase | verdict |\n|---|---|\n{rows}\n"
+    write_whole(folder.path / "decision.md", text + release_text(phase, case.checks, None, None))
+
+
+def _print(
+    console: Console, folder: RunFolder, case: Case, phase: Phase, decisions: dict[str, Decision], seconds: float
+) -> None:
+    print_gates(console, decisions[phase.name], f"{phase.name}, {SPLIT_NAMES[DECIDING_SPLIT]}, {case.look.said()}")
+    short = console.is_terminal and console.width < FULL  # where the table leaves that column out
+    for gate in decisions[phase.name].gates if short else ():
+        if gate.status == "not measured" and gate.needed:
+            say(console, f"  not measured: {gate.name}: {gate.needed}")
+    rows = [Row(cells=(name, d.verdict, d.reasons[0] if d.reasons else "")) for name, d in decisions.items()]
+    print_table(console, "by every phase's gates", VERDICTS, rows, [])
+    say(console, f"{clock(seconds)}; files:")
+    for name in FILES:
+        console.print(f"  {folder.path / name}", highlight=False, markup=False, emoji=False, soft_wrap=True)

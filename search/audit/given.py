@@ -1,0 +1,221 @@
+"""What a team's V2 said on one split, as outputs of rankers: the released one, its trainings, its refits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
+
+import numpy as np
+import numpy.typing as npt
+
+from fusion_models.data import DataError, RankingDataset
+from fusion_models.metrics.masking import shapley
+from fusion_models.quantities import Lists, Outputs, ensemble, quantity
+from search.audit.score_table import ScoreTable, judgements_of
+from search.pipeline.confirmation.arms import ArmKey, ArmPlan
+from spaces import Phase
+
+Values = npt.NDArray[np.float64]
+V2 = "V2"
+"""What tables, gates and sentences call the ranker that is audited."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Given:
+    """One split of a V2 that was given."""
+
+    modalities: tuple[str, ...]
+    trained: Mapping[ArmKey, Sequence[Outputs]]
+    """The V2 with all modalities and its refits, by training; the released one first."""
+    kept: Mapping[frozenset[str], Outputs] = field(default_factory=dict)
+    """Scores of the released ranker with all but these modalities blanked by zeros, where they were given."""
+    nothing: Values | None = None
+    """`[Q]`: nDCG of a V2 that was trained without any modality."""
+    latency: Values | None = None
+    """`[requests]` milliseconds, in the order in which they were asked."""
+    runtime: str = "as given"
+    """What answered them."""
+    masked_shapley: Mapping[str, float] = field(default_factory=dict)
+    """Measured of a model, where one was given; else made of `kept`."""
+    interaction: Values | None = None
+    """`[Q]`: nDCG beyond the additive projection, measured of a model."""
+
+    @property
+    def whole(self) -> ArmKey:
+        """The V2 with all of its modalities."""
+        return whole_key(self.modalities)
+
+    def artefact(self, members: int) -> Outputs:
+        """The ranker that is released."""
+        return ensemble(self.trained[self.whole][:members])
+
+
+def whole_key(modalities: Sequence[str]) -> ArmKey:
+    """The arm of the V2 itself."""
+    return ArmKey("finalist", tuple(modalities))
+
+
+def plan_of(phase: Phase, given: Given) -> ArmPlan:
+    """V2 is finalist and base recipe in one. Its recipe is the team's own: the phase's stands in its place."""
+    recipes = dict.fromkeys(given.trained, phase.base)
+    return ArmPlan(recipes=recipes, whole=given.whole, base=given.whole, suspect=phase.suspect)
+
+
+def given_scores(
+    table: ScoreTable, data: RankingDataset, lists: Lists, modalities: Sequence[str], members: int
+) -> Given | None:
+    """The table on the queries of `lists`; None where it does not score all of them."""
+    places = judgements_of(data, lists.rows)
+    whole = whole_key(modalities)
+    scored = table.known("v2_score", places)
+    if 0 not in scored:
+        return None
+    if len(scored) < members:
+        raise DataError(
+            f"{len(scored)} trainings have scores, and the released ranker averages {members}.",
+            "Lower --members, or add trainings.",
+            file=table.source,
+            column="training",
+        )
+    trained: dict[ArmKey, list[Outputs]] = {whole: [_outputs(table, lists, places, modalities, i) for i in scored]}
+    nothing = None
+    for column in table.columns:
+        if column.what != "refit":
+            continue
+        runs = [_padded(table.values[column.name][i, places], lists) for i in table.known(column.name, places)]
+        outputs = [Outputs(lists=lists, scores=scores, modalities=column.modalities) for scores in runs]
+        if outputs and column.modalities:
+            trained[ArmKey("finalist", column.modalities)] = outputs
+        elif outputs:
+            nothing = np.mean([o.ndcg for o in outputs], axis=0)
+    kept = _kept(table, lists, places, modalities, scored[:members])
+    return Given(
+        modalities=tuple(modalities),
+        trained=trained,
+        kept=kept,
+        nothing=nothing,
+        latency=_latency(table, data, lists, places),
+    )
+
+
+def _outputs(
+    table: ScoreTable, lists: Lists, places: npt.NDArray[np.int64], modalities: Sequence[str], training: int
+) -> Outputs:
+    draws: dict[tuple[str, str], list[Values]] = {}
+    for column in table.columns:
+        if column.what == "blank" and len(column.modalities) == 1 and training in table.known(column.name, places):
+            found = draws.setdefault((column.modalities[0], column.kind), [])
+            found.append(_padded(table.values[column.name][training, places], lists))
+    shares = [c.name for c in table.columns if c.what == "attention"]
+    ssim = [c.name for c in table.columns if c.what == "ssim" and training in table.known(c.name, places)]
+    return Outputs(
+        lists=lists,
+        scores=_padded(table.values["v2_score"][training, places], lists),
+        modalities=tuple(modalities),
+        blanked={key: np.stack(found) for key, found in draws.items()},
+        shares=_shares(table, lists, places, modalities, training) if shares else None,
+        ssim=_mean_of_lists(_padded(table.values[ssim[0]][training, places], lists), lists) if ssim else None,
+    )
+
+
+def _shares(
+    table: ScoreTable, lists: Lists, places: npt.NDArray[np.int64], modalities: Sequence[str], training: int
+) -> Values | None:
+    """`[Q, 1, M]`: mean share over each query's documents."""
+    names = [f"attention.{m}" for m in modalities]
+    if not all(training in table.known(name, places) for name in names):
+        return None
+    found = np.stack([table.values[name][training, places] for name in names], axis=-1)
+    off = np.flatnonzero((found < 0).any(axis=-1) | (np.abs(found.sum(axis=-1) - 1.0) > 0.01))
+    if len(off):
+        said = ", ".join(f"{value:g}" for value in found[off[0]])
+        raise DataError(
+            f"{len(off):,} pairs of the split have shares that are negative or do not sum to 1; the first: {said}.",
+            "Divide each by their sum.",
+            file=table.source,
+            column=names[0],
+        )
+    means = [_mean_of_lists(_padded(found[:, i], lists), lists) for i in range(len(names))]
+    return np.stack(means, axis=-1)[:, None, :]
+
+
+def _kept(
+    table: ScoreTable,
+    lists: Lists,
+    places: npt.NDArray[np.int64],
+    modalities: Sequence[str],
+    members: Sequence[int],
+) -> dict[frozenset[str], Outputs]:
+    """What the released ranker says with only some modalities left, the others blanked by zeros."""
+    out = {}
+    for column in table.columns:
+        if column.what != "blank" or column.kind != "zero" or column.draw:
+            continue
+        known = table.known(column.name, places)
+        if all(i in known for i in members):
+            runs = [Outputs(lists=lists, scores=_padded(table.values[column.name][i, places], lists)) for i in members]
+            out[frozenset(modalities) - frozenset(column.modalities)] = ensemble(runs)
+    return out
+
+
+def _latency(table: ScoreTable, data: RankingDataset, lists: Lists, places: npt.NDArray[np.int64]) -> Values | None:
+    """`[Q]`: milliseconds of each query; one number a query, on each of its rows."""
+    if "latency_ms" not in table.values or 0 not in table.known("latency_ms", places):
+        return None
+    padded = _padded(table.values["latency_ms"][0, places], lists)
+    slowest = np.where(lists.valid, padded, -np.inf).max(axis=1)
+    quickest = np.where(lists.valid, padded, np.inf).min(axis=1)
+    off = np.flatnonzero(slowest != quickest)
+    if len(off):
+        name = data.query_ids[lists.rows[off[0]]]
+        raise DataError(
+            f"query {name!r} has {quickest[off[0]]:g} and {slowest[off[0]]:g}.",
+            "A query is answered once: write its milliseconds on each of its rows.",
+            file=table.source,
+            column="latency_ms",
+        )
+    return np.asarray(slowest)
+
+
+def _padded(flat: Values, lists: Lists) -> Values:
+    out = np.zeros(lists.valid.shape)
+    out[lists.valid] = flat
+    return out
+
+
+def _mean_of_lists(padded: Values, lists: Lists) -> Values:
+    return np.asarray(np.where(lists.valid, padded, 0.0).sum(axis=1) / lists.documents)
+
+
+def masked_values(given: Given, members: int) -> dict[frozenset[str], float]:
+    """nDCG of the released ranker with some modalities kept; empty unless every subset was given."""
+    subsets = [frozenset(c) for size in range(len(given.modalities)) for c in combinations(given.modalities, size)]
+    if any(subset not in given.kept for subset in subsets):
+        return {}
+    ndcg = quantity("ndcg")
+    whole = {frozenset(given.modalities): ndcg.estimate(given.artefact(members))}
+    return {subset: ndcg.estimate(given.kept[subset]) for subset in subsets} | whole
+
+
+def masked_shapley(given: Given, members: int) -> dict[str, float]:
+    """Shapley value of each modality in nDCG, the others blanked by zeros; empty unless every subset was given."""
+    values = masked_values(given, members)
+    return shapley(values) if values else {}
+
+
+def anchored_interaction(given: Given, members: int) -> Values | None:
+    """`[Q]`: nDCG less that of the scores' additive part: what modalities are worth together beyond their sum.
+
+    The additive part is sum_m score(all but m blanked) - (M - 1) score(all blanked), anchored at the blank: with
+    scores alone no documents can be crossed, as the empirical projection does. None unless those scores were given.
+
+    References: Hessel and Lee 2020 (EMAP); Kuo et al. 2010 (anchored decompositions).
+    """
+    alone = [frozenset({m}) for m in given.modalities]
+    if members > 1 or any(subset not in given.kept for subset in [*alone, frozenset[str]()]):
+        return None
+    additive = np.sum([given.kept[s].scores for s in alone], axis=0)
+    additive = additive - (len(alone) - 1) * given.kept[frozenset()].scores
+    whole = given.artefact(members)
+    return whole.ndcg - whole.lists.ndcg(additive)

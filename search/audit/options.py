@@ -1,0 +1,57 @@
+"""What an audit is asked to do: `python -m search.run audit`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from search.reporting.records import AUDIT as AUDIT
+from search.run_store.facts import read_facts
+
+PhaseName = Literal["phase1", "phase2", "phase3", "phase4"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditOptions:
+    """Audit a V2 that exists: gain, drops, agreement with V1, rivals, integrity, and a decision by a phase's gates.
+
+    Nothing of yours is trained. Every audit is one counted look at the test split.
+    """
+
+    data: str = "clipart"
+    """clipart (bundled), planted or planted:PRESET, or the folder (path or URI) of a dataset's three tables."""
+    scores: str | None = None
+    """Table (Parquet or CSV) of V2's scores: query_id, item_id, v2_score, and what else you have (docs/audit.md)."""
+    phase: PhaseName = "phase1"
+    """Whose gates and archive rules the verdict reads; the others' are told beside it. phase1: a V2 as it stands;
+    phase3: one that has been through the roadmap's fixes; phase4: one that is to be released."""
+    members: int = 1
+    """Trainings that the released ranker averages: the first of the table's column `training`."""
+    facts: str | None = None
+    """TOML file of business facts (see docs/facts.example.toml)."""
+    seed: int = 0
+    """Of the trees that V2 is held against, and of shuffles."""
+    results: str = "results"
+    """Folder that holds the run folders."""
+    name: str = AUDIT
+    """Name of the run folder."""
+    fresh: bool = False
+    """Delete what is in the run folder and audit anew: one more look at the test split."""
+
+    def __post_init__(self) -> None:
+        if self.members < 1:
+            raise ValueError(f"--members must be at least 1, got {self.members}")
+        read_facts(self.facts)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AuditCommandLine(AuditOptions):
+    """Audit a V2 that exists: gain, drops, agreement with V1, rivals, integrity, and a decision by a phase's gates.
+
+    Nothing of yours is trained. Every audit is one counted look at the test split.
+    """
+
+    quiet: bool = False
+    """Print errors alone."""
+    json: bool = False
+    """Print what the audit came to as JSON when it ends, and nothing else."""

@@ -1,0 +1,156 @@
+"""The verdict on a V2 that was given: never GO, and never ARCHIVE by the refit rule, without enough refits."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+
+from fusion_models.metrics import Interval
+from fusion_models.metrics.intervals.ensembles import arm
+from fusion_models.probes.power import Plant, Power
+from fusion_models.quantities import Lists, Outputs
+from search.audit.given import Given, whole_key
+from search.audit.judge import Case, archive_asked, gather, judge
+from search.pipeline.baselines import Reference
+from search.pipeline.confirmation.arms import ArmKey
+from search.pipeline.confirmation.probing import FoundByProbe
+from search.run_store.facts import Facts
+from search.run_store.looks import Look
+from spaces import PHASE4, PHASES
+
+MODALITIES = ("visual", "text", "metadata")
+QUERIES, LENGTH = 600, 12
+GENERATOR = np.random.default_rng(0)
+LABELS = GENERATOR.integers(0, 4, (QUERIES, LENGTH)).astype(float)
+
+
+def noisy(weight, seed):
+    return LABELS + weight * np.random.default_rng(seed).normal(size=LABELS.shape)
+
+
+LISTS = Lists(
+    rows=np.arange(QUERIES), labels=LABELS, v1=noisy(4.0, 1), valid=np.ones((QUERIES, LENGTH), dtype=np.bool_)
+)
+
+
+def given(trainings, refits, *, image=True):
+    """A V2 that needs the image, or one that does not, with refits without it."""
+    shares = np.tile([0.34, 0.33, 0.33], (QUERIES, 1, 1)).reshape(QUERIES, 1, 3)
+    blanked = {(m, "zero"): noisy(6.0, 50)[None] for m in MODALITIES}
+    runs = [
+        Outputs(lists=LISTS, scores=noisy(1.0, 100 + i), modalities=MODALITIES, blanked=blanked, shares=shares)
+        for i in range(trainings)
+    ]
+    trained = {whole_key(MODALITIES): runs}
+    blind = [Outputs(lists=LISTS, scores=noisy(2.5 if image else 1.0, 200 + i)) for i in range(refits)]
+    if blind:
+        trained[ArmKey("finalist", ("text", "metadata"))] = blind
+    return Given(modalities=MODALITIES, trained=trained)
+
+
+def reference(role, name, weight, sees=False):
+    runs = tuple(Outputs(lists=LISTS, scores=noisy(weight, 300 + i)) for i in range(5))
+    return Reference(role=role, name=name, trainings=runs, sees_suspect=sees)
+
+
+def probe(gain):
+    return FoundByProbe(
+        name="LambdaMART",
+        with_it=arm(np.stack([noisy(2.5 - gain, 400 + i) for i in range(5)]), LABELS, LISTS.valid, 2),
+        without=arm(np.stack([noisy(2.5, 500 + i) for i in range(5)]), LABELS, LISTS.valid, 2),
+        power=Power(
+            probe="LambdaMART",
+            plant=Plant(suspect="visual", seed=0, strength=1.0, worth=0.02),
+            gain=Interval(0.02, 0.015, 0.025),
+        ),
+    )
+
+
+def case(trainings, refits, *, image=True, probes=()):
+    there = given(trainings, refits, image=image)
+    references = [
+        Reference(role="v1", name="V1", trainings=(Outputs(lists=LISTS, scores=LISTS.v1),)),
+        reference("trees", "LambdaMART", 3.0, sees=True),
+        reference("blind trees", "LambdaMART without visual", 3.5),
+        reference("tuned v1 trees", "tuned V1", 3.8),
+    ]
+    return Case(
+        test=there,
+        validation=there,
+        references={"validation": references, "test": references},
+        clusters=None,
+        members=1,
+        look=Look(number=1),
+        facts=Facts(),
+        recurring=False,
+        images=False,
+        probes=probes,
+    )
+
+
+def verdict(case, phase=PHASES["phase1"]):
+    return judge(case, phase, gather(case, phase))
+
+
+def test_a_healthy_v2_is_go_with_five_refits():
+    found = verdict(case(5, 5))
+    assert found.verdict == "GO", found.reasons
+
+
+@pytest.mark.parametrize(("trainings", "refits"), [(1, 0), (5, 0), (5, 4), (4, 5), (1, 5), (1, 1), (2, 2)])
+def test_and_never_without(trainings, refits):
+    for phase in (*PHASES.values(), PHASE4):
+        found = verdict(case(trainings, refits), phase)
+        assert found.verdict == "PAUSE_AND_FIX"
+        assert any(gate.status in ("not measured", "fail") for gate in found.gates)
+    assert any("v2_score.refit.text+metadata" in gate.needed for gate in verdict(case(trainings, refits)).gates)
+
+
+def test_an_image_that_has_nothing_to_give_archives_with_five_refits_and_never_with_four():
+    with_probe = (probe(0.0),)
+    enough = case(5, 5, image=False, probes=with_probe)
+    assert archive_asked(enough, PHASES["phase1"])
+    refit = gather(enough, PHASES["phase1"]).archive.refit_gain
+    assert abs(refit.mean) < 0.01
+    wide = dataclasses.replace(PHASES["phase1"].thresholds, nothing_to_give=0.05)
+    easier = dataclasses.replace(PHASES["phase1"], thresholds=wide)
+    assert verdict(enough, easier).verdict == "ARCHIVE"
+    for trainings, refits in ((5, 4), (4, 5), (5, 0), (1, 0)):
+        few = case(trainings, refits, image=False, probes=with_probe)
+        assert not archive_asked(few, easier)
+        (rule,) = [r for r in verdict(few, easier).archive_rules if r.key == "nothing to give"]
+        assert not rule.measured
+        assert "v2_score.refit.text+metadata" in rule.note
+        assert verdict(few, easier).verdict == "PAUSE_AND_FIX"
+
+
+def test_a_lead_of_one_training_is_its_own_and_says_so():
+    found = verdict(case(1, 0), PHASES["phase3"])
+    leads = [gate for gate in found.gates if gate.kind == "rival" and gate.key != "rival: base"]
+    measured = [gate for gate in leads if gate.status != "not measured"]
+    assert measured
+    assert all("this training of V2 alone" in gate.note for gate in measured)
+    several = verdict(case(5, 0), PHASES["phase3"])
+    assert all("alone" not in gate.note for gate in several.gates if gate.kind == "rival")
+
+
+def test_without_validation_scores_the_strongest_blind_rival_is_the_test_split_s():
+    known = case(5, 5)
+    unknown = dataclasses.replace(known, validation=None)
+    (gate,) = [g for g in verdict(unknown, PHASES["phase3"]).gates if g.key == "lead: blind"]
+    assert "the rival was chosen on the test split" in gate.note
+    assert gate.value <= next(g.value for g in verdict(known, PHASES["phase3"]).gates if g.key == "lead: blind") + 1e-12
+
+
+@pytest.mark.parametrize("name", ["phase1", "phase2", "phase3", "phase4"])
+def test_every_gate_that_is_not_measured_says_what_to_add(name):
+    phase = (PHASES | {"phase4": PHASE4})[name]
+    bare = case(1, 0)
+    plain = Outputs(lists=LISTS, scores=noisy(1.0, 1), modalities=MODALITIES)
+    bare = dataclasses.replace(
+        bare, test=Given(modalities=MODALITIES, trained={whole_key(MODALITIES): [plain]}), recurring=True
+    )
+    found = verdict(bare, phase)
+    unmeasured = [gate for gate in found.gates if gate.status == "not measured"]
+    assert unmeasured
+    assert all(gate.needed for gate in unmeasured), [gate.name for gate in unmeasured if not gate.needed]

@@ -1,0 +1,208 @@
+"""The table of scores: what it may hold, and that whatever is amiss with it is said in one line."""
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from fusion_models.data import DataError
+from fusion_models.evaluation import split_lists
+from search.audit.given import anchored_interaction, given_scores, masked_shapley
+from search.audit.score_table import read_scores
+
+MODALITIES = ("visual", "text", "metadata")
+
+
+@pytest.fixture(scope="module")
+def table(small_data):
+    """Every judged pair with V1's score as V2's, rows shuffled."""
+    query = np.repeat(small_data.query_ids, small_data.candidates)
+    found = pd.DataFrame(
+        {"query_id": query, "item_id": small_data.item_ids[small_data.judged_item], "v2_score": np.array(small_data.v1)}
+    )
+    return found.sample(frac=1.0, random_state=0).reset_index(drop=True)
+
+
+def outputs(table, data, split="test", members=1):
+    return given_scores(read_scores(table, data, MODALITIES), data, split_lists(data, split), MODALITIES, members)
+
+
+def test_rows_in_any_order_are_laid_beside_their_judgements(table, small_data):
+    for split in ("test", "validation"):
+        found = outputs(table, small_data, split).artefact(1)
+        valid = found.lists.valid
+        assert np.array_equal(found.scores[valid], found.lists.v1[valid])
+        assert np.nanmax(np.abs(found.ndcg - found.lists.v1_ndcg)) == 0
+
+
+@pytest.mark.parametrize("form", ["parquet", "csv", "frame with integers"])
+def test_a_path_or_a_frame(table, small_data, tmp_path, form):
+    path = tmp_path / f"scores.{form}"
+    if form == "parquet":
+        table.to_parquet(path)
+    elif form == "csv":
+        table.to_csv(path, index=False)
+    given_table = path if form in ("parquet", "csv") else table.assign(v2_score=(1000 * table["v2_score"]).astype(int))
+    assert outputs(given_table, small_data).artefact(1).scores.std() > 0
+
+
+def test_a_split_that_is_not_whole_is_none(table, small_data):
+    validation = small_data.query_ids[small_data.rows("validation")[0]]
+    found = outputs(table[table["query_id"] != validation], small_data, "validation")
+    assert found is None
+
+
+def test_columns_become_blanks_refits_shares_and_times(table, small_data):
+    rich = table.assign(
+        **{
+            "v2_score.without_visual": table["v2_score"] * 2,
+            "v2_score.without_visual.shuffle.0": 1.0,
+            "v2_score.without_visual.shuffle.1": 2.0,
+            "v2_score.refit.metadata+text": -table["v2_score"],
+            "v2_score.refit.none": 0.0,
+            "attention.visual": 0.5,
+            "attention.text": 0.3,
+            "attention.metadata": 0.2,
+            "latency_ms": 7.0,
+            "my_own_note": "x",
+        }
+    )
+    read = read_scores(rich, small_data, MODALITIES)
+    assert read.ignored == ("my_own_note",)
+    found = outputs(rich, small_data)
+    artefact = found.artefact(1)
+    assert set(artefact.blanked) == {("visual", "zero"), ("visual", "shuffle_across")}
+    assert len(artefact.blanked["visual", "shuffle_across"]) == 2
+    assert np.allclose(artefact.shares[:, 0], [0.5, 0.3, 0.2])
+    assert [(key.modalities, len(runs)) for key, runs in found.trained.items()] == [
+        (MODALITIES, 1),
+        (("text", "metadata"), 1),
+    ]
+    assert found.nothing is not None
+    assert set(found.latency) == {7.0}
+
+
+def test_trainings_and_their_members(table, small_data):
+    many = pd.concat([table.assign(training=t, v2_score=table["v2_score"] + t) for t in (3, 1, 2)])
+    many["v2_score.refit.text+metadata"] = np.where(many["training"] == 2, np.nan, many["v2_score"])
+    found = outputs(many, small_data, members=2)
+    assert [len(runs) for runs in found.trained.values()] == [3, 2]
+    with pytest.raises(DataError, match=r"3 trainings have scores, and the released ranker averages 4"):
+        outputs(many, small_data, members=4)
+
+
+def test_additive_scores_have_no_interaction_and_their_shapley_values_sum_up(table, small_data):
+    generator = np.random.default_rng(0)
+    parts = {m: generator.normal(size=len(table)) for m in MODALITIES}
+    columns = {}
+    for gone in range(1, 8):
+        kept = [m for i, m in enumerate(MODALITIES) if not gone >> i & 1]
+        name = "+".join(m for m in MODALITIES if m not in kept)
+        columns[f"v2_score.without_{name}"] = sum((parts[m] for m in kept), np.zeros(len(table)))
+    additive = outputs(table.assign(v2_score=sum(parts.values()), **columns), small_data)
+    assert np.nanmax(np.abs(anchored_interaction(additive, 1))) < 1e-12
+    whole = np.nanmean(additive.artefact(1).ndcg)
+    nothing = np.nanmean(additive.kept[frozenset()].ndcg)
+    assert sum(masked_shapley(additive, 1).values()) == pytest.approx(whole - nothing)
+    product = outputs(table.assign(v2_score=np.prod(list(parts.values()), axis=0), **columns), small_data)
+    assert np.nanmean(np.abs(anchored_interaction(product, 1))) > 0.01
+
+
+MISTAKES = {
+    "no column": (lambda t: t.drop(columns="v2_score"), r"column 'v2_score': missing; it has query_id, item_id"),
+    "empty": (lambda t: t.iloc[:0], r"has no row"),
+    "unknown query": (
+        lambda t: t.assign(query_id=["nobody", *t["query_id"][1:]]),
+        r"column 'query_id', row 0: 'nobody' is in no table",
+    ),
+    "unknown pair": (lambda t: t.assign(item_id=[t["item_id"].iloc[5], *t["item_id"][1:]]), r"row 0: query .* was not"),
+    "empty id": (lambda t: t.assign(item_id=[None, *t["item_id"][1:]]), r"column 'item_id', row 0: empty"),
+    "twice": (lambda t: pd.concat([t, t.iloc[[4]]]), r"stands there twice.* Several trainings need a column"),
+    "text": (
+        lambda t: t.assign(v2_score=["high", *t["v2_score"][1:]]),
+        r"column 'v2_score', row 0: 'high' is no number",
+    ),
+    "list": (lambda t: t.assign(v2_score=[[1.0]] * len(t)), r"column 'v2_score', row 0: \[1.0\] is no number"),
+    "bool": (lambda t: t.assign(v2_score=True), r"column 'v2_score', row 0: np.True_ is no number|True is no number"),
+    "infinite": (lambda t: t.assign(v2_score=[np.inf, *t["v2_score"][1:]]), r"column 'v2_score', row 0: infinite"),
+    "all empty": (lambda t: t.assign(v2_score=np.nan), r"column 'v2_score': empty in every row"),
+    "unknown column": (
+        lambda t: t.assign(**{"v2_score.without_visal": 1.0}),
+        r"column 'v2_score.without_visal': unknown. Did you mean v2_score.without_visual",
+    ),
+    "unknown kind": (lambda t: t.assign(**{"v2_score.without_visual.zeros": 1.0}), r"unknown. Did you mean"),
+    "refit of all": (lambda t: t.assign(**{"v2_score.refit.visual+text+metadata": 1.0}), r"unknown. Did you mean"),
+    "one share": (lambda t: t.assign(**{"attention.visual": 1.0}), r"missing: attention.text, attention.metadata"),
+    "shares of 2": (
+        lambda t: t.assign(**{f"attention.{m}": 1.0 for m in MODALITIES}),
+        r"do not sum to 1; the first: 1, 1, 1",
+    ),
+    "two times": (
+        lambda t: t.assign(latency_ms=np.arange(len(t))),
+        r"column 'latency_ms': query .* A query is answered",
+    ),
+    "negative time": (lambda t: t.assign(latency_ms=-1.0), r"column 'latency_ms', row 0: negative"),
+    "half a column": (
+        lambda t: t.assign(**{"v2_score.without_text": np.where(np.arange(len(t)) % 2, np.nan, 1.0)}),
+        r"column 'v2_score.without_text': \d+ of [\d,]+ judged pairs of the test split have no number",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_one_line_that_says_what_and_where(table, small_data, mistake):
+    change, said = MISTAKES[mistake]
+    with pytest.raises(DataError, match=said) as caught:
+        outputs(change(table), small_data)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_pair_is_counted_and_named(table, small_data):
+    query = small_data.query_ids[small_data.rows("test")[0]]
+    with pytest.raises(DataError, match=rf"8 of [\d,]+ judged pairs .*; the first: query '{query}' with item"):
+        outputs(table[table["query_id"] != query], small_data)
+
+
+@pytest.mark.parametrize("given_table", [7, "nowhere.parquet", {"a": 1}])
+def test_what_is_no_table_says_so(small_data, given_table):
+    with pytest.raises(DataError, match=r"Give a Parquet or CSV file"):
+        read_scores(given_table, small_data, MODALITIES)
+
+
+def test_a_file_that_is_no_table_says_so(small_data, tmp_path):
+    path = tmp_path / "scores.parquet"
+    path.write_bytes(b"PAR1 not really")
+    with pytest.raises(DataError, match=r"scores.parquet: cannot be read") as caught:
+        read_scores(path, small_data, MODALITIES)
+    assert "\n" not in str(caught.value)
+
+
+CELL = st.one_of(
+    st.none(), st.floats(), st.integers(), st.text(max_size=3), st.booleans(), st.lists(st.integers(), max_size=2)
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    column=st.sampled_from(["query_id", "item_id", "v2_score", "training", "v2_score.without_text", "latency_ms"]),
+    cells=st.lists(CELL, min_size=1, max_size=4),
+    row=st.integers(0, 1000),
+    drop=st.booleans(),
+)
+def test_any_table_is_read_or_refused_in_one_line(table, small_data, column, cells, row, drop):
+    broken = table.copy()
+    values = list(broken[column]) if column in broken else [1.0] * len(broken)
+    place = row % (len(values) - len(cells))
+    values[place : place + len(cells)] = cells
+    broken[column] = pd.Series(values, dtype=object)
+    broken = broken.drop(index=place) if drop else broken
+    refused = None
+    try:
+        found = outputs(broken, small_data)
+    except DataError as error:
+        refused = str(error)
+    if refused is None:
+        assert np.isfinite(found.artefact(1).scores).all()
+    else:
+        assert "\n" not in refused

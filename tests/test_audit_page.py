@@ -1,0 +1,78 @@
+"""docs/audit.md walked through: rankers of other frameworks, trained outside this project, audited as the page says."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PAGE = Path(__file__).parents[1] / "docs" / "audit.md"
+
+
+@pytest.fixture(scope="module")
+def walked(tmp_path_factory):
+    """The names that the page's code leaves, and its folder."""
+    place = tmp_path_factory.mktemp("audit")
+    names = {}
+    folders = os.pathsep.join([str(PAGE.parents[1]), os.environ.get("PYTHONPATH", "")])
+    environment = os.environ | {"PYTHONPATH": folders, "OMP_NUM_THREADS": "1"}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(place)
+        for language, code in re.findall(r"^```(python|bash)\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE):
+            if language == "python":
+                exec(compile(code, PAGE.name, "exec"), names)
+            else:
+                done = subprocess.run(
+                    ["bash", "-euc", code], env=environment, capture_output=True, text=True, timeout=300, check=False
+                )
+                assert done.returncode == 0, done.stdout + done.stderr
+    return names, place / "results"
+
+
+def gates(place, name):
+    decision = json.loads((place / name / "decision.json").read_text())
+    return decision, {gate["name"]: gate for gate in decision["gates"]}
+
+
+@pytest.mark.parametrize("name", ["torch", "lightgbm"])
+def test_the_illness_is_found_where_it_is(walked, name):
+    decision, found = gates(walked[1], name)
+    assert found["visual_masking_drop"]["status"] == "fail"
+    assert found["visual_masking_drop"]["ci_high"] < 0.05
+    assert decision["verdict"] == "PAUSE_AND_FIX"
+
+
+def test_and_not_where_it_is_not(walked):
+    _, found = gates(walked[1], "sklearn")
+    assert found["visual_masking_drop"]["status"] == "pass"
+    assert found["ndcg_gain"]["status"] == "pass"
+    _, refitted = gates(walked[1], "refitted")
+    (worth,) = [gate for gate in refitted.values() if gate["key"] == "resume: refit gain"]
+    assert worth["status"] == "pass"
+    assert worth["ci_low"] > 0.03  # the world's truth: the picture alone tells 0.18 of the label's variance
+
+
+def test_without_refits_what_to_add_is_named_and_no_phase_says_go(walked):
+    decision, found = gates(walked[1], "sklearn")
+    (worth,) = [gate for gate in found.values() if gate["key"] == "resume: refit gain"]
+    assert worth["status"] == "not measured"
+    assert "v2_score.refit.text+metadata: 5 trainings or more" in worth["needed"]
+    assert {said["verdict"] for said in decision["by_phase"].values()} == {"PAUSE_AND_FIX"}
+    assert list(decision["by_phase"]) == ["phase1", "phase2", "phase3", "phase4"]
+
+
+def test_each_audit_is_a_look_and_its_report_is_the_page_of_every_run(walked):
+    _, place = walked
+    looks = [json.loads((place / name / "decision.json").read_text())["look"]["number"] for name in
+             ("torch", "lightgbm", "sklearn", "refitted")]  # fmt: skip
+    assert looks == sorted(set(looks))
+    text = (place / "torch" / "report.html").read_text()
+    assert "The V2 that was given ranks" in text
+    for section in ("leads", "agreement", "contribution", "rivals", "subdomains", "integrity", "flip", "examples"):
+        assert f'<section id="{section}"' in text
+    assert '<section id="trials"' not in text
+    assert "The finalist" not in text
