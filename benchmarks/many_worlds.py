@@ -32,7 +32,7 @@ LONGEST = 3_600.0
 CONFIDENCE = 0.95
 """Of a one-sided bound: 0 wrong of 100 is at most 3 %."""
 ENOUGH_QUERIES = 500
-"""Test queries that phase 3's gate `test_queries` asks: no world with fewer can be GO."""
+"""Test queries that the gate `resume: queries` asks: no world with fewer can be GO."""
 MANY_QUERIES = 1_500
 """Test queries from which "nothing there" should be shown."""
 VERDICTS = ("GO", "PAUSE_AND_FIX", "ARCHIVE", "none")

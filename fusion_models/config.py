@@ -140,7 +140,7 @@ class LossConfig:
     """Weight of the private-against-shared orthogonality, used with the adversarial term."""
     decorrelation: float = 0.0
     decorrelation_target: float = 0.9
-    """Within-query correlation with V1 below which the hinge is silent."""
+    """Mean within-query rank correlation with V1 below which the hinge is silent."""
 
     def __post_init__(self) -> None:
         for name in LOSS_TERMS:

@@ -158,7 +158,6 @@ PHASE3 = Phase(
         Gate(name="attention_min_share", quantity="attention_min_share", at_least=0.20, needs="attention"),
         Gate(name="attention_max_share", quantity="attention_max_share", at_most=0.40, needs="attention"),
         Gate(name="ndcg_gain", quantity="ndcg_gain", at_least=0.020),
-        Gate(name="test_queries", quantity="queries", at_least=500, steers=False),
     ),
     late=True,
     ablatable={

@@ -101,7 +101,7 @@ def test_the_page_counts_what_came_out() -> None:
 
 
 def test_queries_that_a_go_asks_are_those_of_the_gate() -> None:
-    assert [gate.at_least for gate in PHASES["phase3"].gates if gate.name == "test_queries"] == [ENOUGH_QUERIES]
+    assert [gate.at_least for gate in PHASES["phase3"].resume_gates if gate.quantity == "queries"] == [ENOUGH_QUERIES]
 
 
 def test_bounds_are_exact() -> None:

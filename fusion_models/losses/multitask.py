@@ -12,6 +12,7 @@ from fusion_models.data.batch import Batch
 from fusion_models.losses.draws import Source, uniform
 from fusion_models.losses.importance import mean_over_documents
 from fusion_models.metrics import ssim
+from fusion_models.metrics.ranking import ranks_of
 from fusion_models.process_group import WHOLE, Shard
 
 THUMBNAIL_DOCUMENTS = 16
@@ -66,22 +67,31 @@ def contrastive(
     return -0.5 * mean_over_documents(forth + back, valid)
 
 
-def centred_squared_correlation(scores: Tensor, v1: Tensor, valid: Tensor, shard: Shard = WHOLE) -> Tensor:
-    """Squared Pearson correlation over all documents of scores centred within their query; `[B, L]` to a scalar.
+def rank_correlation(scores: Tensor, v1: Tensor, valid: Tensor, shard: Shard = WHOLE) -> Tensor:
+    """Mean over queries of Spearman's rho of scores and V1's, `[B, L]` to a scalar; 0 where no query has one.
 
-    0 where either side is constant in every query.
+    The value is that of the ranks, so no monotone map of a query's scores changes it. Ranks have no gradient: it is
+    that of the scores themselves, centred and scaled to unit length within their query, against V1's ranks
+    (straight-through: Bengio, Léonard and Courville 2013). Queries in which a side is constant do not count.
     """
-    x, y = _centred(scores.double(), valid), _centred(v1.double(), valid)
-    xy, xx, yy = shard.sum(torch.stack([(x * y).sum(), x.square().sum(), y.square().sum()])).unbind()
-    return (xy.square() / (xx * yy).clamp(min=1e-12)).float()
+    mine, theirs = _unit(-ranks_of(scores.detach(), valid), valid), _unit(-ranks_of(v1, valid), valid)
+    smooth = _unit(scores.double(), valid)
+    rho = ((mine + smooth - smooth.detach()) * theirs).sum(dim=-1)
+    known = (mine != 0).any(dim=-1) & (theirs != 0).any(dim=-1)
+    return shard.mean(torch.where(known, rho, 0.0).sum(), known.sum()).float()
 
 
 def decorrelation(scores: Tensor, v1: Tensor, valid: Tensor, *, target: float, shard: Shard = WHOLE) -> Tensor:
-    """max(0, r² - target²) of the within-query correlation with V1: silent below, as noise lowers it too."""
-    return torch.relu(centred_squared_correlation(scores, v1, valid, shard) - target**2)
+    """max(0, ρ² - target²) of the rank correlation with V1 where it is positive: silent below, as noise lowers it too.
+
+    On scores, exp(2 V1) or a factor a query would lower it without moving one document.
+    """
+    return torch.relu(rank_correlation(scores, v1, valid, shard).clamp(min=0.0).square() - target**2)
 
 
-def _centred(x: Tensor, valid: Tensor) -> Tensor:
+def _unit(x: Tensor, valid: Tensor) -> Tensor:
+    """Centred within each query and of unit length; 0 in padding and in constant lists."""
     x = torch.where(valid, x, 0.0)
     mean = x.sum(dim=-1, keepdim=True) / valid.sum(dim=-1, keepdim=True).clamp(min=1)
-    return torch.where(valid, x - mean, 0.0)
+    centred = torch.where(valid, x - mean, 0.0)
+    return centred / centred.square().sum(dim=-1, keepdim=True).clamp(min=1e-12).sqrt()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, Literal
 
 import numpy as np
@@ -160,21 +160,20 @@ def _begin_trees(run: Run, split: str, *, cold: bool) -> list[Callable[[], Refer
     phase = run.phase
     modalities = phase.base.model.modalities
     blind = tuple(m for m in modalities if m != phase.suspect)
-    reads = tuple(m for m in phase.v1_reads if m in modalities)
+    reads = tuple(m for m in modalities if m in phase.v1_reads)
     wanted: list[tuple[ReferenceRole, str, tuple[str, ...]]] = [
         ("trees", "LambdaMART", modalities),
         ("blind trees", f"LambdaMART without {phase.suspect}", blind),
         ("tuned v1 trees", "tuned V1 (LambdaMART on V1's own features)", reads),
     ]
     ticket, call = ticket_for(run.data), run.trainer.call if run.trainer.keeps_processes else _now
+    # Where V1 reads all but the suspect, a tuned V1 and trees without the suspect are one ranker: trained once.
+    answers = {
+        seen: [cache(call(_trees, ticket, split, seen, seed, cold)) for seed in _seeds(run)]
+        for seen in dict.fromkeys(seen for *_, seen in wanted)
+    }
     return [
-        _Trees(
-            role=role,
-            name=name,
-            sees=phase.suspect in seen,
-            answers=[call(_trees, ticket, split, seen, seed, cold) for seed in _seeds(run)],
-        )
-        for role, name, seen in wanted
+        _Trees(role=role, name=name, sees=phase.suspect in seen, answers=answers[seen]) for role, name, seen in wanted
     ]
 
 

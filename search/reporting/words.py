@@ -26,7 +26,6 @@ LABELS = {
     "reconstruction_ssim": "SSIM of rebuilt thumbnails",
     "latency_p95_ms": "Latency P95 (ms)",
     "queries": "Queries",
-    "test_queries": "Queries",
 }
 SHORT = {
     "ndcg_gain": "gain",

@@ -38,8 +38,8 @@ def test_the_example_of_the_docs_is_what_it_says():
     assert (phase.trials, phase.confirm_seeds, phase.base.train.epochs) == (32, 4, 8)
     gates = {gate.name: gate for gate in phase.gates}
     assert (gates["ndcg_gain"].at_least, gates["visual_masking_drop"].at_least) == (0.015, 0.03)
-    assert "test_queries" not in gates
-    assert gates["attention_max_share"] == next(g for g in named.gates if g.name == "attention_max_share")
+    assert "attention_max_share" not in gates
+    assert gates["attention_min_share"] == next(g for g in named.gates if g.name == "attention_min_share")
     assert [gate.threshold for gate in phase.resume_gates] == [500, 0.03, 0.95, 0.9]
     assert {o.name: o.bound for o in phase.objectives}["visual_masking_drop"] == 0.10
     assert (phase.ranges["train.learning_rate"].low, phase.ranges["train.learning_rate"].log) == (2e-3, True)
@@ -54,7 +54,7 @@ def test_what_departs_from_the_roadmap_is_told():
     assert departures(read_phase_file(str(EXAMPLE)).phase) == [
         "ndcg_gain: at least 0.015 (the roadmap: at least 0.02)",
         "visual_masking_drop: at least 0.03 (the roadmap has no such gate)",
-        "test_queries: left out (the roadmap: at least 500)",
+        "attention_max_share: left out (the roadmap: at most 0.4)",
         "resume: visual masking drop: at least 0.03 (the roadmap: at least 0.05)",
         "resume: V1 correlation: at most 0.95 (the roadmap: at most 0.9)",
         "nothing to give: 0.004 (the roadmap: 0.005)",

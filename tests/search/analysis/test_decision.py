@@ -179,7 +179,7 @@ def test_late_archive_rules_are_read_from_phase_3_on(changes):
 
 def test_too_few_queries_fail():
     decision = decide(PHASES["phase3"], "t", healthy(queries=499))
-    assert status(decision, "test_queries") == "fail"
+    assert status(decision, "resume: queries") == "fail"
     assert decision.verdict == "PAUSE_AND_FIX"
 
 
