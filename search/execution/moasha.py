@@ -10,7 +10,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from search.run_store.job import Job, below
 from search.study.rungs import Rungs
-from search.study.stages import SearchStage
+from search.study.stages import SearchStage, trial_number
 
 REDUCTION_FACTOR = 3
 SAMPLED = "sampled"
@@ -88,7 +88,9 @@ class MultiObjectiveAsha(FIFOScheduler):  # type: ignore[misc]
             (-1.0 if o.direction == "maximize" else 1.0) * o.bounded(numbers.get(o.name, math.nan))
             for o in self._objectives
         ]
-        entries = self._rungs.report(job.trial_id, epochs, costs, list(phase.constraints(numbers).values()))
+        number, violations = trial_number(job.trial_id), list(phase.constraints(numbers).values())
+        seen = self._stage.seen_by(number)
+        entries = self._rungs.report(job.trial_id, epochs, costs, violations, number=number, seen=seen)
         if entries:
             self._stage.note_rungs(job, entries)
 
@@ -99,7 +101,7 @@ class MultiObjectiveAsha(FIFOScheduler):  # type: ignore[misc]
             return ""
         return (
             f"stopped early at the rung of {last.level} epochs: not among the best 1 in {REDUCTION_FACTOR} "
-            f"of the {last.among} trials that had reached it"
+            f"of the {last.among} trials it was compared with there"
         )
 
     def debug_string(self) -> str:

@@ -156,8 +156,10 @@ class StageSearcher(Searcher):  # type: ignore[misc]
             if work is not None:
                 self._running[trial_id] = work
                 return {"job": work[1].plain(), "pauses": self._pauses} | self._place(work[1])
-            if self._closing:
+            if self._closing and (self._exhausted or self._keeps_idle):
                 return str(Searcher.FINISHED)
+            if not self._keeps_idle:
+                return None  # what comes next hangs on a training that has not ended
             if len(self._idle) >= IDLE_MOST:
                 return None
             self._idle.add(trial_id)
@@ -177,10 +179,14 @@ class StageSearcher(Searcher):  # type: ignore[misc]
         if self._exhausted:
             return None
         if self._deadline is None or time.monotonic() <= self._deadline:
+            waiting = False
             for stage in self._stages:
-                job = stage.ask()
+                job = stage.ask() if stage.ready() else None
                 if job is not None:
                     return stage, job
+                waiting = waiting or not stage.ready()
+            if waiting:
+                return None
         self._exhausted = True
         self._look_whether_drained()
         return None

@@ -13,6 +13,7 @@ from search.analysis.importances import write_importances
 from search.analysis.replicates import p_on_front
 from search.analysis.tables import write_tables
 from search.execution.capacity import concurrency
+from search.options import RunOptions
 from search.pipeline.baselines import STAGE as BASELINES
 from search.pipeline.baselines import (
     Reference,
@@ -31,6 +32,16 @@ from search.run_store.artifacts import WEIGHTS
 from search.run_store.csv_tables import write_csv
 from search.study.stages import FixedStage, SearchStage
 
+LAG = 2
+"""Times the trainings at once: so many trials back lie the results that a trial sees (docs/decisions/030)."""
+
+
+def search_lag(options: RunOptions) -> int | None:
+    """How many trials back a trial looks; None on a cluster where nobody fixed how many run at once."""
+    if options.address is None:
+        return LAG * concurrency(options)
+    return LAG * options.max_concurrent if options.max_concurrent else None
+
 
 def search(run: Run, warm: Mapping[str, Flat]) -> tuple[dict[ReferenceRole, WeightedSum], list[Reference]]:
     """The reference rankers and the search, side by side, and what they gave on the validation split."""
@@ -47,10 +58,12 @@ def search(run: Run, warm: Mapping[str, Flat]) -> tuple[dict[ReferenceRole, Weig
         warm=warm,
         earlier=run.earlier,
     )
+    trials.lag = search_lag(options)
     for note in trials.notes:
         run.console.print(f"earlier front: {note}", highlight=False)
     later = print_plan(run, [baselines, trials], concurrency(options))
     run.trainer.train([baselines, trials], deadline=_search_deadline(run, later))
+    _describe(run, trials)
     _require_references(run)
     tuned = tune_sums(run)
     references = reference_rankers(run, "validation", tuned)
@@ -61,6 +74,18 @@ def search(run: Run, warm: Mapping[str, Flat]) -> tuple[dict[ReferenceRole, Weig
     write_importances(run.folder, phase, journal, seed=options.seed)
     _keep_front_weights(run)
     return tuned, references
+
+
+def _describe(run: Run, trials: SearchStage) -> None:
+    """Write into run.json how far the search came, and what its proposals hung on; say where the budget cut it."""
+    begun, at_once = trials.total - trials.left, None if trials.lag is None else trials.lag // LAG
+    found = {"begun": begun, "planned": trials.total, "at_once": at_once}
+    run.folder.write((run.folder.read() or {}) | {"search": found})
+    if begun < trials.total:
+        run.console.print(
+            f"the time budget ended the search after {begun} of {trials.total} trials: the same command may end it "
+            "elsewhere, and find another finalist"
+        )
 
 
 def _search_deadline(run: Run, later: float) -> float | None:

@@ -136,6 +136,7 @@ def page(run: RunRecord, figures: Sequence[Figure]) -> str:
         confirmed_columns=[run.phase.metric.name if c == "ndcg" else LABELS[c] for c in CONFIRMED_COLUMNS],
         front=_front(run),
         states=_states(run),
+        search=_search_said(run.run.get("search")),
         failures=[r for r in run.records if r.state == "failed"],
         examples=_examples(run.examples),
         integrity=release.integrity_rows(run),
@@ -210,6 +211,21 @@ def _front(run: RunRecord) -> list[dict[str, Any]]:
 
 def _gates(row: dict[Any, Any]) -> dict[str, str]:
     return {"gates": f"{int(row['gates_passed'])}/{int(row['gates_total'])}"}
+
+
+def _search_said(search: dict[str, Any] | None) -> str:
+    """How far the search came and whether the same command finds the same trials; empty where nobody noted it."""
+    if search is None:
+        return ""
+    begun, planned, at_once = search["begun"], search["planned"], search["at_once"]
+    if begun < planned:
+        return (
+            f"The time budget ended the search after {begun} of {planned} trials. The same command may end it "
+            "elsewhere, and find another finalist."
+        )
+    if at_once is None:
+        return "How many trials ran at once was not fixed, so the same command may propose others."
+    return f"With {at_once} trainings at once (--max-concurrent) the same command proposes the same trials."
 
 
 def _states(run: RunRecord) -> list[tuple[str, int, dict[str, int]]]:

@@ -143,7 +143,9 @@ class Entry:
     """Gates; <= 0 holds."""
     kept: bool
     among: int
-    """Trials at the rung when it was decided, this one included."""
+    """Trials that it was compared with, this one included."""
+    number: int = -1
+    """Of the trial; -1: everybody is compared with it."""
 
     def plain(self) -> dict[str, Any]:
         """As JSON takes it: NaN and infinity are None."""
@@ -161,7 +163,8 @@ class Rungs:
     """Every rung of every bracket, and the asynchronous rule: on arrival, the best 1 in `reduction_factor` go on.
 
     A trial is judged when it reaches a rung, against those that have been there before it, and never again. A trial
-    that ends by itself stands at the rungs above too, as far as it would have come.
+    that ends by itself stands at the rungs above too, as far as it would have come. Where trials up to a number are
+    compared alone, all of which have ended, what is decided does not depend on who came first.
     """
 
     def __init__(
@@ -195,11 +198,19 @@ class Rungs:
         return np.random.default_rng([self._seed, *trial_id.encode()])
 
     def report(
-        self, trial_id: str, epochs: int, costs: Sequence[float], violations: Sequence[float]
+        self,
+        trial_id: str,
+        epochs: int,
+        costs: Sequence[float],
+        violations: Sequence[float],
+        *,
+        number: int = -1,
+        seen: int | None = None,
     ) -> tuple[Entry, ...]:
         """Judge a trial at the rungs it has reached since it was last seen; returns those judgements.
 
-        `epochs` = `max_t` for one that has ended by itself, and NaN costs for one that has failed.
+        `epochs` = `max_t` for one that has ended by itself, and NaN costs for one that has failed. `seen`: the highest
+        number of the trials that it is compared with; None: all that have been there.
         """
         judged: list[Entry] = []
         bracket = self.bracket(trial_id)
@@ -210,14 +221,16 @@ class Rungs:
             if last is not None and level <= last.level:
                 continue
             rung = self._rungs[bracket, level]
-            kept = rung.add(self._key(trial_id), costs, violations, self.reduction_factor)
+            rung.put(self._key(trial_id), costs, violations, number)
+            kept, among = rung.judge(self.reduction_factor, seen)
             entry = Entry(
                 trial_id=trial_id,
                 level=level,
                 costs=tuple(costs),
                 violations=tuple(violations),
                 kept=kept,
-                among=len(rung.keys),
+                among=among,
+                number=number,
             )
             self._last[trial_id] = entry
             judged.append(entry)
@@ -232,7 +245,7 @@ class Rungs:
         for entry in entries:
             rung = self._rungs.get((self.bracket(entry.trial_id), entry.level))
             if rung is not None:
-                rung.put(self._key(entry.trial_id), entry.costs, entry.violations)
+                rung.put(self._key(entry.trial_id), entry.costs, entry.violations, entry.number)
                 self._last[entry.trial_id] = entry
 
     def _key(self, trial_id: str) -> float:
@@ -245,24 +258,31 @@ class _Rung:
     """Rows recorded at one level of one bracket."""
 
     def __init__(self) -> None:
-        self.keys: Floats = np.empty(0)
-        self._costs: Floats = np.empty((0, 0))
-        self._violations: Floats = np.empty((0, 0))
-        self._room: tuple[Floats, Floats, Floats] | None = None
+        self._rows = 0
+        self._room: tuple[Floats, Floats, Floats, Floats] | None = None
 
-    def put(self, key: float, costs: Sequence[float], violations: Sequence[float]) -> None:
-        n = len(self.keys)
+    def put(self, key: float, costs: Sequence[float], violations: Sequence[float], number: int) -> None:
+        """Record a row."""
+        n = self._rows
         if self._room is None:
-            self._room = np.empty(8), np.empty((8, len(costs))), np.empty((8, len(violations)))
+            self._room = np.empty(8), np.empty((8, len(costs))), np.empty((8, len(violations))), np.empty(8)
         if n == len(self._room[0]):  # twice the room, so that n rows are copied a few times, not n times
-            keys, rows, gates = (np.concatenate([array, np.empty_like(array)]) for array in self._room)
-            self._room = keys, rows, gates
-        keys, rows, gates = self._room
-        keys[n], rows[n], gates[n] = key, costs, violations
-        self.keys, self._costs, self._violations = keys[: n + 1], rows[: n + 1], gates[: n + 1]
+            keys, rows, gates, numbers = (np.concatenate([array, np.empty_like(array)]) for array in self._room)
+            self._room = keys, rows, gates, numbers
+        keys, rows, gates, numbers = self._room
+        keys[n], rows[n], gates[n], numbers[n] = key, costs, violations, number
+        self._rows += 1
 
-    def add(self, key: float, costs: Sequence[float], violations: Sequence[float], reduction_factor: int) -> bool:
-        """Record a row; whether it is among the best 1 in `reduction_factor` of those recorded, itself included."""
-        self.put(key, costs, violations)
-        count = -(-len(self.keys) // reduction_factor)
-        return among_best(len(self.keys) - 1, self._costs, self._violations, self.keys, count)
+    def judge(self, reduction_factor: int, seen: int | None) -> tuple[bool, int]:
+        """Whether the last row is among the best 1 in `reduction_factor` of those numbered up to `seen` and itself.
+
+        And how many those are.
+        """
+        assert self._room is not None
+        keys, costs, violations, numbers = (array[: self._rows] for array in self._room)
+        if seen is not None:
+            compared = numbers <= seen
+            compared[-1] = True
+            keys, costs, violations = keys[compared], costs[compared], violations[compared]
+        count = -(-len(keys) // reduction_factor)
+        return among_best(len(keys) - 1, costs, violations, keys, count), len(keys)

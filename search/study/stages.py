@@ -22,13 +22,22 @@ from search.run_store.job import Job, Outcome, TrialRecord
 from search.run_store.journal import together
 from search.run_store.records import plain_outcome, study_records, trial_record
 from search.study.rungs import Entry
-from search.study.samplers import build_sampler
+from search.study.samplers import InOrder, one_a_trial
 from spaces import Phase, parameters, project, suggest
 
 REPEATS = "repeats"
 """Attribute of a trial that was not run: the trial of the same configuration that had failed before."""
 REPEATED_PROPOSALS = 10
 """How often in a row the sampler may propose what has failed before, until a point is drawn at random."""
+
+
+PREFIX = "t"
+"""Of a search trial's id, before its number."""
+
+
+def trial_number(trial_id: str) -> int:
+    """The number of a search trial in its study."""
+    return int(trial_id.removeprefix(PREFIX))
 
 
 class Earlier(Protocol):
@@ -63,6 +72,10 @@ class Stage:
         trials = self.study.get_trials(deepcopy=False)
         self._asked = sum("job" in t.user_attrs and not _refused(t) for t in trials)
         self._trials: dict[str, optuna.Trial] = {}
+
+    def ready(self) -> bool:
+        """Whether `ask` may be called now; not where the next training hangs on one that has not ended yet."""
+        return True
 
     def ask(self) -> Job | None:
         """The next training, interrupted ones first; None where all `total` have been handed out."""
@@ -163,6 +176,9 @@ class SearchStage(Stage):
     """A study that samples a phase's space. The base recipe and the known points are asked first, then warm ones.
 
     Trials of earlier runs that lie in the space are taken over as told: they count beyond `trials`.
+
+    With `lag`, what is proposed and which trials are stopped hangs on trial numbers alone, not on which training ends
+    first (docs/decisions/030): trial n sees the results of the trials up to n - lag, in the order of their numbers.
     """
 
     def __init__(
@@ -184,8 +200,9 @@ class SearchStage(Stage):
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", ExperimentalWarning)
                 self.study.set_metric_names(list(self.needed))
-        asked_before = self._asked
-        self.study.sampler = build_sampler(sampler, seed=seed + asked_before, trials=trials)
+        self.lag: int | None = None
+        """At least 1; None: a trial sees all that has ended, whoever that is."""
+        self.study.sampler = InOrder(one_a_trial(sampler, seed=seed, trials=trials), self.seen_by)
         self.total = trials
         self._failed = {_identity(r.recipe): r for r in reversed(self.records()) if r.state == "failed"}
         self.notes: list[str] = []
@@ -195,6 +212,19 @@ class SearchStage(Stage):
         self.total += sum("taken over" in t.user_attrs for t in self.study.get_trials(deepcopy=False))
         self._enqueue_known(phase.known_recipes())
         self._enqueue_warm(warm or {})
+
+    def seen_by(self, number: int) -> int | None:
+        """The highest number of the trials whose results trial `number` sees; None: whatever has ended."""
+        return None if self.lag is None else number - self.lag
+
+    def ready(self) -> bool:
+        """Whether every trial that the next one sees has ended. A known point sees none."""
+        if self.lag is None or self._interrupted or self._asked >= self.total:
+            return True
+        trials = self.study.get_trials(deepcopy=False)
+        if any(trial.state is TrialState.WAITING for trial in trials):
+            return True
+        return all(trial.number > len(trials) - self.lag for trial in self._trials.values())
 
     def _take_over(self, earlier: Earlier) -> None:
         """Finished trials of earlier runs, each told in one write, so that a crash leaves it whole or not at all."""
@@ -261,21 +291,28 @@ class SearchStage(Stage):
         """What has failed is not run again, which a sampler may propose that forgets failures (TPE does).
 
         A proposal of the very same configuration is told as failed at once, and another one is asked for; from the
-        tenth in a row on it is drawn at random. None, as well, where even ten of those have failed before.
+        tenth in a row on it is drawn at random. None, as well, where even ten of those have failed before, or where
+        the next proposal must wait (`ready`).
         """
         sampler = self.study.sampler
         try:
             for repeats in range(2 * REPEATED_PROPOSALS):
+                if repeats and not self.ready():
+                    return None
                 if repeats == REPEATED_PROPOSALS:
                     self.study.sampler = optuna.samplers.RandomSampler(seed=self.seed + self._asked)
                 job = super()._next()
                 failed = self._failed.get(_identity(job.recipe)) if job is not None else None
-                if job is None or failed is None:
+                if job is None or failed is None or not self._sees(job, failed):
                     return job
                 self._refuse(job, failed)
         finally:
             self.study.sampler = sampler
         return None
+
+    def _sees(self, job: Job, failed: TrialRecord) -> bool:
+        seen = self.seen_by(trial_number(job.trial_id))
+        return seen is None or trial_number(failed.trial_id) <= seen
 
     def _refuse(self, job: Job, failed: TrialRecord) -> None:
         trial = self._trials.pop(job.trial_id)
@@ -296,7 +333,7 @@ class SearchStage(Stage):
         base = self.phase.base.flat()
         changes = suggest(trial, self.phase.ranges, base)
         return Job(
-            trial_id=f"t{trial.number:04d}",
+            trial_id=f"{PREFIX}{trial.number:04d}",
             name=trial.user_attrs.get("name", "sampled"),
             recipe=base | changes,
             seed=self.seed,

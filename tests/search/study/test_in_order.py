@@ -1,0 +1,119 @@
+"""What a search proposes and stops hangs on trial numbers, not on which training ends first."""
+
+import dataclasses
+import heapq
+
+import numpy as np
+import optuna
+import pytest
+from ray.tune.experiment import Trial
+
+from search.execution.moasha import MultiObjectiveAsha
+from search.run_store.job import Outcome
+from search.run_store.journal import open_journal
+from search.study.stages import SearchStage
+from spaces import PHASES
+
+BASE = PHASES["phase1"].base.updated({"train.epochs": 6, "train.patience": 6})
+PHASE = dataclasses.replace(PHASES["phase1"], base=BASE)
+TRIALS, WORKERS = 18, 3
+
+
+def numbers(job, epochs=6):
+    """What a training would measure: it hangs on its recipe and its epochs alone."""
+    values = sorted((key, str(value)) for key, value in job.recipe.items())
+    draw = np.random.default_rng(list(repr(values).encode())).random(4) + 0.02 * epochs
+    names = ("ndcg_gain", "visual_masking_drop", "attention_max_share", "v1_correlation")
+    return dict(zip(names, map(float, draw), strict=True))
+
+
+def failing(job):
+    return numbers(job)["ndcg_gain"] > 1.0
+
+
+def simulate(path, *, lag, luck, sampler="tpe", asha=True, stop_after=None):
+    """A search of which `WORKERS` trainings run at once, each for a time that `luck` draws."""
+    stage = SearchStage(open_journal(path), PHASE, sampler=sampler, trials=TRIALS, seed=3)
+    stage.lag = lag
+    scheduler = MultiObjectiveAsha(stage) if asha else None
+    random, clock, running = np.random.default_rng(luck), 0.0, []
+    ended = 0
+    while True:
+        while len(running) < WORKERS and stage.ready() and (job := stage.ask()) is not None:
+            heapq.heappush(running, (clock + random.exponential(), job.trial_id, job, 1))
+        if not running or ended == stop_after:
+            return stage
+        clock, _, job, epochs = heapq.heappop(running)
+        trial = Trial("stub", stub=True, config={"job": job.plain()})
+        flat = {f"numbers/{key}": value for key, value in numbers(job, epochs).items()}
+        done = "finished" if epochs == 6 else None
+        if asha and done is None and scheduler.on_trial_result(None, trial, {"epochs": epochs} | flat) == "STOP":
+            done = "stopped"
+        if done is None:
+            heapq.heappush(running, (clock + random.exponential(), job.trial_id, job, epochs + 1))
+            continue
+        done = "failed" if done == "finished" and failing(job) else done
+        if asha and done != "stopped":
+            told = flat if done == "finished" else {}
+            scheduler.on_trial_complete(None, trial, {"epochs": epochs, "outcome": done} | told)
+        measured = {} if done == "failed" else numbers(job, epochs)
+        stage.tell(job, Outcome(state=done, reason="", epochs=epochs, numbers=measured, seconds=1.0))
+        ended += 1
+
+
+def story(stage):
+    """Recipes in the order of their numbers, how each ended and how it was judged."""
+    judged = {(e.trial_id, e.level): (e.kept, e.among) for e in stage.rung_entries()}
+    return [(r.trial_id, r.recipe, r.state, r.epochs) for r in stage.records()], judged
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "random", "nsga2", "nsga3"])
+def test_luck_changes_nothing(tmp_path, sampler):
+    stories = [story(simulate(tmp_path / f"{luck}", lag=2 * WORKERS, luck=luck, sampler=sampler)) for luck in range(4)]
+    assert all(other == stories[0] for other in stories[1:])
+    assert {state for _, _, state, _ in stories[0][0]} >= {"finished", "stopped"}
+    assert len(stories[0][0]) == TRIALS
+
+
+def test_without_an_order_it_does(tmp_path):
+    stories = [story(simulate(tmp_path / f"{luck}", lag=None, luck=luck)) for luck in range(4)]
+    assert any(other != stories[0] for other in stories[1:])
+
+
+def test_what_is_seen_is_used(tmp_path):
+    """TPE proposes other points than a search at random does once it sees results."""
+    tpe, at_random = (
+        simulate(tmp_path / name, lag=2 * WORKERS, luck=0, sampler=name, asha=False) for name in ("tpe", "random")
+    )
+    assert [r.recipe for r in tpe.records()] != [r.recipe for r in at_random.records()]
+
+
+def test_a_training_is_asked_for_only_when_those_that_it_sees_have_ended(tmp_path):
+    stage = SearchStage(open_journal(tmp_path / "j"), PHASE, sampler="tpe", trials=8, seed=3)
+    stage.lag = 2
+    known = [stage.ask(), stage.ask()]
+    assert [job.name for job in known] == ["base", "balanced"]
+    assert not stage.ready()  # trial 2 sees trial 0, which is under way
+    stage.tell(known[1], Outcome(state="finished", reason="", epochs=6, numbers=numbers(known[1]), seconds=1.0))
+    assert not stage.ready()
+    stage.tell(known[0], Outcome(state="finished", reason="", epochs=6, numbers=numbers(known[0]), seconds=1.0))
+    assert stage.ready()
+    stage.ask()
+    assert stage.ready()  # trial 3 sees trial 1
+
+
+def test_an_interrupted_search_goes_on_with_the_same_proposals(tmp_path):
+    whole = story(simulate(tmp_path / "whole", lag=2 * WORKERS, luck=0, asha=False))
+    simulate(tmp_path / "cut", lag=2 * WORKERS, luck=1, asha=False, stop_after=9)
+    resumed = story(simulate(tmp_path / "cut", lag=2 * WORKERS, luck=2, asha=False))
+    assert [recipe for _, recipe, _, _ in resumed[0]] == [recipe for _, recipe, _, _ in whole[0]]
+
+
+def test_unseen_trials_look_as_if_they_still_ran(tmp_path):
+    stage = simulate(tmp_path / "j", lag=2 * WORKERS, luck=0)
+    seen = stage.study.sampler._of(stage.study, 12)[1]
+    states = {t.number: t.state for t in seen._get_trials()}
+    assert max(states) == 12
+    assert {states[n] for n in range(7, 13)} == {optuna.trial.TrialState.RUNNING}
+    assert optuna.trial.TrialState.RUNNING not in {states[n] for n in range(7)}
+    assert all(t.values is None for t in seen._get_trials() if t.number > 6)
