@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from math import inf
 from typing import Any, Literal
 
 from search.analysis.archive import ArchiveRule, archive_rules
 from search.analysis.gates import GateResult, Status, blank_gates, read_gates
-from search.analysis.judged import TREES, Evidence, Lead
+from search.analysis.judged import TREES, Evidence, Lead, Probe
 from spaces import Phase
 
 Verdict = Literal["GO", "PAUSE_AND_FIX", "ARCHIVE"]
@@ -66,7 +67,8 @@ def decide(
     gates = (*read_gates(phase, evidence), *more_gates)
     rules = (*archive_rules(phase, evidence), *more_rules)
     fragile = is_fragile(phase, evidence)
-    holding, seen = [rule for rule in rules if rule.holds], sees_more(phase, evidence)
+    holding = [rule for rule in rules if rule.holds]
+    seen = [*_lead_said(sees_more(phase, evidence)), *_probe_said(earns_more(phase, evidence))]
     passed = all(gate.status in ("pass", "not applicable") for gate in gates)
     archived = bool(holding) and not seen
     verdict: Verdict = "ARCHIVE" if archived else "GO" if passed and not holding and not fragile else "PAUSE_AND_FIX"
@@ -104,6 +106,33 @@ def sees_more(phase: Phase, evidence: Evidence) -> Lead | None:
     return min(ahead, key=lambda lead: lead.interval.mean, default=None)
 
 
+def earns_more(phase: Phase, evidence: Evidence) -> Probe | None:
+    """A probe that surely earns from the suspect, and surely more than the ranker does: V2 is to be mended.
+
+    A ranker that does not see its image gains what a tuned V1 gains, whatever the image is worth. So this holds off
+    every archive rule, not the one on refit gains alone. What a probe surely earns counts, whether or not it finds a
+    planted signal.
+    """
+    own = evidence.archive.refit_gain
+    least = max(phase.thresholds.nothing_to_give, -inf if own is None else own.high)
+    sure = [probe for probe in evidence.archive.probes if probe.gain.low > least]
+    return max(sure, key=lambda probe: probe.gain.low, default=None)
+
+
+def _lead_said(seen: Lead | None) -> list[str]:
+    if seen is None:
+        return []
+    low, high = -seen.interval.high, -seen.interval.low
+    return [f"what {seen.rival} sees: it leads by {-seen.interval.mean:.4f} [{low:.4f}, {high:.4f}]"]
+
+
+def _probe_said(seen: Probe | None) -> list[str]:
+    if seen is None:
+        return []
+    found = seen.gain
+    return [f"what the probe {seen.name} sees: it gains {found.mean:.4f} [{found.low:.4f}, {found.high:.4f}] by it"]
+
+
 def _warnings(evidence: Evidence) -> list[str]:
     out = []
     base = evidence.rivals.get("base")
@@ -119,17 +148,13 @@ def _reasons(
     phase: Phase,
     gates: Sequence[GateResult],
     holding: Sequence[ArchiveRule],
-    seen: Lead | None,
+    seen: Sequence[str],
     fragile: bool,
     evidence: Evidence,
 ) -> list[str]:
     said = [f"{rule.name}: {_bound(rule)}" for rule in holding]
-    if holding and seen is not None:
-        low, high = seen.interval.low, seen.interval.high
-        said.append(
-            f"no ARCHIVE, for the ranker does not see what {seen.rival} sees: it leads by {-seen.interval.mean:.4f} "
-            f"[{-high:.4f}, {-low:.4f}]"
-        )
+    if holding:
+        said += [f"no ARCHIVE, for the ranker does not see {what}" for what in seen]
     if fragile:
         gain = evidence.refit_gain.get(phase.suspect)
         found = f"[{gain.low:+.4f}, {gain.high:+.4f}]" if gain else "not measured"

@@ -156,6 +156,22 @@ def test_no_archive_where_a_rival_with_the_image_surely_leads():
     )
 
 
+@pytest.mark.parametrize("changes", [{"ndcg_gain": around(0.011)}, {"over_tuned_v1": around(-0.001)}])
+@pytest.mark.parametrize("counts", [True, False])
+def test_no_archive_by_any_rule_where_a_probe_surely_earns_what_the_ranker_does_not(changes, counts):
+    """A ranker blind to a sign-coded image gains what a tuned V1 gains; the image is worth 0.05 all the same."""
+    probes = (nothing().probes[0], Probe(name="products", gain=around(0.045, 0.006), counts=counts))
+    blind = archive(refit_gain=around(0.002), base_refit_gain=around(0.001), probes=probes, **changes)
+    found = decide(PHASES["phase3"], "t", healthy(archive=blind))
+    assert found.verdict == "PAUSE_AND_FIX"
+    assert any("does not see what the probe products sees" in reason for reason in found.reasons)
+    sees = dataclasses.replace(blind, refit_gain=around(0.04, 0.01))
+    assert decide(PHASES["phase3"], "t", healthy(archive=sees)).verdict == "ARCHIVE", "the ranker sees it too"
+    little = dataclasses.replace(probes[1], gain=around(0.007, 0.004))
+    unsure = dataclasses.replace(blind, probes=(probes[0], little))
+    assert decide(PHASES["phase3"], "t", healthy(archive=unsure)).verdict == "ARCHIVE"
+
+
 def test_phase_1_archives_only_where_the_base_recipe_s_own_drop_fails_and_no_probe_earns():
     flat = archive(drop_rise=around(-0.01), base_drop=around(0.01), probes=nothing().probes)
     evidence = healthy(archive=flat)
