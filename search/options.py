@@ -6,8 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from fusion_models.models.own import own_model
 from search.run_store.facts import read_facts
-from spaces import ROADMAP_STEPS, Phase, PhaseFile, read_phase_file
+from spaces import ROADMAP_STEPS, Phase, PhaseFile, read_phase_file, with_own_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,6 +21,10 @@ class RunOptions:
     """TOML file that extends the phase: own thresholds, objectives, ranges, trials (see docs/phase-files.md)."""
     data: str = "clipart"
     """clipart (bundled), planted or planted:PRESET, or the folder (path or URI) of a dataset's three tables."""
+    model: str | None = None
+    """Your own ranker or fusion in place of this project's, package.module:Class (see docs/your-own-ranker.md)."""
+    model_space: Literal["both", "own"] = "both"
+    """What is searched of it: its SPACE together with losses and training (both), or its SPACE alone (own)."""
     trials: int | None = None
     """Trials of the search in all, those of an interrupted run included (default: the phase's own, about 24)."""
     epochs: int | None = None
@@ -96,6 +101,20 @@ class RunOptions:
         self.changes  # noqa: B018
         read_facts(self.facts)
         self._require_phase_of_file()
+        self._require_model()
+
+    def _require_model(self) -> None:
+        if ":" in str(self.changes.get("model.variant", "")):
+            raise ValueError("--set model.variant names one of this project's: give a module of your own as --model")
+        if self.model is None:
+            if self.model_space == "own":
+                raise ValueError("--model-space own searches the SPACE of a module of your own: name it by --model")
+            return
+        own = own_model(self.model)
+        if own.has_loop and self.workers_per_trial > 1:
+            raise ValueError(
+                f"{self.model} has a training loop of its own, which one process runs: leave out --workers-per-trial"
+            )
 
     def _require_one_way_on(self) -> None:
         if self.resume and self.fresh:
@@ -136,7 +155,13 @@ class RunOptions:
         name = name or self.phase
         file = self._file
         named = file.phase if file is not None and file.extends == name else ROADMAP_STEPS[name]
-        return named.with_base(self.changes)
+        return self.around(named)
+
+    def around(self, phase: Phase) -> Phase:
+        """A phase around the model and the base recipe asked for."""
+        if self.model is not None:
+            phase = with_own_model(phase, self.model, alone=self.model_space == "own")
+        return phase.with_base(self.changes)
 
     @property
     def budget_seconds(self) -> float | None:

@@ -1,11 +1,13 @@
 """What may vary and what must hold, phase by phase: base recipe, ranges, objectives, gates, ablatable components.
 
 `phase` says what a phase is, `phases` has the roadmap's as data, `thresholds` the numbers that no gate holds;
-`phase_file` reads a team's own, `plain` writes one down, `departures` tells how it differs. May use `fusion_models`;
+`phase_file` reads a team's own, `own` puts somebody's own module into one, `plain` writes one down, `departures` tells
+how it differs. May use `fusion_models`;
 knows nothing of a study.
 """
 
 from spaces.departures import departures
+from spaces.own import with_own_model
 from spaces.phase import RESUME_GATES, Gate, Objective, Phase
 from spaces.phase_file import PhaseFile, read_phase_file
 from spaces.phases import PHASE4, PHASES, ROADMAP_STEPS
@@ -35,4 +37,5 @@ __all__ = [
     "project",
     "read_phase_file",
     "suggest",
+    "with_own_model",
 ]

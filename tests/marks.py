@@ -16,6 +16,7 @@ TESTS = Path(__file__).parent
 RAY_FIXTURES = frozenset({"shared_ray", "roadmap", "deployment"})
 """Whoever asks for one of them, at however many removes, starts Ray."""
 RAY = (
+    "own/test_own_model_run.py",
     "search/execution/test_failures.py::test_a_worker_killed_by_rays_memory_monitor_is_out_of_memory",
     "search/execution/test_file_transfer.py::test_a_ray_that_the_run_starts_for_itself_needs_no_depot",
     "search/pipeline/test_ablation_run.py",

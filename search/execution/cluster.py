@@ -6,11 +6,12 @@ import contextlib
 import logging
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import ray
 
+from fusion_models.models.own import is_own, own_model
 from search.execution.ddp.worker_groups import TRAIN_SETTINGS, close_groups
 from search.execution.file_transfer import ALONE
 from search.execution.interrupts import ending
@@ -31,8 +32,12 @@ _QUIET = {
 
 
 @contextlib.contextmanager
-def ray_session(options: RunOptions) -> Iterator[None]:
-    """Ray while the block runs: joined where it already runs in this process, else started and stopped."""
+def ray_session(options: RunOptions, variant: str = "") -> Iterator[None]:
+    """Ray while the block runs: joined where it already runs in this process, else started and stopped.
+
+    A module of one's own (`--model`, or a recipe's `variant`) reaches the workers: those of this machine find it where
+    the driver does, those of a cluster are sent its source by Ray's runtime environment.
+    """
     if ray.is_initialized():
         try:
             yield
@@ -54,11 +59,15 @@ def ray_session(options: RunOptions) -> Iterator[None]:
         }
     else:
         arguments["address"] = options.address
-    os.environ[WORKER] = "1"  # what Ray starts now inherits it, and so do its workers
-    try:
+    inherited = {WORKER: "1"}  # what Ray starts now inherits it, and so do its workers
+    own = options.model or (variant if is_own(variant) else None)
+    if own is not None:
+        root = own_model(own).root
+        if options.address is not None:
+            arguments["runtime_env"] = {"py_modules": [str(root)]}
+        inherited["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root.parent), os.environ.get("PYTHONPATH")]))
+    with _environment(inherited):
         ray.init(**arguments)
-    finally:
-        del os.environ[WORKER]
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     try:
         yield
@@ -66,6 +75,21 @@ def ray_session(options: RunOptions) -> Iterator[None]:
         with ending():
             close_groups()
             ray.shutdown()
+
+
+@contextlib.contextmanager
+def _environment(values: Mapping[str, str]) -> Iterator[None]:
+    """These variables while the block runs, and after it what stood there."""
+    before = {name: os.environ.get(name) for name in values}
+    os.environ.update(values)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def processors() -> int:

@@ -9,6 +9,7 @@ from rich.console import Console
 from fusion_models.config import Flat
 from fusion_models.data import RankingDataset, open_dataset
 from fusion_models.data.readiness import require_rankable
+from fusion_models.models.own import is_own, own_model
 from search.analysis.tables import write_tables
 from search.execution.cluster import ray_session
 from search.options import RunOptions
@@ -17,6 +18,7 @@ from search.pipeline.context import Run
 from search.pipeline.continuation.extend import extend_phase
 from search.pipeline.continuation.resuming import (
     plain_options,
+    require_same_model,
     require_same_options,
     require_same_phase,
     require_same_question,
@@ -70,7 +72,7 @@ def run_phase(
         console.print(f"{folder.path} holds a finished run; {said}", highlight=False)
         return folder
     warm = _warm(options, link)
-    phase = phase.with_base(options.changes) if phase is not None else options.to_phase()
+    phase = options.around(phase) if phase is not None else options.to_phase()
     _require_image_and_another(phase)
     began = time.monotonic()
     data = open_dataset(options.data).measured_by(phase.metric)
@@ -132,15 +134,19 @@ def describe(
     link: RoadmapStep | None = None,
 ) -> None:
     """Write run.json; on a resumed run, check first that it is the same run."""
+    variant = phase.base.model.variant
+    model = own_model(variant).described() if is_own(variant) else None
     if previous is not None and options.resume:
         require_same_options(folder, previous, options)
         require_same_phase(folder, previous, phase)
+        require_same_model(folder, previous, model)
         if previous["fingerprint"] != data.fingerprint:
             raise RunFolderError(f"{folder.path} was started on other data than {options.data} holds now: use --fresh")
     description = {
         "phase": phase.name,
         "definition": phase_to_plain(phase),
         "options": plain_options(options),
+        "model": model,
         "roadmap": link.described() if link is not None else None,
         "seed": options.seed,
         "data": data.source,

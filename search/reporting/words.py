@@ -90,6 +90,16 @@ def metric_text(phase: Phase, *, weighted: bool) -> str:
     return f"Measured by {phase.metric.name}; {counted}{other}."
 
 
+def own_model_sentence(model: Mapping[str, Any] | None) -> str:
+    """What a reader must know of a module of the team's own (run.json's `model`); empty where there is none."""
+    if model is None:
+        return ""
+    return (
+        f"The ranker is the team's own: {model['reference']}, source {str(model['sha256'])[:12]}. "
+        f"Retrained without a modality: {model['without a modality']}."
+    )
+
+
 def label(name: str) -> str:
     """A quantity, gate or rule as a reader calls it."""
     found = LABELS.get(name, name.replace("_", " "))

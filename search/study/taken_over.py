@@ -39,6 +39,7 @@ class EarlierRuns:
         self._searched: dict[Identity, tuple[RunFolder, TrialRecord]] = {}
         self._weighty: dict[Identity, tuple[RunFolder, TrialRecord]] = {}
         """Those whose weights are still there, of whatever stage."""
+        own = ((into.read() or {}).get("model") or {}).get("sha256")
         for run in reversed(runs):
             described = run.read() or {}
             if not run.journal.exists() or (described.get("data"), described.get("fingerprint")) != (
@@ -49,6 +50,8 @@ class EarlierRuns:
             said = (described.get("definition") or {}).get("metric")
             if said is not None and said != dataclasses.asdict(metric):
                 continue
+            if (described.get("model") or {}).get("sha256") != own:
+                continue  # another source of somebody's own module
             for record in journal_records(open_journal(run.journal)):
                 place = run.checkpoints / record.trial_id
                 if not record.finished or not (place / OUTPUTS).exists():

@@ -11,6 +11,7 @@ from fusion_models.models.own import OwnModelError, own_model
 from fusion_models.own.conformance import BUILDS, conformance, notes
 
 MODULES = Path(__file__).parent / "modules"
+PAGE = Path(__file__).parents[2] / "docs" / "your-own-ranker.md"
 BROKEN = {
     "SumOverModalities": (BUILDS, r"returned scores of shape \[.*\], and \[2, 3\] is wanted"),
     "UndeclaredEvidence": (BUILDS, "returned fused: add 'fused' to its class attribute `gives`"),
@@ -28,6 +29,7 @@ BROKEN = {
     "NoisyInEvaluation": ("determinism", "scoring twice gives two results in evaluation mode"),
     "ForgetsOnResuming": ("its own loop resumes", "begin train_epochs at training.epoch"),
 }
+DOCUMENTED = ("two_towers:TwoTowers", "gated_mean:GatedMean", "own_loop:InItsOwnWay")
 SOUND = ("broken_rankers:Sound", "broken_rankers:OwnLoop", "broken_rankers:Fixed", "broken_rankers:MeanFusion")
 
 
@@ -39,9 +41,14 @@ def test_a_broken_module_is_found(name, small_data):
     assert re.search(said, " ".join(found[check]))
 
 
-@pytest.mark.parametrize("reference", [*SOUND, "two_towers:TwoTowers"])
+@pytest.mark.parametrize("reference", [*SOUND, *DOCUMENTED])
 def test_a_sound_module_passes(reference, small_data):
     assert [finding for finding in conformance(reference, small_data) if not finding.passed] == []
+
+
+def test_the_page_shows_the_modules_that_are_tested_here():
+    blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.S)
+    assert blocks == [(MODULES / f"{name.partition(':')[0]}.py").read_text() for name in DOCUMENTED]
 
 
 def test_the_notes_say_what_a_run_will_do_with_it(small_data):

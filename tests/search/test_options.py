@@ -14,6 +14,8 @@ FLAGS = {
         "phase",
         "phase_file",
         "data",
+        "model",
+        "model_space",
         "trials",
         "epochs",
         "time_budget",
@@ -73,6 +75,9 @@ def test_every_flag_has_help():
         ({"resume": True, "fresh": True}, "give one of them"),
         ({"address": "ray://head:10001"}, r"cannot run a search.*start the run on the cluster itself"),
         ({"set": ("model.width",)}, "--set takes KEY=VALUE"),
+        ({"model": "nowhere:Net"}, "nowhere:Net cannot be imported: no module 'nowhere' on the path"),
+        ({"model_space": "own"}, "name it by --model"),
+        ({"set": ("model.variant=nowhere:Net",)}, "give a module of your own as --model"),
     ],
 )
 def test_a_bad_option_says_what_is_wrong(options, said):

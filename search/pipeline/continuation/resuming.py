@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from fusion_models.config import Flat
 from search.options import RunOptions
 from search.run_store.folder import RunFolder, RunFolderError, phase_of
 from spaces import Phase, phase_to_plain
@@ -64,6 +65,19 @@ def require_same_phase(folder: RunFolder, previous: dict[str, Any], phase: Phase
         )
 
 
+def require_same_model(folder: RunFolder, previous: dict[str, Any], model: Flat | None) -> None:
+    """Raises RunFolderError where the source of a module of one's own has changed since the run was started.
+
+    Its trainings of before would stand beside trainings of another module under one name.
+    """
+    before = previous.get("model") or {}
+    if before.get("sha256") != (model or {}).get("sha256"):
+        raise RunFolderError(
+            f"{folder.path} was started with another source of {before.get('reference', 'the model')} "
+            f"({(model or {}).get('source', 'gone')} has changed since): bring that source back, or give --fresh"
+        )
+
+
 def require_same_question(folder: RunFolder, options: RunOptions) -> None:
     """A finished run of one dataset, or of one phase file, must not be read as that of another.
 
@@ -74,6 +88,11 @@ def require_same_question(folder: RunFolder, options: RunOptions) -> None:
     asked = said.get("data")
     if "definition" in described and (said.get("phase_file") or options.phase_file):
         require_same_phase(folder, described, options.to_phase())
+    if said.get("model") != options.model:
+        raise RunFolderError(
+            f"{folder.path} holds a finished run of --model {said.get('model')}, not of {options.model}: give another "
+            "--name or --results, or --fresh to start over there"
+        )
     if asked != options.data:
         raise RunFolderError(
             f"{folder.path} holds a finished run on --data {asked}, not on {options.data}: give another --name or "

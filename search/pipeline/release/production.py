@@ -164,7 +164,7 @@ def _validate(run: Run, chosen: Chosen, size: TimingSize) -> Decision:
             fingerprint=run.data.fingerprint,
             metric=run.phase.metric,
         )
-        with ray_session(run.options), run.trainer.tuning():
+        with ray_session(run.options, run.phase.base.model.variant), run.trainer.tuning():
             run.trainer.train([FixedStage(run.store.journal, DECIDING, chosen.jobs, earlier=earlier)])
             evidence = read_judged(chosen.folder.path)
             checks = check_integrity(run, chosen.finalist, chosen.folder)

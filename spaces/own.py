@@ -1,0 +1,82 @@
+"""A phase around somebody's own module in place of our family: its settings searched, what it cannot have off."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from fusion_models.config import Flat
+from fusion_models.models.applicability import terms_off
+from fusion_models.models.own import OwnModel, OwnModelError, own_model
+from spaces.phase import Phase
+from spaces.ranges import Range, Weight, parameters
+
+VARIANT = "model.variant"
+OF_ANY_RANKER = ("model.context", "model.context_reads", "model.modalities")
+"""Keys of `model` that mean something whatever the ranker is; a fusion of one's own has all of ours."""
+
+
+def with_own_model(phase: Phase, reference: str, *, alone: bool = False) -> Phase:
+    """The phase whose base recipe is `package.module:Class` with its defaults.
+
+    Its `SPACE` joins the ranges, whose keys that a module cannot have are left out, as are known points and components
+    of them; `alone`: its `SPACE` is all that is searched. Raises OwnModelError for a range that is none, or that its
+    default does not lie in.
+    """
+    own = own_model(reference)
+    off = frozenset({VARIANT, *terms_off(own), *_of_our_family(own, phase.base.flat())})
+    base = phase.base.with_own(own.defaults()).updated({VARIANT: reference})
+    ours = {} if alone else {key: _whatever_variant(span, own) for key, span in phase.ranges.items() if key not in off}
+    ranges = {key: span for key, span in ours.items() if span is not None} | own_ranges(own)
+    try:
+        parameters(ranges, base.flat(), base.flat())
+    except ValueError as error:
+        raise OwnModelError(f"{reference}: the base recipe lies outside SPACE: {error}") from None
+    known = {name: {k: v for k, v in point.items() if k in ranges} for name, point in phase.known.items()}
+    ablatable = {name: point for name, point in phase.ablatable.items() if not off & set(point)}
+    weights = {key: {key: 0.0} for key, span in ranges.items() if key.startswith("own.") and isinstance(span, Weight)}
+    return dataclasses.replace(
+        phase,
+        base=base,
+        ranges=ranges,
+        known={name: point for name, point in known.items() if point},
+        reference={k: v for k, v in phase.reference.items() if k not in off},
+        ablatable=ablatable | weights,
+    )
+
+
+def own_ranges(own: OwnModel) -> dict[str, Range]:
+    """Its `SPACE` by flat keys, conditions too: a setting is `own.NAME`. Raises OwnModelError for what is no range."""
+    settings = set(own.defaults())
+
+    def flat(key: str) -> str:
+        return f"own.{key}" if key in settings else key
+
+    out: dict[str, Range] = {}
+    for key, span in own.space.items():
+        if not isinstance(span, Range):
+            raise OwnModelError(
+                f"{own.reference}: SPACE[{key!r}] is {span!r}; give a Float, a Choice or a Weight of `spaces`"
+            )
+        if key not in settings and not key.startswith(("train.", "loss.")):
+            raise OwnModelError(f"{own.reference}: SPACE names {key!r}, which is no setting of it")
+        out[flat(key)] = dataclasses.replace(span, when={flat(k): values for k, values in span.when.items()})
+    return out
+
+
+def _of_our_family(own: OwnModel, base: Flat) -> list[str]:
+    """Keys of `model` that a whole ranker does not read."""
+    if own.kind == "fusion":
+        return []
+    return [key for key in base if key.startswith("model.") and key not in OF_ANY_RANKER]
+
+
+def _whatever_variant(span: Range, own: OwnModel) -> Range | None:
+    """A range without its condition on the variant, which is one's own now; None where it was for one of ours alone."""
+    asked: Mapping[str, Any] = span.when
+    if VARIANT not in asked:
+        return span
+    if not own.has_shares:
+        return None
+    return dataclasses.replace(span, when={k: v for k, v in asked.items() if k != VARIANT})
