@@ -33,8 +33,8 @@ class TwoTowers(nn.Module):
     def forward(self, inputs: Inputs) -> Ranked:
         v1 = torch.stack([inputs.v1, inputs.tuned_v1], dim=-1)
         query = self.query(torch.cat([inputs.context, v1], dim=-1))
-        seen = [tower(self.scales[m](inputs.features[m])) for m, tower in self.towers.items()]
-        projected = torch.stack(seen, dim=2)
+        parts = zip(self.scales.values(), self.towers.values(), inputs.features.values(), strict=True)
+        projected = torch.stack([tower(scale(x)) for scale, tower, x in parts], dim=2)
         fused = self.mix((projected * query.tanh().unsqueeze(2)).sum(dim=2) + query)
         return Ranked(self.score(fused).squeeze(-1), projected, fused)
 
