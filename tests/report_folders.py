@@ -1,7 +1,9 @@
 """Run folders for tests of the report: made-up numbers, written by the code that writes a run's tables."""
 
 import dataclasses
+import html
 import json
+import re
 from math import nan
 
 import numpy as np
@@ -222,3 +224,9 @@ def ablation():
     lost = dataclasses.replace(seen, removed=("V1 decorrelation",), status="not trained", screened={"ndcg_gain": nan})
     intact = [random_outputs(lists, seed=seed) for seed in range(2)]
     return effect_table("t0004", "test", intact, [done, seen, lost], [o.name for o in PHASE.objectives])
+
+
+def first_screen(text):
+    """What stands above the sections, as it is read."""
+    above = text[text.index("<body>") : text.index("<nav")]
+    return " ".join(html.unescape(re.sub(r"<[^>]+>", " ", above)).replace("\u00a0", " ").split())

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import os
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -22,12 +21,12 @@ import torch
 from ray import tune
 
 from fusion_models.metrics.ranking_metric import NDCG_10, RankingMetric
-from fusion_models.training import discard
 from search.execution.capacity import Capacity, Waiting, WaitingWatch, stack_size, with_places
 from search.execution.ddp.ddp_trial import GroupedTrial
 from search.execution.ddp.worker_groups import WORKER_DEATHS, GroupPool, Shape, close_groups, group_pool
+from search.execution.experiment import Experiment, PlaceReleaser, TrainingStateSweeper
 from search.execution.file_transfer import DataTicket, open_home
-from search.execution.interrupts import ending, raise_if_interrupted
+from search.execution.interrupts import ending
 from search.execution.moasha import MultiObjectiveAsha
 from search.execution.remote_calls import RemoteCall
 from search.execution.scheduler import StageScheduler
@@ -36,7 +35,6 @@ from search.execution.stacks.host_pool import HostPool, close_hosts, open_hosts
 from search.execution.stacks.stacked_trial import StackedTrial
 from search.execution.trial import FusionTrial
 from search.options import RunOptions
-from search.run_store.job import Job, TrialRecord
 from search.study.stages import SearchStage, Stage
 
 CLIENT_SHARE = 0.001
@@ -47,8 +45,6 @@ EPOCH_LIMIT = 600.0
 """Seconds for an epoch where the caller names no limit."""
 REPORT_SECONDS = float(os.environ.get("FUSION_SEARCH_REPORT_SECONDS", "2"))
 """A checkpoint and a result cost some 40 ms: epochs shorter than this are bundled, but not beyond a rung."""
-LOOK_SECONDS = 1.0
-ENDING_SECONDS = 60.0
 
 
 class TuneSession:
@@ -90,7 +86,7 @@ class TuneSession:
         )
         alone = options.workers_per_trial == 1 and options.gpus_per_worker == 0 and stack_size(options) == 1
         self._keep = keep and options.address is None and alone
-        self._staying: _Experiment | None = None
+        self._staying: Experiment | None = None
 
     @property
     def keeps(self) -> bool:
@@ -100,7 +96,7 @@ class TuneSession:
     def __enter__(self) -> TuneSession:
         if self._keep:
             self._scratch = tempfile.TemporaryDirectory(prefix="fusion-search-")
-            self._staying = _Experiment(self._tuner, Capacity(self._options), keep=True)
+            self._staying = Experiment(self._tuner, Capacity(self._options), keep=True)
             self._staying.start()
         return self
 
@@ -127,16 +123,16 @@ class TuneSession:
         for it, is for the trials that a search samples; every other job runs to its end. On a cluster as many train as
         there is room for while it grows and shrinks, and `on_waiting` hears of those that wait.
         """
-        watchers = [*observers, _TrainingStateSweeper(self._checkpoints, stages)]
+        watchers = [*observers, TrainingStateSweeper(self._checkpoints, stages)]
         if self._staying is not None:
             self._staying.serve(stages, watchers, _early_stopping(stages, self._options), deadline)
             return
         capacity = Capacity(self._options)
         pool = _groups(self._options, capacity.wanted) or self._stacks(capacity.wanted)
         if pool is not None:
-            watchers.append(_PlaceReleaser(pool))
+            watchers.append(PlaceReleaser(pool))
         callbacks = _watch(capacity, pool, on_waiting) if self._options.address is not None and on_waiting else []
-        experiment = _Experiment(
+        experiment = Experiment(
             lambda *parts: self._tuner(*parts, pool=pool, callbacks=callbacks), capacity, pool=pool, keep=False
         )
         try:
@@ -214,69 +210,6 @@ class TuneSession:
         )
 
 
-class _Experiment:
-    """One `Tuner.fit()`: run to its end by the caller, or kept on a thread until `end`."""
-
-    def __init__(
-        self,
-        build: Callable[..., tune.Tuner],
-        capacity: Capacity,
-        *,
-        pool: GroupPool | HostPool | None = None,
-        keep: bool,
-    ) -> None:
-        self.scheduler = StageScheduler(lambda trial_id: self.searcher.may_idle(trial_id))
-        self.searcher = StageSearcher(
-            idle=keep,
-            why_stopped=self.scheduler.why_stopped,
-            why_died=self.scheduler.why_died,
-            preemptions=self.scheduler.preemptions,
-            limit=(lambda: pool.grow(capacity.wanted)) if pool else (lambda: capacity.wanted),
-            place=pool.place if isinstance(pool, HostPool) else None,
-        )
-        self._build, self._keep = build, keep
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._fit, name="tune", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def _fit(self) -> None:
-        try:
-            self._build(self.searcher, self.scheduler).fit()
-        except BaseException as error:  # for the driver to raise
-            self._error = error
-        given_up = RuntimeError("the trainings' processes were given up")
-        self.searcher.broken(self.searcher.failed or self._error or given_up)
-
-    def serve(
-        self,
-        stages: Sequence[Stage],
-        observers: Sequence[Observer],
-        early_stopping: MultiObjectiveAsha | None,
-        deadline: float | None,
-    ) -> None:
-        """Train the stages to their end. Raises what a result or an observer led to, before what Tune made of it."""
-        self.scheduler.early_stopping = early_stopping
-        pauses = early_stopping.levels if early_stopping is not None else ()
-        self.searcher.serve(stages, observers, deadline=deadline, pauses=pauses)
-        if self._keep:
-            while self._thread.is_alive() and not self.searcher.drained.wait(LOOK_SECONDS):
-                raise_if_interrupted()
-        else:
-            try:
-                self._build(self.searcher, self.scheduler).fit()
-            except Exception as error:
-                self._error = error
-        found = self.searcher.failed or self._error
-        if found is not None:
-            raise found
-
-    def end(self, *, abandon: bool) -> None:
-        self.searcher.close(abandon=abandon)
-        self._thread.join(ENDING_SECONDS)
-
-
 def run_stages(
     stages: Sequence[Stage],
     observers: Sequence[Observer],
@@ -330,31 +263,3 @@ def _client() -> tune.PlacementGroupFactory:
     here = ray.get_runtime_context().get_node_id()
     (address,) = [node["NodeManagerAddress"] for node in ray.nodes() if node["NodeID"] == here]
     return tune.PlacementGroupFactory([{f"node:{address}": CLIENT_SHARE}])
-
-
-class _PlaceReleaser:
-    """Once a trial has ended, however it did, its worker group, or its place in a stack, is free for the next."""
-
-    def __init__(self, pool: GroupPool | HostPool) -> None:
-        self._pool = pool
-
-    def on_epoch(self, stage: Stage, job: Job, result: dict[str, Any]) -> None:
-        """The place stays the trial's own."""
-
-    def on_end(self, stage: Stage, record: TrialRecord, result: dict[str, Any]) -> None:
-        self._pool.release(record.trial_id)
-
-
-class _TrainingStateSweeper:
-    """Once a trial has ended in the journal, its optimiser and weights in the making are of no more use."""
-
-    def __init__(self, checkpoints: Path, stages: Sequence[Stage]) -> None:
-        self._checkpoints = checkpoints
-        for record in [r for stage in stages for r in stage.records() if r.state != "running"]:
-            discard(checkpoints / record.trial_id / "training")  # the driver died between telling and sweeping
-
-    def on_epoch(self, stage: Stage, job: Job, result: dict[str, Any]) -> None:
-        """Nothing yet."""
-
-    def on_end(self, stage: Stage, record: TrialRecord, result: dict[str, Any]) -> None:
-        discard(self._checkpoints / record.trial_id / "training")

@@ -13,7 +13,6 @@ from rich.console import Console
 from fusion_models.data import RankingDataset
 from search.analysis.tables import write_tables
 from search.execution.searcher import Observer
-from search.execution.timeouts import epoch_limit
 from search.execution.tuning import TuneSession, call_in_ray
 from search.monitoring.background import InBackground
 from search.monitoring.mirroring import MirrorObserver
@@ -21,7 +20,7 @@ from search.monitoring.progress import ProgressObserver
 from search.monitoring.tensorboard import TensorBoardObserver
 from search.options import RunOptions
 from search.pipeline.store import RunStore
-from search.pipeline.training_time import seconds_a_training
+from search.pipeline.training_time import epoch_limit, seconds_a_training
 from search.run_store.job import TrialRecord
 from search.run_store.records import journal_records
 from search.study.stages import Stage

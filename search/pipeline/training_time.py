@@ -1,4 +1,4 @@
-"""How long a training takes here, from a few of its steps."""
+"""How long a training takes here, from a few of its steps, and how long an epoch may take at the most."""
 
 from __future__ import annotations
 
@@ -8,8 +8,12 @@ import torch
 
 from fusion_models.data import RankingDataset
 from fusion_models.training import start, train_step
+from search.options import RunOptions
 from spaces import Phase
 
+SHORTEST_LIMIT = 600.0
+TIMES_EXPECTED = 50.0
+"""A searched recipe may cost ten times the base one, on a machine that others load, and the last epoch measures too."""
 PROBE_STEPS = 4
 EPOCH_FACTOR = 1.6
 """An epoch's evaluation on top of its steps, as a factor of the steps' time."""
@@ -33,3 +37,10 @@ def seconds_a_training(data: RankingDataset, phase: Phase) -> float:
         torch.set_num_threads(threads)
     steps = len(data.rows("train")) / config.batch_queries
     return min(times) * steps * EPOCH_FACTOR * config.epochs
+
+
+def epoch_limit(options: RunOptions, phase: Phase, training_seconds: float) -> float:
+    """Seconds: the option, or fifty times what an epoch of the base recipe should take, ten minutes at the least."""
+    if options.epoch_limit_seconds is not None:
+        return options.epoch_limit_seconds
+    return max(SHORTEST_LIMIT, TIMES_EXPECTED * training_seconds / phase.base.train.epochs)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from math import inf, isfinite, sqrt
 
@@ -11,8 +11,10 @@ import numpy.typing as npt
 from scipy import special
 
 from fusion_models.metrics.intervals.statistics import Interval, Variance, holm
+from fusion_models.metrics.intervals.weights import linearised, of_rows
 
 Floats = npt.NDArray[np.float64]
+HALVINGS = 50
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,8 @@ def subdomain_gains(
     labels: Sequence[str] | npt.NDArray[np.str_],
     clusters: npt.ArrayLike | None = None,
     level: float = 0.95,
+    *,
+    weights: Floats | None = None,
 ) -> tuple[SubdomainGain, ...]:
     """Each subdomain's gain with an interval and p of other seeds *and* other queries, in the order of their names.
 
@@ -41,13 +45,15 @@ def subdomain_gains(
 
     Seeds and queries are crossed random effects. The mean's variance is
     `V_query + V_seed - V_cell`, each from its own mean square: what seed and query share is in both of the first two
-    and is counted once. It is at least the larger of the first two; df after Satterthwaite. Measured with normal
-    effects: level 4.0 to 6.0 % with five seeds or more, up to 7.6 % with three.
+    and is counted once. It is at least the larger of the first two. The quantile is the mean of both parts' t quantiles
+    by their share of the variance (Cochran): one df for both, after Satterthwaite, is wrong in up to 7.9 % with three
+    seeds. Measured with normal effects and 30 or 150 queries: 3.3 to 5.2 % with three seeds, 3.4 to 5.0 % with five.
 
     Args:
         values: `[S, Q]`: seed by query, one ranker's value minus the other's, without NaN.
         labels: `[Q]` names of subdomains.
         clusters: `[Q]` integers: queries that share items or words.
+        weights: `[Q]`, what each query counts; None: all alike.
 
     Returns:
         Infinite limits and p = 1 with one seed, or where a subdomain has one query or cluster.
@@ -56,7 +62,7 @@ def subdomain_gains(
         ValueError: not `[S, Q]`, empty, NaN or infinite, or labels or clusters of another length.
 
     References:
-        Searle, Casella and McCulloch 1992, "Variance components", chapter 4 (crossed effects); Satterthwaite 1946;
+        Searle, Casella and McCulloch 1992, "Variance components", chapter 4 (crossed effects); Cochran 1964;
         Cameron, Gelbach and Miller 2011 (the same subtraction for two-way clusters); Holm 1979.
     """
     array, names = np.asarray(values, dtype=np.float64), np.asarray(labels)
@@ -69,7 +75,8 @@ def subdomain_gains(
     read = []
     for name in np.unique(names):
         chosen = names == name
-        read.append((str(name), int(chosen.sum()), *_crossed(array[:, chosen], groups[chosen], level)))
+        values_here = linearised(array[:, chosen], of_rows(weights, chosen))
+        read.append((str(name), int(chosen.sum()), *_crossed(values_here, groups[chosen], level)))
     tested = [p for *_, interval, p in read if isfinite(interval.low)]
     adjusted = iter(holm(tested)) if tested else iter(())
     return tuple(
@@ -100,9 +107,21 @@ def _crossed(values: Floats, clusters: npt.NDArray[np.generic], level: float) ->
     variance = Variance(of_query, query_df, queries, total - of_query, float(seeds - 1), seeds)
     if total <= 0.0:
         return Interval(mean, mean, mean, level, variance), 1.0 if mean == 0.0 else 0.0
-    seed_df = seeds - 1
-    parts = of_query**2 / query_df + of_seed**2 / seed_df + of_cell**2 / (query_df * seed_df)
-    df, error = total**2 / parts, sqrt(total)
-    half = float(special.stdtrit(df, (1 + level) / 2)) * error
-    p = float(2.0 * special.stdtr(df, -abs(mean) / error))
-    return Interval(mean, mean - half, mean + half, level, variance), p
+    share, error = of_query / total, sqrt(total)
+
+    def quantile(at: float) -> float:
+        """Of the mean's absolute t at a two-sided level."""
+        ends = (special.stdtrit(df, (1 + at) / 2) for df in (query_df, seeds - 1))
+        return float(sum(w * t for w, t in zip((share, 1.0 - share), ends, strict=True) if w > 0))
+
+    half = quantile(level) * error
+    return Interval(mean, mean - half, mean + half, level, variance), _p_of(abs(mean) / error, quantile)
+
+
+def _p_of(found: float, quantile: Callable[[float], float]) -> float:
+    """1 less the level at which `quantile` is what was found."""
+    low, high = 0.0, 1.0
+    for _ in range(HALVINGS):
+        middle = (low + high) / 2.0
+        low, high = (middle, high) if quantile(middle) < found else (low, middle)
+    return 1.0 - low

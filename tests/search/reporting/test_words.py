@@ -1,0 +1,89 @@
+"""What report.html and decision.md say of a run's numbers, metric and thresholds, and in which words."""
+
+import dataclasses
+import html
+import re
+
+from report_folders import PHASE, decided, first_screen, judged
+
+from fusion_models.metrics.ranking_metric import RankingMetric
+from search.analysis.decision import decide
+from search.reporting import read_run, write_report
+from search.reporting.decision_page import decision_text
+from search.reporting.words import interval, label, number, reading, unbroken
+from spaces import PHASES, phase_to_plain
+
+
+def test_numbers_are_written_as_readers_write_them():
+    assert number(0.0512, "visual_masking_drop") == "5.1 %"
+    assert number(-0.0031, "ndcg_gain") == "−0.0031"
+    assert number(float("nan")) == "–"
+    assert number(720.0) == "720"
+    assert interval(0.1, 0.2, "v1_correlation") == "[0.100, 0.200]"
+    assert interval(None, 0.2) == ""
+    assert label("resume: V1 correlation") == "Resume: V1 correlation"
+
+
+def test_no_line_ends_before_a_percent_sign_and_scripts_stay_as_they_are():
+    page = "<p>−2.3 % of 40 % left</p><script>const a = 7 % 3</script><td>5 %</td>"
+    assert unbroken(page) == ("<p>−2.3\u00a0% of 40\u00a0% left</p><script>const a = 7 % 3</script><td>5\u00a0%</td>")
+
+
+def test_reasons_name_quantities_as_readers_do():
+    said = "fail: ndcg_gain, resume: V1 correlation; not stated: v1_stable, visual_masking_drop; see test_looks.json"
+    assert reading(said) == (
+        "fail: nDCG gain over V1, resume: V1 correlation; not stated: v1 stable, drop when the image is blanked; "
+        "see test_looks.json"
+    )
+
+
+def test_thresholds_that_are_not_the_roadmaps_are_told(tmp_path):
+    folder = decided(tmp_path / "phase3")
+    write_report(folder)
+    said = "Thresholds that are not the roadmap's"
+    assert said not in (folder.path / "report.html").read_text()
+    phase = PHASES["phase3"]
+    (first, *rest) = phase.gates
+    own = dataclasses.replace(phase, gates=(dataclasses.replace(first, at_least=0.123), *rest))
+    folder.write(folder.read() | {"definition": phase_to_plain(own)})
+    write_report(folder)
+    told = f"{said}: attention_min_share: at least 0.123 (the roadmap: at least 0.2)."
+    assert told in html.unescape((folder.path / "report.html").read_text())
+    text = decision_text(own, decide(own, None, None), "test split")
+    assert f"{said}:\n\n- attention_min_share: at least 0.123 (the roadmap: at least 0.2)\n" in text
+
+
+def test_metric_cutoff_and_weights_are_told_and_named(tmp_path):
+    folder = decided(tmp_path / "phase3")
+    write_report(folder)
+    page = html.unescape((folder.path / "report.html").read_text())
+    assert "Measured by nDCG@10; every query counts alike." in page
+    own = dataclasses.replace(PHASES["phase3"], metric=RankingMetric("mrr", 5))
+    folder.write(folder.read() | {"definition": phase_to_plain(own), "weighted": True})
+    write_report(folder)
+    page = html.unescape((folder.path / "report.html").read_text())
+    said = "Measured by MRR@5; queries count by their weights; where a name says nDCG, it is MRR@5."
+    assert said in page
+    assert "MRR@5 above V1" in first_screen(page)
+    assert (
+        "<dt>MRR@5</dt><dd>One over the rank of the first relevant document, 0 where it is not among the first 5."
+        in page
+    )
+    assert "nDCG@10</t" not in page.replace("(the roadmap: nDCG@10)", "")
+    assert said in decision_text(own, decide(own, None, None), "test split", weighted=True)
+
+
+def test_decision_md_escapes_what_comes_from_outside_and_writes_no_nan(tmp_path):
+    folder = decided(tmp_path / "phase3")
+    quantities = read_run(folder.path).evidence["quantities"]
+    assert quantities
+    hostile = "a | b `c` <img src=x> [click](http://evil)"
+    gates = (dataclasses.replace(PHASE.gates[0], name=hostile), *PHASE.gates[1:])
+    phase = dataclasses.replace(PHASE, gates=gates, title=hostile)
+    decision = decide(phase, "t0004", dataclasses.replace(judged({}), refit_gain={}), {})
+    text = decision_text(phase, decision, "test split")
+    assert "<img" not in text.replace("\\<img", "")
+    assert "[click](" not in text
+    row = next(line for line in text.splitlines() if "click" in line and line.startswith("|"))
+    assert len(re.findall(r"(?<!\\)\|", row)) == 7  # six cells
+    assert "nan" not in text
