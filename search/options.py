@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -74,6 +75,8 @@ class RunOptions:
     """Another run (path or URI): its front is tried first, moved into this phase's space."""
     facts: str | None = None
     """TOML file of business facts (see docs/facts.example.toml)."""
+    track: Literal["mlflow", "wandb"] | None = None
+    """Write the run to an experiment tracker as well (needs the extra of that name); its own environment says where."""
     set: tuple[str, ...] = ()
     """KEY=VALUE: fix a key of the base recipe, such as model.width=64; a fixed key is not searched."""
 
@@ -97,6 +100,8 @@ class RunOptions:
                 "start the run on the cluster itself (ray exec cluster.yaml 'python -m search.run … --address auto')"
             )
         self._require_one_way_on()
+        if self.track is not None and importlib.util.find_spec(self.track) is None:
+            raise ValueError(f"--track {self.track} needs its extra: pip install 'fusion-search[{self.track}]'")
         self.budget_seconds, self.epoch_limit_seconds  # noqa: B018  (read, so that a bad one fails now)
         self.changes  # noqa: B018
         read_facts(self.facts)

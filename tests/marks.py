@@ -41,6 +41,7 @@ SLOW: tuple[str, ...] = (
     "search/execution/test_job_training.py",
     "search/audit/test_audit_options.py::test_a_mistake_is_one_line_and_no_look",
     "test_audit_page.py",
+    "search/monitoring/test_tracking.py::test_mlflow_has_a_parent_and_a_child_a_training",
     "training/stack/test_equality.py",
     "training/test_process_group.py",
 )

@@ -105,6 +105,7 @@ def run_phase(
         write_front(run)
         folder.write((folder.read() or {}) | {"end": now(), "seconds": round(time.monotonic() - began, 1)})
         build_report(folder, console)
+        run.trainer.tracking.end()
         print_verdict(run, confirmed)
     return folder
 

@@ -18,6 +18,7 @@ from search.monitoring.background import InBackground
 from search.monitoring.mirroring import MirrorObserver
 from search.monitoring.progress import ProgressObserver
 from search.monitoring.tensorboard import TensorBoardObserver
+from search.monitoring.tracking import tracking_for
 from search.options import RunOptions
 from search.pipeline.store import RunStore
 from search.pipeline.training_time import epoch_limit, seconds_a_training
@@ -50,6 +51,8 @@ class Trainer:
         self._ended = ended
         self._stages: list[Stage] = []
         self._session: TuneSession | None = None
+        self.tracking = tracking_for(options, store.folder, console)
+        """The experiment tracker that hears of every training; `end` it when the run's files are written."""
 
     @cached_property
     def training_seconds(self) -> float:
@@ -112,7 +115,7 @@ class Trainer:
         try:
             with progress, InBackground(board) as in_background:
                 assert self._session is not None, "trainings need a session: see Trainer.tuning"
-                observers: list[Observer] = [progress, in_background, *mirroring]
+                observers: list[Observer] = [progress, in_background, self.tracking, *mirroring]
                 self._session.train(stages, observers, deadline=deadline, on_waiting=progress.on_waiting)
         finally:
             board.close()

@@ -27,8 +27,8 @@ STATE = ".mirror.json"
 """In the local folder: what was last sent, path -> (bytes, time of change in ns)."""
 LAST = ("study.journal", "run.json")
 """Sent after everything else, in this order."""
-LEFT_OUT = ("tune",)
-"""Ray's own files, of no use to anybody after the run."""
+LEFT_OUT = ("tune", "wandb")
+"""Files of Ray, of no use to anybody after the run, and of W&B, which sends them itself."""
 
 
 class MirrorError(ValueError):

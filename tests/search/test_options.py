@@ -27,6 +27,7 @@ FLAGS = {
         "settle",
         "extend",
         "warm_from",
+        "track",
         "ablation",
     ),
     *(

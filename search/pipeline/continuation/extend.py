@@ -73,6 +73,7 @@ def extend_phase(folder: RunFolder, options: RunOptions, console: Console, mirro
         write_front(run)
         end_verdict(folder, trials=options.trials)
         build_report(folder, console)
+        run.trainer.tracking.end()
         print_verdict(run, confirmed)
     return folder
 

@@ -40,6 +40,7 @@ MACHINE = (
     "stack",
     "epoch_limit",
     "results",
+    "track",
 )
 """Options that are those of now, not of the run that is gone on with."""
 ASKS = ("phase", "name", "resume", "fresh", "settle", "extend", "phase_file", "facts")

@@ -20,6 +20,7 @@ RESUMABLE_CHANGES = (
     "fresh",
     "settle",
     "extend",
+    "track",
     "workers_per_trial",
     "cpus_per_worker",
     "stack",

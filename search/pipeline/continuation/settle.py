@@ -51,6 +51,7 @@ def settle_phase(folder: RunFolder, options: RunOptions, console: Console, mirro
         confirmed = confirm_and_decide(run, tuned, reference_rankers(run, "validation", tuned))
     end_verdict(folder)
     build_report(folder, console)
+    run.trainer.tracking.end()
     print_verdict(run, confirmed)
     return folder
 

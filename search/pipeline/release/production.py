@@ -135,6 +135,7 @@ def run_production(
     write_tables(folder, phase, trainer.records())
     folder.write((folder.read() or {}) | {"end": now(), "seconds": round(time.monotonic() - began, 1)})
     build_report(folder, console)
+    trainer.tracking.end()
     print_decision(run, decision, FILES)
     return folder
 

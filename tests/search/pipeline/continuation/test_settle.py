@@ -15,12 +15,17 @@ def trainings(folder, stage):
     return table[table["stage"] == stage].set_index("trial_id")
 
 
-def test_settling_keeps_what_was_trained_and_numbers_the_verdict(finished, console):
+def test_settling_keeps_what_was_trained_and_numbers_the_verdict(finished, console, monkeypatch, tmp_path):
+    from mlflow import MlflowClient
+
+    uri = (tmp_path / "mlruns").as_uri()
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")  # a new database takes 20 s to make
     folder = finished / "phase1"
     first, finalist = json.loads((folder / "decision.json").read_text()), (folder / "finalist.json").read_text()
     before, searched = trainings(folder, "deciding"), trainings(folder, "search")
 
-    run_phase(RunOptions(phase="phase1", results=str(finished), settle=True, max_seeds=5), console)
+    run_phase(RunOptions(phase="phase1", results=str(finished), settle=True, max_seeds=5, track="mlflow"), console)
     second, after = json.loads((folder / "decision.json").read_text()), trainings(folder, "deciding")
     assert json.loads((folder / "verdicts" / "1" / "decision.json").read_text()) == first
     assert second["look"]["number"] == first["look"]["number"] + 1
@@ -35,6 +40,12 @@ def test_settling_keeps_what_was_trained_and_numbers_the_verdict(finished, conso
     assert (further["number"], further["by"]) == (2, "--settle")
     assert "Verdict 2 of this run, by --settle; earlier: verdicts/1." in (folder / "report.html").read_text()
     assert "verdict 2" in console.file.getvalue()
+    client = MlflowClient(tracking_uri=uri)
+    runs = client.search_runs([client.get_experiment_by_name("fusion-search").experiment_id])
+    children = {run.data.tags["mlflow.runName"] for run in runs if "mlflow.parentRunId" in run.data.tags}
+    assert {t for t in children if not t.startswith("confirm-")} == set(after.index) - set(before.index)
+    (parent,) = [run for run in runs if "mlflow.parentRunId" not in run.data.tags]
+    assert parent.data.tags["verdict"] == second["verdict"]
 
 
 def test_only_a_finished_run_of_one_phase_is_settled(tmp_path, console):
