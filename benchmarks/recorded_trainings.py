@@ -19,10 +19,11 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fusion_models.config import MODALITIES, Recipe
+from fusion_models.config import Recipe
 from fusion_models.data import RankingDataset, open_dataset
 from fusion_models.evaluation import EVALUATION_QUERIES, score
 from fusion_models.metrics import blank
+from fusion_models.modalities import MODALITIES
 from fusion_models.models import FusionRanker
 from fusion_models.training import start, train
 from spaces.phases import BALANCED, BASE, MULTI_TASK

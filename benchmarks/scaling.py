@@ -39,7 +39,9 @@ def step_seconds(queries: int, candidates: int, features: int, changes: dict[str
     """One training step on random numbers, and the ranker's parameters."""
     import numpy as np
 
-    schema = FeatureSchema(visual=features, text=features, metadata=20, query=0, pair=0, thumbnail=None)
+    schema = FeatureSchema(
+        widths={"visual": features, "text": features, "metadata": 20}, query=0, pair=0, thumbnail=None
+    )
     widths = {"visual": features, "text": features, "metadata": 20, "context": 0}
     statistics = FeatureStatistics(
         mean={m: np.zeros(w, dtype=np.float32) for m, w in widths.items()},

@@ -1,7 +1,8 @@
 """What one training is made of: frozen, keyword-only dataclasses that fail when they are built.
 
 A `Recipe` joins the three parts that a search varies. Its flat form (`{"model.width": 32, ...}`) is what travels
-through a study, a table (`config.model.width`) and the `--set KEY=VALUE` flag.
+through a study, a table (`config.model.width`) and the `--set KEY=VALUE` flag. There, what belongs to a modality has
+its name: `model.text_tokens` for each of the dataset's, and `loss.visual_importance` where `visual` is the suspect.
 """
 
 from __future__ import annotations
@@ -10,11 +11,19 @@ import dataclasses
 import typing
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, Literal
 
-MODALITIES: tuple[str, ...] = ("visual", "text", "metadata")
-V1_READS: tuple[str, ...] = ("text", "metadata")
-"""The modalities that the production ranker (V1) reads, unless a phase says otherwise."""
+from fusion_models.modalities import (
+    MODALITIES,
+    SUSPECT,
+    V1_READS,
+    partner_of,
+    read_by_v1,
+    require_modalities,
+    require_suspect,
+)
+
 V1 = "v1"
 """V1's score, among the things that a context may read."""
 
@@ -40,15 +49,15 @@ class ModelConfig:
     dropout: float = 0.1
     token_dropout: float = 0.0
     """Of the elements of every modality's tokens, before they are fused; `dropout` acts inside the fusion."""
-    visual_tokens: int = 1
-    text_tokens: int = 1
-    metadata_tokens: int = 1
+    tokens_each: tuple[tuple[str, int], ...] = tuple((m, 1) for m in MODALITIES)
+    """How many tokens each modality of the dataset is projected to, in the dataset's order; `model.NAME_tokens` in the
+    flat form, a key a modality."""
     standardise: bool = True
     """Scale each feature by the training split's mean and deviation, inside the model."""
     scale: Literal["block", "feature"] = "block"
     """What shares one deviation: an embedding's features all together, which keeps its geometry, or each by itself.
 
-    Metadata's features are separate quantities and are always scaled one by one.
+    Features that are separate quantities (the schema says whose are) are always scaled one by one.
     """
     context: Literal["none", "v1", "tuned_v1"] = "none"
     """What joins the context input (never blanked, never in a share): nothing, V1's score, or a tuned V1's as well.
@@ -76,11 +85,13 @@ class ModelConfig:
         )
         for name in ("dropout", "token_dropout"):
             _require(0.0 <= getattr(self, name) < 1.0, f"model.{name} must be in [0, 1), got {getattr(self, name)}")
+        named = self.of_dataset
+        require_modalities(named)
         _require(
-            len(self.modalities) > 0 and tuple(m for m in MODALITIES if m in self.modalities) == self.modalities,
-            f"model.modalities must be a non-empty subset of {MODALITIES}, in that order, got {self.modalities}",
+            len(self.modalities) > 0 and tuple(m for m in named if m in self.modalities) == self.modalities,
+            f"model.modalities must be a non-empty subset of {named}, in that order, got {self.modalities}",
         )
-        readable = (V1, *MODALITIES)
+        readable = (V1, *named)
         _require(
             tuple(r for r in readable if r in self.context_reads) == self.context_reads,
             f"model.context_reads must be a subset of {readable}, in that order, got {self.context_reads}",
@@ -89,11 +100,8 @@ class ModelConfig:
             self.context != "tuned_v1" or len(self.context_reads) > 0,
             f"model.context tuned_v1 needs something to read: name some of {readable} in model.context_reads",
         )
-        for modality in MODALITIES:
-            _require(
-                self.tokens(modality) >= 1,
-                f"model.{modality}_tokens must be >= 1, got {self.tokens(modality)}",
-            )
+        for modality, count in self.tokens_each:
+            _require(count >= 1, f"model.{modality}_tokens must be >= 1, got {count}")
         _require(self.bottleneck_tokens >= 1, f"model.bottleneck_tokens must be >= 1, got {self.bottleneck_tokens}")
         _require(self.rank >= 1, f"model.rank must be >= 1, got {self.rank}")
 
@@ -107,22 +115,31 @@ class ModelConfig:
             return {"model.context": "none"}
         return {"model.context_reads": left}
 
+    @property
+    def of_dataset(self) -> tuple[str, ...]:
+        """All modalities of the dataset, in its order; `modalities` are those of them that the ranker has."""
+        return tuple(name for name, _ in self.tokens_each)
+
     def tokens(self, modality: str) -> int:
         """How many tokens `modality` is projected to."""
-        return int(getattr(self, f"{modality}_tokens"))
+        return dict(self.tokens_each)[modality]
 
 
 @dataclass(frozen=True, kw_only=True)
 class LossConfig:
-    """total = ranking + Σ weight · term. A weight of 0 builds and computes nothing."""
+    """total = ranking + Σ weight · term. A weight of 0 builds and computes nothing.
+
+    A name that begins with `suspect_` has the suspect's own in the flat form: `loss.visual_importance`.
+    """
 
     ranking: Literal["listnet", "lambdarank", "approx_ndcg", "neural_ndcg", "ranknet"] = "listnet"
     temperature: float = 1.0
     """Of the label softmax in ListNet, of the sigmoid or the sort in the smooth nDCG losses."""
-    visual_importance: float = 0.0
-    visual_importance_form: Literal["reliance", "literal", "masking"] = "reliance"
+    suspect_importance: float = 0.0
+    """That ranking is worse without the suspect."""
+    suspect_importance_form: Literal["reliance", "literal", "masking"] = "reliance"
     reliance_margin: float = 0.1
-    """In units of the ranking loss: how much worse a shuffled image should make it."""
+    """In units of the ranking loss: how much worse a shuffled suspect should make it."""
     variance: float = 0.0
     """Hinge max(0, 1 - std) on the projected modalities, against collapse."""
     attention_entropy: float = 0.0
@@ -131,9 +148,11 @@ class LossConfig:
     """τ of the hinge, a fraction of ln M."""
     unimodal: float = 0.0
     reconstruction: float = 0.0
+    """That the suspect's features can be told from the fused vector."""
     reconstruction_form: Literal["mse", "cosine"] = "mse"
-    """Of the standardised features; thumbnails, where there are any, add 1 - SSIM."""
+    """Of the standardised features; thumbnails, where they show the suspect, add 1 - SSIM."""
     contrastive: float = 0.0
+    """That the suspect and its partner (`Recipe.partner`) tell items apart alike."""
     adversarial: float = 0.0
     adversarial_form: Literal["reversal", "literal"] = "reversal"
     orthogonality: float = 0.0
@@ -157,7 +176,7 @@ class LossConfig:
 
 
 LOSS_TERMS: tuple[str, ...] = (
-    "visual_importance",
+    "suspect_importance",
     "variance",
     "attention_entropy",
     "unimodal",
@@ -169,12 +188,10 @@ LOSS_TERMS: tuple[str, ...] = (
 )
 
 
-NEEDED_MODALITIES: dict[str, tuple[str, ...]] = {
-    "loss.visual_importance": ("visual",),
-    "loss.reconstruction": ("visual",),
-    "loss.contrastive": ("visual", "text"),
-}
-"""Flat key of a setting -> the modalities without which it cannot apply."""
+NEED_SUSPECT: tuple[str, ...] = ("loss.suspect_importance", "loss.reconstruction")
+"""Settings that cannot apply without the suspect."""
+NEED_PARTNER: tuple[str, ...] = ("loss.contrastive",)
+"""Settings that cannot apply without the suspect and its partner."""
 NEEDED_EVIDENCE: dict[str, str] = {
     "loss.variance": "projected",
     "loss.unimodal": "projected",
@@ -204,7 +221,8 @@ class TrainConfig:
     The same gradient for one more forward pass.
     """
     learning_rate: float = 3e-3
-    visual_learning_rate_scale: float = 1.0
+    suspect_learning_rate_scale: float = 1.0
+    """Of the suspect's encoder: `train.visual_learning_rate_scale` in the flat form, where that is the suspect."""
     weight_decay: float = 1e-3
     warmup: float = 0.1
     """Fraction of all steps over which the rate rises, before its cosine descent."""
@@ -222,7 +240,7 @@ class TrainConfig:
     def __post_init__(self) -> None:
         for name in ("epochs", "patience", "batch_queries", "members"):
             _require(getattr(self, name) >= 1, f"train.{name} must be >= 1, got {getattr(self, name)}")
-        for name in ("learning_rate", "visual_learning_rate_scale", "gradient_clip"):
+        for name in ("learning_rate", "suspect_learning_rate_scale", "gradient_clip"):
             _require(getattr(self, name) > 0.0, f"train.{name} must be > 0, got {getattr(self, name)}")
         _require(self.slice_queries >= 0, f"train.slice_queries must be >= 0, got {self.slice_queries}")
         _require(self.weight_decay >= 0.0, f"train.weight_decay must be >= 0, got {self.weight_decay}")
@@ -246,13 +264,40 @@ class Recipe:
     train: TrainConfig = field(default_factory=TrainConfig)
     own: tuple[tuple[str, Scalar], ...] = ()
     """Settings of a module of one's own (`model.variant`), by name: flat keys `own.NAME`."""
+    suspect: str = SUSPECT
+    """The modality that V2 is suspected not to use; flat keys have its name in them."""
+
+    def __post_init__(self) -> None:
+        require_suspect(self.suspect, self.model.of_dataset)
+
+    @property
+    def partner(self) -> str:
+        """The first other modality of the dataset, which V2 is taken to lean on."""
+        return partner_of(self.suspect, self.model.of_dataset)
+
+    def key(self, neutral: str) -> str:
+        """The flat key of `loss.suspect_importance`, `model.partner_tokens` and their kind; others stay as they are."""
+        part, _, name = neutral.partition(".")
+        for role, modality in (("suspect_", self.suspect), ("partner_", self.partner)):
+            if name.startswith(role):
+                return f"{part}.{modality}_{name.removeprefix(role)}"
+        return neutral
+
+    def needed_modalities(self) -> dict[str, tuple[str, ...]]:
+        """Flat key of a setting -> the modalities without which it cannot apply."""
+        return {self.key(key): (self.suspect,) for key in NEED_SUSPECT} | {
+            self.key(key): (self.suspect, self.partner) for key in NEED_PARTNER
+        }
 
     def flat(self) -> Flat:
         """`{"model.width": 32, ...}`: JSON-ready (tuples as `+`-joined text), every key present."""
         out: Flat = {f"own.{name}": value for name, value in self.own}
-        for part in ("model", "loss", "train"):
-            for key, value in dataclasses.asdict(getattr(self, part)).items():
-                out[f"{part}.{key}"] = "+".join(value) if isinstance(value, tuple) else value
+        for part in PARTS:
+            for name, value in vars(getattr(self, part)).items():
+                if name == TOKENS:
+                    out |= {f"model.{modality}_tokens": count for modality, count in value}
+                else:
+                    out[self.key(f"{part}.{name}")] = "+".join(value) if isinstance(value, tuple) else value
         return out
 
     def updated(self, changes: Mapping[str, Any]) -> Recipe:
@@ -260,25 +305,48 @@ class Recipe:
 
         Raises ValueError for an unknown key (naming near ones) or a value that does not fit its type.
         """
+        fields = {self.key(f"{part}.{name}"): (part, name) for part in PARTS for name in _field_types(part)}
+        del fields[f"model.{TOKENS}"]
+        counts = {f"model.{m}_tokens": m for m in self.model.of_dataset}
         parts: dict[str, dict[str, Any]] = {"model": {}, "loss": {}, "train": {}}
-        own = dict(self.own)
+        tokens, own = dict(self.model.tokens_each), dict(self.own)
         for key, value in changes.items():
-            part, _, name = key.partition(".")
-            if part == "own" and name in own:
+            if key.startswith("own.") and (name := key.removeprefix("own.")) in own:
                 own[name] = _read(key, value, type(own[name]))
-                continue
-            kinds = _field_types(type(getattr(self, part))) if part in parts else {}
-            if name not in kinds:
+            elif key in counts:
+                tokens[counts[key]] = _read(key, value, int)
+            elif key in fields:
+                part, name = fields[key]
+                parts[part][name] = _read(key, value, _field_types(part)[name])
+            else:
                 raise ValueError(f"unknown configuration key {key!r}; {near(key, list(self.flat()))}")
-            parts[part][name] = _read(key, value, kinds[name])
-        return Recipe(
-            **{part: dataclasses.replace(getattr(self, part), **new) for part, new in parts.items()},
-            own=tuple(sorted(own.items())),
-        )
+        parts["model"][TOKENS] = tuple(tokens.items())
+        new = {part: dataclasses.replace(getattr(self, part), **values) for part, values in parts.items()}
+        return dataclasses.replace(self, **new, own=tuple(sorted(own.items())))
 
     def with_own(self, settings: Mapping[str, Scalar]) -> Recipe:
         """The same recipe with these settings of a module of one's own, and no others."""
         return dataclasses.replace(self, own=tuple(sorted(settings.items())))
+
+    def for_modalities(self, modalities: tuple[str, ...], suspect: str) -> Recipe:
+        """The same recipe for a dataset of these modalities, with this suspect.
+
+        Suspect and partner keep the tokens that they had, other modalities have one each. The ranker has all of them,
+        and a context reads those of them that V1 is taken to read. Raises ValueError for names that cannot be.
+        """
+        if (modalities, suspect) == (self.model.of_dataset, self.suspect):
+            return self
+        require_modalities(modalities)
+        require_suspect(suspect, modalities)
+        tokens = dict.fromkeys(modalities, 1) | {suspect: self.model.tokens(self.suspect)}
+        tokens[partner_of(suspect, modalities)] = self.model.tokens(self.partner)
+        model = dataclasses.replace(
+            self.model,
+            tokens_each=tuple(tokens.items()),
+            modalities=modalities,
+            context_reads=(V1, *read_by_v1(modalities)),
+        )
+        return dataclasses.replace(self, model=model, suspect=suspect)
 
     def restricted(self, modalities: tuple[str, ...], v1_reads: tuple[str, ...] = V1_READS) -> Recipe:
         """The same recipe built with `modalities` alone: terms that need one that is gone, or several, are off.
@@ -286,7 +354,7 @@ class Recipe:
         What V1 reads (`v1_reads`) takes V1's score along when it goes, raw and in a tuned V1's trees: V1 would hand its
         content back. The trees lose the modality itself, too; where they have nothing left to read, the context goes.
         """
-        off = [key for key, needed in NEEDED_MODALITIES.items() if not set(needed) <= set(modalities)]
+        off = [key for key, needed in self.needed_modalities().items() if not set(needed) <= set(modalities)]
         if len(modalities) == 1:
             off += [*NEED_SEVERAL, *POINTLESS_ALONE]
         gone = set(self.model.modalities) - set(modalities)
@@ -295,13 +363,27 @@ class Recipe:
 
     @staticmethod
     def from_flat(flat: Mapping[str, Any]) -> Recipe:
-        """The recipe of a flat form; keys left out keep their defaults."""
+        """The recipe of a flat form; keys left out keep their defaults.
+
+        Its keys name the dataset's modalities and the suspect, where it has them all.
+        """
+        named = tuple(key[6:-7] for key in flat if key.startswith("model.") and key.endswith("_tokens"))
+        named = tuple(name for name in named if name != "bottleneck")
+        suspects = [key[5:-11] for key in flat if key.startswith("loss.") and key.endswith("_importance")]
         own = {key.removeprefix("own."): value for key, value in flat.items() if key.startswith("own.")}
-        return Recipe().with_own(own).updated(flat)
+        plain = Recipe().with_own(own)
+        if "model.modalities" not in flat or not suspects or suspects[0] not in named:
+            return plain.updated(flat)
+        return plain.for_modalities(named, suspects[0]).updated(flat)
 
 
-def _field_types(cls: type) -> dict[str, Any]:
-    return typing.get_type_hints(cls)
+PARTS: dict[str, type] = {"model": ModelConfig, "loss": LossConfig, "train": TrainConfig}
+TOKENS = "tokens_each"
+
+
+@lru_cache(maxsize=len(PARTS))
+def _field_types(part: str) -> dict[str, Any]:
+    return typing.get_type_hints(PARTS[part])
 
 
 def near(key: str, known: list[str]) -> str:

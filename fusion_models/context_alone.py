@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import torch
 
-from fusion_models.config import V1_READS, Recipe
+from fusion_models.config import Recipe
 from fusion_models.data import RankingDataset
 from fusion_models.evaluation import Scored, score_with
+from fusion_models.modalities import V1_READS
 from fusion_models.tuned_v1 import tuned_v1
 
 

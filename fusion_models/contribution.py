@@ -108,7 +108,9 @@ def _ssim(model: Ranker, data: RankingDataset, fused: Tensor, items: Tensor) -> 
     truth = _pictures(data, items)
     train = _training_items(data)
     gallery = _pictures(data, train)
-    keys, gallery_keys = (torch.from_numpy(data.item_features["visual"][rows.numpy()]) for rows in (items, train))
+    keys, gallery_keys = (
+        torch.from_numpy(data.item_features[model.members[0].suspect][rows.numpy()]) for rows in (items, train)
+    )
     return {
         "decoded": float(ssim(model.decode_thumbnails(fused), truth).mean()),
         "mean image": float(mean_image_ssim(truth, gallery).mean()),

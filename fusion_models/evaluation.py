@@ -14,7 +14,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fusion_models.config import MODALITIES
 from fusion_models.data import RankingDataset
 from fusion_models.data.batch import Batch
 from fusion_models.metrics import BLANKS, Blank, blank, query_shares, ssim
@@ -121,7 +120,7 @@ class Evaluation:
 
     def masking_drop(self, modality: str, kind: str = "zero") -> float:
         """(nDCG - nDCG with `modality` blanked) / nDCG, a fraction."""
-        return quantity(drop_name(modality, kind)).estimate(self.outputs)
+        return quantity(drop_name(modality, kind), (modality,)).estimate(self.outputs)
 
     def layer_shares(self) -> Values:
         """`[K, M]`: mean share over all documents, layer by layer."""
@@ -137,7 +136,7 @@ def evaluate(
     data: RankingDataset,
     split: str,
     *,
-    blanks: Sequence[str] = MODALITIES,
+    blanks: Sequence[str] | None = None,
     kinds: Sequence[Blank] = ("zero",),
     ranks: bool = False,
     pictures: bool = False,
@@ -148,10 +147,11 @@ def evaluate(
 ) -> Evaluation:
     """Score `split` plainly and again for each blanked modality and kind of blank.
 
-    A shuffle is the mean of 20 draws, from `seed`. `ranks` adds the rank statistics of V1 agreement, which cost a sort
-    or a square a list; `pictures` the SSIM of decoded thumbnails, where the ranker decodes them; `values=False` leaves
-    out the shares weighted by values, which can cost three quarters of a pass. Every process of `process_group` calls
-    this with the same ranker, scores its share of the batches, and gets the whole Evaluation.
+    `blanks`: the modalities to blank, all by default. A shuffle is the mean of 20 draws, from `seed`. `ranks` adds the
+    rank statistics of V1 agreement, which cost a sort or a square a list; `pictures` the SSIM of decoded thumbnails,
+    where the ranker decodes them; `values=False` leaves out the shares weighted by values, which can cost three
+    quarters of a pass. Every process of `process_group` calls this with the same ranker, scores its share of the
+    batches, and gets the whole Evaluation.
     """
     model.eval()
     data = seen_by(model, data)
@@ -179,7 +179,14 @@ def evaluate(
         scores=scored.scores.double().numpy(),
         modalities=model.modalities,
         blanked=blanked_scores(
-            model, data, split, blanks=blanks, kinds=kinds, device=device, seed=seed, process_group=process_group
+            model,
+            data,
+            split,
+            blanks=model.modalities if blanks is None else blanks,
+            kinds=kinds,
+            device=device,
+            seed=seed,
+            process_group=process_group,
         ),
         shares=torch.cat([part.shares for part in measured])[order].numpy(),
         value_shares=torch.cat(value_shares)[order].numpy() if value_shares else None,

@@ -22,7 +22,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusion_models.config import MODALITIES
 from fusion_models.data.batch import Batch
 from fusion_models.models import Ranker
 
@@ -31,6 +30,8 @@ Scorer = Callable[[Batch], Tensor]
 
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 VALID = "valid"
+NOT_FEATURES = ("context", "v1", VALID)
+"""Inputs of a scorer that are no modality."""
 EXAMPLE_LISTS = 3
 EXAMPLE_DOCUMENTS = 6
 TOLERANCE = 1e-5
@@ -59,7 +60,7 @@ class DocumentScorer(nn.Module):
         zeros = first.new_zeros(first.shape[:2])
         v1 = given["v1"].squeeze(-1) if "v1" in given else zeros
         context = given["context"] if "context" in given else first.new_zeros(*first.shape[:2], 0)
-        features = {m: given[m] for m in MODALITIES if m in given}
+        features = {m: given[m] for m in self.names if m not in NOT_FEATURES}
         batch = Batch(features, context, zeros, v1, given.get(VALID, zeros >= 0), zeros[:, 0], zeros)
         return self.ranker(self.ranker.complete(batch)).scores  # type: ignore[no-any-return]
 

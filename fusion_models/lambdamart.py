@@ -12,7 +12,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fusion_models.config import MODALITIES
 from fusion_models.data import RankingDataset
 from fusion_models.data.batch import Batch
 from fusion_models.evaluation import EVALUATION_QUERIES, Scored, score_with
@@ -38,7 +37,7 @@ class TreesError(ValueError):
 class Inputs:
     """What the trees see of a document."""
 
-    modalities: tuple[str, ...] = MODALITIES
+    modalities: tuple[str, ...]
     with_v1: bool = False
     derived: Derived | None = None
 
@@ -80,13 +79,13 @@ def train_lambdamart(
     data: RankingDataset,
     rows: Rows,
     *,
-    modalities: Sequence[str] = MODALITIES,
+    modalities: Sequence[str] | None = None,
     with_v1: bool = False,
     derived: Derived | None = None,
     seed: int = 0,
     threads: int = 1,
 ) -> Trees:
-    """LambdaMART trained on the query rows `rows`, of which a tenth only stops it early.
+    """LambdaMART on these modalities (default: all) and the query rows `rows`, of which a tenth only stops it early.
 
     So whatever else is scored stays unread. Raises TreesError for fewer than two rows that LightGBM takes, or where it
     refuses the data.
@@ -103,7 +102,9 @@ def train_lambdamart(
     documents = np.cumsum(data.candidates[order])
     order = order[: max(2, int(np.searchsorted(documents, MAX_DOCUMENTS, side="right")))]
     held_out = max(1, len(order) // 10)
-    inputs = Inputs(modalities=tuple(modalities), with_v1=with_v1, derived=derived)
+    inputs = Inputs(
+        modalities=data.schema.modalities if modalities is None else tuple(modalities), with_v1=with_v1, derived=derived
+    )
     levels = _grades(data, order)
     train_set = _lightgbm_set(data, order[held_out:], levels, inputs)
     stop_set = _lightgbm_set(data, order[:held_out], levels, inputs, reference=train_set)

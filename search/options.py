@@ -7,9 +7,11 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from fusion_models.data.sources import declared_modalities
+from fusion_models.modalities import SUSPECT, require_suspect
 from fusion_models.models.own import own_model
 from search.run_store.facts import read_facts
-from spaces import ROADMAP_STEPS, Phase, PhaseFile, read_phase_file, with_own_model
+from spaces import ROADMAP_STEPS, Phase, PhaseFile, for_dataset, read_phase_file, with_own_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +28,8 @@ class RunOptions:
     """Your own ranker or fusion in place of this project's, package.module:Class (see docs/your-own-ranker.md)."""
     model_space: Literal["both", "own"] = "both"
     """What is searched of it: its SPACE together with losses and training (both), or its SPACE alone (own)."""
+    suspect: str | None = None
+    """The modality that V2 is suspected not to use, by its name in the data (default: visual)."""
     trials: int | None = None
     """Trials of the search in all, those of an interrupted run included (default: the phase's own, about 24)."""
     epochs: int | None = None
@@ -149,21 +153,38 @@ class RunOptions:
 
     @property
     def _file(self) -> PhaseFile | None:
-        return read_phase_file(self.phase_file) if self.phase_file is not None else None
+        return read_phase_file(self.phase_file, *self.asked_of()) if self.phase_file is not None else None
+
+    def asked_of(self, suspect: str = SUSPECT) -> tuple[tuple[str, ...], str]:
+        """The dataset's modalities and the suspect, `suspect` where none is asked for.
+
+        Raises ValueError where the dataset lacks it.
+        """
+        modalities, asked = declared_modalities(self.data), self.suspect or suspect
+        try:
+            require_suspect(asked, modalities)
+        except ValueError as error:
+            raise ValueError(f"--suspect: {error}") from None
+        return modalities, asked
 
     def phase_file_of(self, name: str) -> str | None:
         """The phase file where it extends the phase `name`: in a roadmap it stands for one of the phases alone."""
         return self.phase_file if self._file is not None and self._file.extends == name else None
 
     def to_phase(self, name: str | None = None) -> Phase:
-        """The phase `name` (default: the one asked for) as the phase file has it, around the base recipe asked for."""
+        """The phase `name` (default: the one asked for), for the data and the suspect, as the phase file has it.
+
+        Its base recipe is the one asked for.
+        """
         name = name or self.phase
         file = self._file
-        named = file.phase if file is not None and file.extends == name else ROADMAP_STEPS[name]
-        return self.around(named)
+        if file is not None and file.extends == name:
+            return self.around(file.phase)
+        return self.around(ROADMAP_STEPS[name])
 
     def around(self, phase: Phase) -> Phase:
-        """A phase around the model and the base recipe asked for."""
+        """A phase for the data and the suspect, around the model and the base recipe asked for."""
+        phase = for_dataset(phase, *self.asked_of(phase.suspect))
         if self.model is not None:
             phase = with_own_model(phase, self.model, alone=self.model_space == "own")
         return phase.with_base(self.changes)

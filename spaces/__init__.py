@@ -1,12 +1,12 @@
 """What may vary and what must hold, phase by phase: base recipe, ranges, objectives, gates, ablatable components.
 
-`phase` says what a phase is, `phases` has the roadmap's as data, `thresholds` the numbers that no gate holds;
-`phase_file` reads a team's own, `own` puts somebody's own module into one, `plain` writes one down, `departures` tells
-how it differs. May use `fusion_models`;
-knows nothing of a study.
+`phase` says what a phase is, `phases` has the roadmap's as data, `naming` gives them to a dataset of other modalities,
+`thresholds` has the numbers that no gate holds; `phase_file` reads a team's own, `own` puts somebody's own module into
+one, `plain` writes one down, `departures` tells how it differs. May use `fusion_models`; knows nothing of a study.
 """
 
 from spaces.departures import departures
+from spaces.naming import for_dataset
 from spaces.own import with_own_model
 from spaces.phase import RESUME_GATES, Gate, Objective, Phase
 from spaces.phase_file import PhaseFile, read_phase_file
@@ -31,6 +31,7 @@ __all__ = [
     "Weight",
     "applies",
     "departures",
+    "for_dataset",
     "parameters",
     "phase_from_plain",
     "phase_to_plain",

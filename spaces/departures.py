@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Sequence
 
 from fusion_models.metrics.ranking_metric import NDCG_10
+from spaces.naming import for_dataset
 from spaces.phase import Gate, Phase
 from spaces.phases import ROADMAP_STEPS
 from spaces.thresholds import Thresholds
@@ -18,6 +19,8 @@ def departures(phase: Phase) -> list[str]:
     are told.
     """
     named = ROADMAP_STEPS.get(phase.name)
+    if named is not None:
+        named = for_dataset(named, phase.base.model.of_dataset, phase.suspect)
     pairs = ((phase.gates, named.gates if named else ()), (phase.resume_gates, named.resume_gates if named else ()))
     roadmaps = named.metric if named else NDCG_10
     changed = phase.metric != roadmaps

@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from fusion_models.config import V1_READS, Flat, Recipe
+from fusion_models.config import Flat, Recipe
 from fusion_models.metrics.ranking_metric import NDCG_10, RankingMetric
+from fusion_models.modalities import SUSPECT, V1_READS
 from fusion_models.quantities import drop_name, known_names, objective_names, of_outputs
 from spaces.ranges import Range
 from spaces.thresholds import Thresholds
@@ -95,11 +96,11 @@ class Phase:
     ablatable: Mapping[str, Flat] = field(default_factory=dict)
     """Component -> the changes that take it out of a recipe."""
     v1_reads: tuple[str, ...] = V1_READS
-    """The modalities that V1 reads: a refit without one of them loses V1's score, too."""
+    """The modalities of the dataset that V1 reads: a refit without one of them loses V1's score, too."""
     trials: int = 24
     confirm_seeds: int = 5
     """Fresh trainings of every recipe that decides, at the least."""
-    suspect: str = "visual"
+    suspect: str = SUSPECT
     """The modality that V2 is suspected not to use: refits, probes and archive rules ask what it is worth."""
     metric: RankingMetric = NDCG_10
     """What `ndcg`, and every gain, drop, refit gain and lead that follows from it, is measured by."""
@@ -109,6 +110,9 @@ class Phase:
     archive rules are read."""
 
     def __post_init__(self) -> None:
+        if self.suspect != self.base.suspect:
+            raise ValueError(f"{self.name}: the suspect is {self.suspect}, and {self.base.suspect} in the base recipe")
+        self._require_v1_reads()
         measured, searched = known_names(self.base.model.modalities), objective_names(self.base.model.modalities)
         names = [objective.name for objective in self.objectives]
         if not 1 <= len(names) <= MOST_OBJECTIVES or len(set(names)) < len(names):
@@ -136,6 +140,12 @@ class Phase:
         told = of_outputs(self.base.model.modalities)
         others = {drop_name(m) for m in self.base.model.modalities if m != self.suspect}
         return tuple(o for o in self.objectives if told[o.name].epochs and o.name not in others)
+
+    def _require_v1_reads(self) -> None:
+        unknown = [name for name in self.v1_reads if name not in self.base.model.of_dataset]
+        if unknown:
+            has = ", ".join(self.base.model.of_dataset)
+            raise ValueError(f"v1_reads names {unknown[0]!r}, which is no modality of the dataset ({has})")
 
     @property
     def wanted_drop(self) -> float:

@@ -13,17 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from fusion_models.config import MODALITIES, near
+from fusion_models.config import near
 from fusion_models.metrics.ranking_metric import METRIC_NAMES, RankingMetric
+from fusion_models.modalities import MODALITIES, SUSPECT
 from fusion_models.quantities import objective_names, of_outputs, quantity
+from spaces.naming import for_dataset
 from spaces.phase import MOST_OBJECTIVES, Gate, Objective, Phase
-from spaces.phases import OBJECTIVES, ROADMAP_STEPS
+from spaces.phases import ROADMAP_STEPS
 from spaces.plain import ABOVE_ZERO, KINDS, condition_from_plain
 from spaces.ranges import Choice, Range, parameters
 from spaces.thresholds import Thresholds
 
-GATE_QUANTITIES = (*of_outputs(MODALITIES), "queries")
-"""What a gate may read: everything that confirmation measures with an interval."""
 TOP = (
     *("extends", "title", "trials", "confirm_seeds", "v1_reads", "base", "known", "ranges"),
     *("objectives", "gates", "resume_gates", "thresholds", "metric", "cutoff"),
@@ -45,8 +45,8 @@ class PhaseFile:
     phase: Phase
 
 
-def read_phase_file(path: str) -> PhaseFile:
-    """The phase of a TOML file.
+def read_phase_file(path: str, modalities: tuple[str, ...] = MODALITIES, suspect: str = SUSPECT) -> PhaseFile:
+    """The phase of a TOML file, for a dataset of these modalities with this suspect.
 
     Raises ValueError for a file that cannot be read, and for a key or value that is not allowed: it says where it
     stands, what it was, and what is allowed there.
@@ -57,7 +57,7 @@ def read_phase_file(path: str) -> PhaseFile:
         raise ValueError(f"--phase-file {path} cannot be read: {error}") from error
     try:
         name = _extended(found)
-        return PhaseFile(path, name, _extend(ROADMAP_STEPS[name], found))
+        return PhaseFile(path, name, _extend(for_dataset(ROADMAP_STEPS[name], modalities, suspect), found))
     except ValueError as error:
         raise ValueError(f"--phase-file {path}: {error}") from None
 
@@ -79,13 +79,14 @@ def _extend(phase: Phase, found: Table) -> Phase:
         phase = phase.with_base(_keys("base", found.get("base", {})))
     except ValueError as error:
         raise ValueError(f"base: {error}") from None
-    quantities = [*GATE_QUANTITIES, *(gate.quantity for gate in phase.gates if gate.quantity not in GATE_QUANTITIES)]
+    measured = gate_quantities(phase)
+    quantities = [*measured, *(gate.quantity for gate in phase.gates if gate.quantity not in measured)]
     phase = dataclasses.replace(
         phase,
         title=_text("title", found.get("title", phase.title)),
         trials=_count("trials", found["trials"], 1) if "trials" in found else phase.trials,
         confirm_seeds=_count("confirm_seeds", found.get("confirm_seeds", phase.confirm_seeds), 2),
-        v1_reads=_modalities("v1_reads", found.get("v1_reads", list(phase.v1_reads))),
+        v1_reads=_modalities("v1_reads", found.get("v1_reads", list(phase.v1_reads)), phase.base.model.of_dataset),
         metric=_metric(phase.metric, found),
         thresholds=_thresholds(phase.thresholds, _table("thresholds", found.get("thresholds", {}))),
         known=_known(phase, _table("known", found.get("known", {}))),
@@ -98,10 +99,15 @@ def _extend(phase: Phase, found: Table) -> Phase:
     return phase
 
 
-def _modalities(where: str, found: Any) -> tuple[str, ...]:
-    if not isinstance(found, list) or any(m not in MODALITIES for m in found):
-        raise ValueError(f"{where} = {found!r}: a list of {', '.join(MODALITIES)}")
-    return tuple(m for m in MODALITIES if m in found)
+def gate_quantities(phase: Phase) -> tuple[str, ...]:
+    """What a gate may read: everything that confirmation measures with an interval."""
+    return (*of_outputs(phase.base.model.of_dataset), "queries")
+
+
+def _modalities(where: str, found: Any, known: tuple[str, ...]) -> tuple[str, ...]:
+    if not isinstance(found, list) or any(m not in known for m in found):
+        raise ValueError(f"{where} = {found!r}: a list of {', '.join(known)}")
+    return tuple(m for m in known if m in found)
 
 
 def _metric(before: RankingMetric, found: Table) -> RankingMetric:
@@ -201,7 +207,8 @@ def _when(where: str, table: Table, phase: Phase) -> dict[str, Any]:
 
 
 def _objectives(phase: Phase, tables: Table) -> tuple[Objective, ...]:
-    objectives = {objective.name: objective for objective in (*phase.objectives, *OBJECTIVES)}
+    roadmap = for_dataset(ROADMAP_STEPS["phase1"], phase.base.model.of_dataset, phase.suspect)
+    objectives = {objective.name: objective for objective in (*phase.objectives, *roadmap.objectives)}
     names = [objective.name for objective in phase.objectives]
     allowed = objective_names(phase.base.model.modalities)
     for name, entry in tables.items():
@@ -218,7 +225,7 @@ def _objectives(phase: Phase, tables: Table) -> tuple[Objective, ...]:
             key: _number(f"{where}.{key}", table[key]) for key in ("bound", "reference") if key in table
         }
         if name not in objectives:
-            objectives[name] = _new_objective(where, name, table | numbers)
+            objectives[name] = _new_objective(where, name, table | numbers, phase.base.model.modalities)
         else:
             objectives[name] = dataclasses.replace(objectives[name], **(table | numbers))
         _require_order(where, objectives[name])
@@ -228,13 +235,13 @@ def _objectives(phase: Phase, tables: Table) -> tuple[Objective, ...]:
     return tuple(objectives[name] for name in names)
 
 
-def _new_objective(where: str, name: str, table: Table) -> Objective:
+def _new_objective(where: str, name: str, table: Table, modalities: tuple[str, ...]) -> Objective:
     """One that no phase of the roadmap has: where it may start, and which way is better unless the quantity says so."""
     ways = {"higher": "maximize", "lower": "minimize"}
     told = dict(table)
     if "reference" not in told:
         raise ValueError(f"{where}.reference is missing: a value worse than any worth having")
-    way = ways.get(quantity(name).direction)
+    way = ways.get(quantity(name, modalities).direction)
     if "direction" not in told and way is None:
         raise ValueError(f"{where}.direction is missing: maximize or minimize")
     return Objective(name=name, **({"direction": way} | told))

@@ -62,7 +62,7 @@ _REGULARISERS: dict[str, Range] = {
     "train.modality_dropout": Float(low=0.0, high=0.4),
     "model.dropout": Float(low=0.0, high=0.4),
     "model.token_dropout": Float(low=0.0, high=0.5),
-    "model.text_tokens": Choice(values=(1, 4, BASE.model.text_tokens)),
+    "model.text_tokens": Choice(values=(1, 4, BASE.model.tokens("text"))),
     "model.scale": Choice(values=("block", "feature")),
     "loss.temperature": Float(low=0.3, high=3.0, log=True),
     "loss.unimodal": Weight(low=0.03, high=1.0),
@@ -101,7 +101,7 @@ PHASE1 = Phase(
         "attention entropy": {"loss.attention_entropy": 0.0},
         "modality dropout": {"train.modality_dropout": 0.0},
         "faster image encoder": {"train.visual_learning_rate_scale": 1.0},
-        "balanced tokens": {"model.text_tokens": BASE.model.text_tokens},
+        "balanced tokens": {"model.text_tokens": BASE.model.tokens("text")},
         "each feature's own scale": {"model.scale": BASE.model.scale},
     },
 )

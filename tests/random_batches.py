@@ -3,16 +3,16 @@
 import numpy as np
 import torch
 
-from fusion_models.config import MODALITIES
 from fusion_models.data.batch import Batch
 from fusion_models.data.schema import FeatureSchema, FeatureStatistics
+from fusion_models.modalities import MODALITIES
 
 WIDTHS = {"visual": 7, "text": 5, "metadata": 3}
 
 
 def schema(context=4, thumbnail=None, pair=0):
     """Odd widths, all different."""
-    return FeatureSchema(**WIDTHS, query=context, pair=pair, thumbnail=thumbnail)
+    return FeatureSchema(widths=WIDTHS, query=context, pair=pair, thumbnail=thumbnail)
 
 
 def statistics(context=4, seed=1):

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fusion_models.config import V1_READS, LossConfig, ModelConfig, Recipe
+from fusion_models.config import LossConfig, ModelConfig, Recipe
+from fusion_models.modalities import V1_READS
 
 
 @given(

@@ -8,7 +8,7 @@ from scipy import stats
 from sklearn.metrics import ndcg_score
 
 from fusion_models import lambdamart
-from fusion_models.config import MODALITIES, Recipe
+from fusion_models.config import Recipe
 from fusion_models.contribution import contribution
 from fusion_models.data import open_dataset
 from fusion_models.data.planted import draw, tables
@@ -18,6 +18,7 @@ from fusion_models.evaluation import blanked_scores, evaluate, score
 from fusion_models.lambdamart import TreesError, train_lambdamart, tree_scores
 from fusion_models.latency import scoring_latency
 from fusion_models.metrics import centred_correlation, chance_ndcg, ndcg, tune_weighted_sum
+from fusion_models.modalities import MODALITIES
 from fusion_models.models.variants.late_sum import LateSum
 from fusion_models.training import start, train
 

@@ -20,6 +20,7 @@ from fusion_models.data.planted import write_planted
 from fusion_models.data.planted.config import planted_config
 from fusion_models.data.sources import open_dataset
 from fusion_models.data.tables import refuse_overwriting
+from fusion_models.modalities import MODALITIES
 from fusion_models.terminal import forgiving
 from fusion_models.work_bar import shown_work
 
@@ -44,6 +45,8 @@ class Convert:
     """The flat table (path or URI); docs/migrating-a-flat-table.md lists its columns."""
     out: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="OUT")]
     """A folder for the three tables."""
+    modalities: tuple[str, ...] = MODALITIES
+    """Columns of the flat table that are modalities; others than these are named in dataset.toml."""
 
 
 @dataclass(frozen=True)
@@ -93,7 +96,7 @@ def _run(command: Check | Convert | Planted, console: Console) -> None:
         case Check():
             _print_card(command, console)
         case Convert():
-            written = convert_flat(command.flat, command.out)
+            written = convert_flat(command.flat, command.out, command.modalities)
             said = ", ".join(f"{rows:,} {table}" for table, rows in written.items())
             console.print(f"{command.out}: {said}. Look at it with `check {command.out}`.", highlight=False)
         case Planted():

@@ -15,7 +15,6 @@ import pyarrow as pa
 import torch
 from torch import Tensor
 
-from fusion_models.config import MODALITIES
 from fusion_models.data.batch import Batch
 from fusion_models.data.errors import DataError
 from fusion_models.data.schema import FeatureSchema, FeatureStatistics
@@ -43,7 +42,11 @@ class RankingDataset:
         """Decided by the bytes of the three tables."""
         meta = json.loads((folder / "meta.json").read_text())
         self.schema = FeatureSchema(
-            **meta["widths"], query=meta["query_width"], pair=meta["pair_width"], thumbnail=meta["thumbnail"]
+            widths=meta["widths"],
+            quantities=tuple(meta["quantities"]),
+            query=meta["query_width"],
+            pair=meta["pair_width"],
+            thumbnail=meta["thumbnail"],
         )
         self.statistics = FeatureStatistics(
             mean={name: np.array(values, dtype=np.float32) for name, values in meta["mean"].items()},
@@ -51,12 +54,14 @@ class RankingDataset:
             v1_mean=meta["v1_mean"],
             v1_std=meta["v1_std"],
             v1_input=meta["v1_input"],
-            metadata_encoding=meta["metadata_encoding"],
+            encodings=meta["encodings"],
         )
         self.counts: dict[str, int] = meta["counts"]
         """Sizes, and what is odd but kept: `queries_without_relevant`, `queries_single_candidate`, ..."""
-        self.item_features: dict[str, npt.NDArray[np.float32]] = {m: self._map(m) for m in MODALITIES}
-        """Each modality's `[items, D]`."""
+        self.item_features: dict[str, npt.NDArray[np.float32]] = {
+            m: self._map(f"modality_{m}") for m in self.schema.modalities
+        }
+        """Each modality's `[items, D]`, in the dataset's order."""
         self.offset: Rows = self._map("offset")
         """`[queries + 1]`: the judgements of query row q are `offset[q]:offset[q + 1]`."""
         self.judged_item: Rows = self._map("item")

@@ -18,20 +18,21 @@ import pyarrow.parquet as pq
 
 from fusion_models.data.arrays.cache import build_once
 from fusion_models.data.errors import DataError, foreign_errors
-from fusion_models.data.tables import TABLES, TableReader, table_parts
+from fusion_models.data.tables import TABLES, Declaration, TableReader, table_parts
 from fusion_models.data.tables.columns import plain
+from fusion_models.data.tables.declaration import FILE as DECLARATION
 
 FORMAT = 1
 """Of the copies: part of their name."""
 COPIED_ROWS = 8_192
 
 
-def kept_tables(tables: Mapping[str, Any], root: Path) -> Path:
+def kept_tables(tables: Mapping[str, Any], root: Path, declared: Declaration) -> Path:
     """The folder in the cache `root` that holds the three tables, written there unless it is there already.
 
     `tables`: `items`, `queries`, `judgements`, each a pandas or polars frame, an Arrow table, record batch or reader
-    (anything with `__arrow_c_stream__`), a dict of columns, or the path, URI or glob of Parquet files. Equal tables
-    share a folder.
+    (anything with `__arrow_c_stream__`), a dict of columns, or the path, URI or glob of Parquet files. `declared`:
+    which columns are modalities. Equal tables share a folder.
 
     Raises:
         DataError: one is missing, or is not a table.
@@ -45,10 +46,14 @@ def kept_tables(tables: Mapping[str, Any], root: Path) -> Path:
     state = hashlib.sha256(f"in memory {FORMAT}".encode())
     for source in sources.values():
         source.hash_into(state)
-    return build_once(root / "tables" / state.hexdigest()[:32], partial(_write, sources))
+    if not declared.is_default:
+        state.update(declared.to_toml().encode())
+    return build_once(root / "tables" / state.hexdigest()[:32], partial(_write, sources, declared))
 
 
-def _write(sources: Mapping[str, _Source], out: Path) -> None:
+def _write(sources: Mapping[str, _Source], declared: Declaration, out: Path) -> None:
+    if not declared.is_default:
+        (out / DECLARATION).write_text(declared.to_toml())
     for name, source in sources.items():
         source.write(out / f"{name}.parquet")
 

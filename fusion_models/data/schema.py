@@ -1,4 +1,4 @@
-"""Widths of a dataset's features, and the training split's statistics that a model carries with it."""
+"""A dataset's modalities and widths, and the training split's statistics that a model carries with it."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
+from fusion_models.modalities import PICTURED, QUANTITIES
+
 Array = npt.NDArray[np.float32]
 
 
@@ -15,9 +17,10 @@ Array = npt.NDArray[np.float32]
 class FeatureSchema:
     """How wide each input is (number of float32 features)."""
 
-    visual: int
-    text: int
-    metadata: int
+    widths: dict[str, int]
+    """Of each modality, in the dataset's order."""
+    quantities: tuple[str, ...] = QUANTITIES
+    """Modalities whose features are separate quantities, each on a scale of its own, and no embedding."""
     query: int = 0
     """Width of the queries' `features`; 0 where there are none."""
     pair: int = 0
@@ -26,13 +29,22 @@ class FeatureSchema:
     """Side in pixels of the stored RGB thumbnails; None: a dataset without images."""
 
     @property
+    def modalities(self) -> tuple[str, ...]:
+        """The dataset's modalities, in its order."""
+        return tuple(self.widths)
+
+    def shows(self, modality: str) -> bool:
+        """Whether the thumbnails are pictures of this modality."""
+        return self.thumbnail is not None and modality == PICTURED
+
+    @property
     def context(self) -> int:
         """Width of the context input: query features, then pair features."""
         return self.query + self.pair
 
     def width(self, modality: str) -> int:
         """Width of one modality."""
-        return int(getattr(self, modality))
+        return self.widths[modality]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,5 +60,5 @@ class FeatureStatistics:
     v1_std: float = 1.0
     v1_input: Literal["score", "centred", "rank"] = "score"
     """How a model reads them: one of `arrays.v1_scores.V1_INPUTS`."""
-    metadata_encoding: list[dict[str, Any]] = field(default_factory=list)
-    """JSON-ready form of the `MetadataEncoding` of named scalar columns; empty where metadata came as lists."""
+    encodings: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    """Modality -> JSON-ready form of the `ScalarEncoding` of its scalar columns; only of those that have any."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,8 @@ from fusion_models.data.errors import DataError
 from fusion_models.data.in_memory import kept_tables
 from fusion_models.data.planted import GENERATOR, write_planted
 from fusion_models.data.planted.config import planted_config
-from fusion_models.data.tables import locate
+from fusion_models.data.tables import Declaration, filesystem_of, locate
+from fusion_models.data.tables.declaration import read_declaration
 
 CLIPART = Path(__file__).parent / "clipart"
 HALVED = "#halved"
@@ -31,11 +32,15 @@ def open_dataset(
     items: Any = None,
     queries: Any = None,
     judgements: Any = None,
+    modalities: Sequence[str] | None = None,
+    quantities: Sequence[str] | None = None,
 ) -> RankingDataset:
     """Open a dataset, checked; its arrays are built in the cache folder the first time on this node.
 
     Either a `source` or the three tables: pandas or polars frames, Arrow tables, or a path, URI or glob each. A copy of
-    these is kept in the cache folder, whose path is then the dataset's source.
+    these is kept in the cache folder, whose path is then the dataset's source. Of such tables `modalities` names the
+    columns that are modalities, and `quantities` those of them whose features are separate quantities, no embedding; a
+    folder says so itself (see `tables.declaration`).
 
     `source`: `clipart`, `planted`, `planted:PRESET`, `planted:PRESET?dial=value&...`, or the path or URI of a folder
     of three tables (a folder called `planted` is `./planted`); any of them with `#halved` behind it: see
@@ -47,18 +52,36 @@ def open_dataset(
     root = cache_root(cache)
     given = {"items": items, "queries": queries, "judgements": judgements}
     if all(table is None for table in given.values()):
+        if modalities is not None or quantities is not None:
+            raise DataError(
+                "modalities= is given beside a source.", "A folder names its own in dataset.toml.", file="dataset.toml"
+            )
         if source is None:
             raise DataError("no dataset is named.", "Give a source, or items=, queries= and judgements=.")
         name = _absolute(str(source))
     elif source is not None:
         raise DataError("both a source and tables are given.", "Give a source, or items=, queries= and judgements=.")
     else:
-        name = str(kept_tables(given, root).absolute())
+        name = str(kept_tables(given, root, Declaration.of(modalities, quantities)).absolute())
     tables = locate(_location(name.removesuffix(HALVED), root))
     identity = fingerprint(tables, root)
     folder = build_once(root / "arrays" / f"{identity}-v{FORMAT}", partial(write_arrays, tables))
     data = RankingDataset(folder, source=name, location=tables.location, fingerprint=identity)
     return data.halved() if name.endswith(HALVED) else data
+
+
+def declared_modalities(source: str) -> tuple[str, ...]:
+    """The modalities that a source declares, without opening its tables; the default ones where nothing is there.
+
+    Raises DataError for a declaration, or planted dials, that cannot be.
+    """
+    name = source.removesuffix(HALVED)
+    if _is_planted(name):
+        return Declaration().modalities
+    if name == "clipart":
+        return Declaration().modalities
+    filesystem, root = filesystem_of(name)
+    return read_declaration(filesystem, root).modalities
 
 
 def open_copy(

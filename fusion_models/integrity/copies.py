@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fusion_models.config import MODALITIES
 from fusion_models.data import RankingDataset
 from fusion_models.data.views.relabelled import normalised
 from fusion_models.integrity.check import Check, check
@@ -104,7 +103,7 @@ def _lists(data: RankingDataset, rows: Rows) -> _Lists:
         z = _items(data, row)
         means.append(z.mean(0))
         spreads.append(z.var(0, ddof=1).sum() / len(z) if len(z) >= FEWEST else 0.0)
-    width = sum(data.schema.width(m) for m in MODALITIES)
+    width = sum(data.schema.widths.values())
     return _Lists(np.array(means).reshape(-1, width), np.array(spreads))
 
 
@@ -113,7 +112,7 @@ def _items(data: RankingDataset, row: int) -> Floats:
     items = np.asarray(data.judged_item[data.offset[row] : data.offset[row + 1]])
     parts = [
         (np.float64(data.item_features[m][items]) - data.statistics.mean[m]) / data.statistics.std[m]
-        for m in MODALITIES
+        for m in data.schema.modalities
     ]
     return np.concatenate(parts, axis=1)
 

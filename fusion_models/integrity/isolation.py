@@ -8,52 +8,66 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from fusion_models.config import MODALITIES
 from fusion_models.data import RankingDataset
 from fusion_models.data.splits import assign_splits
 from fusion_models.data.views.relabelled import normalised, query_content
 from fusion_models.integrity.check import Check, check, unmeasured
 from fusion_models.metrics import Interval, near_duplicates, overlap, split_auc
 from fusion_models.metrics.integrity import Overlap
+from fusion_models.modalities import PICTURED, TITLED
 
 ISOLATED = 0.99
 """1 - overlap from which a side (queries, or items) counts as unseen: 1 % of copies moves nDCG by a quarter of that."""
 ISOLATED_TEXTS = 0.95
 """The same for items' texts, since short titles repeat by right."""
+COPIED = {PICTURED: "pictures", TITLED: "texts"}
+"""What near-duplicates of a modality are called, where that is not its name."""
 INDISTINGUISHABLE = 0.60
 """AUC of a classifier of training against held-out rows up to which the splits count as drawn alike."""
 ROWS_AT_MOST = 1_500
 
 
 def isolation_checks(data: RankingDataset, held_out: str, *, reported: bool = False) -> list[Check]:
-    """How much of `held_out` the training split has already: queries, items, pictures, texts, judged pairs.
+    """How much of `held_out` the training split has already: queries, items, what each modality shows, judged pairs.
 
     A ranker must meet new queries or new items; a dataset may be split by either. So the side by which it is split
     must be isolated, the other one is reported, and a pair of both must never recur. Items that are near-duplicates of
-    each other are one item. `reported`: nothing of it can fail.
+    each other are one item; separate quantities (prices, counts) may be alike by right. `reported`: nothing can fail.
     """
     train, rows = data.rows("train"), data.rows(held_out)
     known_items, items = _items(data, train), _items(data, rows)
     contents = query_content(data)
     queries = overlap((contents[r] for r in train), (contents[r] for r in rows))
     shared = np.isin(items, known_items)
-    pictures, texts = (shared | _copies(data, modality, known_items, items) for modality in ("visual", "text"))
-    if data.has_titles:
+    copies = {
+        m: shared | _copies(data, m, known_items, items)
+        for m in data.schema.modalities
+        if m not in data.schema.quantities
+    }
+    if data.has_titles and TITLED in copies:
         titles = {normalised(t) for t in data.titles(known_items)}
-        texts = texts | np.array([normalised(t) in titles for t in data.titles(items)], dtype=np.bool_)
-    if data.schema.thumbnail is not None:
+        copies[TITLED] |= np.array([normalised(t) in titles for t in data.titles(items)], dtype=np.bool_)
+    if data.schema.thumbnail is not None and PICTURED in copies:
         seen = {picture.numpy().tobytes() for picture in data.thumbnails(known_items)}
         again = [picture.numpy().tobytes() in seen for picture in data.thumbnails(items)]
-        pictures = pictures | np.array(again, dtype=np.bool_)
-    by_item = Overlap(int(pictures.sum()), len(items)).isolation >= queries.isolation
+        copies[PICTURED] |= np.array(again, dtype=np.bool_)
+    strictest = next(iter(copies.values()), shared) if PICTURED not in copies else copies[PICTURED]
+    by_item = Overlap(int(strictest.sum()), len(items)).isolation >= queries.isolation
     side = "items" if by_item else "queries"
     said = f"the data are split by {side}" + ("" if reported else f"; {side} must be new")
     pairs = _pairs(data, train, rows, contents)
     parts = [
         ("queries", queries.isolation, ISOLATED, by_item),
         ("items", Overlap(int(shared.sum()), len(items)).isolation, ISOLATED, not by_item),
-        ("pictures (near-duplicates)", Overlap(int(pictures.sum()), len(items)).isolation, ISOLATED, not by_item),
-        ("texts (near-duplicates)", Overlap(int(texts.sum()), len(items)).isolation, ISOLATED_TEXTS, not by_item),
+        *(
+            (
+                f"{COPIED.get(modality, modality)} (near-duplicates)",
+                Overlap(int(found.sum()), len(items)).isolation,
+                ISOLATED_TEXTS if modality == TITLED else ISOLATED,
+                not by_item,
+            )
+            for modality, found in copies.items()
+        ),
         ("judged pairs", pairs.isolation, ISOLATED, False),
     ]
     return [
@@ -72,8 +86,8 @@ def separability_checks(data: RankingDataset, held_out: str, generator: np.rando
     brought = not np.array_equal(data.split, assign_splits(data.query_ids))
     train, rows = data.rows("train"), data.rows(held_out)
     sides = [np.sort(_sample(_items(data, r), generator)) for r in (train, rows)]
-    columns = {m: [data.item_features[m][i] for i in sides] for m in MODALITIES}
-    whole = [np.concatenate([columns[m][side] for m in MODALITIES], axis=1) for side in (0, 1)]
+    columns = {m: [data.item_features[m][i] for i in sides] for m in data.schema.modalities}
+    whole = [np.concatenate([columns[m][side] for m in columns], axis=1) for side in (0, 1)]
     out = [_auc(f"train against {held_out}: items", whole, sides, generator, brought, columns)]
     if data.query_features is not None:
         contents = query_content(data)
@@ -117,7 +131,9 @@ def _first_alike(data: RankingDataset) -> npt.NDArray[np.int64]:
     place: dict[bytes, int] = {}
     out = np.zeros(data.counts["items"], dtype=np.int64)
     for row in range(len(out)):
-        key = b"".join((np.round(np.float64(data.item_features[m][row]), 4) + 0.0).tobytes() for m in MODALITIES)
+        key = b"".join(
+            (np.round(np.float64(data.item_features[m][row]), 4) + 0.0).tobytes() for m in data.schema.modalities
+        )
         out[row] = place.setdefault(key, row)
     return out
 

@@ -17,11 +17,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fusion_models.config import MODALITIES
 from fusion_models.data import RankingDataset
 from fusion_models.data.batch import Batch
 from fusion_models.integrity.check import Check, CheckStatus, unmeasured
 from fusion_models.metrics import Interval, average_ranks, centred_correlation, ndcg, paired_bootstrap, standardise
+from fusion_models.modalities import V1_READS
 from fusion_models.probes.columns import centred, cosines
 
 QUERIES, DOCUMENTS = 600, 40_000
@@ -40,15 +40,13 @@ V1_OWN, V1_ELSEWHERE = (0.9995, 0.99), (0.98, 0.95)
 V1 itself, and from which it is a warning: in a modality that V1 reads, where much of it may stand by right, and
 elsewhere. Of planted data, whose V1 reads the text, four text columns give 0.98 of it."""
 
-V1_MODALITIES = ("text", "metadata")
-"""What the production ranker reads unless the caller says otherwise."""
 PAIR, MEETING = "pair features", "cosines with the query"
 
 Floats = npt.NDArray[np.float32]
 
 
 def leak_probe_checks(
-    data: RankingDataset, generator: np.random.Generator, *, v1_modalities: Sequence[str] = V1_MODALITIES
+    data: RankingDataset, generator: np.random.Generator, *, v1_modalities: Sequence[str] = V1_READS
 ) -> list[Check]:
     """Two checks: whether a few columns, or a modality, hold the label; and whether a few columns hold V1's score.
 
@@ -129,10 +127,10 @@ class _Lists:
         self._query = self.batch.valid.nonzero()[:, 0]
         self._fold = (generator.permutation(len(rows)) % 2)[self._query.numpy()]
         self._scored = ((self.batch.labels > 0) & self.batch.valid).any(1)
-        raw = {m: self.batch.features[m] for m in MODALITIES}
+        raw = {m: self.batch.features[m] for m in data.schema.modalities}
         width = data.schema.pair
         raw |= {PAIR: self.batch.context[..., -width:]} if width else {}
-        met = cosines(self.batch, MODALITIES)
+        met = cosines(self.batch, data.schema.modalities)
         raw |= {MEETING: met} if met.shape[-1] else {}
         self._raw = {name: values[self.batch.valid] for name, values in raw.items()}
         self.blocks = tuple(name for name, values in raw.items() if values.shape[-1])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 
-from fusion_models.config import MODALITIES
 from fusion_models.data import RankingDataset
 from fusion_models.integrity.check import Check, check
 from fusion_models.metrics import suspicious_features
@@ -19,7 +18,7 @@ def leak_check(data: RankingDataset, generator: np.random.Generator) -> Check:
     batch = data.gather(np.sort(rows))
     few = data.gather(np.sort(rows[:FIRST_QUERIES]))
     found = []
-    for part in (*MODALITIES, "context"):
+    for part in (*data.schema.modalities, "context"):
         whole, first = (b.context if part == "context" else b.features[part] for b in (batch, few))
         # a first glance at few queries leaves the few columns that deserve a long look
         doubtful = sorted({s.feature for s in suspicious_features(first, few.labels, few.v1, few.valid, share=0.8)})

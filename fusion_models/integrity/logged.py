@@ -15,7 +15,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fusion_models.config import MODALITIES
 from fusion_models.data import RankingDataset
 from fusion_models.data.batch import Batch
 from fusion_models.integrity.check import Check, check, unmeasured
@@ -73,7 +72,7 @@ def logged_check(data: RankingDataset, split: str, generator: np.random.Generato
 
 def _features(batch: Batch) -> npt.NDArray[np.float32]:
     """`[N, D]` centred within queries, unit deviation."""
-    raw = torch.cat([*(batch.features[m] for m in MODALITIES), batch.context, cosines(batch, MODALITIES)], dim=-1)
+    raw = torch.cat([*batch.features.values(), batch.context, cosines(batch, tuple(batch.features))], dim=-1)
     inner = centred(raw[batch.valid].double(), batch.valid.nonzero()[:, 0])
     deviation = inner.std(0)
     return (inner / torch.where(deviation > 1e-9, deviation, 1.0)).float().numpy()

@@ -1,4 +1,4 @@
-"""Terms that make a modality count: reliance on the image, against collapse, spread attention, unimodal heads.
+"""Terms that make a modality count: reliance on the suspect, against collapse, spread attention, unimodal heads.
 
 Shapes: B queries, L candidates, K layers, M modalities, D width.
 """
@@ -17,7 +17,7 @@ from fusion_models.models.output import RankerOutput
 from fusion_models.process_group import WHOLE, Shard
 
 LITERAL_CEILING = 3.0
-"""Where the roadmap's unbounded image term stops paying: mean |v| of a standard normal is 0.8."""
+"""Where the roadmap's unbounded term stops paying: mean |v| of a standard normal is 0.8."""
 
 
 def mean_over_documents(values: Tensor, valid: Tensor, shard: Shard = WHOLE) -> Tensor:
@@ -42,18 +42,19 @@ def reliance(
     loss: Tensor,
     ranking: Callable[[Tensor, Tensor, Tensor], Tensor],
     *,
+    suspect: str,
     margin: float,
     generator: Source,
     shard: Shard = WHOLE,
 ) -> Tensor:
-    """max(0, margin - (ranking loss with the images shuffled within each list - `loss`)).
+    """max(0, margin - (ranking loss with the suspect shuffled within each list - `loss`)).
 
-    The shuffled pass has no gradient, so the term can only be met by ranking better with the right image, never by
-    breaking on a wrong one.
+    The shuffled pass has no gradient, so the term can only be met by ranking better with the right features, never by
+    breaking on wrong ones.
     """
-    shuffled = shuffled_within_lists(batch.features["visual"], batch.valid, generator, shard)
+    shuffled = shuffled_within_lists(batch.features[suspect], batch.valid, generator, shard)
     with torch.no_grad():
-        scores = forward(batch._replace(features={**batch.features, "visual": shuffled})).scores
+        scores = forward(batch._replace(features={**batch.features, suspect: shuffled})).scores
         worse = ranking(scores, batch.labels, batch.valid)
     return torch.relu(margin - (worse - loss))
 
@@ -64,24 +65,25 @@ def masking_gap(
     loss: Tensor,
     ranking: Callable[[Tensor, Tensor, Tensor], Tensor],
     *,
+    suspect: str,
     margin: float,
 ) -> Tensor:
-    """max(0, margin - (ranking loss with the image blanked to zero - `loss`)), the blanked pass with its gradient.
+    """max(0, margin - (ranking loss with the suspect blanked to zero - `loss`)), the blanked pass with its gradient.
 
-    The masking drop as a target: it can be met by breaking where the image is blank, though the image tells nothing.
+    The masking drop as a target: it can be met by breaking where the suspect is blank, though it tells nothing.
     No phase searches it; it shows what a drop alone is worth (`benchmarks/forced_masking.py`).
     """
-    blank = torch.zeros_like(batch.features["visual"])
-    scores = forward(batch._replace(features={**batch.features, "visual": blank})).scores
+    blank = torch.zeros_like(batch.features[suspect])
+    scores = forward(batch._replace(features={**batch.features, suspect: blank})).scores
     return torch.relu(margin - (ranking(scores, batch.labels, batch.valid) - loss))
 
 
-def literal_visual_importance(projected: Tensor, valid: Tensor, shard: Shard = WHOLE) -> Tensor:
-    """The roadmap's -mean |v_proj| over documents and channels, clipped; `projected` `[B, L, M, D]`, image first.
+def literal_importance(projected: Tensor, valid: Tensor, shard: Shard = WHOLE) -> Tensor:
+    """The roadmap's -mean |v_proj| over documents and channels, clipped; `projected` `[B, L, D]`, the suspect's.
 
     A bias satisfies it: kept so that the ablation can show what it does.
     """
-    magnitude = mean_over_documents(projected[:, :, 0].float().abs().mean(dim=-1), valid, shard)
+    magnitude = mean_over_documents(projected.float().abs().mean(dim=-1), valid, shard)
     return -magnitude.clamp(max=LITERAL_CEILING)
 
 

@@ -33,12 +33,12 @@ def sample_documents(valid: Tensor, count: int, generator: Source) -> Tensor:
 
 
 def reconstruction_mse(decoded: Tensor, target: Tensor, valid: Tensor, shard: Shard = WHOLE) -> Tensor:
-    """Mean squared error a feature of the standardised visual features, `[B, L, D_v]` (the roadmap's form)."""
+    """Mean squared error a feature of the suspect's standardised features, `[B, L, D_s]` (the roadmap's form)."""
     return mean_over_documents((decoded.float() - target).square().mean(dim=-1), valid, shard)
 
 
 def reconstruction_cosine(decoded: Tensor, target: Tensor, valid: Tensor, shard: Shard = WHOLE) -> Tensor:
-    """Mean of 1 - cosine of the standardised visual features, `[B, L, D_v]`."""
+    """Mean of 1 - cosine of the suspect's standardised features, `[B, L, D_s]`."""
     return mean_over_documents(1.0 - F.cosine_similarity(decoded.float(), target, dim=-1), valid, shard)
 
 
@@ -49,11 +49,11 @@ def thumbnail_dissimilarity(decoded: Tensor, target: Tensor, valid: Tensor, shar
 
 
 def contrastive(
-    visual: Tensor, text: Tensor, scale: Tensor, batch: Batch, *, generator: Source, shard: Shard = WHOLE
+    suspect: Tensor, partner: Tensor, scale: Tensor, batch: Batch, *, generator: Source, shard: Shard = WHOLE
 ) -> Tensor:
-    """Symmetric InfoNCE between images and texts (Radford et al. 2021), on a random part of the batch's documents.
+    """Symmetric InfoNCE between suspect and partner (Radford et al. 2021), on a random part of the batch's documents.
 
-    `visual`, `text` `[B, L, D]` of unit length, `scale` `[]`. The same item elsewhere in the batch is no negative.
+    `suspect`, `partner` `[B, L, D]` of unit length, `scale` `[]`. The same item elsewhere in the batch is no negative.
     The documents are drawn from the whole batch, other processes' queries included.
     """
     whole = shard.valid(batch.valid)
@@ -61,7 +61,7 @@ def contrastive(
     valid, item = whole.flatten()[chosen], shard.pick(batch.item, chosen)
     own = torch.eye(len(chosen), dtype=torch.bool, device=item.device)
     negative = (item.unsqueeze(0) != item.unsqueeze(1)) & valid.unsqueeze(0) & valid.unsqueeze(1)
-    left, right = shard.pick(torch.stack([visual, text], dim=2).float(), chosen).unbind(dim=1)
+    left, right = shard.pick(torch.stack([suspect, partner], dim=2).float(), chosen).unbind(dim=1)
     logits = (scale * (left @ right.T)).masked_fill(~(negative | own), -1e9)
     forth, back = torch.log_softmax(logits, dim=-1).diagonal(), torch.log_softmax(logits, dim=0).diagonal()
     return -0.5 * mean_over_documents(forth + back, valid)

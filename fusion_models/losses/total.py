@@ -13,8 +13,32 @@ from fusion_models.data.batch import Batch
 from fusion_models.losses import adversarial, importance, multitask
 from fusion_models.losses.draws import Source
 from fusion_models.losses.ranking import RANKING_LOSSES
+from fusion_models.modalities import SUSPECT
 from fusion_models.models.output import RankerOutput
+from fusion_models.models.trainable import TrainableRanker
 from fusion_models.process_group import WHOLE, Shard
+
+
+class Suspect(NamedTuple):
+    """The modality under suspicion, which some terms act on."""
+
+    name: str
+    place: int
+    """Among the ranker's modalities; -1 where it has it not."""
+
+    def part(self, term: str) -> str:
+        """What a term's part is called: `visual_importance` where `visual` is the suspect."""
+        return term.replace("suspect", self.name, 1) if term.startswith("suspect_") else term
+
+    @staticmethod
+    def of(model: TrainableRanker) -> Suspect:
+        """The suspect of a ranker."""
+        found = model.modalities.index(model.suspect) if model.suspect in model.modalities else -1
+        return Suspect(model.suspect, found)
+
+
+FIRST = Suspect(SUSPECT, 0)
+"""The default suspect, as it stands in a ranker of the default modalities."""
 
 
 class Step(NamedTuple):
@@ -30,6 +54,7 @@ class Step(NamedTuple):
     shard: Shard
     thumbnails: Tensor | None
     decoded: Tensor | None
+    suspect: Suspect
 
 
 def total_loss(
@@ -39,14 +64,15 @@ def total_loss(
     out: RankerOutput,
     *,
     generator: Source,
+    suspect: Suspect = FIRST,
     decoded: Tensor | None = None,
     thumbnails: Tensor | None = None,
     shard: Shard = WHOLE,
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """The loss of `out`, the ranker's output for `batch`, and its parts.
 
-    `forward` is for terms that need a second pass (the shuffled image): the ranker with everything but the batch
-    fixed, dropped modalities included. `generator` draws shuffles and samples. Where the dataset has images,
+    `forward` is for terms that need a second pass (the shuffled suspect): the ranker with everything but the batch
+    fixed, dropped modalities included. `generator` draws shuffles and samples. Where pictures show the suspect,
     `decoded` `[n]` are the documents whose thumbnail the forward pass decoded, `thumbnails` `[n, 3, S, S]` the truth.
     `shard` says which part of a batch that several processes train on this `batch` is: the loss is that of the whole.
 
@@ -55,7 +81,16 @@ def total_loss(
     """
     terms = [name for name in TERMS if getattr(config, name) > 0.0]
     return sum_of_terms(
-        terms, forward, batch, config, out, generator=generator, decoded=decoded, thumbnails=thumbnails, shard=shard
+        terms,
+        forward,
+        batch,
+        config,
+        out,
+        generator=generator,
+        suspect=suspect,
+        decoded=decoded,
+        thumbnails=thumbnails,
+        shard=shard,
     )
 
 
@@ -67,6 +102,7 @@ def sum_of_terms(
     out: RankerOutput,
     *,
     generator: Source,
+    suspect: Suspect = FIRST,
     decoded: Tensor | None = None,
     thumbnails: Tensor | None = None,
     shard: Shard = WHOLE,
@@ -74,25 +110,28 @@ def sum_of_terms(
     """`total_loss` of the terms named, whatever their weights; the numbers in `config` may be tensors `[]`."""
     ranking = partial(RANKING_LOSSES[config.ranking], temperature=config.temperature, shard=shard)
     loss = ranking(out.scores, batch.labels, batch.valid)
-    step = Step(forward, batch, config, out, ranking, loss, generator, shard, thumbnails, decoded)
+    step = Step(forward, batch, config, out, ranking, loss, generator, shard, thumbnails, decoded, suspect)
     parts, total = {"ranking": loss}, loss
     for name in terms:
-        parts[name] = TERMS[name](step)
-        total = total + getattr(config, name) * parts[name]
+        part = parts[suspect.part(name)] = TERMS[name](step)
+        total = total + getattr(config, name) * part
     return total, parts | {"total": total}
 
 
-def _visual_importance(step: Step) -> Tensor:
-    if step.config.visual_importance_form == "literal":
-        return importance.literal_visual_importance(step.out.projected, step.batch.valid, step.shard)
-    if step.config.visual_importance_form == "masking":
-        margin = step.config.reliance_margin
-        return importance.masking_gap(step.forward, step.batch, step.ranking_loss, step.ranking, margin=margin)
+def _suspect_importance(step: Step) -> Tensor:
+    if step.config.suspect_importance_form == "literal":
+        return importance.literal_importance(step.out.projected[:, :, step.suspect.place], step.batch.valid, step.shard)
+    if step.config.suspect_importance_form == "masking":
+        margin, suspect = step.config.reliance_margin, step.suspect.name
+        return importance.masking_gap(
+            step.forward, step.batch, step.ranking_loss, step.ranking, suspect=suspect, margin=margin
+        )
     return importance.reliance(
         step.forward,
         step.batch,
         step.ranking_loss,
         step.ranking,
+        suspect=step.suspect.name,
         margin=step.config.reliance_margin,
         generator=step.generator,
         shard=step.shard,
@@ -122,7 +161,7 @@ RECONSTRUCTIONS: dict[str, multitask.Reconstruction] = {
 
 
 def _reconstruction(step: Step) -> Tensor:
-    """Of the features, plus 1 - SSIM of the thumbnails where the step has them."""
+    """Of the suspect's features, plus 1 - SSIM of the thumbnails where the step has them."""
     heads, valid = step.out.auxiliary, step.batch.valid
     form = RECONSTRUCTIONS[step.config.reconstruction_form]
     features = form(heads["reconstruction"], heads["reconstruction_target"], valid, step.shard)
@@ -135,8 +174,8 @@ def _reconstruction(step: Step) -> Tensor:
 def _contrastive(step: Step) -> Tensor:
     heads = step.out.auxiliary
     return multitask.contrastive(
-        heads["contrastive_visual"],
-        heads["contrastive_text"],
+        heads["contrastive_suspect"],
+        heads["contrastive_partner"],
         heads["contrastive_scale"],
         step.batch,
         generator=step.generator,
@@ -161,7 +200,7 @@ def _decorrelation(step: Step) -> Tensor:
 
 
 TERMS: dict[str, Callable[[Step], Tensor]] = {
-    "visual_importance": _visual_importance,
+    "suspect_importance": _suspect_importance,
     "variance": _variance,
     "attention_entropy": _attention_entropy,
     "unimodal": _unimodal,

@@ -75,7 +75,7 @@ from fusion_models.metrics.latency import (
     quantile_interval,
     summarise_latency,
 )
-from fusion_models.metrics.masking import BLANKS, SUBSETS, Blank, blank, keep_only, masking_drop, shapley, subsets
+from fusion_models.metrics.masking import BLANKS, Blank, blank, keep_only, masking_drop, shapley, subsets
 from fusion_models.metrics.ndcg import MeanNdcg, chance_ndcg, mean_ndcg, ndcg
 from fusion_models.metrics.ranking import average_ranks, first_ranks
 from fusion_models.metrics.representation import effective_rank, linear_cka
@@ -84,7 +84,6 @@ from fusion_models.metrics.ssim import mean_image_ssim, nearest_neighbour_ssim, 
 
 __all__ = [
     "BLANKS",
-    "SUBSETS",
     "Agreement",
     "Arm",
     "Blank",

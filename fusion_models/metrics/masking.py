@@ -12,7 +12,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fusion_models.config import MODALITIES
 from fusion_models.data.batch import Batch
 from fusion_models.metrics.ranking import permutation_within
 
@@ -23,9 +22,6 @@ BLANKS: tuple[Blank, ...] = get_args(Blank)
 def subsets(players: Sequence[str]) -> tuple[frozenset[str], ...]:
     """All 2^M subsets, smallest first."""
     return tuple(frozenset(chosen) for size in range(len(players) + 1) for chosen in combinations(players, size))
-
-
-SUBSETS: tuple[frozenset[str], ...] = subsets(MODALITIES)
 
 
 def blank(
@@ -110,7 +106,7 @@ def shapley(values: Mapping[frozenset[str], float]) -> dict[str, float]:
     """Shapley value of each player from the value of every subset; they sum to v(all) - v(none).
 
     Args:
-        values: one number for each of the 2^M subsets of the M players.
+        values: one number for each of the 2^M subsets of the M players, who come out in the order of their singletons.
 
     Raises:
         ValueError: a subset is missing.
@@ -119,7 +115,8 @@ def shapley(values: Mapping[frozenset[str], float]) -> dict[str, float]:
         Shapley 1953, "A value for n-person games".
     """
     everyone = max(values, key=len, default=frozenset[str]())
-    players = [m for m in MODALITIES if m in everyone] + sorted(everyone - set(MODALITIES))
+    players = [player for subset in values if len(subset) == 1 for player in subset]
+    players += sorted(everyone - set(players))
     missing = [sorted(s) for s in subsets(players) if s not in values]
     if missing or len(values) != 2 ** len(players):
         raise ValueError(f"the value of every subset of {players} is needed; missing: {missing}, got {len(values)}")

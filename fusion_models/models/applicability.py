@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fusion_models.config import LOSS_TERMS, NEED_SEVERAL, NEEDED_EVIDENCE, NEEDED_MODALITIES, Recipe
+from fusion_models.config import LOSS_TERMS, NEED_SEVERAL, NEEDED_EVIDENCE, Recipe
 from fusion_models.models.own.reference import EVIDENCE, OwnModel, is_own, own_model
 from fusion_models.models.variants import share_kind_of
 
@@ -17,7 +17,7 @@ def inapplicable(recipe: Recipe) -> dict[str, str]:
     checks: list[tuple[str, float, bool, str]] = [
         *(
             (key, flat[key], set(needed) <= set(model.modalities), f"needs {' and '.join(needed)}, but {has}")
-            for key, needed in NEEDED_MODALITIES.items()
+            for key, needed in recipe.needed_modalities().items()
         ),
         *((key, flat[key], len(model.modalities) > 1, f"needs two modalities, but {has}") for key in NEED_SEVERAL),
         *(
@@ -31,9 +31,9 @@ def inapplicable(recipe: Recipe) -> dict[str, str]:
             f"reads what is projected (literal: fused), which {model.variant} does not give",
         ),
         (
-            "loss.visual_importance",
-            loss.visual_importance,
-            loss.visual_importance_form != "literal" or "projected" in gives,
+            recipe.key("loss.suspect_importance"),
+            loss.suspect_importance,
+            loss.suspect_importance_form != "literal" or "projected" in gives,
             f"in its literal form reads what is projected, which {model.variant} does not give",
         ),
         (
@@ -82,9 +82,13 @@ def require_applicable(recipe: Recipe) -> None:
         raise ValueError(f"{reasons}. Set {', '.join(found)} to 0 or change what stands in the way")
 
 
-def terms_off(own: OwnModel) -> list[str]:
-    """Flat keys of settings that a module of one's own cannot have, whatever the recipe: it returns too little."""
-    every = dict.fromkeys([key for key in Recipe().flat() if key.partition(".")[2] in LOSS_TERMS], 1.0)
-    recipe = Recipe().with_own(own.defaults()).updated(every | {"model.variant": own.reference})
+def terms_off(own: OwnModel, like: Recipe | None = None) -> list[str]:
+    """Flat keys of settings that a module of one's own cannot have, whatever the recipe: it returns too little.
+
+    `like`: a recipe of the dataset's modalities and suspect, by which keys are named.
+    """
+    like = Recipe() if like is None else like
+    every = dict.fromkeys([like.key(f"loss.{term}") for term in LOSS_TERMS], 1.0)
+    recipe = like.with_own(own.defaults()).updated(every | {"model.variant": own.reference})
     found = inapplicable(recipe.updated({"train.gradient_modulation": 1.0}))
-    return [*found, *(["train.visual_learning_rate_scale"] if not own.has_encoders else [])]
+    return [*found, *([like.key("train.suspect_learning_rate_scale")] if not own.has_encoders else [])]

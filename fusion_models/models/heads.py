@@ -5,9 +5,9 @@ Keys of `RankerOutput.auxiliary` (B queries, L candidates, M modalities, D width
 | key | shape | what |
 |---|---|---|
 | `unimodal` | `[B, L, M]` | a score from each modality alone |
-| `reconstruction`, `reconstruction_target` | `[B, L, D_v]` | visual features decoded from the fused vector; the truth |
+| `reconstruction`, `reconstruction_target` | `[B, L, D_s]` | the suspect's features from the fused vector; the truth |
 | `thumbnail` | `[n, 3, S, S]` | the thumbnails of the documents asked for, in [0, 1] |
-| `contrastive_visual`, `contrastive_text` | `[B, L, D]` | unit vectors |
+| `contrastive_suspect`, `contrastive_partner` | `[B, L, D]` | unit vectors |
 | `contrastive_scale` | `[]` | factor of their cosines, at most 100 |
 | `shared`, `private` | `[B, L, M, D/2]` | halves of each projected modality |
 | `discriminator` | `[B, L, M, M]` | logits: which modality a shared part comes from, through gradient reversal |
@@ -51,18 +51,18 @@ class UnimodalHeads(nn.Module):
 
 
 class ContrastiveHeads(nn.Module):
-    """Unit-length projections of image and text, and the learned scale of their cosines (Radford et al. 2021)."""
+    """Unit-length projections of suspect and partner, and the learned scale of their cosines (Radford et al. 2021)."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.visual = nn.Linear(width, width)
-        self.text = nn.Linear(width, width)
+        self.suspect = nn.Linear(width, width)
+        self.partner = nn.Linear(width, width)
         self.log_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))
 
-    def forward(self, visual: Tensor, text: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def forward(self, suspect: Tensor, partner: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Two `[N, D]` to the same, normalised, and the scale `[]`, clamped at 100."""
         scale = self.log_scale.clamp(max=MAX_LOG_SCALE).exp()
-        return F.normalize(self.visual(visual), dim=-1), F.normalize(self.text(text), dim=-1), scale
+        return F.normalize(self.suspect(suspect), dim=-1), F.normalize(self.partner(partner), dim=-1), scale
 
 
 class ThumbnailDecoder(nn.Module):

@@ -55,9 +55,9 @@ class Encoder(nn.Module):
         return self.norm(tokens.reshape(tokens.shape[0], self.tokens, -1))  # type: ignore[no-any-return]
 
 
-def deviation(name: str, std: np.ndarray, config: ModelConfig) -> np.ndarray:
+def deviation(std: np.ndarray, *, each: bool) -> np.ndarray:
     """What an input is divided by, `[D]`: each feature's own deviation, or one for a whole embedding."""
-    if config.scale == "feature" or name == "metadata":
+    if each:
         return std
     return np.full_like(std, np.sqrt(np.mean(np.square(std))))
 
@@ -136,7 +136,13 @@ class Projections(nn.Module):
         self.context = ContextEncoder(config, schema.context)
         scales = [*config.modalities, *(["context"] if schema.context > 0 else [])] if config.standardise else []
         self.scales = nn.ModuleDict(
-            {n: Standardise(statistics.mean[n], deviation(n, statistics.std[n], config)) for n in scales}
+            {
+                n: Standardise(
+                    statistics.mean[n],
+                    deviation(statistics.std[n], each=config.scale == "feature" or n in schema.quantities),
+                )
+                for n in scales
+            }
         )
         self.v1_scale = Standardise(
             np.asarray(statistics.v1_mean), np.asarray(statistics.v1_std), torch.float64

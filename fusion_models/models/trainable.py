@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
-from fusion_models.config import MODALITIES, V1, Recipe
+from fusion_models.config import V1, Recipe
 from fusion_models.data.batch import Batch
 from fusion_models.data.schema import FeatureSchema, FeatureStatistics
 from fusion_models.models.fusion import ShareKind
@@ -30,11 +30,12 @@ class TrainableRanker(nn.Module):
         super().__init__()
         config = recipe.model
         self.modalities: tuple[str, ...] = config.modalities
+        self.suspect, self.partner = recipe.suspect, recipe.partner
         tuned = config.context == "tuned_v1"
         self.trees = TreeEnsemble(config.context_reads, schema.context) if tuned else None
         """Of a tuned V1 in the context: fresh ones until they are fitted (`tuned_v1.equip`) or loaded."""
         self._means = statistics.mean
-        self.input_widths: dict[str, int] = {**{m: schema.width(m) for m in MODALITIES}, "context": schema.context}
+        self.input_widths: dict[str, int] = {**schema.widths, "context": schema.context}
         """Of the raw features and the context, as a batch brings them."""
 
     def _build_heads(
@@ -46,9 +47,9 @@ class TrainableRanker(nn.Module):
         self.contrastive = ContrastiveHeads(projected) if loss.contrastive > 0.0 else None
         self.reconstruction = self.target_scale = self.thumbnail = None
         if loss.reconstruction > 0.0:
-            self.reconstruction = mlp(fused, 2 * fused, schema.visual)
-            self.target_scale = Standardise(statistics.mean["visual"], statistics.std["visual"])
-            if schema.thumbnail is not None:
+            self.reconstruction = mlp(fused, 2 * fused, schema.width(self.suspect))
+            self.target_scale = Standardise(statistics.mean[self.suspect], statistics.std[self.suspect])
+            if schema.thumbnail is not None and schema.shows(self.suspect):
                 self.thumbnail = ThumbnailDecoder(fused, schema.thumbnail)
         reversal = loss.adversarial_form == "reversal"
         self.discriminator = self.fused_discriminator = None
@@ -85,20 +86,20 @@ class TrainableRanker(nn.Module):
             out["unimodal"] = self.unimodal(conditioned)
         if self.reconstruction is not None and self.target_scale is not None:
             out["reconstruction"] = self.reconstruction(fused)
-            out["reconstruction_target"] = self.target_scale(batch.features["visual"]).flatten(0, 1)
+            out["reconstruction_target"] = self.target_scale(batch.features[self.suspect]).flatten(0, 1)
         if self.discriminator is not None:
             half = projected.shape[-1] // 2
             out["shared"], out["private"] = projected[..., :half], projected[..., half : 2 * half]
             out["discriminator"] = self.discriminator(out["shared"], reversal)
         if self.fused_discriminator is not None:
             out["fused_discriminator"] = self.fused_discriminator(fused, -1.0)
-        visual_text = {}
+        of_all = {}
         if self.contrastive is not None:
-            visual, text = (projected[:, self.modalities.index(m)] for m in ("visual", "text"))
-            visual, text, scale = self.contrastive(visual, text)
-            out |= {"contrastive_visual": visual, "contrastive_text": text}
-            visual_text["contrastive_scale"] = scale
-        out = {name: in_lists(value, lists) for name, value in out.items()} | visual_text
+            pair = (projected[:, self.modalities.index(m)] for m in (self.suspect, self.partner))
+            suspect, partner, scale = self.contrastive(*pair)
+            out |= {"contrastive_suspect": suspect, "contrastive_partner": partner}
+            of_all["contrastive_scale"] = scale
+        out = {name: in_lists(value, lists) for name, value in out.items()} | of_all
         if self.thumbnail is not None and decode is not None:
             out["thumbnail"] = self.thumbnail(fused[decode])
         return out
@@ -120,7 +121,7 @@ class TrainableRanker(nn.Module):
     def _read(self, *, context: bool, v1: bool) -> tuple[str, ...]:
         """`reads`, its trees' included."""
         trees = self.trees.reads if self.trees is not None else ()
-        found = [m for m in MODALITIES if m in self.modalities or m in trees]
+        found = [m for m in self.input_widths if m in self.modalities or m in trees]
         found += ["context"] if context else []
         return (*found, "v1") if V1 in trees or (v1 and self.trees is None) else tuple(found)
 
@@ -153,7 +154,7 @@ class TrainableRanker(nn.Module):
         Raises ValueError if the ranker has no decoder.
         """
         if self.thumbnail is None:
-            raise ValueError("no thumbnail decoder: it needs loss.reconstruction > 0 and a dataset with images")
+            raise ValueError("no thumbnail decoder: it needs loss.reconstruction > 0 and pictures of the suspect")
         return self.thumbnail(fused)  # type: ignore[no-any-return]
 
     def feature_mean(self, modality: str) -> Tensor:

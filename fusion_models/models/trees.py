@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from fusion_models.config import MODALITIES, V1
+from fusion_models.config import V1
 from fusion_models.data.batch import Batch
 
 TREES = 70
@@ -32,7 +32,7 @@ def document_matrix(batch: Batch, reads: Sequence[str], context: int) -> Tensor:
     Query and item features meet as one cosine a modality that is no wider than the context, since trees cannot multiply
     vectors.
     """
-    modalities = [m for m in MODALITIES if m in reads]
+    modalities = [m for m in reads if m != V1]
     given = batch.context[..., :context]
     columns: list[Tensor] = [*(batch.features[m] for m in modalities), given]
     for m in modalities:

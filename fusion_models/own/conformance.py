@@ -19,6 +19,7 @@ from fusion_models.data.batch import Batch
 from fusion_models.export import ExportError, export_program
 from fusion_models.losses import total_loss
 from fusion_models.metrics import BLANKS, blank
+from fusion_models.modalities import usual_suspect
 from fusion_models.models import TrainableRanker, build_ranker
 from fusion_models.models.applicability import terms_off
 from fusion_models.models.own.reference import OwnModel, OwnModelError, own_model
@@ -67,7 +68,7 @@ def notes(reference: str, data: RankingDataset) -> list[str]:
     """What a run will do with the module, in sentences: neither good nor bad."""
     bench = Bench(own_model(reference), data)
     own, out = bench.own, []
-    off = terms_off(own)
+    off = terms_off(own, bench.recipe)
     if off:
         out.append(f"off, since it does not return what they read: {', '.join(off)}")
     out.append(f"a refit without a modality: {own.described()['without a modality']}")
@@ -90,7 +91,9 @@ class Bench:
 
     def __init__(self, own: OwnModel, data: RankingDataset) -> None:
         self.own, self.data = own, data
-        self.recipe = Recipe().with_own(own.defaults()).updated({"model.variant": own.reference, "model.context": "v1"})
+        names = data.schema.modalities
+        plain = Recipe().for_modalities(names, usual_suspect(names))
+        self.recipe = plain.with_own(own.defaults()).updated({"model.variant": own.reference, "model.context": "v1"})
 
     def ranker(self, recipe: Recipe | None = None, *, seed: int = SEED) -> TrainableRanker:
         """A fresh ranker in evaluation mode."""

@@ -11,7 +11,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fusion_models.config import MODALITIES
 from fusion_models.data import RankingDataset
 from fusion_models.data.batch import Batch
 from fusion_models.evaluation import EVALUATION_QUERIES
@@ -24,7 +23,7 @@ Rows = npt.NDArray[np.int64]
 class Columns:
     """Standardised columns of a batch, cut at `clip` deviations: one far value must not rule a product. Pickles."""
 
-    modalities: tuple[str, ...] = MODALITIES
+    modalities: tuple[str, ...]
     with_v1: bool = False
     mean: Tensor
     """`[D]`, of the training documents."""
@@ -46,9 +45,10 @@ class Columns:
 
 
 def fit_columns(
-    data: RankingDataset, rows: Rows, *, modalities: tuple[str, ...] = MODALITIES, with_v1: bool = False
+    data: RankingDataset, rows: Rows, *, modalities: tuple[str, ...] | None = None, with_v1: bool = False
 ) -> Columns:
-    """Columns standardised by the documents of the query rows `rows`."""
+    """Columns of these modalities (default: all), standardised by the documents of the query rows `rows`."""
+    modalities = data.schema.modalities if modalities is None else modalities
     count, total, square = 0, torch.zeros(()), torch.zeros(())
     for batch in data.batches(rows, EVALUATION_QUERIES):
         values = _raw(batch, modalities, with_v1)[batch.valid].double()

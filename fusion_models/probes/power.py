@@ -12,12 +12,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fusion_models.config import MODALITIES
 from fusion_models.data import RankingDataset
 from fusion_models.data.views.sign_planted import regraded, sign_planted, sign_signal
 from fusion_models.evaluation import Scored
 from fusion_models.lambdamart import train_lambdamart, tree_scores
 from fusion_models.metrics import Interval, standardise
+from fusion_models.modalities import SUSPECT
 from fusion_models.probes.columns import Rows
 from fusion_models.probes.scores import ProbePair
 
@@ -70,7 +70,7 @@ class Power:
 def plant_signal(
     data: RankingDataset,
     *,
-    suspect: str = "visual",
+    suspect: str = SUSPECT,
     worth: float = WORTH,
     seed: int = 0,
     rows: Rows | None = None,
@@ -84,7 +84,7 @@ def plant_signal(
     """
     train = data.rows("train") if rows is None else rows
     signal = sign_signal(data, suspect, seed)
-    reference = _reference(data, train, [m for m in MODALITIES if m != suspect], seed, threads)
+    reference = _reference(data, train, [m for m in data.schema.modalities if m != suspect], seed, threads)
     judged = signal[np.asarray(data.judged_item)]
     column = _lists(data, reference, judged)
 

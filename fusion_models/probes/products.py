@@ -16,11 +16,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusion_models.config import MODALITIES
 from fusion_models.data import RankingDataset
 from fusion_models.data.batch import Batch
 from fusion_models.evaluation import EVALUATION_QUERIES, score_with
 from fusion_models.losses.ranking import RANKING_LOSSES
+from fusion_models.modalities import SUSPECT, require_suspect
 from fusion_models.probes.columns import Columns, Rows, centred, fit_columns
 from fusion_models.probes.scores import ProbePair, ProbeScores, stacked
 from fusion_models.probes.second_order import Products, multiplied, screen_products
@@ -154,14 +154,16 @@ def product_probe(
     data: RankingDataset,
     split: str,
     *,
-    modalities: Sequence[str] = MODALITIES,
+    modalities: Sequence[str] | None = None,
     with_v1: bool = False,
     seeds: Sequence[int] = (0, 1, 2),
     rows: Rows | None = None,
 ) -> ProbeScores:
-    """The network trained once a seed on `train` (or on the query rows `rows`), scored on `split`."""
+    """The network on these modalities (default: all), trained once a seed on `train` (or the query rows `rows`)."""
     train = data.rows("train") if rows is None else rows
-    columns = fit_columns(data, train, modalities=tuple(modalities), with_v1=with_v1)
+    columns = fit_columns(
+        data, train, modalities=data.schema.modalities if modalities is None else tuple(modalities), with_v1=with_v1
+    )
     scored, detail = [], []
     for seed in seeds:
         network, said = train_products(data, train, columns, seed=seed)
@@ -174,18 +176,17 @@ def product_pair(
     data: RankingDataset,
     split: str,
     *,
-    suspect: str = "visual",
+    suspect: str = SUSPECT,
     with_v1: bool = False,
     seeds: Sequence[int] = (0, 1, 2),
     rows: Rows | None = None,
 ) -> ProbePair:
     """`product_probe` on every modality, and on every modality but `suspect`. Raises ValueError for an unknown one."""
-    if suspect not in MODALITIES:
-        raise ValueError(f"suspect must be one of {', '.join(MODALITIES)}, got {suspect!r}")
-    others = [m for m in MODALITIES if m != suspect]
+    require_suspect(suspect, data.schema.modalities)
+    others = [m for m in data.schema.modalities if m != suspect]
     found = [
         product_probe(data, split, modalities=seen, with_v1=with_v1, seeds=seeds, rows=rows)
-        for seen in (MODALITIES, others)
+        for seen in (data.schema.modalities, others)
     ]
     return ProbePair(name=NAME, suspect=suspect, with_it=found[0], without=found[1])
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from functools import lru_cache
 
-from fusion_models.config import MODALITIES
+from fusion_models.modalities import MODALITIES
 from fusion_models.quantities import agreement, attention, pictures, ranking
 from fusion_models.quantities.outputs import Lists, Outputs, ensemble, standardised
 from fusion_models.quantities.quantity import MeasuredBeside, Quantity, Terms

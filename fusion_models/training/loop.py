@@ -31,7 +31,7 @@ class EpochResult:
     parts: dict[str, float]
     """Mean over the epoch's steps of every loss part, `total` included."""
     evaluation: Evaluation
-    """On the validation split, with the weights as they are now; the image is blanked only where they are the best."""
+    """On the validation split, with the weights as they are now; the suspect is blanked where they are the best."""
     improved: bool
     """The best validation nDCG so far: these weights are the ones kept."""
     finished: bool
@@ -67,7 +67,12 @@ def train(state: TrainingState, data: RankingDataset, *, process_group: ProcessG
         improved = evaluation.mean_ndcg > state.best_ndcg
         if improved:
             blanked = blanked_scores(
-                state.model, data, "validation", blanks=("visual",), device=state.device, process_group=process_group
+                state.model,
+                data,
+                "validation",
+                blanks=(state.recipe.suspect,),
+                device=state.device,
+                process_group=process_group,
             )
             outputs = dataclasses.replace(evaluation.outputs, blanked=blanked)
             evaluation = dataclasses.replace(evaluation, outputs=outputs)

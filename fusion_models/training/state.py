@@ -86,7 +86,7 @@ def _cuda_devices(device: torch.device) -> list[torch.device]:
 
 
 def _optimiser(model: TrainableRanker, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW; the image encoder has its own rate, and vectors (biases, norms, null tokens) do not decay.
+    """AdamW; the suspect's encoder has its own rate, and vectors (biases, norms, null tokens) do not decay.
 
     Beside a training loop of somebody's own, what the module's `make_optimiser` makes, where it has one.
     """
@@ -94,10 +94,11 @@ def _optimiser(model: TrainableRanker, recipe: Recipe) -> torch.optim.Optimizer:
     if isinstance(model, OwnRanker) and model.own.has_loop and hasattr(model.ranker, "make_optimiser"):
         made: torch.optim.Optimizer = model.ranker.make_optimiser(train)  # type: ignore[operator]
         return made
-    visual = {id(p) for p in model.encoder_parameters("visual")} if "visual" in model.modalities else set()
+    has = model.suspect in model.modalities
+    suspect = {id(p) for p in model.encoder_parameters(model.suspect)} if has else set()
     groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
     for parameter in model.parameters():
-        scale = train.visual_learning_rate_scale if id(parameter) in visual else 1.0
+        scale = train.suspect_learning_rate_scale if id(parameter) in suspect else 1.0
         decay = train.weight_decay if parameter.ndim > 1 else 0.0
         groups.setdefault((scale, decay), []).append(parameter)
     return EagerAdamW(

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from fusion_models.config import Recipe
 from fusion_models.data.batch import Batch
-from fusion_models.losses import THUMBNAIL_DOCUMENTS, modulate_gradients, sample_documents, total_loss
+from fusion_models.losses import THUMBNAIL_DOCUMENTS, Suspect, modulate_gradients, sample_documents, total_loss
 from fusion_models.models import RankerOutput, TrainableRanker
 from fusion_models.process_group import WHOLE, Shard
 
@@ -84,7 +84,15 @@ def train_step(
 
     out = run(batch, decoded)
     total, parts = total_loss(
-        run, batch, recipe.loss, out, generator=generator, decoded=decoded, thumbnails=pictures, shard=shard
+        run,
+        batch,
+        recipe.loss,
+        out,
+        generator=generator,
+        suspect=Suspect.of(model),
+        decoded=decoded,
+        thumbnails=pictures,
+        shard=shard,
     )
     optimiser.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]

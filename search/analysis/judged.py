@@ -12,9 +12,9 @@ from math import inf, nan
 from pathlib import Path
 from typing import Any
 
-from fusion_models.config import MODALITIES
 from fusion_models.files import write_whole
 from fusion_models.metrics import Interval
+from fusion_models.modalities import MODALITIES
 
 FILE = "judged.json"
 """All that a decision read, so that it can be taken again from the run folder alone."""

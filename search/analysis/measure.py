@@ -11,7 +11,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from fusion_models.config import MODALITIES
 from fusion_models.metrics import Interval, WeightedSum, tune_weighted_sum
 from fusion_models.metrics.intervals.ensembles import Arm, arm_of, combined, metric_of, recipe_interval
 from fusion_models.metrics.intervals.query_intervals import Clustering, Ties, query_interval, t_limits
@@ -24,18 +23,21 @@ Values = npt.NDArray[np.float64]
 Clusters = npt.NDArray[np.int64] | Ties | None
 """`[Q]`, or `[Q, W]` where queries stand together in several ways that cross."""
 
-TABLE_QUANTITIES = (
-    "ndcg",
-    "ndcg_gain",
-    *(f"{m}_masking_drop" for m in MODALITIES),
-    *(f"attention_{m}" for m in MODALITIES),
-    "attention_max_share",
-    "attention_min_share",
-    "v1_correlation",
-    "v1_spearman_mean",
-    "top1_stability",
-    "reconstruction_ssim",
-)
+
+def table_quantities(modalities: Sequence[str]) -> tuple[str, ...]:
+    """What confirmed.csv has columns of, of a dataset of these modalities."""
+    return (
+        "ndcg",
+        "ndcg_gain",
+        *(f"{m}_masking_drop" for m in modalities),
+        *(f"attention_{m}" for m in modalities),
+        "attention_max_share",
+        "attention_min_share",
+        "v1_correlation",
+        "v1_spearman_mean",
+        "top1_stability",
+        "reconstruction_ssim",
+    )
 
 
 def quantities(outputs: Outputs, *, clusters: Clusters = None, level: float = 0.95) -> dict[str, Interval]:
@@ -155,10 +157,10 @@ def linear_interval(
     return recipe_interval(values, parts, groups, level, mean=float(values.mean()) + constant)
 
 
-def table_row(found: Mapping[str, Interval], more: Sequence[str] = ()) -> dict[str, float]:
+def table_row(found: Mapping[str, Interval], modalities: Sequence[str], more: Sequence[str] = ()) -> dict[str, float]:
     """`quantity`, `quantity_ci_low`, `quantity_ci_high` for every quantity of the confirmation's table and `more`."""
     row: dict[str, float] = {}
-    for name in dict.fromkeys((*TABLE_QUANTITIES, *more)):
+    for name in dict.fromkeys((*table_quantities(modalities), *more)):
         interval = found.get(name)
         row[name] = interval.mean if interval else float("nan")
         row[f"{name}_ci_low"] = interval.low if interval else float("nan")
@@ -188,7 +190,7 @@ def confirmed_table(phase: Phase, rows: Sequence[ConfirmedRow]) -> pd.DataFrame:
         out.append(
             {"trial_id": row.trial_id, "name": row.name, "finalist": row.finalist}
             | {"split": row.split, "seeds": row.seeds}
-            | table_row(row.quantities, [o.name for o in phase.objectives])
+            | table_row(row.quantities, phase.base.model.of_dataset, [o.name for o in phase.objectives])
             | {"gates_passed": sum(v <= 0.0 for v in violations.values()), "gates_total": len(violations)}
         )
     return pd.DataFrame(out)

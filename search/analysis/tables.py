@@ -14,25 +14,24 @@ from search.run_store.folder import RunFolder
 from search.run_store.job import TrialRecord
 from spaces import Phase
 
-PARETO_NUMBERS = (
-    "ndcg",
-    "ndcg_gain",
-    "ndcg_gain_ci_low",
-    "ndcg_gain_ci_high",
-    "visual_masking_drop",
-    "text_masking_drop",
-    "metadata_masking_drop",
-    "attention_visual",
-    "attention_text",
-    "attention_metadata",
-    "attention_max_share",
-    "attention_balance",
-    "v1_correlation",
-    "v1_kendall",
-    "top1_stability",
-    "latency_p95_ms",
-    "parameters",
-)
+
+def pareto_numbers(modalities: Sequence[str]) -> tuple[str, ...]:
+    """The columns of pareto.csv that are measured, of a dataset of these modalities."""
+    return (
+        "ndcg",
+        "ndcg_gain",
+        "ndcg_gain_ci_low",
+        "ndcg_gain_ci_high",
+        *(f"{m}_masking_drop" for m in modalities),
+        *(f"attention_{m}" for m in modalities),
+        "attention_max_share",
+        "attention_balance",
+        "v1_correlation",
+        "v1_kendall",
+        "top1_stability",
+        "latency_p95_ms",
+        "parameters",
+    )
 
 
 def trials_table(records: Sequence[TrialRecord]) -> pd.DataFrame:
@@ -65,7 +64,8 @@ def pareto_table(
 
     Objectives that are not among its numbers follow them.
     """
-    rows, numbers = [], tuple(dict.fromkeys((*PARETO_NUMBERS, *(o.name for o in phase.objectives))))
+    known = pareto_numbers(phase.base.model.of_dataset)
+    rows, numbers = [], tuple(dict.fromkeys((*known, *(o.name for o in phase.objectives))))
     for rank, record in enumerate(pareto_front(phase, records), start=1):
         passed, total = gates_passed(phase, record)
         row: dict[str, Any] = {

@@ -50,7 +50,7 @@ class JobFailedError(RuntimeError):
 def job_dataset(ticket: DataTicket, job: Job) -> RankingDataset:
     """What a job is trained on. Where its labels are not the given ones, half of validation is held back from it."""
     if job.items == "without cold":
-        return without_cold_items(ticket)
+        return without_cold_items(ticket, job.to_recipe().suspect)
     if job.labels == "given":
         return ticket.open()
     halved = ticket.source if ticket.source.endswith(HALVED) else f"{ticket.source}{HALVED}"
@@ -58,9 +58,9 @@ def job_dataset(ticket: DataTicket, job: Job) -> RankingDataset:
 
 
 @functools.lru_cache(maxsize=2)
-def without_cold_items(ticket: DataTicket) -> RankingDataset:
+def without_cold_items(ticket: DataTicket, suspect: str) -> RankingDataset:
     """The data whose training lists lack the items that cold lists are read on; made once a process."""
-    return without_cold(ticket.open())
+    return without_cold(ticket.open(), suspect=suspect)
 
 
 class JobTraining:

@@ -14,7 +14,7 @@ from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.plugins.hparams import api_pb2, metadata, plugin_data_pb2
 from torch.utils.tensorboard import SummaryWriter
 
-from fusion_models.config import MODALITIES, Flat
+from fusion_models.config import Flat
 from search.run_store.job import State
 from spaces import Choice, Phase
 
@@ -23,23 +23,22 @@ Kind = Literal["bool", "number", "text"]
 METRICS = (
     "ndcg",
     "ndcg_gain",
-    "visual_masking_drop",
     "attention_max_share",
     "attention_balance",
     "v1_correlation",
     "epochs",
     "finished",
 )
-"""Columns of every phase, after its own objectives. `finished` is 1 for a training that ran to its end, 0 for one that
-was stopped or failed, and empty while it trains."""
+"""Columns of every phase, after its own objectives and the suspect's masking drop. `finished` is 1 for a training that
+ran to its end, 0 for one that was stopped or failed, and empty while it trains."""
 PART_GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
     "loss: what is ranked": {
         "total": ("loss/total",),
         "ranking": ("loss/ranking",),
         "unimodal heads": ("loss/unimodal",),
     },
-    "loss: reliance on the image": {
-        "visual importance": ("loss/visual_importance",),
+    "loss: reliance on the suspect": {
+        "suspect importance": ("loss/suspect_importance",),
         "variance": ("loss/variance",),
         "attention entropy": ("loss/attention_entropy",),
     },
@@ -50,9 +49,21 @@ PART_GROUPS: dict[str, dict[str, tuple[str, ...]]] = {
         "V1 decorrelation": ("loss/decorrelation",),
     },
 }
-"""Category -> chart -> tags, of every part that `losses.total_loss` may return."""
+"""Category -> chart -> tags, of every part that `losses.total_loss` may return; `suspect` stands for its name."""
 _STATUS = {"finished": api_pb2.STATUS_SUCCESS, "failed": api_pb2.STATUS_FAILURE}
 _TYPES = {"bool": api_pb2.DATA_TYPE_BOOL, "number": api_pb2.DATA_TYPE_FLOAT64, "text": api_pb2.DATA_TYPE_STRING}
+
+
+def part_groups(suspect: str) -> dict[str, dict[str, tuple[str, ...]]]:
+    """`PART_GROUPS` with the suspect's name."""
+
+    def named(text: str) -> str:
+        return text.replace("suspect", suspect)
+
+    return {
+        named(group): {named(chart): tuple(map(named, tags)) for chart, tags in charts.items()}
+        for group, charts in PART_GROUPS.items()
+    }
 
 
 def kinds(phase: Phase) -> dict[str, Kind]:
@@ -72,7 +83,7 @@ def _kind(values: list[Any]) -> Kind:
 
 def write_experiment(writer: SummaryWriter, phase: Phase) -> None:
     """The HParams columns (searched keys, objectives under their plain names) and the grouped charts."""
-    names = dict.fromkeys([*(o.name for o in phase.objectives), *METRICS])
+    names = dict.fromkeys([*(o.name for o in phase.objectives), f"{phase.suspect}_masking_drop", *METRICS])
     typed = kinds(phase)
     experiment = api_pb2.Experiment(
         description=f"{phase.name}: {phase.title}",
@@ -82,13 +93,13 @@ def write_experiment(writer: SummaryWriter, phase: Phase) -> None:
     )
     _write(writer, metadata.EXPERIMENT_TAG, plugin_data_pb2.HParamsPluginData(experiment=experiment))
     charts = {n: ["Multiline", [f"^{n}$"]] for n in names if n not in ("epochs", "finished")}
-    drops = ["Multiline", [f"^{m}_masking_drop$" for m in MODALITIES]]
-    shares = ["Multiline", [f"^attention_{m}$" for m in MODALITIES]]
+    drops = ["Multiline", [f"^{m}_masking_drop$" for m in phase.base.model.of_dataset]]
+    shares = ["Multiline", [f"^attention_{m}$" for m in phase.base.model.of_dataset]]
     layout: dict[str, dict[str, list[Any]]] = {
         "objectives": charts,
         "modalities": {"masking drops": drops, "attention shares": shares},
     }
-    for group, members in PART_GROUPS.items():
+    for group, members in part_groups(phase.suspect).items():
         layout[group] = {chart: ["Multiline", [f"^{tag}$" for tag in tags]] for chart, tags in members.items()}
     writer.add_custom_scalars(layout)
 

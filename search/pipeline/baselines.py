@@ -168,8 +168,9 @@ def _begin_trees(run: Run, split: str, *, cold: bool) -> list[Callable[[], Refer
     ]
     ticket, call = ticket_for(run.data), run.trainer.call if run.trainer.keeps_processes else _now
     # Where V1 reads all but the suspect, a tuned V1 and trees without the suspect are one ranker: trained once.
+    held = phase.suspect if cold else None
     answers = {
-        seen: [cache(call(_trees, ticket, split, seen, seed, cold)) for seed in _seeds(run)]
+        seen: [cache(call(_trees, ticket, split, seen, seed, held)) for seed in _seeds(run)]
         for seen in dict.fromkeys(seen for *_, seen in wanted)
     }
     return [
@@ -206,9 +207,12 @@ def _seeds(run: Run) -> list[int]:
     return [run.options.seed + i for i in range(TREE_SEEDS)]
 
 
-def _trees(ticket: DataTicket, split: str, modalities: tuple[str, ...], seed: int, cold: bool) -> tuple[Scored, str]:
+def _trees(
+    ticket: DataTicket, split: str, modalities: tuple[str, ...], seed: int, cold: str | None
+) -> tuple[Scored, str]:
+    """`cold`: the suspect, where the trees are trained without the items that cold lists are read on."""
     data = ticket.open()
-    seen = without_cold_items(ticket) if cold else data
+    seen = without_cold_items(ticket, cold) if cold else data
     rows = seen.rows("train")
     trees = train_lambdamart(seen, rows, modalities=modalities, with_v1=True, seed=seed)
     said = f"{trees.booster.best_iteration} trees, {trees.queries} of {len(rows)} training queries"

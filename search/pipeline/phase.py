@@ -73,9 +73,10 @@ def run_phase(
         return folder
     warm = _warm(options, link)
     phase = options.around(phase) if phase is not None else options.to_phase()
-    _require_image_and_another(phase)
+    _require_suspect_and_another(phase)
     began = time.monotonic()
     data = open_dataset(options.data).measured_by(phase.metric)
+    _require_its_modalities(phase, data)
     require_rankable(data)
     previous = None if options.fresh else folder.read()
     if mirror is not None and options.fresh:
@@ -117,13 +118,19 @@ def _warm(options: RunOptions, link: RoadmapStep | None) -> dict[str, Flat]:
     return warm_recipes(options.warm_from) if options.warm_from is not None else {}
 
 
-def _require_image_and_another(phase: Phase) -> None:
+def _require_suspect_and_another(phase: Phase) -> None:
     kept = phase.base.model.modalities
-    if "visual" not in kept or len(kept) < 2:
+    if phase.suspect not in kept or len(kept) < 2:
         raise ValueError(
-            f"model.modalities is {'+'.join(kept)}: a phase asks what the image is worth beside others, so it needs "
-            "visual and at least one more"
+            f"model.modalities is {'+'.join(kept)}: a phase asks what the suspect is worth beside others, so it needs "
+            f"{phase.suspect} and at least one more"
         )
+
+
+def _require_its_modalities(phase: Phase, data: RankingDataset) -> None:
+    asked, has = phase.base.model.of_dataset, data.schema.modalities
+    if asked != has:
+        raise ValueError(f"{phase.name} is for {', '.join(asked)}, and {data.source} has {', '.join(has)}")
 
 
 def describe(

@@ -12,8 +12,8 @@ from search.pipeline.confirmation.short_list import SHORT_LIST
 from search.pipeline.context import Run
 from search.study.stages import Stage
 
-DECIDING_ARMS = 6
-"""The finalist, without each of three modalities, the base recipe, and the base recipe without the suspect."""
+BESIDE_REFITS = 3
+"""Arms beside the finalist without each modality: the finalist, and the base recipe with and without the suspect."""
 STOPPED_EARLY = 0.45
 """Share of its epochs that a search with early stopping takes (see tests/search/study/test_rung_simulation.py)."""
 
@@ -31,7 +31,7 @@ def print_plan(run: Run, stages: Sequence[Stage], concurrent: int) -> float:
         members = phase.base.train.members
         fresh = fewest_trainings(members) if asked is None else asked
         left["short list"] = (SHORT_LIST + 1) * min(MOST_ON_SHORT_LIST, fresh)
-        left["deciding"] = DECIDING_ARMS * fresh
+        left["deciding"] = (len(phase.base.model.modalities) + BESIDE_REFITS) * fresh
         if run.options.ablation:
             left["ablation"] = expected_trainings(phase)
     trainings = float(sum(left.values()))

@@ -18,7 +18,16 @@ from search.monitoring.progress import clock
 from search.pipeline.confirmation.verdict import Confirmed
 from search.pipeline.context import Run
 from search.reporting.terminal import Column, Row, print_table, say
-from search.reporting.words import SHORT_RANKERS, bounds, is_yes_or_no, measured, short_gate, short_ranker, wanted
+from search.reporting.words import (
+    SHORT_RANKERS,
+    bounds,
+    is_yes_or_no,
+    measured,
+    modality_name,
+    short_gate,
+    short_ranker,
+    wanted,
+)
 from search.run_store.job import TrialRecord
 from search.run_store.looks import SPLIT_NAMES
 from spaces import Phase
@@ -27,15 +36,6 @@ SHOWN = 5
 """Front trials in the printed table; all of them are in pareto.csv."""
 FILES = ("report.html", "decision.md", "confirmed.csv", "pareto.csv", "trials.csv", "baselines.csv", "tensorboard")
 STYLES = {"GO": "bold green", "PAUSE_AND_FIX": "bold yellow", "ARCHIVE": "bold red"}
-RANKERS = (
-    Column(name="ranker"),
-    Column(name="gain over V1", right=True, short="gain"),
-    Column(name="CI95", right=True),
-    Column(name="visual drop", right=True, short="drop"),
-    Column(name="max share", right=True, short=None),
-    Column(name="V1 corr.", right=True, short=None),
-    Column(name="gates", right=True),
-)
 GATES = (
     Column(name="gate"),
     Column(name="measured", right=True, short="is"),
@@ -44,6 +44,20 @@ GATES = (
     Column(name="status"),
     Column(name="what would settle it, what was read", short=None),
 )
+
+
+def ranker_columns(phase: Phase) -> tuple[Column, ...]:
+    """Columns of the table of rankers."""
+    return (
+        Column(name="ranker"),
+        Column(name=phase.metric.name, right=True, short=phase.metric.word),
+        Column(name="gain over V1", right=True, short="gain"),
+        Column(name="CI95", right=True),
+        Column(name=f"{phase.suspect} drop", right=True, short="drop"),
+        Column(name="max share", right=True, short=None),
+        Column(name="V1 corr.", right=True, short=None),
+        Column(name="gates", right=True),
+    )
 
 
 def print_validation(run: Run, references: pd.DataFrame) -> None:
@@ -59,9 +73,9 @@ def print_rankers(console: Console, phase: Phase, searched: list[TrialRecord], r
     best = front[0] if front else None
     rows += [_trial_row(phase, record, best=record is best) for record in [*base, *front[:SHOWN]]]
     title = f"{phase.name}: {phase.title} (validation split)"
-    legend = [f"drop: {phase.metric.word} lost when the image is blanked; gates: those of the phase that are met"]
-    columns = [Column(name=phase.metric.name, right=True, short=phase.metric.word)]
-    print_table(console, title, (*RANKERS[:1], *columns, *RANKERS[1:]), rows, legend)
+    word = modality_name(phase.suspect)
+    legend = [f"drop: {phase.metric.word} lost when the {word} is blanked; gates: those of the phase that are met"]
+    print_table(console, title, ranker_columns(phase), rows, legend)
     states = pd.Series(["out of memory" if r.out_of_memory else r.state for r in searched], dtype="str").value_counts()
     counted = ", ".join(f"{count} {state}" for state, count in states.items())
     say(console, f"{counted}; front of {len(front)}, hypervolume {hypervolume(phase, searched):.3f}")
@@ -120,7 +134,7 @@ def _trial_row(phase: Phase, record: TrialRecord, *, best: bool) -> Row:
         f"{n['ndcg']:.4f}",
         f"{n['ndcg_gain']:+.4f}",
         _interval(n),
-        f"{n['visual_masking_drop']:.3f}",
+        f"{n[f'{phase.suspect}_masking_drop']:.3f}",
         f"{n['attention_max_share']:.2f}",
         f"{n['v1_correlation']:.3f}",
         f"{passed}/{total}",

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pandas as pd
 
-TAGS = ("ndcg_gain", "ndcg", "visual_masking_drop", "attention_max_share", "v1_correlation")
+TAGS = ("ndcg_gain", "ndcg", "attention_max_share", "v1_correlation")
+DROP = "_masking_drop"
 
 
 def read_curves(folder: Path) -> pd.DataFrame:
@@ -21,7 +22,7 @@ def read_curves(folder: Path) -> pd.DataFrame:
     for path in sorted(folder.glob("*/events.*"), key=lambda p: (p.parent.name, p.stat().st_mtime_ns)):
         for event in EventFileLoader(str(path)).Load():
             for value in event.summary.value:
-                if value.metadata.plugin_data.plugin_name == "scalars" or value.tag in TAGS:
+                if value.metadata.plugin_data.plugin_name == "scalars" or value.tag in TAGS or value.tag.endswith(DROP):
                     number = make_ndarray(value.tensor)
                     if number.size == 1 and number.dtype.kind == "f":
                         rows.append((path.parent.name, event.step, value.tag, float(number.reshape(-1)[0])))

@@ -10,14 +10,14 @@ from rich.console import Console
 from search.analysis.front import costs, gates_passed
 from search.reporting.records import RunRecord
 from search.reporting.terminal import Column, Row, print_table, say
-from search.reporting.words import LABELS, interval, label, number
+from search.reporting.words import interval, label, number
 from search.run_store.job import TrialRecord
 from search.run_store.looks import SPLIT_NAMES
 
 BLOCKS = "▁▂▃▄▅▆▇█"
 """A terminal that lacks them shows their heights as digits (`fusion_models.terminal`)."""
 WITHIN = "validation split"
-MORE = ("ndcg", "text_masking_drop", "metadata_masking_drop", "attention_balance", "latency_p95_ms", "parameters")
+MORE = ("attention_balance", "latency_p95_ms", "parameters")
 
 
 def explain(run: RunRecord, trial_id: str, console: Console) -> None:
@@ -48,7 +48,8 @@ def _numbers(run: RunRecord, record: TrialRecord, console: Console) -> None:
     columns = [Column(name="quantity"), Column(name="measured", right=True), Column(name="gate")]
     rows = []
     gates = {gate.quantity: gate for gate in run.phase.gates if gate.steers}
-    for name in dict.fromkeys([*(o.name for o in run.phase.objectives), *gates, *MORE]):
+    drops = [f"{m}_masking_drop" for m in run.phase.base.model.of_dataset]
+    for name in dict.fromkeys([*(o.name for o in run.phase.objectives), *gates, "ndcg", *drops, *MORE]):
         value = record.numbers.get(name, math.nan)
         gate = gates.get(name)
         known = not math.isnan(value)
@@ -58,7 +59,7 @@ def _numbers(run: RunRecord, record: TrialRecord, console: Console) -> None:
         if name == "ndcg_gain" and known:
             low, high = record.numbers.get("ndcg_gain_ci_low"), record.numbers.get("ndcg_gain_ci_high")
             said += f" {interval(low, high, name)}"
-        rows.append(Row(cells=(LABELS.get(name, name.replace("_", " ")), said, threshold, meets)))
+        rows.append(Row(cells=(label(name), said, threshold, meets)))
     print_table(console, "validation split", [*columns, Column(name="meets it")], rows)
 
 
@@ -111,7 +112,7 @@ def _curve(run: RunRecord, record: TrialRecord, console: Console) -> None:
         if len(rows) > 1:
             values = rows["value"].to_list()
             said = f"{_spark(values)}  {number(values[0])} → {number(values[-1])}"
-            say(console, f"{LABELS.get(name, name)}, epoch {rows['epoch'].min()} to {rows['epoch'].max()}: {said}")
+            say(console, f"{label(name)}, epoch {rows['epoch'].min()} to {rows['epoch'].max()}: {said}")
 
 
 def _spark(values: list[float]) -> str:

@@ -22,7 +22,7 @@ from fusion_models.files import write_whole
 from search.reporting.charts import curves, effects, flip, fronts, leads, modalities, parallel, release, standing
 from search.reporting.charts.figure import Figure, vegalite_version, write_figures
 from search.reporting.records import RunRecord, read_run
-from search.reporting.words import BASE, LABELS, interval, label, number, own_model_sentence, unbroken
+from search.reporting.words import BASE, interval, label, modality_name, number, own_model_sentence, unbroken
 from search.run_store.csv_tables import write_csv
 from search.run_store.folder import RunFolder
 from search.run_store.looks import SPLIT_NAMES
@@ -67,8 +67,12 @@ AUDIT_SECTIONS = (
     flip.flip,
 )
 """Of an audit, which trains nothing."""
-CONFIRMED_COLUMNS = ("ndcg_gain", "visual_masking_drop", "attention_max_share", "v1_correlation")
 FIRST_ROWS = 12
+
+
+def confirmed_columns(run: RunRecord) -> tuple[str, ...]:
+    """Of the tables of the short list and of the front."""
+    return ("ndcg_gain", f"{run.phase.suspect}_masking_drop", "attention_max_share", "v1_correlation")
 
 
 def write_report(folder: RunFolder) -> None:
@@ -134,7 +138,8 @@ def page(run: RunRecord, figures: Sequence[Figure]) -> str:
         recipe=_recipe(run),
         command=_command(run.run.get("command") or []),
         confirmed=_confirmed(run),
-        confirmed_columns=[run.phase.metric.name if c == "ndcg" else LABELS[c] for c in CONFIRMED_COLUMNS],
+        confirmed_columns=[run.phase.metric.name if c == "ndcg" else label(c) for c in confirmed_columns(run)],
+        suspect=modality_name(run.phase.suspect),
         front=_front(run),
         states=_states(run),
         search=_search_said(run.run.get("search")),
@@ -189,7 +194,7 @@ def _confirmed(run: RunRecord) -> list[dict[str, Any]]:
     for row in run.confirmed.to_dict("records"):
         cells = [
             (number(row.get(c), c), interval(row.get(f"{c}_ci_low"), row.get(f"{c}_ci_high"), c))
-            for c in CONFIRMED_COLUMNS
+            for c in confirmed_columns(run)
         ]
         rows.append(
             {"trial": row["trial_id"], "split": row["split"], "seeds": row["seeds"], "cells": cells} | _gates(row)
@@ -202,7 +207,7 @@ def _front(run: RunRecord) -> list[dict[str, Any]]:
     names = {r.trial_id: r.name for r in run.records}
     out = []
     for row in run.pareto.head(FIRST_ROWS).to_dict("records"):
-        cells = [(number(row.get(c), c), "") for c in CONFIRMED_COLUMNS]
+        cells = [(number(row.get(c), c), "") for c in confirmed_columns(run)]
         share = row.get("p_on_front")
         stays = f"{100 * share:.0f} %" if isinstance(share, float) and share == share else "–"
         trial = row["trial_id"]

@@ -10,7 +10,7 @@ from typing import Any
 
 import pandas as pd
 
-from fusion_models.config import MODALITIES, Recipe
+from fusion_models.config import Recipe
 from search.reporting.events import read_curves
 from search.run_store.folder import RunFolder, RunFolderError, phase_of
 from search.run_store.job import Role, TrialRecord
@@ -83,7 +83,7 @@ class RunRecord:
     def modalities(self) -> tuple[str, ...]:
         """Of the finalist, in the order of its attention shares."""
         if self.finalist is None:
-            return MODALITIES
+            return self.phase.base.model.modalities
         return Recipe.from_flat(self.finalist["recipe"]).model.modalities
 
     def trial(self, trial_id: str) -> TrialRecord:

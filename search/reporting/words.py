@@ -8,15 +8,13 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from fusion_models.modalities import PICTURED
 from search.run_store.facts import Facts
 from spaces import Phase
 
 LABELS = {
     "ndcg": "nDCG@10",
     "ndcg_gain": "nDCG gain over V1",
-    "visual_masking_drop": "Drop when the image is blanked",
-    "text_masking_drop": "Drop when the text is blanked",
-    "metadata_masking_drop": "Drop when the metadata is blanked",
     "attention_max_share": "Largest attention share",
     "attention_min_share": "Smallest attention share",
     "attention_balance": "Attention balance",
@@ -27,9 +25,12 @@ LABELS = {
     "latency_p95_ms": "Latency P95 (ms)",
     "queries": "Queries",
 }
+DROP = "_masking_drop"
+"""How the names of masking drops end."""
+NAMES = {PICTURED: "image"}
+"""What a reader calls a modality, where that is not its name."""
 SHORT = {
     "ndcg_gain": "gain",
-    "visual_masking_drop": "image drop",
     "attention_max_share": "largest share",
     "attention_min_share": "smallest share",
     "v1_correlation": "V1 correlation",
@@ -43,7 +44,6 @@ SHORT = {
 """Of quantities, for margins of charts and narrow terminals."""
 SHORT_GATES = {
     "resume: queries": "resume: queries",
-    "resume: visual masking drop": "resume: image drop",
     "resume: V1 correlation": "resume: V1 corr.",
     "resume: V1 rank correlation": "resume: V1 rank corr.",
     "resume: refit gain": "resume: refit gain",
@@ -100,10 +100,25 @@ def own_model_sentence(model: Mapping[str, Any] | None) -> str:
     )
 
 
+def modality_name(modality: str) -> str:
+    """A modality as a reader calls it."""
+    return NAMES.get(modality, modality.replace("_", " "))
+
+
 def label(name: str) -> str:
     """A quantity, gate or rule as a reader calls it."""
-    found = LABELS.get(name, name.replace("_", " "))
+    found = LABELS.get(name)
+    if found is None and name.endswith(DROP):
+        found = f"Drop when the {modality_name(name.removesuffix(DROP))} is blanked"
+    found = name.replace("_", " ") if found is None else found
     return found if found.startswith("nDCG") else found[:1].upper() + found[1:]
+
+
+def short_quantity(name: str) -> str:
+    """A quantity where there is little room."""
+    if name.endswith(DROP):
+        return f"{modality_name(name.removesuffix(DROP))} drop"
+    return SHORT.get(name, name)
 
 
 def short_gate(gate: Mapping[str, Any]) -> str:
@@ -114,8 +129,8 @@ def short_gate(gate: Mapping[str, Any]) -> str:
     kind, _, modality = key.partition(": ")
     if kind == "cold":
         return f"new items: {modality}"
-    if gate["kind"] == "quantity" and quantity in SHORT:
-        return SHORT[quantity]
+    if gate["kind"] == "quantity" and (quantity.endswith(DROP) or quantity in SHORT):
+        return ("resume: " if key.startswith("resume: ") else "") + short_quantity(quantity)
     return str(gate["name"])
 
 
@@ -171,11 +186,11 @@ def reading(reason: str) -> str:
     """A reason of a decision with its quantities and business facts as a reader calls them."""
 
     def word(found: re.Match[str]) -> str:
-        name = LABELS.get(found[0], found[0].replace("_", " "))
+        name = label(found[0])
         return name if name.startswith(("nDCG", "SSIM")) else name[:1].lower() + name[1:]
 
     known = (*LABELS, *(fact.name for fact in fields(Facts)))
-    names = "|".join(name for name in known if "_" in name)
+    names = "|".join([*(name for name in known if "_" in name), rf"\w+{DROP}"])
     return re.sub(rf"(?<![\w./])(?:{names})(?![\w./])", word, reason)
 
 

@@ -13,7 +13,6 @@ import pyarrow as pa
 import torch
 from scipy import stats
 
-from fusion_models.config import MODALITIES
 from fusion_models.metrics import kendall_tau_b, ndcg, summarise_latency, top1_stability
 from search.experiment.assignment import buckets
 from search.serving.reference import Arrays, centred, columns
@@ -94,10 +93,10 @@ def logged_columns(table: pa.Table, catalogue: Catalogue) -> Arrays:
     """Features and scores of a log's documents under the reference's names."""
     entries = table.to_pylist()
     requests = [RankRequest.model_validate_json(entry["request"]) for entry in entries]
-    parts: dict[str, list[npt.NDArray[np.float64]]] = {m: [] for m in MODALITIES}
+    parts: dict[str, list[npt.NDArray[np.float64]]] = {m: [] for m in catalogue.data.schema.modalities}
     for start in range(0, len(requests), 256):
         batch = catalogue.batch(requests[start : start + 256])
-        for m in MODALITIES:
+        for m in parts:
             parts[m].append(batch.features[m][batch.valid].double().numpy())
     found = columns({m: np.concatenate(x) for m, x in parts.items()})
     for name in ("v1", "v2"):

@@ -10,7 +10,6 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fusion_models.config import MODALITIES
 from fusion_models.data import RankingDataset
 from fusion_models.files import whole
 from fusion_models.models import Ranker
@@ -30,7 +29,7 @@ def training_reference(data: RankingDataset, model: Ranker | None, *, seed: int 
     rows = data.rows("train")
     chosen = np.sort(np.random.default_rng(seed).choice(rows, min(QUERIES, len(rows)), replace=False))
     batch = data.gather(chosen)
-    found = columns({m: batch.features[m][batch.valid].double().numpy() for m in MODALITIES})
+    found = columns({m: batch.features[m][batch.valid].double().numpy() for m in batch.features})
     lengths = batch.valid.sum(1).tolist()
     found["v1_score"] = centred(batch.v1[batch.valid].double().numpy(), lengths)
     if model is not None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -13,7 +13,6 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
-from fusion_models.config import MODALITIES
 from fusion_models.data import RankingDataset
 from fusion_models.data.arrays.v1_scores import v1_input
 from fusion_models.data.batch import Batch
@@ -33,21 +32,14 @@ class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid", frozen=True)
 
 
-class Features(_Strict):
-    """Raw features of an item, as `items.parquet` holds them."""
-
-    visual: Vector
-    text: Vector
-    metadata: Vector
-
-
 class Candidate(_Strict):
     """One candidate: an item of the dataset, or a new one with its features."""
 
     item: Name
     v1_score: Number
-    features: Features | None = None
-    """Needed for an item that the dataset does not hold; taken instead of the dataset's where given."""
+    features: dict[Name, Vector] | None = None
+    """Raw features by modality, as `items.parquet` holds them. Needed for an item that the dataset does not hold; taken
+    instead of the dataset's where given."""
     pair: Vector | None = None
     """Features of query and item; needed where the dataset has them and does not hold this pair."""
 
@@ -116,7 +108,7 @@ class Catalogue:
         """Checked requests as one padded batch `[B, L]`; labels 0, rows -1 for what the dataset does not hold."""
         length, schema = max(len(r.candidates) for r in requests), self.data.schema
         shape = len(requests), length
-        features = {m: np.zeros((*shape, schema.width(m)), np.float32) for m in MODALITIES}
+        features = {m: np.zeros((*shape, width), np.float32) for m, width in schema.widths.items()}
         context = np.zeros((*shape, schema.context), np.float32)
         v1, valid, item = np.zeros(shape), np.zeros(shape, bool), np.full(shape, -1)
         for b, request in enumerate(requests):
@@ -126,9 +118,8 @@ class Catalogue:
             for j, candidate in enumerate(request.candidates):
                 v1[b, j] = candidate.v1_score
                 item[b, j] = self._item.get(candidate.item, -1)
-                for m in MODALITIES:
-                    own = candidate.features
-                    features[m][b, j] = self.data.item_features[m][item[b, j]] if own is None else getattr(own, m)
+                for m, known in self.data.item_features.items():
+                    features[m][b, j] = known[item[b, j]] if candidate.features is None else candidate.features[m]
                 if schema.pair:
                     pair = candidate.pair if candidate.pair is not None else self._judged(request.query, candidate.item)
                     context[b, j, schema.query :] = pair
@@ -176,12 +167,7 @@ class Catalogue:
             if candidate.features is None and candidate.item not in self._item:
                 found.append(Problem(f"{where}.item", f"unknown item {candidate.item!r}; send its features"))
             if candidate.features is not None:
-                for m in MODALITIES:
-                    width = len(getattr(candidate.features, m))
-                    if width != schema.width(m):
-                        found.append(
-                            Problem(f"{where}.features.{m}", f"expected {schema.width(m)} numbers, got {width}")
-                        )
+                found += self._problems_of_features(candidate.features, f"{where}.features")
             if candidate.pair is not None and len(candidate.pair) != schema.pair:
                 found.append(Problem(f"{where}.pair", f"expected {schema.pair} numbers, got {len(candidate.pair)}"))
             if candidate.pair is None and schema.pair and self._judged(query, candidate.item) is None:
@@ -189,6 +175,22 @@ class Catalogue:
                     Problem(f"{where}.pair", f"this pair is not in the dataset: send its {schema.pair} numbers")
                 )
         return found
+
+    def _problems_of_features(self, given: Mapping[str, Vector], where: str) -> list[Problem]:
+        """Of the features of one item: a modality that is missing, unknown or of another width."""
+        widths = self.data.schema.widths
+        unknown = [
+            Problem(f"{where}.{m}", f"no modality of the dataset: {', '.join(widths)}")
+            for m in given
+            if m not in widths
+        ]
+        missing = [Problem(f"{where}.{m}", "Field required") for m in widths if m not in given]
+        wrong = [
+            Problem(f"{where}.{m}", f"expected {width} numbers, got {len(given[m])}")
+            for m, width in widths.items()
+            if m in given and len(given[m]) != width
+        ]
+        return [*unknown, *missing, *wrong]
 
     def _query_features(self, query: Query) -> Sequence[float] | np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
         if query.features is not None:

@@ -11,7 +11,7 @@ import pytest
 from hosts import Hosts, missing_rights
 from test_cluster_files import ROOT
 
-from fusion_models.config import MODALITIES
+from fusion_models.modalities import MODALITIES
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 PATIENCE = 400.0

@@ -101,19 +101,7 @@ EDITS = {
         ]
     },
     "A modality": {
-        "fusion_models/config.py": [
-            ('("visual", "text", "metadata")\n', '("visual", "text", "metadata", "audio")\n'),
-            ("    metadata_tokens: int = 1\n", "    metadata_tokens: int = 1\n    audio_tokens: int = 1\n"),
-        ],
-        "fusion_models/data/schema.py": [("    metadata: int\n", "    metadata: int\n    audio: int\n")],
-        "fusion_models/data/arrays/build.py": [
-            ('vectors = ["visual", "text"]', 'vectors = ["visual", "text", "audio"]'),
-            ("FORMAT = 2\n", "FORMAT = 3\n"),
-        ],
-        "search/reporting/charts/figure.py": [
-            ('"metadata": "#009E73"', '"metadata": "#009E73", "audio": "#CC79A7"'),
-            ('"metadata": "metadata"', '"metadata": "metadata", "audio": "sound"'),
-        ],
+        "dataset.toml": 'modalities = ["visual", "text", "metadata", "audio"]\n',
     },
 }
 """Recipe -> file -> what is replaced by what there, or a whole new file."""
@@ -211,36 +199,43 @@ CHECKS = {
         assert name in set(found["objective"])
         """,
     "A modality": """
+        import shutil
+        import tempfile
         import numpy as np
         import pandas as pd
-        from fusion_models.config import MODALITIES, Recipe
         from fusion_models.data import open_dataset
         from fusion_models.quantities import known_names
         from fusion_models.training import start, train
-        from search.reporting.charts.figure import MODALITY_COLOURS, MODALITY_NAMES
-        from spaces import Gate, PHASES
+        from spaces import Gate, PHASES, for_dataset
         import dataclasses
 
-        random, queries, listed = np.random.default_rng(0), 120, 8
+        random, queries, listed, named = np.random.default_rng(0), 120, 8, ("visual", "text", "metadata")
         heard = random.normal(size=queries * listed)
-        vectors = {m: list(random.normal(size=(len(heard), 4)).astype("f4")) for m in MODALITIES[:3]}
+        vectors = {m: list(random.normal(size=(len(heard), 4)).astype("f4")) for m in named}
         items = pd.DataFrame({"item_id": [f"i{i}" for i in range(len(heard))]} | vectors)
         items["audio"] = list(np.stack([heard, -heard], axis=1).astype("f4"))
         asked = np.repeat([f"q{q}" for q in range(queries)], listed)
         judged = pd.DataFrame({"query_id": asked, "item_id": items["item_id"], "label": np.digitize(heard, [0.3, 1.0])})
         judged["v1_score"] = random.normal(size=len(heard))
         tables = {"queries": pd.DataFrame({"query_id": pd.unique(asked)}), "items": items, "judgements": judged}
-        data = open_dataset(**tables)
-        recipe = Recipe().updated({"model.layers": 1, "train.epochs": 4, "train.learning_rate": 1e-2})
+        folder = tempfile.mkdtemp()
+        for name, table in tables.items():
+            table.to_parquet(f"{folder}/{name}.parquet")
+        assert open_dataset(folder).schema.modalities == named  # what is not declared is not read
+        shutil.copy("dataset.toml", folder)
+        data = open_dataset(folder)
+        phase = for_dataset(PHASES["phase1"], data.schema.modalities, "audio")
+        recipe = phase.base.updated({"model.layers": 1, "train.epochs": 4, "train.learning_rate": 1e-2})
         *_, last = train(start(recipe, data, seed=0), data)
         found = last.evaluation.numbers()
-        assert found["ndcg_gain"] > 0.2 and {"audio_masking_drop", "attention_audio"} <= set(known_names())
-        assert recipe.restricted(("visual", "text", "metadata")).model.modalities == MODALITIES[:3]
+        assert found["ndcg_gain"] > 0.2 and found["audio_masking_drop"] > 0.05 and found["attention_audio"] > 0
+        assert {"audio_refit_gain", "audio_shapley_share"} <= set(known_names(data.schema.modalities))
+        assert recipe.restricted(named).model.modalities == named
         gate = Gate(name="audio", quantity="audio_masking_drop", at_least=0.05, steers=False)
-        dataclasses.replace(PHASES["phase1"], gates=(gate,))
-        assert set(MODALITY_COLOURS) == set(MODALITY_NAMES) == set(MODALITIES)
+        dataclasses.replace(phase, gates=(gate,))
+        items.drop(columns="audio").to_parquet(f"{folder}/items.parquet")
         try:
-            open_dataset(**tables | {"items": items.drop(columns="audio")})
+            open_dataset(folder)
         except ValueError as error:
             assert "audio" in str(error)
         else:

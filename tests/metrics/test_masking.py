@@ -12,7 +12,9 @@ from padded_lists import random_batch
 from torch import Tensor
 
 from fusion_models.data.batch import Batch
-from fusion_models.metrics import BLANKS, SUBSETS, Blank, blank, keep_only, masking_drop, shapley, subsets
+from fusion_models.metrics import BLANKS, Blank, blank, keep_only, masking_drop, shapley, subsets
+
+SUBSETS = subsets(("visual", "text", "metadata"))
 
 
 def blanked(batch: Batch, kind: Blank, seed: int = 0) -> Batch:

@@ -3,8 +3,9 @@ import pytest
 import random_batches as random
 import torch
 
-from fusion_models.config import MODALITIES, Recipe
+from fusion_models.config import Recipe
 from fusion_models.data.schema import FeatureStatistics
+from fusion_models.modalities import MODALITIES
 from fusion_models.models import VARIANTS, build_ranker, inapplicable
 from fusion_models.models.attention import attend, head_membership, read_tokens
 from fusion_models.models.heads import reverse_gradient

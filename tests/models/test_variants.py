@@ -9,8 +9,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from fusion_models.config import MODALITIES, Recipe
+from fusion_models.config import Recipe
 from fusion_models.losses import sample_documents, total_loss
+from fusion_models.modalities import MODALITIES
 from fusion_models.models import VARIANTS, build_ranker
 
 SMALL = {"model.width": 8, "model.heads": 2, "model.layers": 2, "model.dropout": 0.0, "model.rank": 3}

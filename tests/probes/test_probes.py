@@ -60,7 +60,7 @@ def test_a_probe_repeats_itself_and_reads_no_label_of_the_split_it_scores(pair, 
     again = pair(other, "test", seeds=(0,))
     for one, other_arm in ((first.with_it, again.with_it), (first.without, again.without)):
         torch.testing.assert_close(one.scores, other_arm.scores, atol=1e-4, rtol=0)  # sums follow where arrays lie
-    with pytest.raises(ValueError, match="suspect must be one of"):
+    with pytest.raises(ValueError, match="suspect must be a modality of the dataset"):
         pair(signed, "test", suspect="image")
 
 

@@ -16,6 +16,7 @@ FLAGS = {
         "data",
         "model",
         "model_space",
+        "suspect",
         "trials",
         "epochs",
         "time_budget",

@@ -69,9 +69,9 @@ def broken(source, tmp_path_factory):
     batch = data.gather(first)
     own = int(batch.item[-1, 0])  # the last of the six queries is rank 1's
     assert own not in batch.item[:3]
-    visual = np.load(data.folder / "visual.npy")
+    visual = np.load(data.folder / "modality_visual.npy")
     visual[own] = np.nan
-    np.save(data.folder / "visual.npy", visual)
+    np.save(data.folder / "modality_visual.npy", visual)
     return str(folder)
 
 

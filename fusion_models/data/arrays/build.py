@@ -5,7 +5,7 @@ query, item, label and V1 score, are held whole while the folder is built: about
 
 | file | holds |
 |---|---|
-| `visual.npy`, `text.npy`, `metadata.npy` | `[items, D]` float32 |
+| `modality_NAME.npy`, one a modality | `[items, D]` float32 |
 | `thumbnails.npy` | `[items, 3, 32, 32]` uint8, where the table has `image` |
 | `query_features.npy`, `pair_features.npy` | `[queries, D]`, `[judgements, D]` float32, where present |
 | `offset.npy` | `[queries + 1]` int64: a query's judgements are `offset[q]:offset[q + 1]` |
@@ -13,13 +13,13 @@ query, item, label and V1 score, are held whole while the folder is built: about
 | `v1_input.npy` | `[judgements]` float64, where a model cannot read the scores as they are (see `v1_scores`) |
 | `split.npy`, `weight.npy` | `[queries]` int8 codes into SPLITS; float64, 1 where the table names no weight |
 | `items.arrow`, `queries.arrow` | ids, titles, query text, subdomain, timestamp: Arrow IPC files |
-| `meta.json` | widths, training statistics, metadata encoding, counts |
+| `meta.json` | widths, training statistics, encodings of scalar columns, counts |
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,22 +28,23 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from fusion_models.config import MODALITIES
 from fusion_models.data.arrays.feature_files import (
     write_modalities,
     write_pair_features,
     write_query_features,
     write_thumbnails,
 )
-from fusion_models.data.arrays.metadata import scalar_columns
 from fusion_models.data.arrays.moments import RunningMoments
+from fusion_models.data.arrays.scalars import scalar_columns
 from fusion_models.data.arrays.thumbnails import SIDE
 from fusion_models.data.arrays.v1_scores import v1_input, v1_input_kind
 from fusion_models.data.errors import DataError
 from fusion_models.data.splits import SPLITS, assign_splits
 from fusion_models.data.tables import COLUMN_ROWS, TableFolder, TableReader, checks, relations
+from fusion_models.data.tables.columns import is_list
+from fusion_models.data.tables.declaration import FILE as DECLARATION
 
-FORMAT = 2
+FORMAT = 3
 """Of the folder; part of its name, so that a new format never reads an old folder."""
 
 Ints = npt.NDArray[np.int64]
@@ -84,7 +85,7 @@ def _write(tables: TableFolder, out: Path) -> None:
     item_weight = np.bincount(judged.item[in_training], minlength=len(item_ids))
     query_weight = np.bincount(judged.query[in_training], minlength=len(queries.ids))
 
-    moments, encoding = write_modalities(tables, out, item_weight)
+    moments, encodings = write_modalities(tables, out, item_weight)
     images = write_thumbnails(tables, out)
     context = write_query_features(tables, out, query_weight)
     context += write_pair_features(tables, out, judged.order, in_training)
@@ -100,16 +101,17 @@ def _write(tables: TableFolder, out: Path) -> None:
     v1 = RunningMoments(1)
     v1.update(read_as[:, None], in_training)
     meta = {
-        "widths": {m: len(moments[m].mean) for m in MODALITIES},
+        "widths": {m: len(found.mean) for m, found in moments.items()},
+        "quantities": [m for m in moments if m in tables.declared.quantities or m in encodings],
         "query_width": _width(out / "query_features.npy"),
         "pair_width": _width(out / "pair_features.npy"),
         "thumbnail": SIDE if images is not None else None,
-        "mean": {m: moments[m].mean.tolist() for m in MODALITIES} | {"context": _joined(context, "mean")},
-        "std": {m: moments[m].std.tolist() for m in MODALITIES} | {"context": _joined(context, "std")},
+        "mean": {m: found.mean.tolist() for m, found in moments.items()} | {"context": _joined(context, "mean")},
+        "std": {m: found.std.tolist() for m, found in moments.items()} | {"context": _joined(context, "std")},
         "v1_input": kind,
         "v1_mean": float(v1.mean[0]),
         "v1_std": float(v1.std[0]),
-        "metadata_encoding": encoding.to_json(),
+        "encodings": {m: encoding.to_json() for m, encoding in encodings.items()},
         "counts": _counts(queries, item_ids, judged, images),
     }
     (out / "meta.json").write_text(json.dumps(meta))
@@ -133,13 +135,30 @@ def _read_queries(tables: TableFolder, out: Path) -> _Queries:
 
 def _read_item_ids(tables: TableFolder) -> Any:
     file, reader = tables.file("items"), tables.reader("items")
-    scalars = scalar_columns(reader.names)
-    vectors = ["visual", "text"] + (["metadata"] if not scalars else [])
-    reader.require(["item_id", *vectors], ("title", "image", "metadata", *scalars))
+    scalars = {m: scalar_columns(m, reader.names) for m in tables.declared.modalities}
+    vectors = [m for m, found in scalars.items() if not found]
+    _require_declared(reader, vectors)
+    reader.require(
+        ["item_id", *vectors], ("title", "image", *scalars, *(c for found in scalars.values() for c in found))
+    )
     checks.require_rows(reader.num_rows, file)
     item_ids = _whole(reader, {"item_id": checks.ids})["item_id"]
     relations.unique_ids(item_ids, file, "item_id")
     return item_ids
+
+
+def _require_declared(reader: TableReader, vectors: Sequence[str]) -> None:
+    """Raise DataError where a modality has no column at all: it says how a dataset of others is declared."""
+    gone = [name for name in vectors if name not in reader.names]
+    if gone and reader.num_rows:
+        found = [name for name in reader.names if is_list(reader.type_of(name))]
+        named = ", ".join(f'"{name}"' for name in found)
+        raise DataError(
+            f"missing, and no scalar columns {gone[0]}.<name> either; the table has {', '.join(reader.names)}.",
+            f"Add it, or say in {DECLARATION} beside the tables which columns are modalities: modalities = [{named}].",
+            file=reader.file,
+            column=gone[0],
+        )
 
 
 def _read_judgements(tables: TableFolder, queries: _Queries, item_ids: Any) -> _Judgements:

@@ -86,7 +86,7 @@ def _build(folder: Path, build: Callable[[Path], None]) -> None:
 
 
 def fingerprint(tables: TableFolder, root: Path) -> str:
-    """32 hexadecimal digits that the bytes of the three tables decide, wherever they lie.
+    """32 hexadecimal digits that the bytes of the three tables decide, wherever they lie, and what is declared of them.
 
     A file is read once; after that its size and time (or ETag) vouch for it, through a note in `root`.
     """
@@ -94,13 +94,20 @@ def fingerprint(tables: TableFolder, root: Path) -> str:
     known = all(identity is not None for identity in identities)
     note = root / "fingerprints" / hashlib.sha256("\n".join(map(str, identities)).encode()).hexdigest()[:32]
     if known and note.exists():
-        return note.read_text()
+        return _declared(tables, note.read_text())
     value = hashlib.sha256("\n".join(tables.digest(table) for table in TABLES).encode()).hexdigest()[:32]
     if known:
         with suppress(OSError):  # a cache that is full, or that one may only read, costs reading the tables again
             note.parent.mkdir(exist_ok=True)
             write_whole(note, value)
-    return value
+    return _declared(tables, value)
+
+
+def _declared(tables: TableFolder, value: str) -> str:
+    """The tables' digest, and what is declared of them where that is not the default."""
+    if tables.declared.is_default:
+        return value
+    return hashlib.sha256(f"{value}\n{tables.declared.to_toml()}".encode()).hexdigest()[:32]
 
 
 def _sign(folder: Path) -> None:

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from fusion_models.config import MODALITIES
-from fusion_models.data.arrays.metadata import MetadataEncoding, fit_encoding, scalar_columns
 from fusion_models.data.arrays.moments import RunningMoments
+from fusion_models.data.arrays.scalars import ScalarEncoding, fit_encoding, scalar_columns
 from fusion_models.data.arrays.thumbnails import SIDE, blank_thumbnail, checked_thumbnail, picture_bytes
 from fusion_models.data.tables import TableFolder, TableReader
 from fusion_models.data.tables.feature_vectors import Narrowing, feature_vectors
@@ -39,20 +38,23 @@ class ArrayWriter:
 
 def write_modalities(
     tables: TableFolder, out: Path, weight: Ints
-) -> tuple[dict[str, RunningMoments], MetadataEncoding]:
-    """`visual.npy`, `text.npy`, `metadata.npy`; each item's moments count `weight[item]` times."""
+) -> tuple[dict[str, RunningMoments], dict[str, ScalarEncoding]]:
+    """A file a modality, `modality_NAME.npy`; each item's moments count `weight[item]` times.
+
+    The encodings are those of the modalities that have scalar columns.
+    """
     file, reader = tables.file("items"), tables.reader("items")
-    names = reader.names
-    scalars = scalar_columns(names)
-    encoding = fit_encoding(reader, scalars, weight)
     moments: dict[str, RunningMoments] = {}
-    for name in MODALITIES:
-        listed = name if name in names else None
-        extra = scalars if name == "metadata" else []
-        columns = ([listed] if listed else []) + extra
-        read = _ItemColumns(listed, encoding if extra else None, file)
-        moments[name] = _write_column(reader, columns, read, weight, out / f"{name}.npy")
-    return moments, encoding
+    encodings: dict[str, ScalarEncoding] = {}
+    for name in tables.declared.modalities:
+        listed = name if name in reader.names else None
+        scalars = scalar_columns(name, reader.names)
+        if scalars:
+            encodings[name] = fit_encoding(reader, scalars, weight)
+        columns = ([listed] if listed else []) + scalars
+        read = _ItemColumns(listed, encodings.get(name), file)
+        moments[name] = _write_column(reader, columns, read, weight, out / f"modality_{name}.npy")
+    return moments, encodings
 
 
 def write_thumbnails(tables: TableFolder, out: Path) -> int | None:
@@ -115,7 +117,7 @@ def write_pair_features(
 class _ItemColumns:
     """Reads a list column, the encoded scalar columns, or one beside the other, batch after batch."""
 
-    def __init__(self, column: str | None, encoding: MetadataEncoding | None, file: str) -> None:
+    def __init__(self, column: str | None, encoding: ScalarEncoding | None, file: str) -> None:
         self._column, self._encoding, self._file = column, encoding, file
         self._narrowing = Narrowing()
 

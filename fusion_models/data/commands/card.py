@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fusion_models.config import MODALITIES
 from fusion_models.data.dataset import RankingDataset
 from fusion_models.data.splits import SPLITS
 
@@ -38,7 +37,7 @@ def _facts(data: RankingDataset) -> list[tuple[str, str]]:
     judged = data.candidates[data.candidates > 0]
     grades, counts = np.unique(data.labels, return_counts=True)
     share = ", ".join(f"{g + 0.0:g}: {c / counts.sum():.1%}" for g, c in list(zip(grades, counts, strict=True))[:8])
-    widths = ", ".join(f"{m} {data.schema.width(m)}" for m in MODALITIES)
+    widths = ", ".join(f"{m} {data.schema.width(m)}" for m in data.schema.modalities)
     names, sizes = np.unique(data.subdomain.astype(str), return_counts=True)
     largest = [f"{names[i]} {sizes[i]:,}" for i in np.argsort(-sizes, kind="stable")[:8]]
     return [
@@ -101,7 +100,7 @@ def _doubts_of_features(data: RankingDataset) -> list[str]:
     judgements = judgements[:: max(1, len(judgements) // SAMPLE_DOCUMENTS)]
     targets = {"the label": data.labels[judgements], "V1's score": data.v1[judgements]}
     doubts = []
-    for modality in MODALITIES:
+    for modality in data.schema.modalities:
         x = data.item_features[modality][data.judged_item[judgements]].astype(np.float64)
         constant = int(((np.ptp(x, axis=0) == 0) & ~_other_slots(data, modality, x.shape[1])).sum())
         if bool((np.ptp(x, axis=0) == 0).all()):
@@ -127,10 +126,10 @@ def _other_slots(data: RankingDataset, modality: str, width: int) -> npt.NDArray
     """`[D]`: features that stand for a category's rare values, `other`: where there are none it is right that they
     are constant."""
     slots = np.zeros(width, dtype=np.bool_)
-    if modality == "metadata":
-        encoded = data.statistics.metadata_encoding
+    encoded = data.statistics.encodings.get(modality, [])
+    if encoded:
         ends = np.cumsum([len(c["categories"]) + 1 if "categories" in c else 1 for c in encoded], dtype=np.int64)
-        first = width - (int(ends[-1]) if encoded else 0)  # a list column `metadata` comes before them
+        first = width - int(ends[-1])  # a list column of the modality comes before them
         slots[[first + end - 1 for c, end in zip(encoded, ends.tolist(), strict=True) if "categories" in c]] = True
     return slots
 

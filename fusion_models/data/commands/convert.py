@@ -3,16 +3,17 @@
 | flat column | goes to |
 |---|---|
 | `query_id`, `item_id`, `label`, `v1_score`; optional `features` | judgements |
-| `visual`, `text`, `metadata` or `metadata.<name>`; optional `image`, `title` | items, once each |
+| the modalities, or their `MODALITY.<name>`; optional `image`, `title` | items, once each |
 | optional `query_features`, `query_text`, `subdomain`, `split`, `timestamp`, `weight` | queries, once each |
 
-What is an item's or a query's own must be the same in each of its rows.
+The modalities are `visual`, `text` and `metadata` unless others are named. What is an item's or a query's own must be
+the same in each of its rows.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -22,18 +23,20 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from fusion_models.data.arrays.metadata import scalar_columns
+from fusion_models.data.arrays.scalars import scalar_columns
 from fusion_models.data.arrays.thumbnails import picture_bytes
 from fusion_models.data.errors import DataError
 from fusion_models.data.tables import (
     COLUMN_ROWS,
     TABLES,
+    Declaration,
     TableReader,
     checks,
     filesystem_of,
     refuse_overwriting,
     relations,
     table_parts,
+    write_declaration,
 )
 from fusion_models.data.tables.columns import is_text, plain
 from fusion_models.data.tables.feature_vectors import feature_vectors
@@ -47,30 +50,36 @@ _QUERY = {
     "timestamp": "timestamp",
     "weight": "weight",
 }
-_VECTORS = ("visual", "text", "metadata", "query_features", "features")
 _GROUP_ROWS = 8192
 
 Ints = npt.NDArray[np.int64]
 
 
-def convert_flat(flat: str | Path, out: str | Path) -> dict[str, int]:
+def convert_flat(
+    flat: str | Path, out: str | Path, modalities: Sequence[str] | None = None, quantities: Sequence[str] | None = None
+) -> dict[str, int]:
     """Write the three tables of the flat Parquet table `flat` into the folder `out` (paths or URIs).
+
+    `modalities` names the columns that are modalities, `quantities` those of them that are no embedding; where they are
+    not the default ones, `dataset.toml` says so.
 
     Feature columns stream; the flat table may be larger than memory. Returns the rows written, a table.
 
     Raises:
         DataError: the flat table breaks the contract, or `out` already holds a table. Nothing is left in `out`.
     """
+    declared = Declaration.of(modalities, quantities)
     filesystem, parts = table_parts(str(flat), "flat table")
     name = str(flat).rstrip("/").rsplit("/", 1)[-1]
     target_system, folder = filesystem_of(str(out))
     paths = {table: f"{folder.rstrip('/')}/{table}.parquet" for table in TABLES}
+    reader = TableReader(filesystem, parts, name)
     refuse_overwriting(out)
     target_system.makedirs(folder, exist_ok=True)
     try:
-        return _convert(
-            TableReader(filesystem, parts, name), name, lambda table: target_system.open(paths[table], "wb")
-        )
+        written = _convert(reader, name, lambda table: target_system.open(paths[table], "wb"), declared.modalities)
+        write_declaration(target_system, folder, declared)
+        return written
     except BaseException:
         for path in paths.values():
             if target_system.exists(path):
@@ -78,16 +87,17 @@ def convert_flat(flat: str | Path, out: str | Path) -> dict[str, int]:
         raise
 
 
-def _convert(reader: TableReader, file: str, sink: Callable[[str], Any]) -> dict[str, int]:
-    scalars = scalar_columns(reader.names)
-    needed = ["visual", "text"] + ([] if scalars else ["metadata"])
-    reader.require([*_PAIR, *needed], ("metadata", "image", "title", "features", *scalars, *_QUERY))
+def _convert(reader: TableReader, file: str, sink: Callable[[str], Any], modalities: Sequence[str]) -> dict[str, int]:
+    found = {m: scalar_columns(m, reader.names) for m in modalities}
+    scalars = [column for columns in found.values() for column in columns]
+    needed = [m for m, columns in found.items() if not columns]
+    reader.require([*_PAIR, *needed], (*modalities, "image", "title", "features", *scalars, *_QUERY))
     checks.require_rows(reader.num_rows, file)
     query, item = _checked_pairs(reader, file)
 
-    own = [c for c in ("visual", "text", "metadata", "image", "title") if c in reader.names] + scalars
-    items = _first_rows(reader, file, "item_id", item, own)
-    queries = _first_rows(reader, file, "query_id", query, [c for c in _QUERY if c in reader.names])
+    own = [c for c in (*modalities, "image", "title") if c in reader.names] + scalars
+    items = _first_rows(reader, file, "item_id", item, own, modalities)
+    queries = _first_rows(reader, file, "query_id", query, [c for c in _QUERY if c in reader.names], ["query_features"])
     pairs = [*_PAIR] + (["features"] if "features" in reader.names else [])
     return {
         "items": _write(sink, "items", items, {}),
@@ -109,7 +119,9 @@ def _checked_pairs(reader: TableReader, file: str) -> tuple[Ints, Ints]:
     return query, item
 
 
-def _first_rows(reader: TableReader, file: str, key: str, codes: Ints, columns: list[str]) -> Iterator[Any]:
+def _first_rows(
+    reader: TableReader, file: str, key: str, codes: Ints, columns: list[str], vectors: Sequence[str]
+) -> Iterator[Any]:
     """Record batches of the first row of each id, with `columns`; a later row that differs is an error."""
     first = np.full(int(codes.max()) + 1, -1, dtype=np.int64)
     first[codes[::-1]] = np.arange(len(codes))[::-1]
@@ -119,7 +131,7 @@ def _first_rows(reader: TableReader, file: str, key: str, codes: Ints, columns: 
         code = codes[start : start + batch.num_rows]
         is_first = first[code] == np.arange(start, start + batch.num_rows)
         for name in columns:
-            found = _row_digests(batch.column(name), file, name, start, widths)
+            found = _row_digests(batch.column(name), file, name, start, widths, name in vectors)
             digests[name][code[is_first]] = found[is_first]
             row = checks.first_true(found != digests[name][code])
             if row is not None:
@@ -128,14 +140,16 @@ def _first_rows(reader: TableReader, file: str, key: str, codes: Ints, columns: 
             yield batch.select([key, *columns]).filter(pa.array(is_first))
 
 
-def _row_digests(column: Any, file: str, name: str, start: int, widths: dict[str, int]) -> npt.NDArray[np.uint64]:
+def _row_digests(
+    column: Any, file: str, name: str, start: int, widths: dict[str, int], vector: bool
+) -> npt.NDArray[np.uint64]:
     """`[n]` 64-bit digests of a column's values."""
     values = plain(column)
     if is_text(values.type):
         values = checks.clean_text(values, file, name, start)
     if name == "image":
         raw = [b"" if value is None else value for value in picture_bytes(column, file, start)]
-    elif name in _VECTORS and not is_text(values.type):
+    elif vector and not is_text(values.type):
         values = feature_vectors(column, file, name, start, widths.get(name))
         widths[name] = values.shape[1]
         raw = [row.tobytes() for row in values]

@@ -1,10 +1,11 @@
 """The door: where three tables lie, how they are read, and the checks that every value passes.
 
-`files` finds them, `parts` reads one of one or many files, `columns` knows Arrow's types; `checks` and
-`feature_vectors` take a piece of a table and give it back clean, or raise a DataError.
-May use the splits and the errors, nothing else of `fusion_models.data`.
+`files` finds them, `declaration` reads which of their columns are modalities, `parts` reads one of one or many files,
+`columns` knows Arrow's types; `checks` and `feature_vectors` take a piece of a table and give it back clean, or raise a
+DataError. May use the splits, the errors and the names of modalities, nothing else of `fusion_models.data`.
 """
 
+from fusion_models.data.tables.declaration import Declaration, write_declaration
 from fusion_models.data.tables.files import (
     TABLES,
     TableFolder,
@@ -20,6 +21,7 @@ from fusion_models.data.tables.parts import COLUMN_ROWS, TableReader
 __all__ = [
     "COLUMN_ROWS",
     "TABLES",
+    "Declaration",
     "TableFolder",
     "TableReader",
     "filesystem_of",
@@ -27,5 +29,6 @@ __all__ = [
     "refuse_overwriting",
     "table_parts",
     "vectors",
+    "write_declaration",
     "write_tables",
 ]

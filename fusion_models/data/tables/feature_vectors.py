@@ -50,7 +50,8 @@ class Narrowing:
             raise DataError(
                 f"feature {column} goes from {self._low[column]:.17g} to {self._high[column]:.17g}: as float32 numbers "
                 "these hardly differ.",
-                "Subtract a constant from it, or write it as a column `metadata.<name>`, which is standardised first.",
+                "Subtract a constant from it, or write it as a scalar column `MODALITY.<name>`: these are standardised "
+                "first.",
                 file=file,
                 column=name,
             )

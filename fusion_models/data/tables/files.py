@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fusion_models.data.errors import DataError, foreign_errors
+from fusion_models.data.tables.declaration import Declaration, read_declaration, write_declaration
 from fusion_models.data.tables.parts import Part, TableReader, is_local, matching_parts, parts_of
 from fusion_models.work import tell
 
@@ -37,6 +38,8 @@ class TableFolder:
     """An fsspec file system."""
     parts: dict[str, list[Part]]
     """Each table's Parquet files."""
+    declared: Declaration = Declaration()  # noqa: RUF009  (frozen)
+    """Which columns are modalities."""
 
     def file(self, table: str) -> str:
         """`items.parquet` of `items`: the name that errors print."""
@@ -111,7 +114,7 @@ def locate(location: str) -> TableFolder:
     for table in TABLES:
         if not parts[table]:
             raise DataError(f"missing from {location}.", _WHAT_A_DATASET_IS, file=f"{table}.parquet")
-    return TableFolder(location, filesystem, parts)
+    return TableFolder(location, filesystem, parts, read_declaration(filesystem, root))
 
 
 def _parts(filesystem: Any, root: str, table: str) -> list[Part]:
@@ -171,10 +174,17 @@ def vectors(values: npt.NDArray[np.float32]) -> Any:
     return pa.FixedSizeListArray.from_arrays(flat, width)
 
 
-def write_tables(location: str | Path, tables: Mapping[str, Any], *, row_group_rows: int = 65_536) -> None:
-    """Write Arrow tables named as TABLES into a folder (path or URI), which is made where need be."""
+def write_tables(
+    location: str | Path,
+    tables: Mapping[str, Any],
+    *,
+    row_group_rows: int = 65_536,
+    declared: Declaration = Declaration(),  # noqa: B008  (frozen)
+) -> None:
+    """Write Arrow tables named as TABLES, and what is declared, into a folder (path or URI), made where need be."""
     filesystem, root = filesystem_of(str(location))
     filesystem.makedirs(root, exist_ok=True)
+    write_declaration(filesystem, root, declared)
     for name, table in tables.items():
         with filesystem.open(f"{root.rstrip('/')}/{name}.parquet", "wb") as file:
             pq.write_table(table, file, row_group_size=row_group_rows, compression="zstd", use_dictionary=_short(table))

@@ -22,8 +22,8 @@ COLUMN_ROWS = 65_536
 """The same for narrow columns that are held whole in the end."""
 NUMBERS = ("label", "v1_score", "weight")
 """Columns that hold numbers even where the name of a folder gives them."""
-SCALARS = "metadata."
-"""How the names of an item's scalar columns begin."""
+SCALAR = "."
+"""In the name of an item's scalar columns, `MODALITY.<name>`."""
 _BUFFER_BYTES = 1 << 20  # read a column chunk piece by piece, so that a giant row group need not fit in memory
 
 
@@ -75,7 +75,7 @@ class TableReader:
     def require(self, names: Sequence[str], optional: Sequence[str] = ()) -> None:
         """Raise DataError unless `names` are in every part, and neither they nor `optional` stand twice in one."""
         for part, schema, rows in zip(self._parts, self._schemas, self._rows, strict=True):
-            for name in dict.fromkeys([*names, *optional, *(n for n in schema.names if n.startswith(SCALARS))]):
+            for name in dict.fromkeys([*names, *optional]):
                 count = schema.names.count(name)
                 if count > 1:
                     raise DataError(
@@ -120,7 +120,7 @@ class TableReader:
 
     def _partition_type(self, name: str) -> Any:
         """Text, as a folder's name is; number where the contract wants one and every folder gives one."""
-        if name not in NUMBERS and not name.startswith(SCALARS):
+        if name not in NUMBERS and SCALAR not in name:
             return pa.large_string()
         values = pa.array([part.partition.get(name) for part in self._parts], pa.large_string())
         try:

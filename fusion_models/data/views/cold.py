@@ -1,7 +1,8 @@
 """Cold items: those that a stable hash keeps from every training that decides, where test items are not new.
 
-Where items recur in training and test, an image may be no more than the name of its item: a ranker learns by heart
-how good each item is. On items that no training has seen that gives nothing, so there the gain must show again.
+Where items recur in training and test, an image (or whatever the suspect is) may be no more than the name of its item:
+a ranker learns by heart how good each item is. On items that no training has seen that gives nothing, so there the gain
+must show again.
 """
 
 from __future__ import annotations
@@ -16,10 +17,10 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fusion_models.config import MODALITIES
 from fusion_models.data.dataset import RankingDataset
 from fusion_models.data.splits import hash_fraction
 from fusion_models.data.views.lists import take_lists
+from fusion_models.modalities import SUSPECT
 
 COLD_SHARE = 0.2
 ISOLATED = 0.99
@@ -59,27 +60,30 @@ class ColdLists:
         return mine.gather(-1, index) * self.valid
 
 
-def cold_items(data: RankingDataset, share: float = COLD_SHARE) -> Mask:
-    """`[items]`: whether an item is cold. Its id alone decides; items of one picture go by the first of their ids.
+def cold_items(data: RankingDataset, share: float = COLD_SHARE, suspect: str = SUSPECT) -> Mask:
+    """`[items]`: whether an item is cold. Its id alone decides; items alike in the suspect go by the first id.
 
     Raises ValueError for a share outside (0, 1).
     """
     if not 0 < share < 1:
         raise ValueError(f"the share of cold items must lie between 0 and 1, got {share}")
     ids = data.item_ids
-    return np.array([hash_fraction(str(ids[first]), salt=SALT) < share for first in alike_items(data)], dtype=np.bool_)
+    return np.array(
+        [hash_fraction(str(ids[first]), salt=SALT) < share for first in alike_items(data, suspect)], dtype=np.bool_
+    )
 
 
-def alike_items(data: RankingDataset) -> npt.NDArray[np.int64]:
-    """`[items]`: for each item the row of the one with the first id, in text order, among those of the same picture.
+def alike_items(data: RankingDataset, suspect: str = SUSPECT) -> npt.NDArray[np.int64]:
+    """`[items]`: for each item the row of the one with the first id, in text order, among those of the same picture
+    (the same features of the suspect).
 
     An item that stands in the table under two ids (`i1@train`, `i1@test`) is one. A picture that many items have stands
     for none (a blank one): those are alike where all of their modalities are.
     """
-    pictures, whole = _digests(data, ("visual",)), _digests(data, MODALITIES)
-    _, place, count = np.unique(pictures, return_inverse=True, return_counts=True)
-    most = max(FEW_ALIKE, int(COMMON_PICTURE * len(pictures)))
-    key = np.where(count[place] > most, whole, pictures)
+    shown, whole = _digests(data, (suspect,)), _digests(data, data.schema.modalities)
+    _, place, count = np.unique(shown, return_inverse=True, return_counts=True)
+    most = max(FEW_ALIKE, int(COMMON_PICTURE * len(shown)))
+    key = np.where(count[place] > most, whole, shown)
     _, group = np.unique(key, return_inverse=True)
     by_id = np.argsort(data.item_ids.astype(str), kind="stable")
     first = np.zeros(group.max() + 1, dtype=np.int64)
@@ -87,16 +91,16 @@ def alike_items(data: RankingDataset) -> npt.NDArray[np.int64]:
     return np.asarray(first[group])
 
 
-def item_isolation(data: RankingDataset, split: str) -> float:
+def item_isolation(data: RankingDataset, split: str, suspect: str = SUSPECT) -> float:
     """Share of the items judged in `split`, alike ones counted once, that no training query judges."""
-    alike = alike_items(data)
+    alike = alike_items(data, suspect)
     known, found = (np.unique(alike[_judged(data, rows)]) for rows in (data.rows("train"), data.rows(split)))
     return 1.0 - float(np.isin(found, known).mean()) if len(found) else 1.0
 
 
-def needs_cold_lists(data: RankingDataset, split: str) -> bool:
+def needs_cold_lists(data: RankingDataset, split: str, suspect: str = SUSPECT) -> bool:
     """Whether the items of `split` are so little new that a gain must show on cold lists too."""
-    return item_isolation(data, split) < ISOLATED
+    return item_isolation(data, split, suspect) < ISOLATED
 
 
 def cold_lists(data: RankingDataset, split: str, cold: Mask | None = None) -> ColdLists:
@@ -129,13 +133,13 @@ def cold_lists(data: RankingDataset, split: str, cold: Mask | None = None) -> Co
 class WithoutColdDataset(RankingDataset):
     """The same data; lists of the training split lack the cold items. Reads like any dataset."""
 
-    def __init__(self, base: RankingDataset, share: float) -> None:
+    def __init__(self, base: RankingDataset, share: float, suspect: str) -> None:
         """See `without_cold`."""
         super().__init__(base.folder, source=base.source, location=base.location, fingerprint=base.fingerprint)
         take_lists(self, base)
         query = np.repeat(np.arange(len(base.candidates)), base.candidates)
         training = np.asarray(base.split)[query] == base.splits.index("train")
-        kept = np.flatnonzero(~(training & cold_items(base, share)[base.judged_item]))
+        kept = np.flatnonzero(~(training & cold_items(base, share, suspect)[base.judged_item]))
         self.judged_item = base.judged_item[kept]
         self.labels, self.v1 = base.labels[kept], base.v1[kept]
         self.candidates = np.bincount(query[kept], minlength=len(base.candidates))
@@ -144,31 +148,32 @@ class WithoutColdDataset(RankingDataset):
             self.v1_input = base.v1_input[kept]
         if base.pair_features is not None:
             self._pair_features = base.pair_features[kept]
-        self._made_of = (base, share)
+        self._made_of = (base, share, suspect)
 
     @property
     def identity(self) -> str:
         """See `RankingDataset.identity`: other lists, other trees."""
-        base, share = self._made_of
-        return f"{base.identity} without {share:g} of the items"
+        base, share, suspect = self._made_of
+        by = "" if suspect == SUSPECT else f" by their {suspect}"
+        return f"{base.identity} without {share:g} of the items{by}"
 
     def halved(self) -> RankingDataset:
         """See `RankingDataset.halved`; the training lists stay without the cold items."""
-        base, share = self._made_of
-        return WithoutColdDataset(base.halved(), share)
+        base, share, suspect = self._made_of
+        return WithoutColdDataset(base.halved(), share, suspect)
 
     def __reduce__(self) -> tuple[Any, ...]:
         return WithoutColdDataset, self._made_of
 
 
-def without_cold(data: RankingDataset, share: float = COLD_SHARE) -> RankingDataset:
+def without_cold(data: RankingDataset, share: float = COLD_SHARE, suspect: str = SUSPECT) -> RankingDataset:
     """`data` with the cold items taken out of the training lists; validation and test lists stay whole.
 
     Features of items are not copied, those of pairs are. A training query whose candidates are all cold has none left,
     and `rows` leaves it out. Training statistics (means, deviations) stay those of the whole training split.
     Raises ValueError for a share outside (0, 1), or where no training query keeps a candidate.
     """
-    found = WithoutColdDataset(data, share)
+    found = WithoutColdDataset(data, share, suspect)
     if len(found.rows("train")) == 0:
         raise ValueError(f"{data.source}: every training candidate is a cold item; a smaller share leaves some")
     return found

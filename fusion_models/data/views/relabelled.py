@@ -8,7 +8,6 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from fusion_models.config import MODALITIES
 from fusion_models.data.dataset import RankingDataset
 from fusion_models.data.views.lists import take_lists
 
@@ -92,7 +91,7 @@ def _random(data: RankingDataset, seed: int) -> npt.NDArray[np.float64]:
 
 def _item_keys(data: RankingDataset, start: int) -> Keys:
     block = slice(start, start + ITEMS_AT_ONCE)
-    rows = np.concatenate([np.asarray(data.item_features[m][block], dtype=np.float64) for m in MODALITIES], axis=1)
+    rows = np.concatenate([np.asarray(f[block], dtype=np.float64) for f in data.item_features.values()], axis=1)
     return _keys([row.tobytes() for row in np.round(rows, 4) + 0.0])
 
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from fusion_models.config import MODALITIES, V1, Recipe
+from fusion_models.config import V1, Recipe
 from fusion_models.data.batch import Batch
 from fusion_models.data.schema import FeatureSchema, FeatureStatistics
 from fusion_models.models.output import RankerOutput
@@ -35,7 +35,7 @@ class OwnRanker(TrainableRanker):
         super().__init__(recipe, schema, statistics)
         self.own: OwnModel = own_model(recipe.model.variant)
         self.share_kind = self.own.share_kind
-        self.given = self.modalities if "modalities" in self.own.takes else MODALITIES
+        self.given = self.modalities if "modalities" in self.own.takes else schema.modalities
         """The modalities that the module is given features of."""
         self._kept = [self.given.index(m) for m in self.modalities]
         self._context = recipe.model.context
@@ -52,9 +52,7 @@ class OwnRanker(TrainableRanker):
     def _built(self, recipe: Recipe, schema: FeatureSchema, statistics: FeatureStatistics) -> nn.Module:
         given = {
             "settings": self.own.settings_of(recipe),
-            "widths": Widths(
-                features={m: schema.width(m) for m in MODALITIES}, query=schema.query, context=schema.context
-            ),
+            "widths": Widths(features=dict(schema.widths), query=schema.query, context=schema.context),
             "statistics": statistics,
             "modalities": self.modalities,
         }
@@ -67,7 +65,7 @@ class OwnRanker(TrainableRanker):
     def _probed(self, schema: FeatureSchema) -> tuple[int, int]:
         """Widths of `projected` and `fused` (0 where not given), seen on one batch of zeros."""
         lists = torch.zeros(PROBE)
-        features = {m: torch.zeros(*PROBE, schema.width(m)) for m in MODALITIES}
+        features = {m: torch.zeros(*PROBE, width) for m, width in schema.widths.items()}
         context = torch.zeros(*PROBE, schema.context + (self.trees is not None))
         batch = Batch(features, context, lists, lists.double(), lists == 0, lists[:, 0].long(), lists.long())
         was = self.ranker.training

@@ -88,7 +88,7 @@ class StackedEvaluation:
         )
 
     def __call__(self, ranker: StackedRanker, weights: Tensor) -> list[Evaluation | None]:
-        """Every row's evaluation, no image blanked; None for a row whose scores are no numbers any more."""
+        """Every row's evaluation, nothing blanked; None for a row whose scores are no numbers any more."""
         ranker.template.eval()
         parts = [self._measure(ranker, weights, self._batch(part)) for part in self._parts]
         scores = self._joined([_padded(part.scores, self.valid.shape[1]) for part in parts])

@@ -22,6 +22,7 @@ from fusion_models.data.batch import Batch
 from fusion_models.losses import (
     THUMBNAIL_DOCUMENTS,
     Drawn,
+    Suspect,
     modulation_coefficients,
     sample_documents,
     sum_of_terms,
@@ -60,7 +61,6 @@ class StackedRanker:
         self.recipes = list(recipes)
         self.device = device
         self.terms = terms_on(recipes[0].loss)
-        self.part_names = ("ranking", *self.terms, "total")
         self.numbers = numbers_of(recipes, device)
         self.modulates = recipes[0].train.gradient_modulation > 0.0
         self._drops = recipes[0].train.modality_dropout > 0.0
@@ -81,8 +81,11 @@ class StackedRanker:
             [torch.tensor([name.startswith(e) for name in self.names])[per_weight] for e in encoders]
         ).to(device)
         """Bool: which weights belong to each modality's encoder."""
-        visual = self.template.modalities.index("visual") if "visual" in self.template.modalities else None
-        self.visual = torch.zeros_like(self.decays) if visual is None else self.encoder_MP[visual]
+        self._suspect = Suspect.of(self.template)
+        self.part_names = ("ranking", *map(self._suspect.part, self.terms), "total")
+        place = self._suspect.place
+        self.suspect_P = self.encoder_MP[place] if place >= 0 else torch.zeros_like(self.decays)
+        """Bool: which weights belong to the suspect's encoder."""
         for parameter in parameters.values():
             parameter.requires_grad_(False)
         self.half = half_precision(recipes[0].train.precision, self.numbers["train.learning_rate"])
@@ -96,7 +99,7 @@ class StackedRanker:
             return False
         self.recipes[place] = recipe
         for name, values in self.numbers.items():
-            values[place] = float(flat[name])
+            values[place] = float(flat[recipe.key(name)])
         return True
 
     def named(self, weights: Tensor) -> dict[str, Tensor]:
@@ -173,7 +176,15 @@ class StackedRanker:
         out = run(batch, decoded)
         config = member_config(recipe.loss, numbers)
         _, parts = sum_of_terms(
-            self.terms, run, batch, config, out, generator=source, decoded=decoded, thumbnails=shown
+            self.terms,
+            run,
+            batch,
+            config,
+            out,
+            generator=source,
+            suspect=self._suspect,
+            decoded=decoded,
+            thumbnails=shown,
         )
         if not self.modulates:
             return parts, parts["total"].detach()

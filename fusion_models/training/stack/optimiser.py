@@ -23,18 +23,18 @@ class StackedAdamW:
     All is changed in place and nothing waits for the device, so that a step can be recorded as a CUDA graph.
     """
 
-    def __init__(self, weights: Tensor, decays: Tensor, visual: Tensor) -> None:
-        """`weights` `[S, P]`; `decays` and `visual` `[P]` bool: which weights decay, which follow the image's rate."""
+    def __init__(self, weights: Tensor, decays: Tensor, suspect: Tensor) -> None:
+        """`weights` `[S, P]`; `decays` and `suspect` `[P]` bool: which weights decay, which follow the image's rate."""
         self.weights = weights
         self.first = torch.zeros_like(weights)
         self.second = torch.zeros_like(weights)
         self.steps = torch.zeros(len(weights), dtype=torch.float64, device=weights.device)
         self.decay = torch.zeros(len(weights), device=weights.device)
         """`[S]`; this and the two below are each member's own numbers."""
-        self.visual_scale = torch.ones(len(weights), device=weights.device)
+        self.suspect_scale = torch.ones(len(weights), device=weights.device)
         self.clip = torch.ones(len(weights), device=weights.device)
         self._decays = decays.float()
-        self._visual = visual.float()
+        self._suspect = suspect.float()
 
     @torch.no_grad()
     def update(self, gradient: Tensor, rate: Tensor) -> None:
@@ -42,7 +42,7 @@ class StackedAdamW:
         norm = torch.linalg.vector_norm(gradient, dim=1)
         gradient.mul_((self.clip / (norm + CLIP_EPSILON)).clamp(max=1.0).unsqueeze(1))
         self.steps.add_(1.0)
-        rates = rate.unsqueeze(1) * (1.0 + (self.visual_scale - 1.0).unsqueeze(1) * self._visual)
+        rates = rate.unsqueeze(1) * (1.0 + (self.suspect_scale - 1.0).unsqueeze(1) * self._suspect)
         self.weights.mul_(1.0 - rates * self.decay.unsqueeze(1) * self._decays)
         self.first.lerp_(gradient, 1.0 - BETAS[0])
         self.second.mul_(BETAS[1]).addcmul_(gradient, gradient, value=1.0 - BETAS[1])

@@ -51,7 +51,7 @@ class Draws:
 def draws_of(recipe: Recipe, *, pictures: bool) -> Draws:
     """What `train_step` draws for a recipe; `pictures`: the ranker decodes thumbnails."""
     loss = recipe.loss
-    shuffles = loss.visual_importance > 0.0 and loss.visual_importance_form == "reliance"
+    shuffles = loss.suspect_importance > 0.0 and loss.suspect_importance_form == "reliance"
     keep = len(recipe.model.modalities) if recipe.train.modality_dropout > 0.0 else 0
     return Draws(keep, int(pictures) + int(shuffles) + int(loss.contrastive > 0.0))
 

@@ -128,12 +128,12 @@ class Stack:
         return torch.cat([built.stepper.run(chunk) for chunk in plan])
 
     def _keep_best(self, built: _Built, found: list[tuple[TrainingState, Outcome]]) -> None:
-        """Blank the image for those that improved, note what they reached, and keep their weights."""
+        """Blank the suspect for those that improved, note what they reached, and keep their weights."""
         better = [i for i, (_, outcome) in enumerate(found) if isinstance(outcome, EpochResult) and outcome.improved]
         if not better:
             return
         places = [self._place(found[i][0]) for i in better]
-        masked = built.evaluation.masked(built.ranker, built.optimiser.weights, blanks=("visual",))
+        masked = built.evaluation.masked(built.ranker, built.optimiser.weights, blanks=(built.ranker.template.suspect,))
         for i, place in zip(better, places, strict=True):
             member, outcome = found[i]
             assert isinstance(outcome, EpochResult)
@@ -185,7 +185,7 @@ class _Built:
         self.ranker = StackedRanker(recipes, data, device)
         weights = torch.empty(len(members), sum(self.ranker.sizes), device=device)
         self.best = torch.empty_like(weights)
-        self.optimiser = StackedAdamW(weights, self.ranker.decays, self.ranker.visual)
+        self.optimiser = StackedAdamW(weights, self.ranker.decays, self.ranker.suspect_P)
         for place, member in enumerate(members):
             self._read(place, member)
         draws = draws_of(recipes[0], pictures=self.ranker.template.thumbnail is not None)
@@ -211,7 +211,7 @@ class _Built:
     def _read(self, place: int, member: TrainingState) -> None:
         train = member.recipe.train
         self.optimiser.decay[place] = train.weight_decay
-        self.optimiser.visual_scale[place] = train.visual_learning_rate_scale
+        self.optimiser.suspect_scale[place] = train.suspect_learning_rate_scale
         self.optimiser.clip[place] = train.gradient_clip
         read_state(member, self.ranker, self.optimiser, self.best, place)
 

@@ -17,7 +17,8 @@ SWITCHES: tuple[str, ...] = (
     "train.modality_dropout",
     "train.gradient_modulation",
 )
-"""Numbers of which the structure holds only whether they are above 0: that decides what is built and computed."""
+"""Numbers of which the structure holds only whether they are above 0: that decides what is built and computed. Named as
+the fields are: `Recipe.key` gives the flat key."""
 LOSS_NUMBERS: tuple[str, ...] = (
     *LOSS_TERMS,
     "temperature",
@@ -34,7 +35,7 @@ FREE: frozenset[str] = frozenset(
         "train.epochs",
         "train.patience",
         "train.learning_rate",
-        "train.visual_learning_rate_scale",
+        "train.suspect_learning_rate_scale",
         "train.weight_decay",
         "train.warmup",
         "train.gradient_clip",
@@ -42,7 +43,7 @@ FREE: frozenset[str] = frozenset(
         "train.gradient_modulation",
     }
 )
-"""Flat keys whose values may differ within a stack."""
+"""Numbers whose values may differ within a stack, named in the same way."""
 
 
 def structure(recipe: Recipe) -> Structure:
@@ -50,15 +51,15 @@ def structure(recipe: Recipe) -> Structure:
 
     A switch counts as on or off, a free number not at all, all else by its value.
     """
-    flat = recipe.flat()
-    fixed = {key: value for key, value in flat.items() if key not in FREE}
-    return tuple(sorted((fixed | {key: flat[key] > 0.0 for key in SWITCHES}).items()))
+    flat, free = recipe.flat(), {recipe.key(name) for name in FREE}
+    fixed = {key: value for key, value in flat.items() if key not in free}
+    return tuple(sorted((fixed | {key: flat[key] > 0.0 for key in map(recipe.key, SWITCHES)}).items()))
 
 
 def differences(one: Recipe, other: Recipe) -> list[str]:
     """Flat keys that keep two recipes from sharing a stack; empty where they may."""
     left, right = dict(structure(one)), dict(structure(other))
-    return [key for key in left if left[key] != right[key]]
+    return [key for key in left if left[key] != right.get(key)]
 
 
 def terms_on(config: LossConfig) -> list[str]:
@@ -67,9 +68,12 @@ def terms_on(config: LossConfig) -> list[str]:
 
 
 def numbers_of(recipes: Iterable[Recipe], device: torch.device) -> dict[str, Tensor]:
-    """Every free number as float32 `[S]`, one entry a member, by its flat key."""
-    flats = [recipe.flat() for recipe in recipes]
-    return {key: torch.tensor([float(flat[key]) for flat in flats], device=device) for key in sorted(FREE)}
+    """Every free number as float32 `[S]`, one entry a member, by its name in `FREE`."""
+    flats = [(recipe, recipe.flat()) for recipe in recipes]
+    return {
+        name: torch.tensor([float(flat[recipe.key(name)]) for recipe, flat in flats], device=device)
+        for name in sorted(FREE)
+    }
 
 
 def member_config(common: LossConfig, numbers: dict[str, Tensor]) -> LossConfig:

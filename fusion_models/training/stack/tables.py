@@ -10,7 +10,6 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fusion_models.config import MODALITIES
 from fusion_models.data import RankingDataset
 from fusion_models.data.batch import Batch
 
@@ -24,7 +23,7 @@ def table_bytes(data: RankingDataset) -> int:
     arrays += [data.offset, data.judged_item, data.labels, data.v1]
     found = sum(array.nbytes for array in arrays if array is not None)
     if data.schema.thumbnail is not None:
-        found += 3 * data.schema.thumbnail**2 * len(data.item_features["visual"])
+        found += 3 * data.schema.thumbnail**2 * data.counts["items"]
     return found
 
 
@@ -42,7 +41,7 @@ class Tables:
     def __init__(self, data: RankingDataset, device: torch.device) -> None:
         self.device = self.index_device = device
         """`index_device`: where `gather` takes its rows from."""
-        self.features = {m: self._place(data.item_features[m]) for m in MODALITIES}
+        self.features = {m: self._place(values) for m, values in data.item_features.items()}
         self.offset = self._place(data.offset)
         self.judged_item = self._place(data.judged_item)
         self.labels = self._place(data.labels)
@@ -117,4 +116,4 @@ def _pictures(data: RankingDataset, device: torch.device) -> Tensor | None:
     """`[items, 3, S, S]` uint8: 3 kB an item, so they go to the device in any case."""
     if data.schema.thumbnail is None:
         return None
-    return data.thumbnails(np.arange(len(data.item_features["visual"]))).to(device)
+    return data.thumbnails(np.arange(data.counts["items"])).to(device)

@@ -1,14 +1,15 @@
 """Cold lists: whether V2 holds on items that nothing which decides was trained on.
 
-Where test items recur in training, an image may be no more than its item's name: what looks like a gain is learnt by
-heart. So a fifth of the items leave the training of every arm that decides, and gains must show on them too.
+Where test items recur in training, an image (or whatever the suspect is) may be no more than its item's name: what
+looks like a gain is learnt by heart. So a fifth of the items leave the training of every arm that decides, and gains
+must show on them too.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-from fusion_models.data.views.cold import ColdLists, cold_lists
+from fusion_models.data.views.cold import ColdLists, cold_items, cold_lists
 from fusion_models.data.views.cold import needs_cold_lists as items_recur
 from fusion_models.metrics.intervals.weights import counted
 from fusion_models.quantities import Lists, Outputs
@@ -28,14 +29,14 @@ def needs_cold_lists(run: Run, facts: Facts) -> bool:
     """
     if not run.phase.late or run.deciding != DECIDING_SPLIT or facts.closed_catalogue:
         return False
-    return items_recur(run.data, DECIDING_SPLIT)
+    return items_recur(run.data, DECIDING_SPLIT, run.phase.suspect)
 
 
 def read_cold(run: Run, whole: Measured, look: Look, *, needed: bool) -> Cold:
     """Gain over V1 and refit gains on the cold lists of the test split; unmeasured with fewer than two of them."""
     if not needed:
         return Cold(needed=False)
-    lists = cold_lists(run.data, DECIDING_SPLIT)
+    lists = cold_lists(run.data, DECIDING_SPLIT, cold_items(run.data, suspect=run.phase.suspect))
     if len(lists.kept) < 2:
         return Cold(needed=True, queries=len(lists.kept))
     cut = {key: [_cut(outputs, lists) for outputs in runs] for key, runs in whole.trained.items()}

@@ -10,7 +10,7 @@ import numpy as np
 from fusion_models.metrics import Interval
 from fusion_models.metrics.intervals.ensembles import Arm, arm_difference
 from fusion_models.metrics.intervals.query_intervals import query_interval
-from fusion_models.quantities import Outputs, ensemble, quantity, standardised
+from fusion_models.quantities import Outputs, drop_name, ensemble, quantity, standardised
 from fusion_models.quantities.outputs import Values
 from search.analysis.archive import rules_read
 from search.analysis.judged import ArchiveEvidence, Lead, Probe
@@ -255,7 +255,7 @@ def archive_evidence(
     better = base if chosen.better_is_base and base is not None else found.artefact
     tuned = next((r for r in found.references if r.name == chosen.tuned_v1), None)
     over_tuned = _lead(found, tuned, level) if tuned is not None else None
-    drop = quantity(f"{found.plan.suspect}_masking_drop")
+    drop = quantity(drop_name(found.plan.suspect), (found.plan.suspect,))
     return ArchiveEvidence(
         refit_gain=refit_gains(found, level).get(found.plan.suspect),
         base_refit_gain=refit_gains(found, level).get(found.plan.suspect)
@@ -276,7 +276,7 @@ def _rise(found: Measured, base: Outputs | None, level: float) -> Interval | Non
     """The artefact's masking drop less the base ensemble's, over the same queries."""
     if base is None:
         return None
-    drop = quantity(f"{found.plan.suspect}_masking_drop")
+    drop = quantity(drop_name(found.plan.suspect), (found.plan.suspect,))
     mine, theirs = drop.influence(found.artefact), drop.influence(base)
     if mine is None or theirs is None:
         return None

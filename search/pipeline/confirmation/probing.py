@@ -103,8 +103,8 @@ def _arm(scores: ProbeScores) -> Arm:
     return replace(found, weights=scores.uneven)
 
 
-def _opened(ticket: DataTicket, cold: bool) -> RankingDataset:
-    return without_cold_items(ticket) if cold else ticket.open()
+def _opened(ticket: DataTicket, suspect: str, cold: bool) -> RankingDataset:
+    return without_cold_items(ticket, suspect) if cold else ticket.open()
 
 
 def _pair(opened: Callable[[], RankingDataset], split: str, name: str, suspect: str) -> ProbePair | str:

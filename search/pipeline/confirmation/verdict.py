@@ -220,7 +220,7 @@ def _decide_on_test(
     clusters = open_clusters(run.folder, run.data, split=split)
     trained = {key: [said[t] for t in trainings] for key, trainings in deciding.trainings.items()}
     whole = measured(run.phase, deciding.plan, deciding.members, trained, there, clusters)
-    seen = without_cold_items(ticket_for(run.data)) if cold else run.data
+    seen = without_cold_items(ticket_for(run.data), run.phase.suspect) if cold else run.data
     chance = context_alone(seen, Recipe.from_flat(finalist.recipe), split, run.phase.v1_reads).ndcg()
     evidence = gather_evidence(run, whole, deciding, look, cold=read_cold(run, whole, look, needed=cold), chance=chance)
     evidence = dataclasses.replace(
@@ -279,7 +279,7 @@ def gather_evidence(
         fewest=deciding.fewest,
         members=deciding.members,
         has_attention=attentive,
-        has_images=run.data.schema.thumbnail is not None,
+        has_images=run.data.schema.shows(run.phase.suspect),
     )
 
 

@@ -6,6 +6,7 @@ import dataclasses
 from typing import Any
 
 from fusion_models.config import Flat
+from fusion_models.modalities import SUSPECT
 from search.options import RunOptions
 from search.run_store.folder import RunFolder, RunFolderError, phase_of
 from spaces import Phase, phase_to_plain
@@ -93,6 +94,12 @@ def require_same_question(folder: RunFolder, options: RunOptions) -> None:
         raise RunFolderError(
             f"{folder.path} holds a finished run of --model {said.get('model')}, not of {options.model}: give another "
             "--name or --results, or --fresh to start over there"
+        )
+    before, now = said.get("suspect") or SUSPECT, options.suspect or SUSPECT
+    if before != now:
+        raise RunFolderError(
+            f"{folder.path} holds a finished run whose suspect is {before}, not {now}: give another --name or "
+            "--results, or --fresh to start over there"
         )
     if asked != options.data:
         raise RunFolderError(

@@ -15,7 +15,6 @@ import torch
 from torch import Tensor
 
 from fusion_models import export, latency
-from fusion_models.config import MODALITIES
 from fusion_models.data import RankingDataset
 from fusion_models.data.batch import Batch
 from fusion_models.data.clusters import query_clusters
@@ -103,7 +102,9 @@ def measure_variants(run: Run, trial_id: str, front: RunFolder, size: TimingSize
             tell(f"exporting {trial_id}", len(rungs), EXPORTS + size.compiled)
         for name, model in told("exporting smaller rankers", smaller):
             rungs += _smaller_rungs(name, model, run.folder.path / "export", threads)
-        rungs.append(Rung(ranker=V1_SUM, runtime="torch", scorer=_weighted_sum(run.data), grid=True))
+        rungs.append(
+            Rung(ranker=V1_SUM, runtime="torch", scorer=_weighted_sum(run.data, run.phase.v1_reads), grid=True)
+        )
         cells: list[tuple[int | None, int]] = [(None, 1)]
         cells += [(c, b) for c in size.candidates for b in size.batches]
         rows = _accuracy(rungs, run.data, run.phase)
@@ -290,14 +291,14 @@ def _interval(row: Mapping[Any, Any], kind: Literal["ci", "rule"] = "ci") -> Int
     return Interval(float(row["p95_ms"]), float(row[f"p95_ms_{kind}_low"]), float(row[f"p95_ms_{kind}_high"]), level)
 
 
-def _weighted_sum(data: RankingDataset) -> Scorer:
-    """What V1 does, as far as time goes: one weighted sum of text and metadata features a candidate."""
+def _weighted_sum(data: RankingDataset, v1_reads: Sequence[str]) -> Scorer:
+    """What V1 does, as far as time goes: one weighted sum of the features that it reads, a candidate."""
     generator = torch.Generator().manual_seed(0)
-    weights = {m: torch.randn(data.schema.width(m), generator=generator) for m in MODALITIES if m != "visual"}
+    weights = {m: torch.randn(data.schema.width(m), generator=generator) for m in v1_reads}
 
     def scores(batch: Batch) -> Tensor:
         parts = [batch.features[m] @ w for m, w in weights.items()]
-        return torch.stack(parts).sum(dim=0)
+        return torch.stack(parts or [batch.v1]).sum(dim=0)
 
     return scores
 

@@ -7,7 +7,7 @@ import altair as alt
 from search.reporting.charts.figure import EMPHASIS, FAINT, MUTED, Figure, Panel, missing
 from search.reporting.charts.forest import forest, signed_tips
 from search.reporting.records import RunRecord
-from search.reporting.words import FRACTIONS, LABELS, label
+from search.reporting.words import FRACTIONS, label
 
 COLOURS = {"beyond chance": EMPHASIS, "within chance": MUTED, "screened (one training)": FAINT}
 SHOWN_KEYS = 8
@@ -56,7 +56,7 @@ def ablation(run: RunRecord) -> Figure:
             Panel(
                 name=f"ablation-{objective}",
                 title=label(objective),
-                alt=f"Forest plot of changes in {LABELS.get(objective, objective)}: "
+                alt=f"Forest plot of changes in {label(objective)}: "
                 + "; ".join(f"without {r['removed']} {r['change']:+.3f}" for r in rows.to_dict("records")),
                 chart=chart,
                 height=31 * len(order) + 20,
@@ -103,7 +103,7 @@ def importances(run: RunRecord) -> Figure:
             Panel(
                 name=f"importances-{objective}",
                 title=label(objective),
-                alt=f"Importances for {LABELS.get(objective, objective)}; above chance: {', '.join(above) or 'none'}",
+                alt=f"Importances for {label(objective)}; above chance: {', '.join(above) or 'none'}",
                 chart=chart,
                 height=24 * len(rows) + 20,
             )

@@ -14,12 +14,12 @@ import pandas as pd
 import vl_convert
 
 from fusion_models.files import write_whole
+from search.reporting.words import modality_name
 from search.run_store.csv_tables import write_csv
 from search.run_store.folder import RunFolder
 
-MODALITY_COLOURS = {"visual": "#0072B2", "text": "#D55E00", "metadata": "#009E73"}
-"""Okabe and Ito's palette: told apart with every common colour blindness. The same colour everywhere."""
-MODALITY_NAMES = {"visual": "image", "text": "text", "metadata": "metadata"}
+PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
+"""Okabe and Ito's colours, told apart with every common colour blindness: one a modality, the same everywhere."""
 INK, MUTED, FAINT, RULE = "#1c1c1c", "#5f6368", "#b8bcc2", "#8a2be2"
 EMPHASIS = "#1f4e79"
 FONT = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
@@ -159,6 +159,7 @@ def vegalite_version() -> str:
     return ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])
 
 
-def modality_scale(modalities: Sequence[str]) -> alt.Scale:
-    """The one colour of each modality, by the name that readers see."""
-    return alt.Scale(domain=[MODALITY_NAMES[m] for m in modalities], range=[MODALITY_COLOURS[m] for m in modalities])
+def modality_scale(modalities: Sequence[str], of_dataset: Sequence[str]) -> alt.Scale:
+    """The one colour of each modality, which its place in the dataset decides, by the name that readers see."""
+    colours = {m: PALETTE[i % len(PALETTE)] for i, m in enumerate(of_dataset)}
+    return alt.Scale(domain=[modality_name(m) for m in modalities], range=[colours[m] for m in modalities])

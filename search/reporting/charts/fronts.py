@@ -19,7 +19,7 @@ from search.reporting.charts.points import (
     search_points,
 )
 from search.reporting.records import RunRecord
-from search.reporting.words import BASE, FRACTIONS, LABELS, SHORT, label
+from search.reporting.words import BASE, FRACTIONS, label, short_quantity
 from spaces import Phase
 
 
@@ -31,7 +31,7 @@ def front(run: RunRecord) -> Figure:
         return missing("front", title, "No trial of the search has ended yet.")
     names = [o.name for o in run.phase.objectives]
     if len(names) == 1:
-        return missing("front", title, f"The search has one objective, {LABELS.get(names[0], names[0])}: no trade-off.")
+        return missing("front", title, f"The search has one objective, {label(names[0])}: no trade-off.")
     confirmed = _confirmed_points(run, names)
     table = pd.concat([searched, confirmed], ignore_index=True)
     frames = {name: _frame(run.phase, searched, confirmed, name) for name in names}
@@ -102,9 +102,9 @@ def _pair(
     phase: Phase, searched: pd.DataFrame, confirmed: pd.DataFrame, across: tuple[str, Frame], up: tuple[str, Frame]
 ) -> Panel:
     (x, wide), (y, high) = across, up
-    tips = ["trial_id", "name", "what", *(alt.Tooltip(n, format=".4f", title=LABELS.get(n, n)) for n in (x, y))]
-    horizontal = alt.X(x, type="quantitative", title=LABELS.get(x, x), scale=_within(wide), axis=_percent_axis(x))
-    vertical = alt.Y(y, type="quantitative", title=LABELS.get(y, y), scale=_within(high), axis=_percent_axis(y))
+    tips = ["trial_id", "name", "what", *(alt.Tooltip(n, format=".4f", title=label(n)) for n in (x, y))]
+    horizontal = alt.X(x, type="quantitative", title=label(x), scale=_within(wide), axis=_percent_axis(x))
+    vertical = alt.Y(y, type="quantitative", title=label(y), scale=_within(high), axis=_percent_axis(y))
     shown = [
         w for w in (*STATES, *CONFIRMED) if w in {*searched["what"], *(confirmed["what"] if len(confirmed) else ())}
     ]
@@ -142,8 +142,8 @@ def _pair(
     said = f"{len(best)} trials on the front" if len(best) else "no trial on the front"
     return Panel(
         name=f"front-{x}-{y}",
-        title=f"{label(SHORT.get(y, y))} against {SHORT.get(x, x)}",
-        alt=f"Scatter plot of {LABELS.get(y, y)} against {LABELS.get(x, x)}: {len(searched)} trials, {said}, "
+        title=f"{label(short_quantity(y))} against {short_quantity(x)}",
+        alt=f"Scatter plot of {label(y)} against {label(x)}: {len(searched)} trials, {said}, "
         f"{len(confirmed)} confirmed recipes with intervals.",
         chart=alt.layer(*layers),
         height=230,

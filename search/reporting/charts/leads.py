@@ -7,12 +7,12 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from search.reporting.charts.figure import EMPHASIS, FAINT, MODALITY_NAMES, Figure, Panel, missing
+from search.reporting.charts.figure import EMPHASIS, FAINT, Figure, Panel, missing
 from search.reporting.charts.forest import forest, signed_tips
 from search.reporting.charts.modalities import NOT_OPENED
 from search.reporting.charts.standing import level
 from search.reporting.records import RunRecord
-from search.reporting.words import interval, number
+from search.reporting.words import interval, modality_name, number
 
 ROLES = {"base": "base recipe", "trees": "LambdaMART", "sum": "weighted sum with V1"}
 COUNTS, SILENT = "counts", "does not count"
@@ -25,7 +25,7 @@ def leads(run: RunRecord) -> Figure:
     found = run.evidence
     if found is None:
         return missing("leads", title, NOT_OPENED)
-    word = MODALITY_NAMES.get(run.phase.suspect, run.phase.suspect)
+    word = modality_name(run.phase.suspect)
     rows = [*_leads(found, word), *_probes(found), *_cold(run)]
     if not rows:
         return missing("leads", title, "No rival could be measured.")
@@ -70,7 +70,7 @@ def _cold(run: RunRecord) -> list[dict[str, Any]]:
     for gate in gates:
         if gate["value"] is not None:
             what = gate["key"].removeprefix("cold: ")
-            name = "gain over V1" if what == "gain" else f"refit gain, {MODALITY_NAMES.get(what, what)}"
+            name = "gain over V1" if what == "gain" else f"refit gain, {modality_name(what)}"
             ends = {"mean": gate["value"], "ci_low": gate["ci_low"], "ci_high": gate["ci_high"]}
             rows.append({"group": "new items", "name": name, "rival": ""} | ends)
     return rows

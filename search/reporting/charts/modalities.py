@@ -7,10 +7,10 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from search.reporting.charts.figure import MODALITY_NAMES, Figure, Panel, missing, modality_scale
+from search.reporting.charts.figure import Figure, Panel, missing, modality_scale
 from search.reporting.charts.forest import forest, signed_tips
 from search.reporting.records import RunRecord
-from search.reporting.words import TUNED_V1, short_ranker
+from search.reporting.words import TUNED_V1, modality_name, short_ranker
 from search.run_store.looks import SPLIT_NAMES
 
 NOT_OPENED = (
@@ -25,18 +25,18 @@ def contribution(run: RunRecord) -> Figure:
     if found is None:
         return missing("contribution", title, NOT_OPENED)
     rows: list[dict[str, Any]] = [
-        {"measure": "Shapley value", "how": "blanked", "modality": MODALITY_NAMES[m], "value": value, "unit": "nDCG"}
+        {"measure": "Shapley value", "how": "blanked", "modality": modality_name(m), "value": value, "unit": "nDCG"}
         for m, value in (found.get("masked_shapley") or {}).items()
     ]
     for measure, key, unit in (("Shapley share", "refit_shapley", "share"), ("refit gain", "refit_gain", "nDCG")):
         rows += [
-            {"measure": measure, "how": "retrained without", "modality": MODALITY_NAMES[m], "value": worth["mean"]}
+            {"measure": measure, "how": "retrained without", "modality": modality_name(m), "value": worth["mean"]}
             | {"unit": unit, "ci_low": worth["ci_low"], "ci_high": worth["ci_high"]}
             for m, worth in (found.get(key) or {}).items()
         ]
     table = pd.DataFrame(rows, columns=["measure", "how", "modality", "value", "unit", "ci_low", "ci_high"])
-    order = [MODALITY_NAMES[m] for m in run.modalities]
-    colour = alt.Color("modality:N", scale=modality_scale(run.modalities), legend=None)
+    order = [modality_name(m) for m in run.modalities]
+    colour = alt.Color("modality:N", scale=modality_scale(run.modalities, run.phase.base.model.of_dataset), legend=None)
     measures = ("Shapley value", "Shapley share", "refit gain")
     shapley, shares, gains = (table[table["measure"] == m] for m in measures)
     panels = []
@@ -95,7 +95,7 @@ def attention(run: RunRecord) -> Figure:
         return missing("attention", title, NOT_OPENED)
     layers = found.get("attention_by_layer") or []
     rows: list[dict[str, Any]] = [
-        {"where": f"layer {i + 1}", "modality": MODALITY_NAMES[m], "share": share}
+        {"where": f"layer {i + 1}", "modality": modality_name(m), "share": share}
         for i, shares in enumerate(layers)
         for m, share in zip(run.modalities, shares, strict=False)
     ]
@@ -103,9 +103,9 @@ def attention(run: RunRecord) -> Figure:
     if sum(worth.values()) > 0:
         total = sum(worth.values())
         rows += [
-            {"where": "worth, retrained", "modality": MODALITY_NAMES[m], "share": v / total} for m, v in worth.items()
+            {"where": "worth, retrained", "modality": modality_name(m), "share": v / total} for m, v in worth.items()
         ]
-    names = [MODALITY_NAMES[m] for m in run.modalities]
+    names = [modality_name(m) for m in run.modalities]
     rows = [row | {"place": names.index(row["modality"])} for row in rows]
     table = pd.DataFrame(rows, columns=["where", "modality", "share", "place"])
     if table.empty:
@@ -118,7 +118,9 @@ def attention(run: RunRecord) -> Figure:
         .encode(
             y=alt.Y("where:N", sort=order, title=None),
             x=alt.X("share:Q", title="share", axis=alt.Axis(format=".0%"), scale=alt.Scale(domain=[0, 1])),
-            color=alt.Color("modality:N", title=None, scale=modality_scale(run.modalities)),
+            color=alt.Color(
+                "modality:N", title=None, scale=modality_scale(run.modalities, run.phase.base.model.of_dataset)
+            ),
             order=alt.Order("place:Q"),
             tooltip=["where", "modality", alt.Tooltip("share:Q", format=".1%")],
         )

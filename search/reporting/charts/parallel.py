@@ -10,7 +10,7 @@ import pandas as pd
 from search.reporting.charts.figure import MUTED, Figure, Panel, missing
 from search.reporting.charts.points import front_last, search_points, state_colour
 from search.reporting.records import RunRecord
-from search.reporting.words import SHORT, label, number
+from search.reporting.words import label, number, short_quantity
 from spaces import Phase
 
 
@@ -104,4 +104,4 @@ def _axis_ends(table: pd.DataFrame, phase: Phase, order: list[str]) -> Any:
 
 def _head(objective: str) -> str:
     """An axis's name: short, so that four stand side by side on a telephone."""
-    return label(SHORT.get(objective, objective))
+    return label(short_quantity(objective))

@@ -6,9 +6,9 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from search.reporting.charts.figure import INK, MODALITY_NAMES
+from search.reporting.charts.figure import INK
 from search.reporting.records import RunRecord
-from search.reporting.words import bounds, interval, label, measured, metric_text, number, wanted
+from search.reporting.words import bounds, interval, label, measured, metric_text, modality_name, number, wanted
 from search.run_store.looks import SPLIT_NAMES
 
 STATUS_COLOURS = {
@@ -162,7 +162,7 @@ def measured_by(run: RunRecord) -> str:
 
 
 def sentences(run: RunRecord) -> list[str]:
-    """Why, in a few sentences: what the artefact gains, whether it needs the image, its rivals, what the gates say."""
+    """Why, in a few sentences: what the artefact gains, what the suspect is worth, its rivals, what the gates say."""
     decision, evidence = run.decision, run.evidence
     if decision is None:
         return [
@@ -172,7 +172,8 @@ def sentences(run: RunRecord) -> list[str]:
     if evidence is None or decision["finalist"] is None:
         first = "No recipe was retrained with fresh seeds, so nothing here may decide."
         return [first, *_capital(decision["reasons"])]
-    said = [_gain(run, decision, evidence), _image(run, evidence), _rivals(evidence), _counted(decision)]
+    counted = _counted(decision, modality_name(run.phase.suspect))
+    said = [_gain(run, decision, evidence), _suspect(run, evidence), _rivals(evidence), counted]
     return [sentence for sentence in said if sentence]
 
 
@@ -191,11 +192,11 @@ def _gain(run: RunRecord, decision: dict[str, Any], evidence: dict[str, Any]) ->
     )
 
 
-def _image(run: RunRecord, evidence: dict[str, Any]) -> str:
+def _suspect(run: RunRecord, evidence: dict[str, Any]) -> str:
     """What the suspect is worth: what blanking costs, and what retraining without it says."""
     suspect = run.phase.suspect
     drop, worth = evidence["quantities"].get(f"{suspect}_masking_drop"), evidence["refit_gain"].get(suspect)
-    word, quality = MODALITY_NAMES.get(suspect, suspect), run.phase.metric.word
+    word, quality = modality_name(suspect), run.phase.metric.word
     if not worth:
         unknown = f"what the {word} is worth to a V2 retrained without it was not measured"
         cost = f"Blanking the {word} costs {_told(drop, DROP)} of its {quality}; {unknown}." if drop else ""
@@ -221,7 +222,7 @@ def _told(found: dict[str, Any], name: str) -> str:
     return f"{number(found['mean'], name)} {interval(found['ci_low'], found['ci_high'], name)}".strip()
 
 
-def _counted(decision: dict[str, Any]) -> str:
+def _counted(decision: dict[str, Any], word: str) -> str:
     rules = [rule["name"] for rule in decision["archive_rules"] if rule["holds"]]
     if rules:
         return f"An archive rule holds, and one is enough: {'; '.join(rules)}."
@@ -229,9 +230,8 @@ def _counted(decision: dict[str, Any]) -> str:
     counted = [s for s in states if s != "not applicable"]
     said = [f"{counted.count('pass')} of {len(counted)} gates passed"]
     said += [f"{counted.count(s)} {s}" for s in ("fail", "undecided", "not measured") if s in counted]
-    fragile = (
-        "; it is fragile, not fused: it breaks without the image, which it does not need" if decision["fragile"] else ""
-    )
+    told = f"; it is fragile, not fused: it breaks without the {word}, which it does not need"
+    fragile = told if decision["fragile"] else ""
     why = "" if decision["verdict"] == "GO" else ": GO needs all of them, ARCHIVE one archive rule, and none holds"
     return ", ".join(said).replace(" fail", " failed") + fragile + why + "."
 

@@ -88,7 +88,7 @@ def test_lost_files_are_built_again(columns: Columns, write: Write) -> None:
     path = write(columns)
     data = open_dataset(path)
     before = data.gather([0]).features["text"].clone()
-    (data.folder / "text.npy").unlink()
+    (data.folder / "modality_text.npy").unlink()
     again = open_dataset(path)
     assert again.folder == data.folder
     assert (again.gather([0]).features["text"] == before).all()

@@ -29,7 +29,7 @@ def test_the_flags_are_frozen() -> None:
     flags = {command.__name__: [field.name for field in dataclasses.fields(command)] for command in commands}
     assert flags == {
         "Check": ["path", "cache", "json"],
-        "Convert": ["flat", "out"],
+        "Convert": ["flat", "out", "modalities"],
         "Planted": ["out", "preset", "dial"],
     }
 

@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fusion_models.config import MODALITIES
 from fusion_models.data import DataError, open_dataset
 from fusion_models.data.planted import Planted, draw, view
 from fusion_models.data.planted.config import PRESETS, SEEN_BY, SHARES, PlantedConfig, planted_config
 from fusion_models.data.planted.truth import drawn_shares, read_truth, truth
+from fusion_models.modalities import MODALITIES
 
 
 def explained(features: np.ndarray, target: np.ndarray) -> float:

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fusion_models.config import MODALITIES
 from fusion_models.data import DataError, open_dataset
 from fusion_models.data.clusters import query_clusters
 from fusion_models.data.planted import Planted, draw, tables, view
 from fusion_models.data.planted.config import PRESETS, PlantedConfig
 from fusion_models.data.planted.truth import truth
 from fusion_models.integrity.copies import near_copies
+from fusion_models.modalities import MODALITIES
 
 BEFORE = {
     "": ("f5d35394a2579c25", (-1.72489, -0.227401, 0.788349)),

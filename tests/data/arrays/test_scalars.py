@@ -11,8 +11,8 @@ import pyarrow as pa
 import pytest
 
 from fusion_models.data import open_dataset
-from fusion_models.data.arrays.metadata import MAX_CATEGORIES, MetadataEncoding
 from fusion_models.data.arrays.moments import RunningMoments
+from fusion_models.data.arrays.scalars import MAX_CATEGORIES, ScalarEncoding
 
 Columns = dict[str, dict[str, Any]]
 Write = Callable[[Columns], str]
@@ -47,8 +47,8 @@ def test_categories_are_those_of_training_most_frequent_first(scalars: Columns, 
 
 def test_the_encoding_travels_with_the_statistics(scalars: Columns, write: Write) -> None:
     data = open_dataset(write(scalars))
-    stored = json.loads(json.dumps(data.statistics.metadata_encoding))
-    encoding = MetadataEncoding.from_json(stored)
+    stored = json.loads(json.dumps(data.statistics.encodings["metadata"]))
+    encoding = ScalarEncoding.from_json(stored)
     assert encoding.to_json() == stored
     new = pa.table({name: scalars["items"][name] for name in ("metadata.price", "metadata.brand", "metadata.sale")})
     again = encoding.encode(new.combine_chunks().to_batches()[0], "new.parquet")

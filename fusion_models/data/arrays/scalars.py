@@ -1,4 +1,4 @@
-"""Named scalar columns `metadata.<name>` as one vector an item, scaled by the training split alone."""
+"""Scalar columns `MODALITY.<name>` as one vector an item, scaled by the training split alone."""
 
 from __future__ import annotations
 
@@ -15,7 +15,6 @@ from fusion_models.data.arrays.moments import RunningMoments
 from fusion_models.data.errors import DataError
 from fusion_models.data.tables import TableReader, checks
 from fusion_models.data.tables.columns import EXACT_INTEGER, is_moment, is_number, is_text
-from fusion_models.data.tables.parts import SCALARS
 
 MAX_CATEGORIES = 32
 """Most frequent categories that get a column of their own; the others, and missing ones, share `other`."""
@@ -39,8 +38,8 @@ class CategoryColumn:
 
 
 @dataclass(frozen=True)
-class MetadataEncoding:
-    """How scalar metadata becomes numbers: fitted once, stored with the arrays and with the model."""
+class ScalarEncoding:
+    """How scalar columns become numbers: fitted once, stored with the arrays and with the model."""
 
     columns: tuple[NumberColumn | CategoryColumn, ...] = ()
 
@@ -74,9 +73,9 @@ class MetadataEncoding:
         ]
 
     @staticmethod
-    def from_json(columns: list[dict[str, Any]]) -> MetadataEncoding:
+    def from_json(columns: list[dict[str, Any]]) -> ScalarEncoding:
         """What `to_json` wrote."""
-        return MetadataEncoding(
+        return ScalarEncoding(
             tuple(
                 CategoryColumn(c["name"], tuple(c["categories"]))
                 if "categories" in c
@@ -86,13 +85,13 @@ class MetadataEncoding:
         )
 
 
-def scalar_columns(names: Sequence[str]) -> list[str]:
-    """The `metadata.<name>` columns among a table's, in its order."""
-    return [name for name in names if name.startswith(SCALARS) and len(name) > len(SCALARS)]
+def scalar_columns(modality: str, names: Sequence[str]) -> list[str]:
+    """The `MODALITY.<name>` columns among a table's, in its order."""
+    return [name for name in names if name.startswith(f"{modality}.") and len(name) > len(modality) + 1]
 
 
-def fit_encoding(reader: TableReader, names: Sequence[str], weights: npt.NDArray[np.int64]) -> MetadataEncoding:
-    """Fit the `metadata.<name>` columns on the items whose weight (judgements in the training split) is above 0."""
+def fit_encoding(reader: TableReader, names: Sequence[str], weights: npt.NDArray[np.int64]) -> ScalarEncoding:
+    """Fit a modality's scalar columns on the items whose weight (judgements in the training split) is above 0."""
     file = reader.file
     moments = {name: RunningMoments(1) for name in names if _is_numeric(reader.type_of(name), file, name)}
     ranges = {name: _Range() for name in moments}
@@ -116,7 +115,7 @@ def fit_encoding(reader: TableReader, names: Sequence[str], weights: npt.NDArray
         else:
             frequent = sorted(counters[name].items(), key=lambda pair: (-pair[1], pair[0]))[:MAX_CATEGORIES]
             columns.append(CategoryColumn(name, tuple(category for category, _ in frequent)))
-    return MetadataEncoding(tuple(columns))
+    return ScalarEncoding(tuple(columns))
 
 
 def read_numbers(column: Any, file: str, name: str, first_row: int) -> npt.NDArray[np.float64]:

@@ -1,0 +1,76 @@
+"""What a dataset says of itself in `dataset.toml`, beside its three tables: which of its columns are modalities.
+
+Nothing is guessed: a column that is not declared is not read. Without the file the modalities are `visual`, `text` and
+`metadata`.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from fusion_models.data.errors import DataError, foreign_errors
+from fusion_models.modalities import MODALITIES, QUANTITIES, require_modalities
+
+FILE = "dataset.toml"
+_EXAMPLE = 'modalities = ["visual", "text", "clicks"]'
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """The modalities of a dataset, in its order, and those of them whose features are separate quantities."""
+
+    modalities: tuple[str, ...] = MODALITIES
+    quantities: tuple[str, ...] = QUANTITIES
+
+    @staticmethod
+    def of(modalities: Sequence[str] | None, quantities: Sequence[str] | None = None) -> Declaration:
+        """What a program or a file says; None where it says nothing. Raises DataError, naming the file."""
+        names = MODALITIES if modalities is None else tuple(modalities)
+        if quantities is None:
+            quantities = [name for name in names if name in QUANTITIES]
+        try:
+            require_modalities(names)
+        except ValueError as error:
+            raise DataError(f"{error}.", f"Name the columns that are modalities: {_EXAMPLE}.", file=FILE) from error
+        unknown = [name for name in quantities if name not in names]
+        if unknown:
+            raise DataError(
+                f"quantities names {unknown[0]!r}, which is none of the modalities.",
+                f"Name some of {', '.join(names)}.",
+                file=FILE,
+            )
+        return Declaration(names, tuple(name for name in names if name in quantities))
+
+    @property
+    def is_default(self) -> bool:
+        """Whether it says what is so without it."""
+        return self == Declaration()
+
+    def to_toml(self) -> str:
+        """The file's text."""
+        return f"modalities = {json.dumps(self.modalities)}\nquantities = {json.dumps(self.quantities)}\n"
+
+
+def read_declaration(filesystem: Any, root: str) -> Declaration:
+    """The declaration in the folder `root`, or the default one. Raises DataError for one that is not understood."""
+    path = f"{root.rstrip('/')}/{FILE}"
+    if not filesystem.exists(path):
+        return Declaration()
+    with foreign_errors("cannot be read", f"Write TOML, such as {_EXAMPLE}.", file=FILE):
+        found = tomllib.loads(filesystem.cat_file(path).decode())
+    for key, value in found.items():
+        if key not in ("modalities", "quantities"):
+            raise DataError(f"the key {key!r} is unknown.", "It may say modalities and quantities.", file=FILE)
+        if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+            raise DataError(f"{key} = {value!r} is not a list of names.", f"Write {_EXAMPLE}.", file=FILE)
+    return Declaration.of(found.get("modalities"), found.get("quantities"))
+
+
+def write_declaration(filesystem: Any, root: str, declared: Declaration) -> None:
+    """Write `dataset.toml` into the folder, unless the declaration is the default one."""
+    if not declared.is_default:
+        filesystem.pipe_file(f"{root.rstrip('/')}/{FILE}", declared.to_toml().encode())
