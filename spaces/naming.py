@@ -8,7 +8,7 @@ from collections.abc import Mapping
 
 from fusion_models.config import Flat
 from fusion_models.modalities import PICTURED, read_by_v1
-from spaces.phase import Gate, Phase
+from spaces.phase import Gate, Objective, Phase
 
 NAMED = (
     "loss.suspect_importance",
@@ -18,6 +18,8 @@ NAMED = (
     "model.partner_tokens",
 )
 """Recipe keys that hold the name of the suspect or of its partner, as `Recipe.key` takes them."""
+SHARES = ("attention_max_share", "attention_min_share")
+"""Quantities whose limits mean something for a number of modalities alone."""
 IMAGE = "image"
 """What components of the roadmap call the suspect where it is the modality of pictures."""
 
@@ -25,8 +27,8 @@ IMAGE = "image"
 def for_dataset(phase: Phase, modalities: tuple[str, ...], suspect: str) -> Phase:
     """The same phase for a dataset of these modalities, with this suspect.
 
-    Keys, objectives, gates and components that go by the suspect go by the new one; V1 is taken to read those of the
-    modalities that it reads by default. Raises ValueError where the dataset has no such suspect.
+    Keys, objectives, gates and components that go by the suspect go by the new one; limits on shares keep their distance
+    from an even share; V1 is taken to read those of the modalities that it reads by default. Raises ValueError where the dataset has no such suspect.
     """
     if (modalities, suspect) == (phase.base.model.of_dataset, phase.suspect):
         return phase
@@ -41,8 +43,18 @@ def for_dataset(phase: Phase, modalities: tuple[str, ...], suspect: str) -> Phas
     def said(text: str) -> str:
         return re.sub(rf"(?<![A-Za-z0-9])(?:{'|'.join(words)})(?![A-Za-z0-9])", suspect, text)
 
+    even = len(phase.base.model.of_dataset) / len(modalities)
+
+    def scaled(quantity: str, value: float | None) -> float | None:
+        """A limit on shares is so much of an even share: 0.40 of three modalities are 0.30 of four."""
+        return round(value * even, 3) if value is not None and quantity in SHARES else value
+
     def gate(found: Gate) -> Gate:
-        return dataclasses.replace(found, name=said(found.name), quantity=said(found.quantity))
+        limits = {side: scaled(found.quantity, getattr(found, side)) for side in ("at_least", "at_most")}
+        return dataclasses.replace(found, name=said(found.name), quantity=said(found.quantity), **limits)
+
+    def objective(found: Objective) -> Objective:
+        return dataclasses.replace(found, name=said(found.name), bound=scaled(found.name, found.bound))
 
     ranges = {
         keys.get(key, key): dataclasses.replace(span, when=named(span.when)) for key, span in phase.ranges.items()
@@ -56,7 +68,7 @@ def for_dataset(phase: Phase, modalities: tuple[str, ...], suspect: str) -> Phas
         ranges=ranges,
         reference=named(phase.reference),
         ablatable={said(name): named(changes) for name, changes in phase.ablatable.items()},
-        objectives=tuple(dataclasses.replace(o, name=said(o.name)) for o in phase.objectives),
+        objectives=tuple(objective(found) for found in phase.objectives),
         gates=tuple(gate(found) for found in phase.gates),
         resume_gates=tuple(gate(found) for found in phase.resume_gates),
     )

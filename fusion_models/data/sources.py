@@ -77,7 +77,7 @@ def declared_modalities(source: str) -> tuple[str, ...]:
     """
     name = source.removesuffix(HALVED)
     if _is_planted(name):
-        return Declaration().modalities
+        return planted_config(name).modalities
     if name == "clipart":
         return Declaration().modalities
     filesystem, root = filesystem_of(name)

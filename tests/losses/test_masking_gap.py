@@ -36,11 +36,11 @@ def test_it_is_met_by_breaking_on_the_blank_and_its_gradient_goes_there():
         return RankerOutput(scores, None, None, None, None, {})
 
     loss = ranking(labels, labels, batch.valid)
-    gap = masking_gap(forward, batch, loss, ranking, margin=10.0)
+    gap = masking_gap(forward, batch, loss, ranking, suspect="visual", margin=10.0)
     worse = ranking(torch.zeros(1, 3), labels, batch.valid)
     assert gap.item() == pytest.approx(10.0 - (worse - loss).item())
     gap.backward()
     assert broken.grad[0, 0] > 0 > broken.grad[0, 2]  # descent pushes the best document down where the image is blank
     with torch.no_grad():
         broken.copy_(-20.0 * labels)
-    assert masking_gap(forward, batch, loss, ranking, margin=10.0).item() == 0.0
+    assert masking_gap(forward, batch, loss, ranking, suspect="visual", margin=10.0).item() == 0.0

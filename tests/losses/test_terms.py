@@ -46,7 +46,7 @@ def test_reliance_is_a_hinge_whose_shuffled_pass_has_no_gradient(margin, expecte
         return Out(weight * batch.features["visual"][..., 0])
 
     loss = listnet(weight * b.features["visual"][..., 0], b.labels, b.valid)
-    term = importance.reliance(forward, b, loss, listnet, margin=margin, generator=generator())
+    term = importance.reliance(forward, b, loss, listnet, suspect="visual", margin=margin, generator=generator())
     if expected is not None:
         assert term.item() == expected
         return
@@ -58,12 +58,12 @@ def test_reliance_is_a_hinge_whose_shuffled_pass_has_no_gradient(margin, expecte
     torch.testing.assert_close(of_term, of_loss)
 
 
-def test_literal_visual_importance_is_clipped():
+def test_literal_importance_is_clipped():
     valid = torch.tensor([[True, True, False]])
-    projected = torch.zeros(1, 3, 2, 4)
-    projected[0, :, 0] = torch.tensor([1.0, -2.0, 99.0])[:, None]
-    assert importance.literal_visual_importance(projected, valid).item() == -1.5
-    assert importance.literal_visual_importance(projected * 100, valid).item() == -importance.LITERAL_CEILING
+    projected = torch.zeros(1, 3, 4)
+    projected[0] = torch.tensor([1.0, -2.0, 99.0])[:, None]
+    assert importance.literal_importance(projected, valid).item() == -1.5
+    assert importance.literal_importance(projected * 100, valid).item() == -importance.LITERAL_CEILING
 
 
 def test_variance_hinge():

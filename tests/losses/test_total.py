@@ -31,12 +31,13 @@ def test_every_term_of_the_configuration_has_a_function():
 @pytest.mark.parametrize("forms", [{}, LITERAL], ids=["corrected", "literal"])
 def test_total_is_the_weighted_sum_of_its_parts(forms):
     terms = [t for t in LOSS_TERMS if not (forms and t == "orthogonality")]
-    weights = {f"loss.{t}": 0.1 * (i + 1) for i, t in enumerate(terms)}
+    weights = {Recipe().key(f"loss.{t}"): 0.1 * (i + 1) for i, t in enumerate(terms)}
     model, recipe = built(**weights, **forms)
     b = random.batch()
     total, parts = total_loss(model, b, recipe.loss, model(b), generator=torch.Generator().manual_seed(0))
-    assert list(parts) == ["ranking", *terms, "total"]
-    expected = parts["ranking"] + sum(getattr(recipe.loss, t) * parts[t] for t in terms)
+    named = ["visual_importance" if t == "suspect_importance" else t for t in terms]
+    assert list(parts) == ["ranking", *named, "total"]
+    expected = parts["ranking"] + sum(getattr(recipe.loss, t) * parts[n] for t, n in zip(terms, named, strict=True))
     torch.testing.assert_close(total, expected)
     assert parts["total"] is total
 

@@ -57,6 +57,19 @@ def test_weights_are_found_and_carry_over() -> None:
     assert tune_weighted_sum(scaled, *columns(3)[1:]).weights == tuned.weights
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_many_columns_are_tuned_about_as_well_as_by_the_whole_grid(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    found, labels, valid = columns(5, seed)
+    climbed = tune_weighted_sum(found, labels, valid, steps=10)
+    monkeypatch.setattr("fusion_models.metrics.fusion.WHOLE_GRID", 5)
+    whole = tune_weighted_sum(found, labels, valid, steps=10)
+    assert whole.tuned_ndcg - 0.002 < climbed.tuned_ndcg <= whole.tuned_ndcg
+    assert sum(climbed.weights.values()) == pytest.approx(1)
+    many = tune_weighted_sum({**found, "m5": -found["m0"], "m6": -found["m1"]}, labels, valid)
+    assert many.tuned_ndcg >= climbed.tuned_ndcg - 1e-9
+    assert many.weights["m5"] == many.weights["m6"] == 0
+
+
 def test_equal_columns_get_even_weights() -> None:
     lists = random_lists(0)
     tuned = tune_weighted_sum({"one": lists.b, "two": lists.b.clone()}, lists.labels, lists.valid)
@@ -75,8 +88,8 @@ def test_fusion_gain_is_over_the_best_rival() -> None:
 
 def test_errors() -> None:
     found, labels, valid = columns(3)
-    with pytest.raises(ValueError, match="1 to 4"):
-        tune_weighted_sum({str(i): found["m0"] for i in range(5)}, labels, valid)
+    with pytest.raises(ValueError, match="got none"):
+        tune_weighted_sum({}, labels, valid)
     with pytest.raises(ValueError, match="no query"):
         tune_weighted_sum(found, torch.zeros_like(labels), valid)
     with pytest.raises(ValueError, match="tuned for"):

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
-from fusion_models.config import Recipe
+from fusion_models.config import LOSS_TERMS, Recipe
 from fusion_models.losses import sample_documents, total_loss
 from fusion_models.modalities import MODALITIES
 from fusion_models.models import VARIANTS, build_ranker
@@ -52,8 +52,8 @@ def test_shapes(variant):
         "reconstruction": (4, 6, 7),
         "reconstruction_target": (4, 6, 7),
         "thumbnail": (3, 3, 16, 16),
-        "contrastive_visual": (4, 6, 8),
-        "contrastive_text": (4, 6, 8),
+        "contrastive_suspect": (4, 6, 8),
+        "contrastive_partner": (4, 6, 8),
         "contrastive_scale": (),
         "shared": (4, 6, 3, 4),
         "private": (4, 6, 3, 4),
@@ -117,7 +117,7 @@ def test_every_parameter_is_reached_by_a_gradient(variant):
     out = model(b, keep=keep, reversal=1.0, decode=decoded)
     thumbnails = torch.randint(0, 256, (8, 3, 16, 16), generator=g).to(torch.uint8)
     total, parts = total_loss(model, b, recipe.loss, out, generator=g, decoded=decoded, thumbnails=thumbnails)
-    assert len(parts) == 2 + sum(getattr(recipe.loss, t) > 0 for t in parts if t not in ("ranking", "total"))
+    assert len(parts) == 2 + sum(getattr(recipe.loss, term) > 0 for term in LOSS_TERMS)
     total.backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad is not None, name

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fusion_models.config import Recipe
+from fusion_models.modalities import MODALITIES, SUSPECT
 from fusion_models.quantities import known_names, objective_names
 from spaces import ROADMAP_STEPS, Choice, Float, Gate, Objective, Phase, Weight, phase_from_plain, phase_to_plain
 from spaces.ranges import Positive
@@ -65,8 +66,8 @@ phases = st.builds(
     ablatable=st.dictionaries(names, changes, max_size=2),
     trials=st.integers(0, 999),
     confirm_seeds=st.integers(0, 9),
-    v1_reads=st.lists(names, max_size=3).map(tuple),
-    suspect=names,
+    v1_reads=st.lists(st.sampled_from(MODALITIES), max_size=3, unique=True).map(tuple),
+    suspect=st.just(SUSPECT),
     thresholds=st.builds(Thresholds, nothing_to_give=positive, rival_worse=positive),
     late=st.booleans(),
 )

@@ -6,14 +6,17 @@ import dataclasses
 import difflib
 import typing
 from dataclasses import dataclass
+from typing import Any
 from urllib.parse import parse_qsl
 
 from fusion_models.data.errors import DataError
+from fusion_models.modalities import require_modalities
 
 MODALITIES: tuple[str, ...] = ("visual", "text", "metadata")
-"""Of every planted world, whatever modalities rankers may have."""
+"""Of a planted world that names no others. Dials, shares and presets are written for these."""
 SHARES: tuple[str, ...] = ("all", "text_visual", "text", "metadata", "visual", "synergy")
-"""Signals of the label, each of unit variance and independent of the others; the rest of the label is noise."""
+"""Signals of the label, each of unit variance and independent of the others; the rest of the label is noise.
+Every other modality of a world has a signal of its own name beside them."""
 
 SEEN_BY: dict[str, tuple[str, ...]] = {
     "all": MODALITIES,
@@ -24,6 +27,24 @@ SEEN_BY: dict[str, tuple[str, ...]] = {
     "synergy": ("visual", "text"),
 }
 """Which modalities carry a signal. Synergy alone needs all of its carriers at once: each holds one factor of it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class OtherDials:
+    """The dials of a modality with a name of its own: `share_NAME`, `v1_NAME`, and `NAME_width` and so on."""
+
+    share: float = 0.0
+    """Variance share of the utility that it alone sees; with 0 it is noise, but for what all modalities see."""
+    v1: float = 0.0
+    """Weight in V1 of the best prediction from its signals."""
+    width: int = 16
+    coding: str = "linear"
+    scale: float = 1.0
+    unique_scale: float = 1.0
+    shared_scale: float = 1.0
+    noise: float = 0.1
+    noise_scale: float = 1.0
+    offset: float = 0.0
 
 
 def _require(condition: bool, message: str) -> None:
@@ -39,6 +60,10 @@ class PlantedConfig:
     the utility within its query. Each modality sees its signals through a code: a block of features a signal.
     """
 
+    modalities: tuple[str, ...] = MODALITIES
+    """Of the world, in this order: two or more, of any name. What is said of one that a world lacks does not count."""
+    others: tuple[tuple[str, OtherDials], ...] = ()
+    """Dials of those that are none of MODALITIES; the default ones where nothing is said."""
     seed: int = 0
     queries: int = 1600
     """Of all splits together."""
@@ -53,7 +78,7 @@ class PlantedConfig:
     """Fraction of a query's documents with label 0, 1, 2, ..., worst first."""
 
     share_all: float = 0.15
-    """Variance share of the utility that every modality sees: redundancy."""
+    """Variance share of the utility that every modality of the world sees: redundancy."""
     share_text_visual: float = 0.05
     """Seen by text and image."""
     share_text: float = 0.2
@@ -135,7 +160,12 @@ class PlantedConfig:
     """Chance with which a label above 0 is lost (reads 0), in every split: a query may be left without any."""
 
     def __post_init__(self) -> None:
-        for name in SHARES:
+        require_modalities(self.modalities)
+        taken = [name for name in self.modalities if name in {*SHARES, "noise"} - set(MODALITIES)]
+        _require(not taken, f"a modality cannot be called {', '.join(taken)}: a signal is")
+        stray = [name for name, _ in self.others if name not in self.modalities or name in MODALITIES]
+        _require(not stray, f"dials are given of {', '.join(stray)}, which the world has not")
+        for name in self.signal_names:
             _require(self.share(name) >= 0, f"share_{name} must be >= 0, got {self.share(name)}")
         _require(self.noise_share > -1e-9, f"the shares must sum to at most 1, got {1 - self.noise_share:g}")
         _require(len(self.grades) > 1 and abs(sum(self.grades) - 1) < 1e-6, f"grades must sum to 1, got {self.grades}")
@@ -145,18 +175,21 @@ class PlantedConfig:
         _require(self.subdomains >= 1, f"subdomains must be >= 1, got {self.subdomains}")
         _require(min(self.split_sizes) >= 1, f"each split needs a query, got {self.split_sizes} of {self.queries}")
         _require(self.block >= 2 and self.block % 2 == 0, f"block must be even and >= 2, got {self.block}")
-        for modality in MODALITIES:
-            coding, width = getattr(self, f"{modality}_coding"), self.width(modality)
+        for modality in self.modalities:
+            coding, width = self.dial(modality, "coding"), self.width(modality)
             needed = self.block * len(self.signals(modality))
             _require(coding in ("linear", "sign"), f"{modality}_coding must be linear or sign, got {coding!r}")
             _require(width >= max(needed, 1), f"{modality}_width must be >= {needed} for its blocks, got {width}")
-        weights = (self.v1_text, self.v1_metadata, self.v1_visual, self.v1_noise)
-        _require(any(w != 0 for w in weights), "one of v1_text, v1_metadata, v1_visual, v1_noise must not be 0")
+        weights = (*(self.v1_weight(m) for m in self.modalities), self.v1_noise)
+        said = ", ".join([*(f"v1_{m}" for m in sorted(self.modalities)), "v1_noise"])
+        _require(any(w != 0 for w in weights), f"one of {said} must not be 0")
         self._require_recurring()
 
     def _require_recurring(self) -> None:
         """The dials by which queries and items have something in common."""
         _require(self.item_reuse >= 1, f"item_reuse must be >= 1, got {self.item_reuse}")
+        needs = {"visual"} if self.visual_hash else {"visual", "text"} if self.visual_copy else set()
+        _require(needs <= set(self.modalities), f"visual_hash and visual_copy need {' and '.join(sorted(needs))}")
         _require(not (self.visual_hash and self.visual_copy), "visual_hash and visual_copy exclude each other")
         _require(
             self.shared_words == 0 or self.shared_words >= 2, f"shared_words must be 0 or >= 2, got {self.shared_words}"
@@ -169,9 +202,31 @@ class PlantedConfig:
         _require(self.near_copies > 0 or self.near_copy_shift == 0, "near_copy_shift needs near_copies above 0")
         _require(0 <= self.label_sparsity < 1, f"label_sparsity must be in [0, 1), got {self.label_sparsity}")
 
+    @property
+    def signal_names(self) -> tuple[str, ...]:
+        """SHARES, and a signal for every modality that is none of MODALITIES."""
+        return (*SHARES, *(m for m in self.modalities if m not in MODALITIES))
+
+    def seen_by(self, name: str) -> tuple[str, ...]:
+        """The modalities that carry a signal."""
+        return self.modalities if name == "all" else SEEN_BY.get(name, (name,))
+
     def share(self, name: str) -> float:
-        """Variance share of one of SHARES."""
-        return float(getattr(self, f"share_{name}"))
+        """Variance share of one of `signal_names`; 0 where the world lacks a modality that carries it."""
+        if not set(self.seen_by(name)) <= set(self.modalities):
+            return 0.0
+        return float(getattr(self, f"share_{name}") if name in SHARES else self._other(name).share)
+
+    def dial(self, modality: str, name: str) -> Any:
+        """`coding`, `noise`, `scale` and so on of one modality."""
+        return getattr(self, f"{modality}_{name}") if modality in MODALITIES else getattr(self._other(modality), name)
+
+    def v1_weight(self, modality: str) -> float:
+        """What V1 gives to the best prediction from one modality's signals."""
+        return float(getattr(self, f"v1_{modality}") if modality in MODALITIES else self._other(modality).v1)
+
+    def _other(self, modality: str) -> OtherDials:
+        return dict(self.others).get(modality, OtherDials())
 
     def expected_share(self, name: str) -> float:
         """Variance share of what a ranker can expect of a signal that knows nothing of the query's words."""
@@ -180,7 +235,7 @@ class PlantedConfig:
     @property
     def noise_share(self) -> float:
         """What no modality can tell."""
-        return 1.0 - sum(self.share(name) for name in SHARES)
+        return 1.0 - sum(self.share(name) for name in self.signal_names)
 
     @property
     def split_sizes(self) -> tuple[int, int, int]:
@@ -190,13 +245,13 @@ class PlantedConfig:
 
     def width(self, modality: str) -> int:
         """Features of one modality."""
-        return int(getattr(self, f"{modality}_width"))
+        return int(self.dial(modality, "width"))
 
     def signals(self, modality: str) -> tuple[str, ...]:
         """Signals that a modality codes: those of a share above 0 that it sees. A hash or a copy codes none itself."""
         if modality == "visual" and (self.visual_hash or self.visual_copy):
             return ()
-        return tuple(name for name in SHARES if modality in SEEN_BY[name] and self.share(name) > 0)
+        return tuple(name for name in self.signal_names if modality in self.seen_by(name) and self.share(name) > 0)
 
     def shown(self, modality: str) -> tuple[str, ...]:
         """Signals that can be read from a modality: those that it codes, and for a copy those of the text."""
@@ -277,24 +332,49 @@ PRESETS: dict[str, PlantedConfig] = {
 `planted`, a small one to try things on. Where a refit gain must be bounded below 0.005 there are more test queries."""
 
 
+OF_A_WORLD = ("modalities", "others")
+"""Fields that say what a world is made of; no dials."""
+
+
 def planted_config(source: str) -> PlantedConfig:
-    """The dials of `planted`, `planted:PRESET` or either with `?dial=value&...`. Raises DataError."""
+    """The dials of `planted`, `planted:PRESET` or either with `?dial=value&...`. Raises DataError.
+
+    `modalities=visual,text,clicks` names a world's own; dials of the new ones are then `share_clicks`, `v1_clicks`,
+    `clicks_width` and so on.
+    """
     spec, _, overrides = source.partition("?")
     preset = spec.removeprefix("planted").removeprefix(":")
     if preset not in PRESETS:
         names = ", ".join(name for name in PRESETS if name)
         raise DataError(f"no planted preset {preset!r}.", f"Use one of {names}, or plain `planted`.")
-    kinds = typing.get_type_hints(PlantedConfig)
-    changes: dict[str, typing.Any] = {}
-    for name, text in parse_qsl(overrides.replace("+", "%2B"), keep_blank_values=True):
-        if name not in kinds:
-            close = difflib.get_close_matches(name, kinds, n=3) or list(kinds)
+    asked = dict(parse_qsl(overrides.replace("+", "%2B"), keep_blank_values=True))
+    named = tuple(filter(None, asked.pop("modalities", ",".join(MODALITIES)).split(",")))
+    kinds = {name: kind for name, kind in typing.get_type_hints(PlantedConfig).items() if name not in OF_A_WORLD}
+    others = {name: _dials_of(name) for name in named if name not in MODALITIES}
+    owners = {dial: (name, field) for name, dials in others.items() for dial, field in dials.items()}
+    changes: dict[str, Any] = {}
+    own: dict[str, dict[str, Any]] = {name: {} for name in others}
+    for name, text in asked.items():
+        if name in owners:
+            owner, field = owners[name]
+            own[owner][field] = _read(name, text, typing.get_type_hints(OtherDials)[field])
+        elif name in kinds:
+            changes[name] = _read(name, text, kinds[name])
+        else:
+            known = [*kinds, *owners]
+            close = difflib.get_close_matches(name, known, n=3) or known
             raise DataError(f"planted data has no dial {name!r}.", f"Did you mean {' or '.join(close)}?")
-        changes[name] = _read(name, text, kinds[name])
+    given = tuple((name, OtherDials(**dials)) for name, dials in own.items())
     try:
-        return dataclasses.replace(PRESETS[preset], **changes)
+        return dataclasses.replace(PRESETS[preset], modalities=named, others=given, **changes)
     except ValueError as error:
         raise DataError(f"{source}: {error}.", "Change that dial.") from error
+
+
+def _dials_of(modality: str) -> dict[str, str]:
+    """What a URL calls the dials of a modality with a name of its own -> field of OtherDials."""
+    fields = [field.name for field in dataclasses.fields(OtherDials)]
+    return {f"{name}_{modality}" if name in ("share", "v1") else f"{modality}_{name}": name for name in fields}
 
 
 def _read(name: str, text: str, kind: typing.Any) -> typing.Any:

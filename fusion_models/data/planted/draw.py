@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fusion_models.data.planted.config import MODALITIES, SEEN_BY, SHARES, PlantedConfig
+from fusion_models.data.planted.config import PlantedConfig
 from fusion_models.data.planted.recurring import Lists, lists, repeated_queries, texts, visual_weight, words
 from fusion_models.data.planted.streams import normal, random_stream
 from fusion_models.data.splits import SPLITS
@@ -32,7 +32,8 @@ class Planted:
     split: npt.NDArray[np.int8]
     """`[Q]` codes into SPLITS."""
     signals: dict[str, Floats]
-    """`[N]` of unit variance for each of SHARES; `synergy` is the product of `synergy_text` and `synergy_visual`."""
+    """`[N]` of unit variance for each of `signal_names`; `synergy` is the product of `synergy_text` and
+    `synergy_visual`."""
     utility: Floats
     """`[N]` of unit variance: what validation and test labels grade."""
     v1: Floats
@@ -66,13 +67,13 @@ def draw(config: PlantedConfig) -> Planted:
     of_item = _signals(config, asked.catalogue)
     signals = {name: values[asked.drawn_as][asked.item] for name, values in of_item.items()}
     utility = np.sqrt(max(config.noise_share, 0.0)) * normal(config, "noise", count)[asked.document]
-    for name in SHARES:
+    for name in config.signal_names:
         weight = visual_weight(config, held)[original[query]] if held is not None and name == "visual" else 1.0
         utility = utility + weight * np.sqrt(config.share(name)) * signals[name]
     v1 = _v1(config, signals, normal(config, "v1_noise", count)[asked.document])
     graded = np.where(split[query] == SPLITS.index("train"), utility + config.label_lean * v1, utility)
     offset = config.v1_query_offset * normal(config, "v1_query_offset", config.queries)
-    features = {m: _features(config, m, of_item, asked.catalogue) for m in MODALITIES}
+    features = {m: _features(config, m, of_item, asked.catalogue) for m in config.modalities}
     if config.visual_copy:
         features["visual"] = _copied(config, features)
     labels = _thinned(config, _grades(graded, query, asked.sizes, config.grades))[asked.document]
@@ -97,16 +98,16 @@ def view(config: PlantedConfig, signals: dict[str, Floats], modalities: tuple[st
     Zeros where they carry nothing.
     """
     total = np.zeros_like(signals["all"])
-    for name in SHARES:
+    for name in config.signal_names:
         seen = {modality for modality in modalities if name in config.shown(modality)}
-        if seen == set(SEEN_BY[name]) or (seen and name != "synergy"):
+        if seen == set(config.seen_by(name)) or (seen and name != "synergy"):
             total = total + np.sqrt(config.expected_share(name)) * signals[name]
     return total
 
 
 def _signals(config: PlantedConfig, items: int) -> dict[str, Floats]:
-    """`[items]` of the catalogue for each of SHARES and the two factors of the synergy."""
-    parts = [name for name in SHARES if name != "synergy"]
+    """`[items]` of the catalogue for each of `signal_names` and the two factors of the synergy."""
+    parts = [name for name in config.signal_names if name != "synergy"]
     signals = {name: normal(config, name, items) for name in (*parts, "synergy_text", "synergy_visual")}
     signals["synergy"] = signals["synergy_text"] * signals["synergy_visual"]
     return signals
@@ -121,12 +122,12 @@ def _list_lengths(config: PlantedConfig) -> npt.NDArray[np.int64]:
 def _v1(config: PlantedConfig, signals: dict[str, Floats], noise: Floats) -> Floats:
     """V1's score, unit variance, before the query's offset."""
     score = config.v1_noise * noise
-    for modality in MODALITIES:
+    for modality in config.modalities:
         seen = view(config, signals, (modality,))
         told = [name for name in config.shown(modality) if name != "synergy"]
         strength = np.sqrt(sum(config.expected_share(name) for name in told))
         if strength > 0:
-            score = score + getattr(config, f"v1_{modality}") * seen / strength
+            score = score + config.v1_weight(modality) * seen / strength
     deviation = score.std()
     return np.asarray(score / deviation if deviation > 0 else score)
 
@@ -170,21 +171,21 @@ def _shown(
 
 def _features(config: PlantedConfig, modality: str, signals: dict[str, Floats], count: int) -> npt.NDArray[np.float32]:
     """`[items, D]` of the catalogue: a block a signal, then noise."""
-    noise, width = getattr(config, f"{modality}_noise"), config.width(modality)
+    noise, width = config.dial(modality, "noise"), config.width(modality)
     parts: list[Floats] = []
     for name in config.signals(modality):
         signal = signals[f"synergy_{modality}" if name == "synergy" else name]
         seen = signal + noise * normal(config, f"{modality}/{name}/noise", count)
         seen = seen / np.sqrt(1 + noise**2)
         if name == modality:
-            coding, scale = getattr(config, f"{modality}_coding"), getattr(config, f"{modality}_unique_scale")
+            coding, scale = config.dial(modality, "coding"), config.dial(modality, "unique_scale")
         else:
-            coding, scale = "linear", getattr(config, f"{modality}_shared_scale")
+            coding, scale = "linear", config.dial(modality, "shared_scale")
         parts.append(scale * _code(seen, coding, config.block, random_stream(config, f"{modality}/{name}/code")))
     idle = width - config.block * len(parts)
-    parts.append(getattr(config, f"{modality}_noise_scale") * normal(config, f"{modality}/idle", count, idle))
-    offset = getattr(config, f"{modality}_offset") * normal(config, f"{modality}/offset", width)
-    values = getattr(config, f"{modality}_scale") * (np.concatenate(parts, axis=1) + offset)
+    parts.append(config.dial(modality, "noise_scale") * normal(config, f"{modality}/idle", count, idle))
+    offset = config.dial(modality, "offset") * normal(config, f"{modality}/offset", width)
+    values = config.dial(modality, "scale") * (np.concatenate(parts, axis=1) + offset)
     return np.asarray(values, dtype=np.float32)
 
 

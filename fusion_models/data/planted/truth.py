@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from fusion_models.data.planted.config import MODALITIES, SEEN_BY, SHARES
+from fusion_models.data.planted.config import SEEN_BY
 from fusion_models.data.planted.draw import Planted, view
 from fusion_models.data.splits import SPLITS
 from fusion_models.metrics.ndcg import ndcg
@@ -30,12 +30,13 @@ def truth(planted: Planted) -> dict[str, Any]:
     """
     config = planted.config
     test = planted.documents_of_split == SPLITS.index("test")
-    subsets = [subset for size in range(1, len(MODALITIES) + 1) for subset in itertools.combinations(MODALITIES, size)]
+    names = config.modalities
+    subsets = [subset for size in range(1, len(names) + 1) for subset in itertools.combinations(names, size)]
     oracle = {"+".join(subset): _mean_ndcg(view(config, planted.signals, subset), planted, test) for subset in subsets}
     informed = {"+".join(subset): _mean_ndcg(with_v1(planted, subset), planted, test) for subset in subsets}
-    best = view(config, planted.signals, MODALITIES)
+    best = view(config, planted.signals, names)
     known = planted.item[planted.documents_of_split == SPLITS.index("train")]
-    dialled = {name: config.share(name) for name in SHARES} | {"noise": max(config.noise_share, 0.0)}
+    dialled = {name: config.share(name) for name in config.signal_names} | {"noise": max(config.noise_share, 0.0)}
     return {
         "dials": dataclasses.asdict(config),
         "variance_shares": dialled,
@@ -55,7 +56,7 @@ def with_v1(planted: Planted, modalities: tuple[str, ...]) -> npt.NDArray[np.flo
     V1 may tell of signals that these modalities do not see. All but the synergy is Gaussian, of which the best
     prediction is the linear one.
     """
-    shown = [name for name in SHARES if any(name in planted.config.shown(m) for m in modalities)]
+    shown = [name for name in planted.config.signal_names if any(name in planted.config.shown(m) for m in modalities)]
     if not set(SEEN_BY["synergy"]) <= set(modalities):
         shown = [name for name in shown if name != "synergy"]
     _, place = np.unique(planted.query, return_inverse=True)
@@ -70,11 +71,12 @@ def with_v1(planted: Planted, modalities: tuple[str, ...]) -> npt.NDArray[np.flo
 
 def drawn_shares(planted: Planted) -> dict[str, float]:
     """Variance share of each signal in the drawn utility, by least squares on all signals; the rest is `noise`."""
-    x = np.stack([planted.signals[name] - planted.signals[name].mean() for name in SHARES], axis=1)
+    names = planted.config.signal_names
+    x = np.stack([planted.signals[name] - planted.signals[name].mean() for name in names], axis=1)
     y = planted.utility - planted.utility.mean()
     weights = np.linalg.lstsq(x, y, rcond=None)[0]
     shares = {
-        name: float(w**2 * x[:, i].var() / y.var()) for i, (name, w) in enumerate(zip(SHARES, weights, strict=True))
+        name: float(w**2 * x[:, i].var() / y.var()) for i, (name, w) in enumerate(zip(names, weights, strict=True))
     }
     return shares | {"noise": float((y - x @ weights).var() / y.var())}
 

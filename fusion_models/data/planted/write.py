@@ -13,13 +13,13 @@ from fusion_models.data.planted.draw import Planted, draw
 from fusion_models.data.planted.streams import random_stream
 from fusion_models.data.planted.truth import write_truth
 from fusion_models.data.splits import SPLITS
-from fusion_models.data.tables import vectors, write_tables
+from fusion_models.data.tables import Declaration, vectors, write_tables
 
 
 def write_planted(config: PlantedConfig, out: Path) -> None:
     """Write the three tables and `truth.json` into a folder."""
     planted = draw(config)
-    write_tables(out, tables(planted))
+    write_tables(out, tables(planted), declared=Declaration.of(config.modalities))
     write_truth(planted, out)
 
 
