@@ -27,8 +27,9 @@ IMAGE = "image"
 def for_dataset(phase: Phase, modalities: tuple[str, ...], suspect: str) -> Phase:
     """The same phase for a dataset of these modalities, with this suspect.
 
-    Keys, objectives, gates and components that go by the suspect go by the new one; limits on shares keep their distance
-    from an even share; V1 is taken to read those of the modalities that it reads by default. Raises ValueError where the dataset has no such suspect.
+    Keys, objectives, gates and components that go by the suspect go by the new one; limits on shares keep their
+    distance from an even share; V1 is taken to read those of the modalities that it reads by default. Raises ValueError
+    where the dataset has no such suspect.
     """
     if (modalities, suspect) == (phase.base.model.of_dataset, phase.suspect):
         return phase
@@ -50,8 +51,13 @@ def for_dataset(phase: Phase, modalities: tuple[str, ...], suspect: str) -> Phas
         return round(value * even, 3) if value is not None and quantity in SHARES else value
 
     def gate(found: Gate) -> Gate:
-        limits = {side: scaled(found.quantity, getattr(found, side)) for side in ("at_least", "at_most")}
-        return dataclasses.replace(found, name=said(found.name), quantity=said(found.quantity), **limits)
+        return dataclasses.replace(
+            found,
+            name=said(found.name),
+            quantity=said(found.quantity),
+            at_least=scaled(found.quantity, found.at_least),
+            at_most=scaled(found.quantity, found.at_most),
+        )
 
     def objective(found: Objective) -> Objective:
         return dataclasses.replace(found, name=said(found.name), bound=scaled(found.name, found.bound))

@@ -15,7 +15,7 @@ from search.reporting.charts.figure import CONFIG, EMPHASIS, vegalite_version
 from search.reporting.charts.standing import VERDICT_COLOURS, VERDICT_WORDS
 from search.reporting.comparison import Comparison, Pair
 from search.reporting.terminal import Column, Row, print_table, say
-from search.reporting.words import LABELS, unbroken
+from search.reporting.words import label, unbroken
 
 COLOURS = (EMPHASIS, "#b3005e")
 """Of the first run and the second."""
@@ -74,8 +74,8 @@ def _drawing(points: pd.DataFrame, across: str, names: tuple[str, str]) -> str:
         alt.Chart(points)
         .mark_point(filled=True, size=60, opacity=0.85)
         .encode(
-            x=alt.X(across, type="quantitative", title=LABELS.get(across, across), scale=alt.Scale(zero=False)),
-            y=alt.Y("ndcg_gain", type="quantitative", title=LABELS["ndcg_gain"], scale=alt.Scale(zero=False)),
+            x=alt.X(across, type="quantitative", title=label(across), scale=alt.Scale(zero=False)),
+            y=alt.Y("ndcg_gain", type="quantitative", title=label("ndcg_gain"), scale=alt.Scale(zero=False)),
             color=alt.Color("run:N", title=None, scale=alt.Scale(domain=list(names), range=list(COLOURS)), legend=None),
             shape=alt.Shape("run:N", title=None, scale=alt.Scale(domain=list(names)), legend=None),
         )

@@ -62,7 +62,8 @@ def begin_probes(run: Run, split: str, *, cold: bool) -> Probing:
     """
     require_finalist(run.folder)
     call: Call = run.trainer.call if run.trainer.keeps_processes else now
-    return probes_of(partial(_opened, ticket_for(run.data), cold), split, run.phase.suspect, run.console, call)
+    suspect = run.phase.suspect
+    return probes_of(partial(_opened, ticket_for(run.data), suspect, cold), split, suspect, run.console, call)
 
 
 def probes_of(
