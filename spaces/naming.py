@@ -42,6 +42,8 @@ def for_dataset(phase: Phase, modalities: tuple[str, ...], suspect: str) -> Phas
     words = (phase.suspect, IMAGE) if phase.suspect == PICTURED else (phase.suspect,)
 
     def said(text: str) -> str:
+        if suspect == phase.suspect:
+            return text
         return re.sub(rf"(?<![A-Za-z0-9])(?:{'|'.join(words)})(?![A-Za-z0-9])", suspect, text)
 
     even = len(phase.base.model.of_dataset) / len(modalities)

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 
 from search.monitoring.progress import clock
 from search.pipeline.ablation import expected_trainings
-from search.pipeline.confirmation.arms import fewest_trainings
+from search.pipeline.confirmation.arms import fewest_trainings, proper_subsets
 from search.pipeline.confirmation.seeds import MOST_ON_SHORT_LIST
 from search.pipeline.confirmation.short_list import SHORT_LIST
 from search.pipeline.context import Run
 from search.study.stages import Stage
+from spaces import Phase
 
 BESIDE_REFITS = 3
 """Arms beside the finalist without each modality: the finalist, and the base recipe with and without the suspect."""
@@ -44,4 +45,16 @@ def print_plan(run: Run, stages: Sequence[Stage], concurrent: int) -> float:
         f"{concurrent} at once, of {phase.base.train.epochs} epochs at the most: about {clock(expected)}",
         highlight=False,
     )
+    if asked != 0:
+        run.console.print(f"deciding: {_arms_said(phase)}", highlight=False)
     return each * sum(count for name, count in left.items() if name not in {stage.name for stage in stages})
+
+
+def _arms_said(phase: Phase) -> str:
+    """Which recipes decide: the finalist and what is left out of it, of as many modalities as there are."""
+    own = phase.base.model.modalities
+    said = f"the finalist, and it without {', '.join(own[:-1])} or {own[-1]}; base, and base without {phase.suspect}"
+    subsets = len(proper_subsets(own))
+    if subsets > len(own) and any(gate.needs == "attention" for gate in phase.gates):
+        said += f"; all {subsets} subsets where the finalist has no attention, for its Shapley shares"
+    return said
