@@ -25,7 +25,7 @@ def with_own_model(phase: Phase, reference: str, *, alone: bool = False) -> Phas
     default does not lie in.
     """
     own = own_model(reference)
-    off = frozenset({VARIANT, *terms_off(own), *_of_our_family(own, phase.base.flat())})
+    off = frozenset({VARIANT, *terms_off(own, phase.base), *_of_our_family(own, phase.base.flat())})
     base = phase.base.with_own(own.defaults()).updated({VARIANT: reference})
     ours = {} if alone else {key: _whatever_variant(span, own) for key, span in phase.ranges.items() if key not in off}
     ranges = {key: span for key, span in ours.items() if span is not None} | own_ranges(own)

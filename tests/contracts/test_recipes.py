@@ -225,7 +225,8 @@ CHECKS = {
         shutil.copy("dataset.toml", folder)
         data = open_dataset(folder)
         phase = for_dataset(PHASES["phase1"], data.schema.modalities, "audio")
-        recipe = phase.base.updated({"model.layers": 1, "train.epochs": 4, "train.learning_rate": 1e-2})
+        small = {"model.layers": 1, "train.epochs": 4, "train.learning_rate": 1e-2}
+        recipe = phase.known_recipes()["balanced"].updated(small)
         *_, last = train(start(recipe, data, seed=0), data)
         found = last.evaluation.numbers()
         assert found["ndcg_gain"] > 0.2 and found["audio_masking_drop"] > 0.05 and found["attention_audio"] > 0
