@@ -1,7 +1,8 @@
 """Ranking losses by one name each: f(scores, labels, valid, temperature) -> scalar.
 
 Shapes: B queries, L candidates (padded). A loss is the mean over the queries that have a relevant document; a batch
-without any gives 0. Padded places change nothing, whatever they hold.
+without any gives 0. Padded places change nothing, whatever they hold. Losses of pairs (all but ListNet) compare at most
+LONGEST documents of a query (`shortened`).
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from fusion_models.process_group import WHOLE, Shard
 FAR_BELOW = -1e9
 """Stands for minus infinity where a softmax must not give NaN on an empty list."""
 SINKHORN_STEPS = 20
+LONGEST = 512
+"""Documents of a query whose pairs are compared: `[B, L, L]` of 10,000 documents takes 400 MB a query and tensor."""
 
 
 class RankingLoss(Protocol):
@@ -39,6 +42,7 @@ def listnet(scores: Tensor, labels: Tensor, valid: Tensor, *, temperature: float
 
 def ranknet(scores: Tensor, labels: Tensor, valid: Tensor, *, temperature: float = 1.0, shard: Shard = WHOLE) -> Tensor:
     """Mean over pairs y_i > y_j of log(1 + exp(-(s_i - s_j) / temperature)) (Burges et al. 2005)."""
+    scores, labels, valid = shortened(scores, labels, valid)
     ordered = _ordered_pairs(labels, valid)
     pair_loss = F.softplus(-_differences(_masked(scores, valid)) / temperature) * ordered
     pairs = ordered.sum(dim=(-1, -2)).clamp(min=1)
@@ -50,9 +54,10 @@ def lambdarank(
 ) -> Tensor:
     """Σ over pairs y_i > y_j of |ΔnDCG_ij| log(1 + exp(-(s_i - s_j) / temperature)).
 
-    ΔnDCG is what swapping the two at their present ranks would change (the whole list counts), and is no function of
-    the scores for the gradient, which is LambdaRank's lambda (Burges 2010; as a loss: Wang et al. 2018).
+    ΔnDCG is what swapping the two at their present ranks would change (all of the list, no cut-off), and is no function
+    of the scores for the gradient, which is LambdaRank's lambda (Burges 2010; as a loss: Wang et al. 2018).
     """
+    scores, labels, valid = shortened(scores, labels, valid)
     scores = _masked(scores, valid)
     gains = _gains(labels, valid)
     discounts = 1.0 / torch.log2(1.0 + _ranks(scores.detach(), valid))
@@ -65,6 +70,7 @@ def approx_ndcg(
     scores: Tensor, labels: Tensor, valid: Tensor, *, temperature: float = 1.0, shard: Shard = WHOLE
 ) -> Tensor:
     """1 - nDCG with rank_i = 1 + Σ_j≠i sigmoid((s_j - s_i) / temperature) (Qin, Liu and Li 2010)."""
+    scores, labels, valid = shortened(scores, labels, valid)
     gains = _gains(labels, valid)
     above = torch.sigmoid(-_differences(_masked(scores, valid)) / temperature) * valid.unsqueeze(-2)
     ranks = 0.5 + above.sum(dim=-1)  # the document itself counts 1/2 in the sum
@@ -80,6 +86,7 @@ def neural_ndcg(
     The permutation is NeuralSort's (Grover et al. 2019), row i = softmax(((n + 1 - 2i) s - A 1) / temperature) with
     A_jk = |s_j - s_k|, brought near doubly stochastic by a fixed number of Sinkhorn steps.
     """
+    scores, labels, valid = shortened(scores, labels, valid)
     gains = _gains(labels, valid)
     scores = _masked(scores, valid)
     count = valid.sum(dim=-1, keepdim=True)
@@ -101,6 +108,28 @@ RANKING_LOSSES: dict[str, RankingLoss] = {
     "neural_ndcg": neural_ndcg,
     "ranknet": ranknet,
 }
+
+
+def shortened(scores: Tensor, labels: Tensor, valid: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """`[B, L]` three times to at most LONGEST documents a query; lists that are no longer stay as they are.
+
+    Half of the places go to the most relevant documents, the others to those that the ranker puts highest now: what a
+    metric of the first ranks sees. It is no unbiased estimate of the loss over all pairs, as a draw would be; of 10,000
+    documents a draw would hold hardly a relevant one, and pairs far down the list change no nDCG (LightGBM's
+    `lambdarank_truncation_level` leaves them out as well). The choice is no function of the scores for the gradient.
+    """
+    if scores.shape[-1] <= LONGEST:
+        return scores, labels, valid
+    half = LONGEST // 2
+    now = scores.detach().float()
+    by_score = now.masked_fill(~valid, -torch.inf).argsort(dim=-1, descending=True, stable=True)
+    grades = labels.masked_fill(~valid, -1.0).gather(-1, by_score)
+    relevant = by_score.gather(-1, grades.argsort(dim=-1, descending=True, stable=True)[..., :half])
+    left = valid & ~torch.zeros_like(valid).scatter(-1, relevant, True)
+    highest = now.masked_fill(~left, -torch.inf).argsort(dim=-1, descending=True, stable=True)[..., : LONGEST - half]
+    chosen = torch.cat([relevant, highest], dim=-1)
+    there = torch.cat([valid.gather(-1, relevant), left.gather(-1, highest)], dim=-1)
+    return scores.gather(-1, chosen), labels.gather(-1, chosen), there
 
 
 def _mean_over_queries(per_query: Tensor, labels: Tensor, valid: Tensor, shard: Shard) -> Tensor:

@@ -88,6 +88,18 @@ def test_every_column_of_the_front_is_explained():
         assert f"`{name}`" in text, name
 
 
+def test_every_case_of_hard_data_has_its_test():
+    named = set(re.findall(r"`(test_\w+)`", (ROOT / "docs" / "hard-data.md").read_text()))
+    written = {
+        node.name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.FunctionDef)
+    }
+    assert len(named) > 20
+    assert named <= written, named - written
+
+
 def test_links_lead_somewhere():
     for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
         for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):

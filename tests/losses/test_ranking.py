@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 
 from fusion_models.losses import RANKING_LOSSES
-from fusion_models.losses.ranking import listnet, neural_ndcg
+from fusion_models.losses.ranking import LONGEST, listnet, neural_ndcg, shortened
 
 SMOOTH = ["listnet", "lambdarank", "approx_ndcg", "neural_ndcg", "ranknet"]
 
@@ -240,3 +240,68 @@ def test_labels_that_float32_does_not_tell_apart_are_still_ordered():
     labels = torch.tensor([[16777216.0, 16777217.0]], dtype=torch.float64)
     valid = torch.ones(1, 2, dtype=torch.bool)
     assert float(RANKING_LOSSES["ranknet"](scores, labels, valid)) == pytest.approx(math.log(1 + math.e))
+
+
+PAIRS = ["lambdarank", "approx_ndcg", "neural_ndcg", "ranknet"]
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_list_of_few_documents_beside_a_long_one_has_its_exact_loss(name):
+    scores, labels, valid = lists(queries=1, candidates=40)
+    padded = [torch.nn.functional.pad(x, (0, 3 * LONGEST)) for x in (scores, labels, valid)]
+    order = torch.randperm(padded[0].shape[-1], generator=torch.Generator().manual_seed(1))
+    expected = RANKING_LOSSES[name](scores, labels, valid)
+    assert torch.allclose(RANKING_LOSSES[name](*(x[:, order] for x in padded)), expected, atol=1e-5)
+
+
+def test_a_long_list_keeps_its_relevant_documents_and_those_that_stand_highest():
+    g = torch.Generator().manual_seed(0)
+    scores = torch.randn(2, 5_000, generator=g)
+    labels = (torch.rand(2, 5_000, generator=g) < 0.02).float() * torch.randint(1, 4, (2, 5_000), generator=g)
+    valid = torch.ones(2, 5_000, dtype=torch.bool)
+    valid[1, 4_000:] = False
+    kept, grades, there = shortened(scores, labels, valid)
+    assert kept.shape == (2, LONGEST)
+    assert there.all()
+    for row in range(2):
+        relevant = labels[row][valid[row]] > 0
+        assert (grades[row] > 0).sum() == relevant.sum()
+        others = scores[row][valid[row]][~relevant].sort(descending=True).values[: LONGEST - int(relevant.sum())]
+        assert torch.equal(kept[row][grades[row] == 0].sort(descending=True).values, others)
+    many = torch.ones_like(labels)
+    many[:, ::2] = 0.0
+    grades = shortened(scores, many, valid)[1]
+    assert (grades == 0).sum() > 0  # where half of a list is relevant, others are compared with it as well
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_one_query_of_ten_thousand_candidates_takes_little_memory(name):
+    """Of eight queries padded to it: every pair would take 3.2 GB a tensor."""
+    g = torch.Generator().manual_seed(0)
+    shape = (8, 10_011)
+    scores = torch.randn(shape, generator=g, requires_grad=True)
+    valid = torch.arange(shape[1]) < torch.tensor([shape[1], *[10] * 7])[:, None]
+    labels = torch.randint(0, 3, shape, generator=g).float() * valid
+    sizes = []
+
+    def kept(tensor):
+        sizes.append(tensor.numel() * tensor.element_size())
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(kept, lambda tensor: tensor):
+        loss = RANKING_LOSSES[name](scores, labels, valid)
+    loss.backward()
+    assert max(sizes) <= 8 * LONGEST**2 * 4
+    assert torch.isfinite(loss)
+    assert scores.grad[0].abs().sum() > 0
+    assert (scores.grad[~valid] == 0).all()
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_a_stack_of_trainings_shortens_each_its_own_way(name):
+    g = torch.Generator().manual_seed(0)
+    scores = torch.randn(3, 2, LONGEST + 90, generator=g)
+    labels = torch.randint(0, 3, scores.shape, generator=g).float()
+    valid = torch.ones(scores.shape, dtype=torch.bool)
+    alone = [RANKING_LOSSES[name](*one) for one in zip(scores, labels, valid, strict=True)]
+    assert torch.allclose(torch.vmap(RANKING_LOSSES[name])(scores, labels, valid), torch.stack(alone), rtol=1e-4)

@@ -74,7 +74,8 @@ def _doubts_of_lists(data: RankingDataset) -> list[str]:
     if longest > LONG_LIST:
         doubts.append(
             f"{int((data.candidates > LONG_LIST).sum()):,} queries have more than {LONG_LIST:,} candidates (up to "
-            f"{longest:,}): LambdaMART is trained without them, and every batch with one is padded to its length."
+            f"{longest:,}): LambdaMART is trained without them, and every batch with one is padded to its length "
+            "(losses of pairs compare 512 of it)."
         )
     if data.labels.max() > 10:
         doubts.append(f"The largest label is {data.labels.max():g}: a gain of 2^label lets it decide every nDCG.")
