@@ -39,10 +39,21 @@ SLOW: tuple[str, ...] = (
     "probes/test_probes.py",
     "search/execution/test_faults.py::test_a_training_outlives_a_disk_that_is_full_for_a_while",
     "search/execution/test_job_training.py",
+    "search/pipeline/release/test_runtime_variants.py::test_an_ensemble_with_a_tuned_v1_has_every_rung",
+    "search/reporting/test_terminal.py::test_a_command_in_a_pipe_prints_plain_lines_in_any_encoding",
+    "search/reporting/test_terminal.py::test_a_command_in_a_real_terminal_keeps_within_its_columns",
+    "search/study/test_stages.py"
+    "::test_every_sampler_proposes_inside_the_space_with_stopped_and_failed_trials_behind_it",
+    "search/test_api.py::test_importing_the_package_changes_nothing_in_the_process",
+    "search/test_options.py::test_every_flag_has_help",
+    "search/test_options.py::test_options_stand_before_or_after_the_phase",
     "search/audit/test_audit_options.py::test_a_mistake_is_one_line_and_no_look",
     "test_audit_page.py",
     "search/monitoring/test_tracking.py::test_mlflow_has_a_parent_and_a_child_a_training",
+    "test_many_worlds.py",
+    "test_pseudo_runs.py",
     "training/stack/test_equality.py",
+    "training/test_optimiser.py::test_training_and_resuming_leave_the_compiler_alone",
     "training/test_process_group.py",
 )
 """Modules, or tests of a module, that take more than a few seconds without Ray."""
