@@ -174,3 +174,20 @@ def test_ragged_lists_and_v1_as_a_pair_feature() -> None:
 def test_a_wrong_dial_is_named(source: str, message: str) -> None:
     with pytest.raises(DataError, match=message):
         open_dataset(source)
+
+
+def test_a_world_may_have_other_modalities() -> None:
+    """Two or four of any name; the draws of those that it shares with a plain world are the same."""
+    plain = draw(planted_config("planted?queries=60"))
+    config = planted_config("planted?queries=60&modalities=visual,text,metadata,clicks&share_clicks=0.2&clicks_width=8")
+    four = draw(config)
+    assert [(m, x.shape[1]) for m, x in four.features.items()][-1] == ("clicks", 8)
+    assert config.signals("clicks") == ("all", "clicks")
+    np.testing.assert_array_equal(four.features["text"], plain.features["text"])
+    ill = draw(planted_config("planted?queries=60&modalities=text,clicks&share_clicks=0&share_all=0"))
+    assert ill.config.signals("clicks") == ()
+    assert ill.config.share("metadata") == ill.config.share("text_visual") == 0.0
+    with pytest.raises(DataError, match="no dial 'share_sound'"):
+        planted_config("planted?share_sound=0.1")
+    with pytest.raises(DataError, match="cannot be called synergy"):
+        planted_config("planted?modalities=text,synergy")
