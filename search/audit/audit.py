@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -17,9 +17,11 @@ from rich.console import Console
 from fusion_models.data import RankingDataset, open_dataset
 from fusion_models.data.crossed_clusters import crossed_clusters
 from fusion_models.data.readiness import require_rankable
+from fusion_models.data.sources import declared_modalities
 from fusion_models.data.views.cold import needs_cold_lists
 from fusion_models.evaluation import split_lists
 from fusion_models.files import write_whole
+from fusion_models.modalities import usual_suspect
 from search.analysis.decision import Decision
 from search.audit.checks import split_checks
 from search.audit.given import Given, given_scores
@@ -39,7 +41,7 @@ from search.run_store.facts import read_facts
 from search.run_store.folder import RunFolder, RunFolderError, environment, json_text, now
 from search.run_store.looks import DECIDING_SPLIT, SPLIT_NAMES, count_look
 from search.run_store.mirror import is_uri
-from spaces import ROADMAP_STEPS, Phase, phase_to_plain
+from spaces import ROADMAP_STEPS, Phase, for_dataset, phase_to_plain
 
 SPLITS = ("validation", DECIDING_SPLIT)
 FILES = ("report.html", "decision.md", "decision.json", "evidence.json", "baselines.csv", "integrity.csv")
@@ -62,7 +64,8 @@ def run_audit(options: AuditOptions, console: Console, *, scores: Any = None) ->
             "to delete it and look once more"
         )
     began = time.monotonic()
-    phase = ROADMAP_STEPS[options.phase]
+    roadmap = _roadmap(options)
+    phase = roadmap[options.phase]
     facts = read_facts(options.facts)
     data = open_dataset(options.data).measured_by(phase.metric)
     require_rankable(data)
@@ -86,20 +89,26 @@ def run_audit(options: AuditOptions, console: Console, *, scores: Any = None) ->
         members=options.members,
         look=look,
         facts=facts,
-        recurring=needs_cold_lists(data, DECIDING_SPLIT),
-        images=data.schema.thumbnail is not None,
+        recurring=needs_cold_lists(data, DECIDING_SPLIT, phase.suspect),
+        images=data.schema.shows(phase.suspect),
         checks=split_checks(data, test.artefact(options.members), seed=options.seed),
         seed=options.seed,
     )
-    if any(archive_asked(case, each) for each in ROADMAP_STEPS.values()):
+    if any(archive_asked(case, each) for each in roadmap.values()):
         case = dataclasses.replace(case, probes=_probes(data, phase, console))
-    decisions = _decide(case)
+    decisions = _decide(case, roadmap)
     write_tables(folder, data, case, phase, gather(case, phase))
     _write_decision(folder, case, phase, decisions, weighted=data.weighted)
     folder.write((folder.read() or {}) | {"end": now(), "seconds": round(time.monotonic() - began, 1)})
     build_report(folder, console)
     _print(console, folder, case, phase, decisions, time.monotonic() - began)
     return folder
+
+
+def _roadmap(options: AuditOptions) -> dict[str, Phase]:
+    """The roadmap's phases for the data's modalities; the suspect is the default one, or the first where it is not."""
+    modalities = declared_modalities(options.data)
+    return {n: for_dataset(phase, modalities, usual_suspect(modalities)) for n, phase in ROADMAP_STEPS.items()}
 
 
 def _table(options: AuditOptions, data: RankingDataset, modalities: tuple[str, ...], scores: Any) -> ScoreTable:
@@ -158,10 +167,10 @@ def _submitted(pool: ThreadPoolExecutor, function: Callable[..., Any], *argument
     return pool.submit(function, *arguments).result
 
 
-def _decide(case: Case) -> dict[str, Decision]:
+def _decide(case: Case, roadmap: Mapping[str, Phase]) -> dict[str, Decision]:
     """The verdict by every phase's gates; phase 4 reads what phase 3's say."""
     out: dict[str, Decision] = {}
-    for name, phase in ROADMAP_STEPS.items():
+    for name, phase in roadmap.items():
         earlier = next((d.verdict for n, d in out.items() if n == "phase3"), "")
         out[name] = judge(case, phase, gather(case, phase), earlier)
     return out
