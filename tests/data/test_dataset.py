@@ -99,7 +99,7 @@ def test_lists_of_one_to_a_thousand_candidates(tmp_path: Path) -> None:
     assert_holds(data, tables, [0, 2])
     batch = data.gather([1, 0])
     assert batch.valid.sum(dim=1).tolist() == [1000, 1]
-    assert batch.features["text"].shape == (2, 1000, data.schema.text)
+    assert batch.features["text"].shape == (2, 1000, data.schema.width("text"))
     assert batch.features["visual"].dtype == torch.float32
     assert batch.labels.dtype == batch.v1.dtype == torch.float64
     assert batch.query.dtype == batch.item.dtype == torch.int64

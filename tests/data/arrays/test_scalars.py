@@ -35,7 +35,7 @@ def test_numbers_are_scaled_by_training_judgements(scalars: Columns, write: Writ
     prices = np.array([10.0, 10.0, 20.0, 30.0, 40.0, 50.0])
     expected = (np.array(scalars["items"]["metadata.price"]) - prices.mean()) / prices.std()
     np.testing.assert_allclose(data.item_features["metadata"][:, 0], expected, rtol=1e-6)
-    assert data.schema.metadata == 1 + 4 + 1
+    assert data.schema.width("metadata") == 1 + 4 + 1
 
 
 def test_categories_are_those_of_training_most_frequent_first(scalars: Columns, write: Write) -> None:
@@ -59,7 +59,7 @@ def test_scalars_join_a_list(columns: Columns, write: Write) -> None:
     columns["items"]["metadata.sale"] = [True, False, True, False, False, True]
     data = open_dataset(write(columns))
     np.testing.assert_array_equal(data.item_features["metadata"][:, :4], np.float32(columns["items"]["metadata"]))
-    assert data.schema.metadata == 5
+    assert data.schema.width("metadata") == 5
 
 
 def test_rare_categories_share_a_column(columns: Columns, write: Write) -> None:
@@ -75,7 +75,7 @@ def test_rare_categories_share_a_column(columns: Columns, write: Write) -> None:
         for name, value in zip(judged, ("cat", f"i{n}", 0.0, 0.0), strict=True):
             judged[name].append(value)
     data = open_dataset(write(columns))
-    assert data.schema.metadata == MAX_CATEGORIES + 1
+    assert data.schema.width("metadata") == MAX_CATEGORIES + 1
     assert data.item_features["metadata"][:, -1].sum() == many - MAX_CATEGORIES
 
 
