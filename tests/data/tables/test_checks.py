@@ -57,7 +57,7 @@ CASES: dict[str, tuple[Callable[[Columns], None], tuple[str | None, str | None, 
     "missing column": (
         drop("items", "text"),
         ("items.parquet", "text", None),
-        "missing. Add it; the table has item_id",
+        "the table has item_id",
     ),
     "missing metadata": (drop("items", "metadata"), ("items.parquet", "metadata", None), "missing"),
     "missing score": (drop("judgements", "v1_score"), ("judgements.parquet", "v1_score", None), "missing"),
