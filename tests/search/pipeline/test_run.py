@@ -78,7 +78,7 @@ def test_every_promised_file_is_there_and_nothing_of_the_works(folder):
         name
         for name in files
         if not name.startswith(
-            ("confirmed", "finalist", "decision", "evidence", "ablation", "agreement", "examples", "judged")
+            ("confirmed", "finalist", "decision", "evidence", "ablation", "agreement", "examples", "judged", "tracking")
         )
     }
     assert {"run.json", "study.journal", "trials.parquet", "trials.csv", "pareto.csv", "baselines.csv"} <= always
