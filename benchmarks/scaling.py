@@ -99,7 +99,7 @@ def journal_cost(trials: int) -> float:
 def main() -> None:
     """Measure and print."""
     torch.set_num_threads(1)
-    every = {f"loss.{term}": 0.1 for term in LOSS_TERMS}
+    every = {Recipe().key(f"loss.{term}"): 0.1 for term in LOSS_TERMS}
     print("seconds a step, one thread, best of", REPEATS)
     growth("queries a batch", [16, 32, 64], lambda n: step_seconds(n, 20, 96, {})[0])
     growth("candidates", [10, 20, 40], lambda n: step_seconds(32, n, 96, {})[0])
