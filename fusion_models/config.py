@@ -236,6 +236,8 @@ class TrainConfig:
     members: int = 1
     """Trainings of this recipe that make the ranker which is released: the mean of their within-query standardised
     scores. One training makes one member."""
+    start: Literal["fresh", "weights"] = "fresh"
+    """What a training begins with: fresh weights, or those that a run is given (`--weights`), as far as they fit."""
 
     def __post_init__(self) -> None:
         for name in ("epochs", "patience", "batch_queries", "members"):

@@ -11,7 +11,7 @@ from fusion_models.data.sources import declared_modalities
 from fusion_models.modalities import SUSPECT, require_suspect
 from fusion_models.models.own import own_model
 from search.run_store.facts import read_facts
-from spaces import ROADMAP_STEPS, Phase, PhaseFile, for_dataset, read_phase_file, with_own_model
+from spaces import ROADMAP_STEPS, Phase, PhaseFile, for_dataset, from_weights, read_phase_file, with_own_model
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +30,8 @@ class RunOptions:
     """What is searched of it: its SPACE together with losses and training (both), or its SPACE alone (own)."""
     suspect: str | None = None
     """The modality that V2 is suspected not to use, by its name in the data (default: visual)."""
+    weights: str | None = None
+    """File of weights (safetensors, or a state dict) that trainings start from: what is in production."""
     trials: int | None = None
     """Trials of the search in all, those of an interrupted run included (default: the phase's own, about 24)."""
     epochs: int | None = None
@@ -187,6 +189,8 @@ class RunOptions:
         phase = for_dataset(phase, *self.asked_of(phase.suspect))
         if self.model is not None:
             phase = with_own_model(phase, self.model, alone=self.model_space == "own")
+        if self.weights is not None:
+            phase = from_weights(phase)
         return phase.with_base(self.changes)
 
     @property

@@ -7,7 +7,7 @@ one, `plain` writes one down, `departures` tells how it differs. May use `fusion
 
 from spaces.departures import departures
 from spaces.naming import for_dataset
-from spaces.own import with_own_model
+from spaces.own import from_weights, with_own_model
 from spaces.phase import RESUME_GATES, Gate, Objective, Phase
 from spaces.phase_file import PhaseFile, read_phase_file
 from spaces.phases import PHASE4, PHASES, ROADMAP_STEPS
@@ -32,6 +32,7 @@ __all__ = [
     "applies",
     "departures",
     "for_dataset",
+    "from_weights",
     "parameters",
     "phase_from_plain",
     "phase_to_plain",

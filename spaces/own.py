@@ -13,6 +13,10 @@ from spaces.phase import Phase
 from spaces.ranges import Range, Weight, parameters
 
 VARIANT = "model.variant"
+ENTROPY = "loss.attention_entropy"
+"""Asked where a variant has attention of its own, as somebody's own module may."""
+SHAPELESS = ("model.dropout", "model.token_dropout", "model.scale")
+"""Keys of `model` that change no weight's shape."""
 OF_ANY_RANKER = ("model.context", "model.context_reads", "model.modalities")
 """Keys of `model` that mean something whatever the ranker is; a fusion of one's own has all of ours."""
 
@@ -27,22 +31,40 @@ def with_own_model(phase: Phase, reference: str, *, alone: bool = False) -> Phas
     own = own_model(reference)
     off = frozenset({VARIANT, *terms_off(own, phase.base), *_of_our_family(own, phase.base.flat())})
     base = phase.base.with_own(own.defaults()).updated({VARIANT: reference})
-    ours = {} if alone else {key: _whatever_variant(span, own) for key, span in phase.ranges.items() if key not in off}
+    ours = (
+        {}
+        if alone
+        else {key: _whatever_variant(key, span, own) for key, span in phase.ranges.items() if key not in off}
+    )
     ranges = {key: span for key, span in ours.items() if span is not None} | own_ranges(own)
     try:
         parameters(ranges, base.flat(), base.flat())
     except ValueError as error:
         raise OwnModelError(f"{reference}: the base recipe lies outside SPACE: {error}") from None
-    known = {name: {k: v for k, v in point.items() if k in ranges} for name, point in phase.known.items()}
     ablatable = {name: point for name, point in phase.ablatable.items() if not off & set(point)}
     weights = {key: {key: 0.0} for key, span in ranges.items() if key.startswith("own.") and isinstance(span, Weight)}
     return dataclasses.replace(
         phase,
         base=base,
         ranges=ranges,
-        known={name: point for name, point in known.items() if point},
+        known=_points(phase, ranges),
         reference={k: v for k, v in phase.reference.items() if k not in off},
         ablatable=ablatable | weights,
+    )
+
+
+def from_weights(phase: Phase) -> Phase:
+    """The phase whose trainings start from given weights, so what decides a weight's shape is searched no longer.
+
+    Settings of somebody's own module stay: where one changes a shape, what it shapes starts afresh.
+    """
+    kept = {k: span for k, span in phase.ranges.items() if not k.startswith("model.") or k in SHAPELESS}
+    return dataclasses.replace(
+        phase,
+        base=phase.base.updated({"train.start": "weights"}),
+        ranges=kept,
+        known=_points(phase, kept),
+        reference={k: v for k, v in phase.reference.items() if k in kept},
     )
 
 
@@ -65,6 +87,16 @@ def own_ranges(own: OwnModel) -> dict[str, Range]:
     return out
 
 
+def _points(phase: Phase, ranges: Mapping[str, Range]) -> dict[str, Flat]:
+    """The phase's known points as far as they lie in the ranges; neither an empty one nor the same one twice."""
+    out: dict[str, Flat] = {}
+    for name, point in phase.known.items():
+        left = {key: value for key, value in point.items() if key in ranges}
+        if left and left not in out.values():
+            out[name] = left
+    return out
+
+
 def _of_our_family(own: OwnModel, base: Flat) -> list[str]:
     """Keys of `model` that a whole ranker does not read."""
     if own.kind == "fusion":
@@ -72,11 +104,11 @@ def _of_our_family(own: OwnModel, base: Flat) -> list[str]:
     return [key for key in base if key.startswith("model.") and key not in OF_ANY_RANKER]
 
 
-def _whatever_variant(span: Range, own: OwnModel) -> Range | None:
+def _whatever_variant(key: str, span: Range, own: OwnModel) -> Range | None:
     """A range without its condition on the variant, which is one's own now; None where it was for one of ours alone."""
     asked: Mapping[str, Any] = span.when
     if VARIANT not in asked:
         return span
-    if not own.has_shares:
+    if key != ENTROPY or not own.has_shares:
         return None
     return dataclasses.replace(span, when={k: v for k, v in asked.items() if k != VARIANT})

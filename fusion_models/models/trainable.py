@@ -18,6 +18,16 @@ from fusion_models.models.output import RankerOutput
 from fusion_models.models.projections import Standardise
 from fusion_models.models.trees import TreeEnsemble
 
+HEADS = (
+    "unimodal",
+    "contrastive",
+    "reconstruction",
+    "target_scale",
+    "thumbnail",
+    "discriminator",
+    "fused_discriminator",
+)
+
 
 class TrainableRanker(nn.Module):
     """A ranker as one training makes it: a `FusionRanker`, or an `OwnRanker` round somebody's own module."""

@@ -25,6 +25,7 @@ from fusion_models.data import DataError, RankingDataset, open_copy, open_datase
 from fusion_models.files import whole_folder, write_whole
 from fusion_models.metrics.ranking_metric import NDCG_10, RankingMetric
 from fusion_models.training import previous_checkpoint
+from search.run_store.start_weights import START, START_FILE
 
 Files = dict[str, bytes]
 NAME = "fusion-search-depot"
@@ -140,6 +141,14 @@ class TrialFolder:
                 files = ray.get(self._depot.get_folder.remote(str(Path(self._target) / name)))
                 if files:
                     unpack(files, self.path / name)
+
+    def start_weights(self) -> Path:
+        """The file of the weights that the run's trainings start from, on this machine."""
+        place = Path(self._target).parent / START
+        if self._depot is None:
+            return place / START_FILE
+        unpack(ray.get(self._depot.get_folder.remote(str(place))), self._own / START)
+        return self._own / START / START_FILE
 
     def send_checkpoint(self) -> None:
         """On return the checkpoint in `training` is safe with the driver."""

@@ -9,7 +9,9 @@ from collections.abc import Callable, Collection, Generator, Iterator
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 
+from fusion_models.config import Recipe
 from fusion_models.data import RankingDataset
 from fusion_models.data.sources import HALVED
 from fusion_models.data.views.cold import without_cold
@@ -27,6 +29,7 @@ from fusion_models.training import (
     start,
     train,
 )
+from fusion_models.training.warm_start import warm_start
 from search.execution.file_transfer import DataTicket, TrialFolder
 from search.run_store.artifacts import measure, write_finished
 from search.run_store.job import Cause, Job
@@ -166,6 +169,13 @@ class JobTraining:
         except OSError as error:
             self._unsaved = f"no checkpoint after epoch {state.epoch}: {error}"[:ERROR_LENGTH]
 
+    def _begin(self, recipe: Recipe, data: RankingDataset) -> TrainingState:
+        """A fresh training, from the run's weights where the recipe says so."""
+        state = start(recipe, data, seed=self.job.seed, device=self._device)
+        if recipe.train.start == "weights":
+            warm_start(state.model, load_file(self._folder.start_weights()))
+        return state
+
     def _open(self, data: RankingDataset) -> TrainingState:
         """From the checkpoint, which rank 0 alone reads, or afresh."""
         recipe, found = self.job.to_recipe(), None
@@ -175,9 +185,9 @@ class JobTraining:
                 found = load(self._folder.training, recipe, data, seed=self.job.seed, device=self._device)
             except CheckpointError:
                 discard(self._folder.training)
+        state = found or self._begin(recipe, data)
         if self._distribution.size == 1:
-            return found or start(recipe, data, seed=self.job.seed, device=self._device)
-        state = found or start(recipe, data, seed=self.job.seed, device=self._device)
+            return state
         read = self._distribution.first(contents(found) if found is not None else None)
         if read is not None and found is None:
             restore(state, read)

@@ -62,7 +62,7 @@ def single_modality_jobs(recipe: Recipe, seed: int) -> list[Job]:
     """Each modality alone, over a few seeds: the recipe without any term that needs another one, and without V1."""
     jobs = []
     for modality in recipe.model.modalities:
-        alone = recipe.restricted((modality,)).updated({"model.context": "none"}).flat()
+        alone = recipe.restricted((modality,)).updated({"model.context": "none", "train.start": "fresh"}).flat()
         jobs += [
             Job(
                 trial_id=f"alone-{modality}-s{i}",

@@ -36,6 +36,7 @@ from search.run_store.journal import open_journal
 from search.run_store.looks import DECIDING_SPLIT
 from search.run_store.mirror import Mirror, is_uri, local_results, mirror_of, mirrored
 from search.run_store.records import journal_records
+from search.run_store.start_weights import described_start, keep_start_weights
 from search.study.taken_over import EarlierRuns
 from spaces import Phase, phase_to_plain
 
@@ -82,6 +83,8 @@ def run_phase(
     if mirror is not None and options.fresh:
         mirror.erase()
     folder.prepare(resume=options.resume, fresh=options.fresh)
+    if options.weights is not None:
+        keep_start_weights(options.weights, folder.checkpoints, phase.base, data)
     describe(folder, options, phase, data, previous, link)
     store = RunStore(folder=folder, journal=open_journal(folder.journal), mirror=mirror)
     known = {"source": data.source, "fingerprint": data.fingerprint}
@@ -155,6 +158,7 @@ def describe(
         "definition": phase_to_plain(phase),
         "options": plain_options(options),
         "model": model,
+        "weights": described_start(options.weights, folder.checkpoints),
         "roadmap": link.described() if link is not None else None,
         "seed": options.seed,
         "data": data.source,

@@ -22,7 +22,7 @@ from fusion_models.files import write_whole
 from search.reporting.charts import curves, effects, flip, fronts, leads, modalities, parallel, release, standing
 from search.reporting.charts.figure import Figure, vegalite_version, write_figures
 from search.reporting.records import RunRecord, read_run
-from search.reporting.words import BASE, interval, label, modality_name, number, own_model_sentence, unbroken
+from search.reporting.words import BASE, interval, label, modality_name, number, of_the_team, unbroken
 from search.run_store.csv_tables import write_csv
 from search.run_store.folder import RunFolder
 from search.run_store.looks import SPLIT_NAMES
@@ -120,7 +120,7 @@ def page(run: RunRecord, figures: Sequence[Figure]) -> str:
     text = environment.get_template("report.html.j2").render(
         run=run,
         description=run.run,
-        own_model=own_model_sentence(run.run.get("model")),
+        of_the_team=of_the_team(run.run),
         decision=run.decision,
         verdict=standing.VERDICT_WORDS.get(verdict, "NO VERDICT YET"),
         accent=standing.VERDICT_COLOURS.get(verdict, "#5f6368"),

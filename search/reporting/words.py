@@ -90,14 +90,22 @@ def metric_text(phase: Phase, *, weighted: bool) -> str:
     return f"Measured by {phase.metric.name}; {counted}{other}."
 
 
-def own_model_sentence(model: Mapping[str, Any] | None) -> str:
-    """What a reader must know of a module of the team's own (run.json's `model`); empty where there is none."""
+def of_the_team(run: Mapping[str, Any]) -> str:
+    """What a reader must know of a module of the team's own and of weights to start from, by run.json."""
+    model, weights = run.get("model"), run.get("weights")
+    out = []
+    if weights is not None:
+        out.append(
+            f"Trainings started from {weights['file'] or 'given weights'} ({str(weights['sha256'])[:12]}). Where those "
+            "weights have seen queries of this test split, no gain here is honest."
+        )
     if model is None:
-        return ""
-    return (
+        return " ".join(out)
+    out.append(
         f"The ranker is the team's own: {model['reference']}, source {str(model['sha256'])[:12]}. "
         f"Retrained without a modality: {model['without a modality']}."
     )
+    return " ".join(out)
 
 
 def modality_name(modality: str) -> str:

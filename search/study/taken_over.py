@@ -7,7 +7,8 @@ done again: its outcome is told to the new study and its files are linked into t
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from fusion_models.files import link_or_copy
 from fusion_models.metrics.ranking_metric import NDCG_10, RankingMetric
@@ -39,7 +40,7 @@ class EarlierRuns:
         self._searched: dict[Identity, tuple[RunFolder, TrialRecord]] = {}
         self._weighty: dict[Identity, tuple[RunFolder, TrialRecord]] = {}
         """Those whose weights are still there, of whatever stage."""
-        own = ((into.read() or {}).get("model") or {}).get("sha256")
+        own = _sources(into.read() or {})
         for run in reversed(runs):
             described = run.read() or {}
             if not run.journal.exists() or (described.get("data"), described.get("fingerprint")) != (
@@ -50,8 +51,8 @@ class EarlierRuns:
             said = (described.get("definition") or {}).get("metric")
             if said is not None and said != dataclasses.asdict(metric):
                 continue
-            if (described.get("model") or {}).get("sha256") != own:
-                continue  # another source of somebody's own module
+            if _sources(described) != own:
+                continue  # another source of somebody's own module, or other weights to start from
             for record in journal_records(open_journal(run.journal)):
                 place = run.checkpoints / record.trial_id
                 if not record.finished or not (place / OUTPUTS).exists():
@@ -96,6 +97,11 @@ class EarlierRuns:
 
 def _identity(recipe: dict[str, object], seed: int, items: str) -> Identity:
     return (seed, items, *sorted(recipe.items()))
+
+
+def _sources(described: Mapping[str, Any]) -> tuple[str | None, ...]:
+    """Hashes of what decides a training beside recipe, seed and data."""
+    return tuple((described.get(name) or {}).get("sha256") for name in ("model", "weights"))
 
 
 def _name(run: RunFolder, record: TrialRecord) -> str:

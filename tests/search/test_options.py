@@ -17,6 +17,7 @@ FLAGS = {
         "model",
         "model_space",
         "suspect",
+        "weights",
         "trials",
         "epochs",
         "time_budget",

@@ -53,6 +53,7 @@ from search.run_store.journal import open_journal
 from search.run_store.looks import SPLIT_NAMES, count_look
 from search.run_store.mirror import Mirror, is_uri
 from search.run_store.records import journal_records
+from search.run_store.start_weights import adopt_start_weights
 from search.study.stages import FixedStage
 from search.study.taken_over import EarlierRuns
 from spaces import PHASE4, Phase
@@ -123,6 +124,7 @@ def run_production(
     chosen = _chosen(source, data)
     phase = _over(phase or options.to_phase(PHASE4.name), phase_of(source.read() or {}))
     data = data.measured_by(phase.metric)
+    adopt_start_weights(source.checkpoints, folder.checkpoints)
     describe(folder, options, phase, data, previous if begun else None, link)
     trainer = Trainer(store, phase, data, options, console)
     run = Run(options=options, phase=phase, data=data, store=store, trainer=trainer, console=console, began=began)

@@ -1,0 +1,85 @@
+"""Weights that a training starts from, where it does not start afresh: what a team has in production.
+
+A file of tensors by name: safetensors, or a PyTorch state dict, which is read without executing anything in it.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from fusion_models.models import TrainableRanker
+from fusion_models.models.own.ranker import OwnRanker
+from fusion_models.models.trainable import HEADS
+
+TOLD = 3
+"""Misfits that an error names."""
+
+
+class WeightsError(ValueError):
+    """Weights that cannot be read, or that do not fit the model."""
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file or a state dict, by name, on the CPU. Raises WeightsError."""
+    if not path.is_file():
+        raise WeightsError(f"--weights {path}: there is no such file")
+    try:
+        if path.suffix == ".safetensors":
+            found = load_file(path)
+        else:
+            found = torch.load(path, map_location="cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        raise WeightsError(
+            f"--weights {path} is neither safetensors nor a plain state dict ({str(error).splitlines()[0]}): write one "
+            "by torch.save(model.state_dict(), FILE); a whole pickled model is not opened, since that executes code"
+        ) from error
+    if not isinstance(found, Mapping) or not all(isinstance(x, Tensor) for x in found.values()) or not found:
+        raise WeightsError(f"--weights {path} holds no tensors by name: give a state dict (model.state_dict())")
+    return dict(found)
+
+
+def module_of(model: TrainableRanker) -> nn.Module:
+    """Whose names the weights have: somebody's own module itself, or a ranker of our family."""
+    return model.ranker if isinstance(model, OwnRanker) else model
+
+
+def fitting(model: TrainableRanker, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Those of the weights whose name and shape are the model's."""
+    there = module_of(model).state_dict()
+    return {name: x for name, x in weights.items() if name in there and there[name].shape == x.shape}
+
+
+def require_fitting(model: TrainableRanker, weights: Mapping[str, Tensor], path: Path) -> None:
+    """Raise WeightsError, in one line, unless every tensor has its place and every parameter its tensor.
+
+    Heads that only a loss reads may be missing: they start afresh.
+    """
+    module = module_of(model)
+    there = module.state_dict()
+    wrong = [
+        f"{name} is {list(x.shape)} there and {list(there[name].shape)} in the model"
+        for name, x in weights.items()
+        if name in there and there[name].shape != x.shape
+    ]
+    wrong += [f"the model has no {name}" for name in weights if name not in there]
+    heads = () if isinstance(model, OwnRanker) else HEADS
+    wrong += [
+        f"{name} is missing there"
+        for name, _ in module.named_parameters()
+        if name not in weights and name.partition(".")[0] not in heads
+    ]
+    if wrong:
+        more = f"; and {len(wrong) - TOLD} more" if len(wrong) > TOLD else ""
+        raise WeightsError(f"--weights {path} do not fit the base recipe: {'; '.join(wrong[:TOLD])}{more}")
+
+
+def warm_start(model: TrainableRanker, weights: Mapping[str, Tensor]) -> None:
+    """Give a fresh model what fits of the weights, in place; a refit has no place for a modality that it leaves out."""
+    module_of(model).load_state_dict(fitting(model, weights), strict=False)
