@@ -27,7 +27,7 @@ from rich.console import Console
 from fusion_models.config import near
 from fusion_models.data.errors import DataError
 from fusion_models.data.tables import TABLES
-from fusion_models.work_bar import shown_work
+from fusion_models.work.bar import shown_work
 from search.audit.audit import run_audit
 from search.audit.options import AuditOptions
 from search.execution.interrupts import remembered_interrupts

@@ -53,7 +53,7 @@ def _run(console: Console) -> None:
 def _audit(console: Console) -> None:
     import tyro
 
-    from fusion_models.work_bar import shown_work
+    from fusion_models.work.bar import shown_work
     from search.api import read
     from search.audit.audit import run_audit
     from search.audit.options import AuditCommandLine

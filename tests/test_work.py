@@ -9,12 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 from rich.console import Console
 
-from fusion_models import work_bar
 from fusion_models.data import open_dataset
 from fusion_models.data.tables.parts import BATCH_ROWS, Part, TableReader
 from fusion_models.terminal import ERRORS
+from fusion_models.work import bar as work_bar
 from fusion_models.work import heard_by, tell, told
-from fusion_models.work_bar import shown_work
+from fusion_models.work.bar import shown_work
 
 
 def test_work_is_told_to_whoever_listens_and_to_nobody_else():

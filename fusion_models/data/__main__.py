@@ -22,7 +22,7 @@ from fusion_models.data.sources import open_dataset
 from fusion_models.data.tables import refuse_overwriting
 from fusion_models.modalities import MODALITIES
 from fusion_models.terminal import forgiving
-from fusion_models.work_bar import shown_work
+from fusion_models.work.bar import shown_work
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.errors import LiveError
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
-from fusion_models.work import heard_by
+from fusion_models.work.telling import heard_by
 
 AFTER = 0.3
 """Seconds of one kind of work before it is worth showing."""
