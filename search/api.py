@@ -25,6 +25,7 @@ import pandas as pd
 from rich.console import Console
 
 from fusion_models.config import near
+from fusion_models.data import open_dataset
 from fusion_models.data.errors import DataError
 from fusion_models.data.tables import TABLES
 from fusion_models.work.bar import shown_work
@@ -39,9 +40,10 @@ from search.reporting import RunRecord, read_run
 from search.run_store.folder import RunFolder
 from search.run_store.given_tables import keep_tables
 from search.run_store.mirror import located
+from search.serving.frames import FrameRanker, open_ranker
 from spaces import PHASE4, PHASES, ROADMAP_STEPS, Phase
 
-__all__ = ["Result", "audit", "read", "run", "start"]
+__all__ = ["Result", "audit", "load", "read", "run", "start"]
 
 Table = pd.DataFrame | Any
 """A pandas DataFrame, a pyarrow Table, or the path of a Parquet file."""
@@ -152,6 +154,18 @@ def read(path: str | Path) -> Result:
     if (RunFolder(place).read() or {}).get("phase") != ROADMAP:
         read_run(place)
     return Result(place)
+
+
+def load(run: str | Path | Result, *, trial: str | None = None, data: str | Path | None = None) -> FrameRanker:
+    """The ranker that a run would release, ready to score DataFrames: `load("results/phase3").score(pairs)`.
+
+    `trial`: another ranker of the run whose weights were kept, such as one of its front. `data`: where the dataset that
+    it was trained on lies now, if it has moved; it must be the same. See `FrameRanker.score` for what may be scored.
+
+    Raises ValueError where there is no such ranker, naming those that are there.
+    """
+    place = run.path if isinstance(run, Result) else located(str(run))[0]
+    return open_ranker(place, trial, open_dataset(data) if data is not None else None)
 
 
 class Result:

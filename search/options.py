@@ -196,12 +196,12 @@ class RunOptions:
     @property
     def budget_seconds(self) -> float | None:
         """`time_budget` in seconds."""
-        return _seconds("--time-budget", self.time_budget)
+        return seconds("--time-budget", self.time_budget)
 
     @property
     def epoch_limit_seconds(self) -> float | None:
         """`epoch_limit` in seconds."""
-        return _seconds("--epoch-limit", self.epoch_limit)
+        return seconds("--epoch-limit", self.epoch_limit)
 
     @property
     def changes(self) -> dict[str, Any]:
@@ -225,7 +225,8 @@ class CommandLine(RunOptions):
     """Print what the run came to as JSON when it ends, and nothing else."""
 
 
-def _seconds(flag: str, text: str | None) -> float | None:
+def seconds(flag: str, text: str | None) -> float | None:
+    """`90s`, `30m` or `2h` in seconds. Raises ValueError that names the flag."""
     if text is None:
         return None
     found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", text.strip())

@@ -17,15 +17,16 @@ from rich.console import Console
 from fusion_models.data import RankingDataset, open_dataset
 from fusion_models.data.crossed_clusters import crossed_clusters
 from fusion_models.data.readiness import require_rankable
-from fusion_models.data.sources import declared_modalities
 from fusion_models.data.views.cold import needs_cold_lists
 from fusion_models.evaluation import split_lists
 from fusion_models.files import write_whole
 from fusion_models.modalities import usual_suspect
 from search.analysis.decision import Decision
 from search.audit.checks import split_checks
-from search.audit.given import Given, given_scores
+from search.audit.given import Given, given_model, given_scores, together
 from search.audit.judge import Case, archive_asked, gather, judge
+from search.audit.model.input_map import read_input_map
+from search.audit.model.process import measured_model
 from search.audit.options import AUDIT, AuditOptions
 from search.audit.references import references
 from search.audit.score_table import ScoreTable, read_scores
@@ -64,17 +65,16 @@ def run_audit(options: AuditOptions, console: Console, *, scores: Any = None) ->
             "to delete it and look once more"
         )
     began = time.monotonic()
-    roadmap = _roadmap(options)
-    phase = roadmap[options.phase]
     facts = read_facts(options.facts)
-    data = open_dataset(options.data).measured_by(phase.metric)
+    data = open_dataset(options.data).measured_by(ROADMAP_STEPS[options.phase].metric)
     require_rankable(data)
     modalities = tuple(data.item_features)
+    phases = phases_of(modalities, options.suspect or usual_suspect(modalities))
+    phase = phases[options.phase]
     table = _table(options, data, modalities, scores)
-    lists = {split: split_lists(data, split) for split in SPLITS}
-    given = {split: given_scores(table, data, lists[split], modalities, options.members) for split in SPLITS}
+    given = _given(options, data, modalities, table, console)
     test = given[DECIDING_SPLIT]
-    assert test is not None, "the table scores all of the test split"
+    assert test is not None, "a table scores all of the test split, and a model any"
     folder.prepare(resume=False, fresh=options.fresh)
     _describe(folder, options, phase, data, table)
     _say_given(console, table, test, given["validation"])
@@ -94,9 +94,9 @@ def run_audit(options: AuditOptions, console: Console, *, scores: Any = None) ->
         checks=split_checks(data, test.artefact(options.members), seed=options.seed),
         seed=options.seed,
     )
-    if any(archive_asked(case, each) for each in roadmap.values()):
+    if any(archive_asked(case, each) for each in phases.values()):
         case = dataclasses.replace(case, probes=_probes(data, phase, console))
-    decisions = _decide(case, roadmap)
+    decisions = _decide(case, phases)
     write_tables(folder, data, case, phase, gather(case, phase))
     _write_decision(folder, case, phase, decisions, weighted=data.weighted)
     folder.write((folder.read() or {}) | {"end": now(), "seconds": round(time.monotonic() - began, 1)})
@@ -105,25 +105,55 @@ def run_audit(options: AuditOptions, console: Console, *, scores: Any = None) ->
     return folder
 
 
-def _roadmap(options: AuditOptions) -> dict[str, Phase]:
-    """The roadmap's phases for the data's modalities; the suspect is the default one, or the first where it is not."""
-    modalities = declared_modalities(options.data)
-    return {n: for_dataset(phase, modalities, usual_suspect(modalities)) for n, phase in ROADMAP_STEPS.items()}
+def phases_of(modalities: tuple[str, ...], suspect: str) -> dict[str, Phase]:
+    """The roadmap's phases for a dataset of these modalities. Raises ValueError where it lacks the suspect."""
+    try:
+        return {name: for_dataset(phase, modalities, suspect) for name, phase in ROADMAP_STEPS.items()}
+    except ValueError as error:
+        raise ValueError(f"--suspect: {error}") from None
 
 
-def _table(options: AuditOptions, data: RankingDataset, modalities: tuple[str, ...], scores: Any) -> ScoreTable:
+def _table(options: AuditOptions, data: RankingDataset, modalities: tuple[str, ...], scores: Any) -> ScoreTable | None:
     given = scores if scores is not None else options.scores
-    if given is None:
-        raise ValueError("nothing to audit: give V2's scores of the judged pairs as --scores (docs/audit.md)")
-    return read_scores(given, data, modalities)
+    if given is None and options.model is None:
+        raise ValueError("nothing to audit: give V2's scores as --scores, or V2 itself as --model (docs/audit.md)")
+    return read_scores(given, data, modalities) if given is not None else None
 
 
-def _describe(folder: RunFolder, options: AuditOptions, phase: Phase, data: RankingDataset, table: ScoreTable) -> None:
+def _given(
+    options: AuditOptions,
+    data: RankingDataset,
+    modalities: tuple[str, ...],
+    table: ScoreTable | None,
+    console: Console,
+) -> dict[str, Given | None]:
+    """Split -> what V2 said of it, by the table, by the model, or by both."""
+    lists = {split: split_lists(data, split) for split in SPLITS}
+    told: dict[str, Given | None] = dict.fromkeys(SPLITS)
+    if table is not None:
+        told = {split: given_scores(table, data, lists[split], modalities, options.members) for split in SPLITS}
+    if options.model is None:
+        return told
+    inputs = read_input_map(options.inputs, options.model, modalities)
+    arrays = measured_model(
+        options.model,
+        inputs,
+        options.data,
+        seed=options.seed,
+        limit=options.answer_seconds,
+        say=lambda doing: say(console, f"model: {doing}"),
+    )
+    out: dict[str, Given | None] = {}
+    for split in SPLITS:
+        model, scored = given_model(arrays, lists[split], modalities, split), told[split]
+        out[split] = model if scored is None or table is None else together(model, scored, table.source)
+    return out
+
+
+def _describe(
+    folder: RunFolder, options: AuditOptions, phase: Phase, data: RankingDataset, table: ScoreTable | None
+) -> None:
     said = dataclasses.replace(phase, title=f"Audit of a V2 that was given, by the gates of {phase.name}")
-    state = hashlib.sha256()
-    for name in sorted(table.values):
-        state.update(name.encode())
-        state.update(table.values[name].tobytes())
     folder.write(
         {
             "phase": AUDIT,
@@ -134,22 +164,33 @@ def _describe(folder: RunFolder, options: AuditOptions, phase: Phase, data: Rank
             "fingerprint": data.fingerprint,
             "counts": data.counts,
             "weighted": data.weighted,
-            "scores": {
-                "source": table.source,
-                "digest": state.hexdigest(),
-                "columns": [column.name for column in table.columns],
-                "ignored": list(table.ignored),
-                "trainings": list(table.trainings),
-            },
+            "scores": _described(table),
         }
         | environment()
     )
 
 
-def _say_given(console: Console, table: ScoreTable, test: Given, validation: Given | None) -> None:
+def _described(table: ScoreTable | None) -> dict[str, Any] | None:
+    """The table as run.json names it, with a digest of what it says."""
+    if table is None:
+        return None
+    state = hashlib.sha256()
+    for name in sorted(table.values):
+        state.update(name.encode())
+        state.update(table.values[name].tobytes())
+    return {
+        "source": table.source,
+        "digest": state.hexdigest(),
+        "columns": [column.name for column in table.columns],
+        "ignored": list(table.ignored),
+        "trainings": list(table.trainings),
+    }
+
+
+def _say_given(console: Console, table: ScoreTable | None, test: Given, validation: Given | None) -> None:
     arms = ", ".join(f"{'+'.join(key.modalities)} {len(runs)}" for key, runs in test.trained.items())
-    say(console, f"{table.source}: trainings of each modality set on the test split: {arms}")
-    if table.ignored:
+    say(console, f"V2 as it was given: trainings of each modality set on the test split: {arms}")
+    if table is not None and table.ignored:
         say(console, f"columns that were not read: {', '.join(table.ignored)}")
     if validation is None:
         say(
@@ -167,10 +208,10 @@ def _submitted(pool: ThreadPoolExecutor, function: Callable[..., Any], *argument
     return pool.submit(function, *arguments).result
 
 
-def _decide(case: Case, roadmap: Mapping[str, Phase]) -> dict[str, Decision]:
+def _decide(case: Case, phases: Mapping[str, Phase]) -> dict[str, Decision]:
     """The verdict by every phase's gates; phase 4 reads what phase 3's say."""
     out: dict[str, Decision] = {}
-    for name, phase in roadmap.items():
+    for name, phase in phases.items():
         earlier = next((d.verdict for n, d in out.items() if n == "phase3"), "")
         out[name] = judge(case, phase, gather(case, phase), earlier)
     return out

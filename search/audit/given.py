@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +18,8 @@ from search.pipeline.confirmation.arms import ArmKey, ArmPlan
 from spaces import Phase
 
 Values = npt.NDArray[np.float64]
+SAME_TO = 1e-3
+"""How far, in deviations of the scores, a model may be from the table's scores of it."""
 V2 = "V2"
 """What tables, gates and sentences call the ranker that is audited."""
 
@@ -36,8 +39,6 @@ class Given:
     """`[requests]` milliseconds, in the order in which they were asked."""
     runtime: str = "as given"
     """What answered them."""
-    masked_shapley: Mapping[str, float] = field(default_factory=dict)
-    """Measured of a model, where one was given; else made of `kept`."""
     interaction: Values | None = None
     """`[Q]`: nDCG beyond the additive projection, measured of a model."""
 
@@ -186,6 +187,51 @@ def _padded(flat: Values, lists: Lists) -> Values:
 
 def _mean_of_lists(padded: Values, lists: Lists) -> Values:
     return np.asarray(np.where(lists.valid, padded, 0.0).sum(axis=1) / lists.documents)
+
+
+def given_model(arrays: Mapping[str, npt.NDArray[Any]], lists: Lists, modalities: Sequence[str], split: str) -> Given:
+    """What a model said of `split` (`audit.model.measure`)."""
+    own = tuple(modalities)
+    blanked = {
+        (name.split(".")[2], name.split(".")[3]): np.stack([_padded(draw, lists) for draw in draws])
+        for name, draws in arrays.items()
+        if name.startswith(f"{split}.blanked.")
+    }
+    start = f"{split}.kept."
+    kept = {
+        frozenset(filter(None, name.removeprefix(start).split("+"))): Outputs(lists=lists, scores=_padded(flat, lists))
+        for name, flat in arrays.items()
+        if name.startswith(start)
+    }
+    scores, additive = _padded(arrays[f"{split}.scores"], lists), arrays.get(f"{split}.additive")
+    return Given(
+        modalities=own,
+        trained={whole_key(own): [Outputs(lists=lists, scores=scores, modalities=own, blanked=blanked)]},
+        kept=kept,
+        latency=arrays["latency"],
+        runtime=str(arrays["runtime"]),
+        interaction=lists.ndcg(scores) - lists.ndcg(_padded(additive, lists)) if additive is not None else None,
+    )
+
+
+def together(model: Given, table: Given, source: str) -> Given:
+    """A model that is the table's first training: measured itself, with the table's other trainings, refits and shares.
+
+    Raises DataError where the two score otherwise: then they are not one ranker.
+    """
+    whole = model.whole
+    mine, theirs = model.trained[whole][0], table.trained[whole][0]
+    valid = mine.lists.valid
+    apart = float(np.abs(mine.scores - theirs.scores)[valid].max())
+    if apart > SAME_TO * max(float(theirs.scores[valid].std()), 1e-12):
+        raise DataError(
+            f"differs from what the model scores by up to {apart:.3g}.",
+            "The table's first training must be the model; look at --inputs, or leave one of the two out.",
+            file=source,
+            column="v2_score",
+        )
+    shown = replace(mine, shares=theirs.shares, ssim=theirs.ssim)
+    return replace(model, trained={**table.trained, whole: [shown, *table.trained[whole][1:]]}, nothing=table.nothing)
 
 
 def masked_values(given: Given, members: int) -> dict[frozenset[str], float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from search.options import seconds
 from search.reporting.records import AUDIT as AUDIT
 from search.run_store.facts import read_facts
 
@@ -22,9 +23,18 @@ class AuditOptions:
     """clipart (bundled), planted or planted:PRESET, or the folder (path or URI) of a dataset's three tables."""
     scores: str | None = None
     """Table (Parquet or CSV) of V2's scores: query_id, item_id, v2_score, and what else you have (docs/audit.md)."""
+    model: str | None = None
+    """V2 itself: an .onnx file, a .pt2 file (torch.export), or package.module:callable. With --scores, of which it is
+    the first training, the table adds what a model cannot tell: refits, attention."""
+    inputs: str | None = None
+    """Which input of the model holds what: a TOML file, or image=visual,words=text+metadata (docs/audit.md)."""
+    answer_limit: str = "2m"
+    """A model that takes longer for one batch, such as 30s, hangs and is stopped; opening may take ten times that."""
     phase: PhaseName = "phase1"
     """Whose gates and archive rules the verdict reads; the others' are told beside it. phase1: a V2 as it stands;
     phase3: one that has been through the roadmap's fixes; phase4: one that is to be released."""
+    suspect: str | None = None
+    """The modality that V2 is suspected not to use, by its name in the data (default: visual)."""
     members: int = 1
     """Trainings that the released ranker averages: the first of the table's column `training`."""
     facts: str | None = None
@@ -41,7 +51,19 @@ class AuditOptions:
     def __post_init__(self) -> None:
         if self.members < 1:
             raise ValueError(f"--members must be at least 1, got {self.members}")
+        if self.inputs is not None and self.model is None:
+            raise ValueError("--inputs says what the inputs of a model hold: give --model too")
+        if self.model is not None and self.members > 1:
+            raise ValueError("--members counts trainings of a table whose scores are averaged: a --model is one ranker")
+        self.answer_seconds  # noqa: B018  (read, so that a bad one fails now)
         read_facts(self.facts)
+
+    @property
+    def answer_seconds(self) -> float:
+        """`answer_limit` in seconds."""
+        found = seconds("--answer-limit", self.answer_limit)
+        assert found is not None
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

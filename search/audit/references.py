@@ -32,6 +32,11 @@ class _Wanted:
     seeds: int
     sees_suspect: bool = False
 
+    @property
+    def reads(self) -> tuple[tuple[str, ...], bool]:
+        """What decides its trees."""
+        return self.modalities, self.with_v1
+
 
 def references(
     data: RankingDataset, splits: Sequence[str], phase: Phase, modalities: Sequence[str], *, seed: int
@@ -45,14 +50,15 @@ def references(
     trained: dict[str, list[Trees]] = {}
     failed: dict[str, str] = {}
     with ThreadPoolExecutor(processors()) as pool:  # LightGBM trains outside the interpreter's lock
-        jobs: dict[str, list[Future[Trees]]] = {
-            one.name: [pool.submit(_train, data, one, seed + i) for i in range(one.seeds)] for one in wanted
-        }
-        for name, waiting in jobs.items():
+        jobs: dict[tuple[tuple[str, ...], bool], list[Future[Trees]]] = {}
+        for one in wanted:  # two that read the same are one
+            if one.reads not in jobs:
+                jobs[one.reads] = [pool.submit(_train, data, one, seed + i) for i in range(one.seeds)]
+        for one in wanted:
             try:
-                trained[name] = [job.result() for job in waiting]
+                trained[one.name] = [job.result() for job in jobs[one.reads]]
             except TreesError as error:
-                failed[name] = str(error)
+                failed[one.name] = str(error)
     out: dict[str, list[Reference]] = {}
     tuned: dict[ReferenceRole, WeightedSum] = {}
     for split in sorted(splits, key=lambda name: name != "validation"):
@@ -74,7 +80,7 @@ def references(
 
 def _wanted(phase: Phase, modalities: Sequence[str]) -> list[_Wanted]:
     own, suspect = tuple(modalities), phase.suspect
-    reads = tuple(m for m in phase.v1_reads if m in own)
+    reads = tuple(m for m in own if m in phase.v1_reads)
     rankers: list[tuple[ReferenceRole, str, tuple[str, ...]]] = [
         ("trees", "LambdaMART", own),
         ("blind trees", f"LambdaMART without {suspect}", tuple(m for m in own if m != suspect)),

@@ -73,7 +73,7 @@ def evidence_of(data: RankingDataset, case: Case, phase: Phase, evidence: Eviden
         if evidence.archive.probes
         else f"No probe was asked: only refits without {phase.suspect} that may hold nothing need one.",
         "masked_values": {_joined(given, kept): v for kept, v in masked_values(given, case.members).items()},
-        "masked_shapley": given.masked_shapley or masked_shapley(given, case.members),
+        "masked_shapley": masked_shapley(given, case.members),
         "interaction_gain": None if interaction is None else weighted_mean(interaction, weights),
         "cka": {},
         "effective_rank": {},

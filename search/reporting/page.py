@@ -21,6 +21,7 @@ from fusion_models.data.arrays.cache import cache_root
 from fusion_models.files import write_whole
 from search.reporting.charts import curves, effects, flip, fronts, leads, modalities, parallel, release, standing
 from search.reporting.charts.figure import Figure, vegalite_version, write_figures
+from search.reporting.model_card import write_card
 from search.reporting.records import RunRecord, read_run
 from search.reporting.words import BASE, interval, label, modality_name, number, of_the_team, unbroken
 from search.run_store.csv_tables import write_csv
@@ -76,7 +77,7 @@ def confirmed_columns(run: RunRecord) -> tuple[str, ...]:
 
 
 def write_report(folder: RunFolder) -> None:
-    """Write `report.html`, `figures/*.png` and `figures/*.csv` of a run from its tables, whatever it came to.
+    """Write `report.html`, `figures/*` and the artefact's model card of a run from its tables, whatever it came to.
 
     Raises RunFolderError where the folder holds no run.
     """
@@ -86,6 +87,7 @@ def write_report(folder: RunFolder) -> None:
     if len(run.curves):
         write_csv(run.curves, folder, "curves.csv")
     write_whole(folder.path / "report.html", page(run, figures))
+    write_card(run)
 
 
 def sections(run: RunRecord) -> Sequence[Callable[[RunRecord], Figure]]:

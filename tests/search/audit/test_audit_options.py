@@ -12,7 +12,10 @@ from search.audit.options import AuditOptions
 from search.run_store.folder import RunFolderError
 
 PAGE = (Path(__file__).parents[3] / "docs" / "audit.md").read_text()
-FLAGS = {"data", "scores", "phase", "members", "facts", "seed", "results", "name", "fresh"}
+FLAGS = {
+    *("data", "scores", "model", "inputs", "answer_limit"),
+    *("phase", "suspect", "members", "facts", "seed", "results", "name", "fresh"),
+}
 
 
 def test_flags_are_the_promised_ones_and_stand_on_the_page():
@@ -42,6 +45,11 @@ def test_a_mistake_is_one_line_and_no_look(tmp_path):
     [
         ({}, "nothing to audit"),
         ({"members": 0}, "--members must be at least 1"),
+        ({"model": "v2.pkl"}, "a .pkl file runs code when it is opened"),
+        ({"inputs": "X=visual"}, "--inputs says what the inputs of a model hold: give --model too"),
+        ({"model": "v2.onnx", "members": 2}, "--members counts trainings of a table"),
+        ({"answer_limit": "soon"}, "--answer-limit must look like 90s"),
+        ({"suspect": "clicks", "scores": pd.DataFrame()}, "--suspect: "),
         ({"phase": "phase9"}, "phase = 'phase9'"),
         ({"trials": 3}, "unknown option 'trials'"),
         ({"results": "s3://bucket/results"}, "writes to a folder of this machine"),

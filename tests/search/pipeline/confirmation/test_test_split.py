@@ -34,6 +34,7 @@ AFTERWARDS = {
     "pipeline/release/integrity.py": "phase 4 reads back what phase 3's look has kept",
     "audit/audit.py": "the V2 that is audited was fixed elsewhere: its look is counted before its labels are read",
     "audit/checks.py": "called by audit.py",
+    "audit/model/measure.py": "the model's own process, started by audit.py; reads no label",
     "audit/score_table.py": "which pairs a table must score; reads no label",
 }
 """Modules that name the deciding split and measure nothing on it, and what they want of it."""

@@ -1,0 +1,136 @@
+"""Which input of a model holds which of the dataset's columns, and whether it takes documents flat or in lists."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from fusion_models.config import near
+
+Documents = Literal["flat", "lists"]
+OTHERS = ("context", "v1", "v1_seen", "valid")
+"""What a model may read beside the modalities: features of query and pair, V1's score as the table has it and as our
+own rankers read it, and which places of a padded list are real."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputMap:
+    """Plain values; an empty map is filled by the model's own names."""
+
+    inputs: Mapping[str, tuple[str, ...]]
+    """Input of the model -> columns that it holds, one behind the other; in the order of its arguments."""
+    documents: Documents | None = None
+    """`flat`: `[N, D]` -> `[N]`; `lists`: `[Q, L, D]` -> `[Q, L]`; None: as the inputs say."""
+    output: str = ""
+    """Of an ONNX model with several; empty: its first."""
+
+    def plain(self) -> dict[str, Any]:
+        """For JSON; `InputMap(**...)` of it, with tuples, is the same map."""
+        return {
+            "inputs": {k: list(v) for k, v in self.inputs.items()},
+            "documents": self.documents,
+            "output": self.output,
+        }
+
+    @staticmethod
+    def from_plain(plain: Mapping[str, Any]) -> InputMap:
+        """What `plain` wrote down."""
+        inputs = {name: tuple(columns) for name, columns in plain["inputs"].items()}
+        return InputMap(inputs=inputs, documents=plain["documents"], output=plain["output"])
+
+    @property
+    def in_lists(self) -> bool:
+        """Whether it takes whole lists: as it was said, or since it wants to know which places are real."""
+        if self.documents is not None:
+            return self.documents == "lists"
+        return any("valid" in columns for columns in self.inputs.values())
+
+
+def read_input_map(text: str | None, model: str, modalities: Sequence[str]) -> InputMap:
+    """The map in a TOML file, or `image=visual,words=text+metadata`; without one what lies beside an export of ours.
+
+    Raises ValueError for a file that cannot be read, an unknown key or column (naming the known ones).
+    """
+    if text is None:
+        return _beside(model, modalities)
+    if not text.endswith(".toml"):
+        pairs = [entry.partition("=") for entry in text.split(",")]
+        if any(not equals or not name.strip() for name, equals, _ in pairs):
+            raise ValueError(f"--inputs takes a TOML file, or NAME=COLUMN,NAME=COLUMN+COLUMN; got {text!r}")
+        return _checked({"inputs": {n.strip(): c.split("+") for n, _, c in pairs}}, "--inputs", modalities)
+    try:
+        found = tomllib.loads(Path(text).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise ValueError(f"--inputs {text} cannot be read: {error}") from error
+    return _checked(found, f"--inputs {text}", modalities)
+
+
+def _checked(found: Mapping[str, Any], where: str, modalities: Sequence[str]) -> InputMap:
+    for key in found:
+        if key not in ("inputs", "documents", "output"):
+            raise ValueError(f"{where}: unknown key {key!r}; {near(key, ['inputs', 'documents', 'output'])}")
+    documents, named = found.get("documents"), found.get("inputs", {})
+    if documents is not None and documents not in get_args(Documents):
+        raise ValueError(f"{where}: documents must be flat or lists, got {documents!r}")
+    if not isinstance(named, dict):
+        raise ValueError(f"{where}: inputs is a table, such as [inputs] with image = 'visual'")
+    known, inputs = [*modalities, *OTHERS], {}
+    for name, columns in named.items():
+        parts = [columns] if isinstance(columns, str) else columns
+        if not isinstance(parts, list) or not parts:
+            raise ValueError(f"{where}: input {name} must hold a column or a list of them, got {columns!r}")
+        for part in parts:
+            if part not in known:
+                raise ValueError(f"{where}: input {name}: unknown column {part!r}; {near(str(part), known)}")
+        inputs[name] = tuple(parts)
+    return InputMap(inputs=inputs, documents=documents, output=str(found.get("output", "")))
+
+
+def _beside(model: str, modalities: Sequence[str]) -> InputMap:
+    """What `inputs.json` says, which our own export writes beside its files; else an empty map."""
+    path = Path(model).with_name("inputs.json")
+    if model.endswith((".onnx", ".pt2")) and path.exists():
+        said = json.loads(path.read_text())
+        if said.get("rows") in ("lists", "documents") and set(said["inputs"]) <= {
+            *modalities,
+            "context",
+            "v1",
+            "valid",
+        }:
+            inputs = {name: ("v1_seen",) if name == "v1" else (name,) for name in said["inputs"]}
+            documents: Documents = "lists" if said["rows"] == "lists" else "flat"
+            return InputMap(inputs=inputs, documents=documents, output="scores" if model.endswith(".onnx") else "")
+    return InputMap(inputs={})
+
+
+def filled(
+    given: InputMap, names: Sequence[str], modalities: Sequence[str], what: str, *, positional: bool = False
+) -> InputMap:
+    """The map of a model whose inputs are called `names`; an empty one says that they are called as our columns.
+
+    `positional`: the model knows its arguments by their places; the map's order is theirs, whatever it calls them.
+
+    Raises ValueError where an input has no column, or the map names an input that the model has not.
+    """
+    if given.inputs and positional:
+        if len(given.inputs) != len(names):
+            raise ValueError(
+                f"{what} takes {len(names)} arguments in this order: {', '.join(names)}; --inputs names "
+                f"{len(given.inputs)} ({', '.join(given.inputs)})"
+            )
+        return InputMap(inputs=given.inputs, documents=given.documents)
+    inputs = dict(given.inputs) or {name: (name,) for name in names if name in (*modalities, *OTHERS)}
+    missing = [name for name in names if name not in inputs]
+    if missing:
+        raise ValueError(
+            f"{what} has the inputs {', '.join(names)}, and nothing says what {', '.join(missing)} hold: give --inputs "
+            f"{missing[0]}=COLUMN, of {', '.join((*modalities, *OTHERS))} (joined by + where it holds several)"
+        )
+    unknown = [name for name in inputs if name not in names]
+    if unknown:
+        raise ValueError(f"--inputs names {', '.join(unknown)}, and {what} has {', '.join(names)}")
+    return InputMap(inputs={name: inputs[name] for name in names}, documents=given.documents, output=given.output)

@@ -1,0 +1,46 @@
+"""Models as people have them on a bad day, by import name."""
+
+import os
+import signal
+import time
+
+import numpy as np
+
+
+def fine(inputs):
+    return inputs["text"][:, 0] + inputs["visual"][:, 0]
+
+
+def wrong_shape(inputs):
+    return np.zeros((len(inputs["text"]), 2))
+
+
+def too_few(inputs):
+    return np.zeros(len(inputs["text"]) - 1)
+
+
+def words(inputs):
+    return ["good"] * len(inputs["text"])
+
+
+def not_finite(inputs):
+    scores = inputs["text"][:, 0].copy()
+    scores[3] = np.nan
+    return scores
+
+
+def raises(inputs):
+    raise KeyError("no such weight")
+
+
+def hangs(inputs):
+    time.sleep(600)
+
+
+def dies(inputs):
+    print("out of luck", flush=True)
+    os._exit(7)
+
+
+def is_killed(inputs):
+    os.kill(os.getpid(), signal.SIGKILL)

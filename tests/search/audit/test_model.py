@@ -1,0 +1,231 @@
+"""A V2 as a model: how its inputs are named, what a bad one is told, and that ours scores as it scores here."""
+
+import json
+import sys
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from outside import broken_models
+
+from fusion_models import export
+from fusion_models.data import open_dataset
+from fusion_models.evaluation import evaluate, split_lists
+from fusion_models.metrics import BLANKS
+from fusion_models.models import Ensemble
+from fusion_models.quantities import numbers
+from fusion_models.training import start, train
+from search.audit.given import given_model, masked_shapley
+from search.audit.model.files import ModelError, Opened, open_model, require_known
+from search.audit.model.input_map import InputMap, read_input_map
+from search.audit.model.measure import measure
+from search.audit.model.process import measured_model
+from search.audit.model.scorer import scorer_of
+from spaces import PHASES
+
+MODALITIES = ("visual", "text", "metadata")
+EMPTY = InputMap(inputs={})
+
+
+def opened(run, names=None):
+    return Opened(name="v2", run=run, names=names, types={}, runtime="Python")
+
+
+def batch_of(data):
+    return data.gather(data.rows("test")[:5])
+
+
+def test_flat_documents_come_without_padding_and_lists_one_by_one_or_with_their_mask():
+    data = open_dataset("planted?queries=160&candidates=8&candidates_spread=0.5")
+    batch, seen = batch_of(data), []
+
+    def first_column(inputs):
+        seen.append({name: x.shape for name, x in inputs.items()})
+        return next(iter(inputs.values()))[..., 0]
+
+    expected = torch.where(batch.valid, batch.features["text"][..., 0], 0.0).double()
+    documents, (lists, longest) = int(batch.valid.sum()), batch.valid.shape
+    for text, documents_as in (("a=text", "flat"), ("a=text", "lists"), ("a=text,m=valid", None)):
+        given = read_input_map(text, "v2", MODALITIES)
+        given = InputMap(inputs=given.inputs, documents=documents_as)
+        scores = scorer_of(opened(first_column), given, MODALITIES, lambda: None)(batch)
+        assert torch.equal(scores, expected)
+    shapes = [call["a"][:-1] for call in seen]
+    assert shapes[0] == (documents,)
+    assert shapes[1:-1] == [(1, int(n)) for n in batch.valid.sum(1)]
+    assert seen[-1] == {"a": (lists, longest, data.schema.width("text")), "m": (lists, longest)}
+
+
+def test_columns_are_joined_in_the_order_of_the_map(small_data):
+    batch, kept = batch_of(small_data), {}
+    given = read_input_map("X=metadata+visual+v1", "v2", MODALITIES)
+    scorer_of(opened(lambda inputs: kept.update(inputs) or inputs["X"][:, 0]), given, MODALITIES, lambda: None)(batch)
+    wanted = [batch.features["metadata"], batch.features["visual"], batch.v1.unsqueeze(-1)]
+    assert np.array_equal(kept["X"], torch.cat([x[batch.valid].float() for x in wanted], dim=-1).numpy())
+    assert kept["X"].dtype == np.float32
+
+
+BAD = {
+    "wrong_shape": r"broken gave scores of shape \(\d+, 2\) for visual .*: \d+ are wanted",
+    "too_few": r"broken gave scores of shape",
+    "words": r"gave <U4 for .*: give numbers",
+    "not_finite": r"gave nan for 1 of \d+ documents; the first: candidate 3 of query row \d+",
+    "raises": r"failed on visual .*: KeyError: 'no such weight' \(.*broken_models.py, line \d+\)",
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_scores_that_are_none_are_refused_in_one_line(small_data, name):
+    model = Opened(name="broken", run=getattr(broken_models, name), names=None, types={}, runtime="Python")
+    with pytest.raises(ModelError, match=BAD[name]) as caught:
+        scorer_of(model, EMPTY, MODALITIES, lambda: None)(batch_of(small_data))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("hangs", r"gave no answer in 3 s while scoring the validation split: it hangs"),
+        ("dies", r"died while scoring the .*: its process ended with status 7; its last line: out of luck"),
+        ("is_killed", r"died while scoring the .*: its process was killed by SIGKILL \(out of memory\?\)"),
+    ],
+)
+def test_a_model_that_hangs_or_dies_costs_itself(monkeypatch, name, said):
+    monkeypatch.syspath_prepend(str(Path(broken_models.__file__).parents[1]))
+    with pytest.raises(ModelError, match=said) as caught:
+        measured_model(
+            f"outside.broken_models:{name}",
+            EMPTY,
+            "planted?queries=160&candidates=8",
+            seed=0,
+            limit=3.0,
+            say=lambda doing: None,
+        )
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("v2.pkl", r"a .pkl file runs code when it is opened, so it is not: give an .onnx file"),
+        ("v2.pt", r"a .pt file runs code when it is opened"),
+        ("nowhere.onnx", r"is not there: give an .onnx file"),
+        ("just words", r"is no model: give an .onnx file"),
+        ("no_such_package:score", r"cannot be imported: ModuleNotFoundError: No module named 'no_such_package'"),
+        ("os.path:nothing", r"cannot be imported: AttributeError"),
+        ("os:sep", r"is a str, which cannot be called"),
+    ],
+)
+def test_what_is_no_model_says_so(model, said):
+    with pytest.raises(ModelError, match=said):
+        open_model(model, "", 1)
+
+
+def test_a_pt2_file_that_would_be_unpickled_is_refused(tmp_path):
+    path = tmp_path / "v2.pt2"
+    for name, text, said in (
+        ("data/weights/model_weights_config.json", '{"config": {"w": {"use_pickle": true}}}', "holds pickled objects"),
+        ("data/constants/custom_obj_0", "", "holds pickled objects"),
+        ("serialized_state_dict.pt", "", "of an old format that pickles its weights"),
+    ):
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(name, text)
+        with pytest.raises(ModelError, match=said):
+            open_model(str(path), "", 1)
+    path.write_bytes(b"nothing")
+    with pytest.raises(ModelError, match=r"is no archive of torch\.export"):
+        open_model(str(path), "", 1)
+
+
+def test_an_onnx_file_that_needs_code_or_is_none_says_what(tmp_path):
+    path = tmp_path / "v2.onnx"
+    path.write_bytes(b"nothing")
+    with pytest.raises(ModelError, match=r"cannot be opened by onnxruntime: .*"):
+        open_model(str(path), "", 1)
+    value = onnx.helper.make_tensor_value_info
+    node = onnx.helper.make_node("Secret", ["X"], ["Y"], domain="com.acme")
+    kind = onnx.TensorProto.FLOAT
+    graph = onnx.helper.make_graph([node], "g", [value("X", kind, ["N", 2])], [value("Y", kind, ["N"])])
+    opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid("com.acme", 1)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=9), path)
+    with pytest.raises(ModelError, match=r"the operator Secret of com.acme is code of its own") as caught:
+        open_model(str(path), "", 1)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("image", r"--inputs takes a TOML file, or NAME=COLUMN"),
+        ("image=visul", r"--inputs: input image: unknown column 'visul'; did you mean visual"),
+        ("nowhere.toml", r"--inputs nowhere.toml cannot be read"),
+    ],
+)
+def test_a_map_that_cannot_be_read_says_so(text, said):
+    with pytest.raises(ValueError, match=said):
+        read_input_map(text, "v2.onnx", MODALITIES)
+
+
+def test_a_map_as_a_file(tmp_path):
+    path = tmp_path / "inputs.toml"
+    path.write_text('documents = "lists"\noutput = "y"\n[inputs]\nimage = "visual"\nrest = ["text", "v1"]\n')
+    found = read_input_map(str(path), "v2.onnx", MODALITIES)
+    assert found == InputMap(inputs={"image": ("visual",), "rest": ("text", "v1")}, documents="lists", output="y")
+    assert InputMap.from_plain(json.loads(json.dumps(found.plain()))) == found
+    path.write_text('documents = "rows"\n')
+    with pytest.raises(ValueError, match=r"documents must be flat or lists, got 'rows'"):
+        read_input_map(str(path), "v2.onnx", MODALITIES)
+    with pytest.raises(ValueError, match=r"nothing says what q hold"):
+        scorer_of(opened(None, ["visual", "q"]), EMPTY, MODALITIES, lambda: None)
+    both = InputMap(inputs={"visual": ("visual",), "image": ("visual",)})
+    with pytest.raises(ValueError, match=r"--inputs names image, and v2 has visual"):
+        scorer_of(opened(None, ["visual"]), both, MODALITIES, lambda: None)
+    require_known("package.module:call")
+    assert "package" not in sys.modules  # no import was tried
+
+
+@pytest.fixture(scope="module")
+def healthy(_own_cache):
+    """Two short trainings of the base recipe on a small healthy world."""
+    data = open_dataset("planted:healthy?queries=160")
+    recipe = PHASES["phase1"].base.updated({"train.epochs": 1})
+    members = []
+    for seed in (0, 1):
+        state = start(recipe, data, seed=seed)
+        for _ in train(state, data):
+            pass
+        members.append(state.model.eval())
+    return data, members
+
+
+@pytest.mark.parametrize("form", ["onnx", "pt2", "onnx of two members"])
+def test_our_own_recipe_exported_and_audited_has_the_numbers_of_the_run(healthy, form, tmp_path, one_thread):
+    data, members = healthy
+    ranker = Ensemble(members) if "two" in form else members[0]
+    path = tmp_path / f"ranker.{form.split(' ')[0]}"
+    names = export.input_names(ranker)
+    rows = "lists" if export.VALID in names else "documents"
+    (tmp_path / "inputs.json").write_text(json.dumps({"inputs": list(names), "rows": rows}))
+    if form == "pt2":
+        torch.export.save(export.export_program(ranker), path)
+    else:
+        export.export_onnx(ranker, path)
+    job = {"model": str(path), "inputs": read_input_map(None, str(path), MODALITIES).plain(), "data": data.source}
+    into = tmp_path / "measured.npz"
+    measure(job | {"seed": 0, "into": str(into)}, lambda doing: None)
+    with np.load(into, allow_pickle=False) as arrays:
+        given = given_model(dict(arrays), split_lists(data, "test"), MODALITIES, "test")
+    mine, run = given.artefact(1), evaluate(ranker, data, "test", kinds=BLANKS).outputs
+    valid = run.lists.valid
+    assert np.abs(mine.scores - run.scores)[valid].max() < 1e-6
+    told = numbers(mine)
+    for name, value in numbers(run).items():
+        if "attention" not in name:
+            assert told[name] == pytest.approx(value, abs=1e-6), name
+    assert {k for k in told if "masking_drop" in k} == {k for k in numbers(run) if "masking_drop" in k}
+    assert sum(masked_shapley(given, 1).values()) == pytest.approx(told["ndcg"] - given.kept[frozenset()].ndcg.mean())
+    assert (given.interaction is None) == (rows == "lists")
+    assert len(given.latency) >= 60

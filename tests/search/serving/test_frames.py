@@ -1,0 +1,173 @@
+"""A run's ranker over DataFrames: the scores of an evaluation, whatever way the features come; and its card."""
+
+import json
+import re
+
+import numpy as np
+import pandas as pd
+import pytest
+from report_folders import HOSTILE, decided
+from safetensors.torch import save_file
+
+from fusion_models.data import DataError, open_dataset
+from fusion_models.evaluation import score
+from fusion_models.training import start
+from search.api import load
+from search.reporting.model_card import write_card
+from search.reporting.records import read_run
+from search.run_store.folder import RunFolder, RunFolderError
+from search.serving.frames import FrameRanker
+from spaces import PHASES
+
+GENERATOR = np.random.default_rng(0)
+
+
+@pytest.fixture(scope="module")
+def shop(_own_cache):
+    """Three frames with scalar metadata, query features and pair features; lists of 3 to 7."""
+    items = pd.DataFrame(
+        {
+            "item_id": [f"item-{i}" for i in range(200)],
+            "visual": list(GENERATOR.normal(size=(200, 6))),
+            "text": list(GENERATOR.normal(size=(200, 4))),
+            "metadata.price": GENERATOR.lognormal(size=200),
+            "metadata.brand": GENERATOR.choice(["north", "south"], size=200),
+        }
+    )
+    queries = pd.DataFrame(
+        {"query_id": [f"query-{i}" for i in range(60)], "features": list(GENERATOR.normal(size=(60, 4)))}
+    )
+    rows = [(q, i) for q in range(60) for i in GENERATOR.choice(200, size=int(GENERATOR.integers(3, 8)), replace=False)]
+    judgements = pd.DataFrame(
+        {
+            "query_id": [f"query-{q}" for q, _ in rows],
+            "item_id": [f"item-{i}" for _, i in rows],
+            "label": GENERATOR.integers(0, 3, len(rows)),
+            "v1_score": GENERATOR.normal(size=len(rows)),
+            "features": list(GENERATOR.normal(size=(len(rows), 2))),
+        }
+    )
+    return items, queries, judgements
+
+
+@pytest.fixture(scope="module")
+def ranker(shop):
+    items, queries, judgements = shop
+    data = open_dataset(items=items, queries=queries, judgements=judgements)
+    recipe = PHASES["phase1"].base.updated({"model.layers": 1, "model.width": 16})
+    return FrameRanker(start(recipe, data, seed=0).model, data)
+
+
+def expected(ranker, judgements):
+    """Row -> the score that an evaluation of all splits gives it."""
+    data, out = ranker.data, {}
+    for split in ("train", "validation", "test"):
+        found = score(ranker.ranker, data, split)
+        for row, scores in zip(found.rows, found.scores, strict=True):
+            judged = data.judged_item[data.offset[row] : data.offset[row + 1]]
+            for item, value in zip(judged, scores, strict=False):
+                out[data.query_ids[row], data.item_ids[item]] = float(value)
+    return np.array([out[pair] for pair in zip(judgements["query_id"], judgements["item_id"], strict=True)])
+
+
+def test_frames_in_any_order_score_as_an_evaluation_does(ranker, shop):
+    items, queries, judgements = shop
+    asked = judgements.drop(columns="label").sample(frac=1.0, random_state=1)
+    wanted = expected(ranker, asked)
+    for given in ({}, {"items": items.sample(frac=1.0, random_state=2), "queries": queries[::-1]}):
+        found = ranker.score(asked, **given)
+        assert found.index.equals(asked.index)
+        assert np.abs(found.to_numpy() - wanted).max() < 1e-5
+
+
+def test_a_frame_may_carry_all_features_itself(ranker, shop):
+    items, queries, judgements = shop
+    flat = judgements.merge(items, on="item_id").merge(
+        queries.rename(columns={"features": "query_features"}), on="query_id"
+    )
+    data = ranker.data
+    rows = pd.Index(data.item_ids.astype(str)).get_indexer(flat["item_id"])
+    flat["metadata"] = list(data.item_features["metadata"][rows])
+    new = flat.assign(query_id="new-" + flat["query_id"], item_id="new-" + flat["item_id"])
+    assert np.abs(ranker.score(new).to_numpy() - expected(ranker, flat)).max() < 1e-5
+
+
+def test_one_pair_and_none(ranker, shop):
+    one = shop[2].iloc[:1]
+    assert len(ranker.score(one)) == 1
+    assert ranker.score(one.iloc[:0]).empty
+    assert ranker.reads == ("visual", "text", "metadata", "context", "v1")
+
+
+@pytest.mark.parametrize(
+    ("change", "given", "said"),
+    [
+        (lambda t: t.drop(columns="v1_score"), {}, r"pairs, column 'v1_score': missing"),
+        (lambda t: t.drop(columns="features"), {}, r"pairs, column 'features': missing"),
+        (lambda t: t.assign(item_id="nobody"), {}, r"column 'item_id', row 0: 'nobody' is unknown. Give its features"),
+        (lambda t: t.assign(query_id="nobody"), {}, r"column 'query_id', row 0: 'nobody' is unknown"),
+        (lambda t: t.assign(v1_score=np.nan), {}, r"column 'v1_score', row 0: empty, or not finite"),
+        (
+            lambda t: t.assign(features=[[1.0]] * len(t)),
+            {},
+            r"column 'features', row 0: expected 2 numbers, got \[1.0\]",
+        ),
+        (lambda t: t.assign(visual="x"), {}, r"column 'visual', row 0: expected 6 numbers, got 'x'"),
+        (
+            lambda t: t,
+            {"items": pd.DataFrame({"item_id": ["a"]})},
+            r"column 'item_id', row 0: .* Give it a row in items",
+        ),
+    ],
+)
+def test_what_is_missing_is_named(ranker, shop, change, given, said):
+    with pytest.raises(DataError, match=said):
+        ranker.score(change(shop[2].copy()), **given)
+
+
+@pytest.fixture
+def run(tmp_path, ranker):
+    """A run folder with one ranker to release."""
+    folder = RunFolder(tmp_path / "phase1")
+    place = folder.checkpoints / "artefact"
+    place.mkdir(parents=True)
+    folder.write({"phase": "phase1", "data": ranker.data.source, "fingerprint": ranker.data.fingerprint})
+    recipe = PHASES["phase1"].base.updated({"model.layers": 1, "model.width": 16}).flat()
+    (place / "recipe.json").write_text(json.dumps({"recipe": recipe}))
+    save_file(ranker.ranker.state_dict(), place / "weights.safetensors")
+    return folder
+
+
+def test_a_run_is_loaded_by_its_folder(run, ranker, shop):
+    pairs = shop[2]
+    assert np.array_equal(load(run.path).score(pairs), ranker.score(pairs))
+    assert np.array_equal(load(run.path, data=ranker.data.source).score(pairs), ranker.score(pairs))
+    with pytest.raises(RunFolderError, match=r"has no trial 't0001'; it has artefact"):
+        load(run.path, trial="t0001")
+    with pytest.raises(ValueError, match=r"holds other data than .* was trained on"):
+        load(run.path, data="planted?queries=160&candidates=8")
+    with pytest.raises(RunFolderError, match=r"holds no run"):
+        load(run.path / "nowhere")
+
+
+def test_the_card_says_what_it_was_trained_on_how_judged_and_on_whom_not(tmp_path):
+    decided(tmp_path / "phase3")
+    run = read_run(tmp_path / "phase3")
+    write_card(run)
+    place = tmp_path / "phase3" / "checkpoints" / "artefact"
+    assert not (place / "README.md").exists()  # no weights, no card
+    place.mkdir(parents=True)
+    recipe = run.finalist["recipe"]
+    (place / "recipe.json").write_text(json.dumps({"recipe": recipe, "trainings": ["a", "b"], "seeds": [1, 2]}))
+    run.decision["gates"][0]["name"] = HOSTILE
+    write_card(run)
+    card = (place / "README.md").read_text()
+    assert run.decision["verdict"] in card
+    assert run.run["fingerprint"] in card
+    assert card.count("| ") > 3 * len([g for g in run.decision["gates"] if g["status"] != "not applicable"])
+    assert "## Limits, and whom it was not tested on" in card
+    assert "Tested on judged lists, not on users" in card
+    assert "2 trainings of one recipe, whose scores are averaged" in card
+    assert f'load("{tmp_path / "phase3"}")' in card
+    assert "\\<script" in card  # escaped, as Markdown escapes
+    assert not re.search(r"(?<!\\)<script", card)
