@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fusion_models.data import RankingDataset
+from fusion_models.data.crossed_clusters import crossed_clusters
+from fusion_models.metrics.intervals.planning import detectable
+from fusion_models.metrics.intervals.statistics import SeedPart, Variance
 from search.monitoring.progress import clock
 from search.pipeline.ablation import expected_trainings
 from search.pipeline.confirmation.arms import fewest_trainings, proper_subsets
 from search.pipeline.confirmation.seeds import MOST_ON_SHORT_LIST
 from search.pipeline.confirmation.short_list import SHORT_LIST
 from search.pipeline.context import Run
+from search.run_store.looks import DECIDING_SPLIT
 from search.study.stages import Stage
 from spaces import Phase
 
@@ -17,6 +22,13 @@ BESIDE_REFITS = 3
 """Arms beside the finalist without each modality: the finalist, and the base recipe with and without the suspect."""
 STOPPED_EARLY = 0.45
 """Share of its epochs that a search with early stopping takes (see tests/search/study/test_rung_simulation.py)."""
+
+QUERY_DEVIATION = 0.12
+"""Of a query's difference in nDCG@10 between a recipe and its refit without the image, as on `clipart`'s validation."""
+TOGETHER = 0.03
+"""Correlation of that difference between queries that share words or items, there too."""
+SEED_DEVIATION = 0.010
+"""Of one training's mean nDCG, of each of the two arms (docs/decisions/029)."""
 
 
 def print_plan(run: Run, stages: Sequence[Stage], concurrent: int) -> float:
@@ -47,6 +59,14 @@ def print_plan(run: Run, stages: Sequence[Stage], concurrent: int) -> float:
     )
     if asked != 0:
         run.console.print(f"deciding: {_arms_said(phase)}", highlight=False)
+        queries, gain = _deciding_queries(run), phase.thresholds.nothing_to_give
+        shown = gain + expected_to_show(data, queries, fresh)
+        run.console.print(
+            f"{fresh} trainings an arm on {queries:,} deciding queries show with 80 % power that {phase.suspect} is worth "
+            f"more than {gain:g} where it is worth {shown:.2g} (if deviations are as on clipart; the report gives those "
+            "found here)",
+            highlight=False,
+        )
     return each * sum(count for name, count in left.items() if name not in {stage.name for stage in stages})
 
 
@@ -58,3 +78,22 @@ def _arms_said(phase: Phase) -> str:
     if subsets > len(own) and any(gate.needs == "attention" for gate in phase.gates):
         said += f"; all {subsets} subsets where the finalist has no attention, for its Shapley shares"
     return said
+
+
+def _deciding_queries(run: Run) -> int:
+    """How many there are, as the door counted them: the test split itself stays closed."""
+    return run.data.counts["test"] if run.deciding == DECIDING_SPLIT else len(run.data.rows(run.deciding))
+
+
+def expected_to_show(data: RankingDataset, queries: int, trainings: int) -> float:
+    """How far beyond its threshold a refit gain must lie to be shown with 80 % power, before anything is trained.
+
+    Deviations are `clipart`'s; how many queries stand together is read off the validation split.
+    """
+    ties, known = crossed_clusters(data, "validation"), len(data.rows("validation"))
+    share = 0.0 if ties is None else float(ties.pairs.sum()) / known**2
+    spread = QUERY_DEVIATION**2 * (1.0 / queries + TOGETHER * share)
+    trainings = max(trainings, 2)
+    arm = SeedPart(SEED_DEVIATION**2 / trainings, 0.0, trainings)
+    freedom = min(queries - 1.0, 1.0 / share - 1.0 if share > 0.0 else queries - 1.0)
+    return detectable(Variance(query=spread, query_df=max(freedom, 1.0), queries=queries, arms=(arm, arm)))

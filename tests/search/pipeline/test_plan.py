@@ -1,0 +1,22 @@
+"""What a run says before its first training."""
+
+import pytest
+
+from fusion_models.data import open_dataset
+from search.pipeline.plan import QUERY_DEVIATION, SEED_DEVIATION, expected_to_show
+
+
+def test_more_trainings_and_more_queries_show_less(small_data):
+    few = expected_to_show(small_data, 300, 5)
+    assert expected_to_show(small_data, 1200, 5) < few
+    assert expected_to_show(small_data, 300, 12) < few
+
+
+def test_without_ties_it_is_the_power_of_a_t_test(small_data):
+    """About 2.8 standard errors: 1.96 for the interval and 0.84 for 80 % power."""
+    error = (QUERY_DEVIATION**2 / 720 + 2 * SEED_DEVIATION**2 / 200) ** 0.5
+    assert expected_to_show(small_data, 720, 200) == pytest.approx(2.80 * error, rel=0.01)
+
+
+def test_queries_that_stand_together_show_less(small_data):
+    assert expected_to_show(open_dataset("clipart"), 720, 5) > 1.1 * expected_to_show(small_data, 720, 5)
