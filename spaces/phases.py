@@ -55,10 +55,14 @@ WITHOUT_V1 = MULTI_TASK | {"model.context": "none"}
 TUNED_V1 = BALANCED | {"model.context": "tuned_v1"}
 """What V1's team could reach alone as an input, so that the fusion learns what lies beyond it."""
 
+SMALL_BATCHES = BALANCED | {"train.batch_queries": 16, "model.token_dropout": 0.3}
+"""Where training queries are few: more steps, and tokens that cannot be learnt by heart (docs/log.md, 2026-11-28)."""
+
 _REGULARISERS: dict[str, Range] = {
     "train.learning_rate": Float(low=1e-3, high=1e-2, log=True),
     "train.visual_learning_rate_scale": Float(low=1.0, high=10.0, log=True),
     "train.weight_decay": Float(low=1e-4, high=1e-1, log=True),
+    "train.batch_queries": Choice(values=(BASE.train.batch_queries, 16, 8)),
     "train.modality_dropout": Float(low=0.0, high=0.4),
     "model.dropout": Float(low=0.0, high=0.4),
     "model.token_dropout": Float(low=0.0, high=0.5),
@@ -132,7 +136,7 @@ PHASE3 = Phase(
     name="phase3",
     title="Adversarial training and architecture",
     base=BASE,
-    known={"balanced": BALANCED, "tuned V1": TUNED_V1, "multi-task": WITHOUT_V1},
+    known={"balanced": BALANCED, "tuned V1": TUNED_V1, "multi-task": WITHOUT_V1, "small batches": SMALL_BATCHES},
     reference=BALANCED,
     ranges={
         "model.variant": Choice(
