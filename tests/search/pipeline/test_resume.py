@@ -36,8 +36,8 @@ TRIALS = 6
 TOTALS = {"baselines": 3 * REFERENCE_SEEDS, "search": TRIALS}
 KILLS = int(os.environ.get("FUSION_SEARCH_KILLS", "3"))
 SEED = int(os.environ.get("FUSION_SEARCH_KILL_SEED", "0"))
-NAMES = ["base", "balanced", "tuned V1", "multi-task", "sampled"]
-"""Of a search of five trials, in the order in which they are asked."""
+NAMES = ["base", "balanced", "tuned V1", "multi-task", "small batches", "sampled"]
+"""Of a search of six trials, in the order in which they are asked."""
 LINES = 45
 """Of the journal, that all kills together let be written: less than the whole run writes."""
 pytestmark = pytest.mark.timeout(600 + 60 * KILLS)
@@ -231,19 +231,19 @@ def test_a_planned_training_whose_driver_died_while_asking_for_it_keeps_its_plac
 
 def test_a_known_point_whose_driver_died_while_asking_for_it_keeps_its_name(tmp_path):
     def search():
-        return SearchStage(open_journal(tmp_path / "j"), PHASES["phase3"], sampler="tpe", trials=5, seed=0)
+        return SearchStage(open_journal(tmp_path / "j"), PHASES["phase3"], sampler="tpe", trials=len(NAMES), seed=0)
 
     stage = search()
     stage.study.ask()
     again = search()
-    assert [again.ask().name for _ in range(5)] == NAMES
+    assert [again.ask().name for _ in range(len(NAMES))] == NAMES
     assert again.ask() is None
-    assert len(again.study.trials) == 5
+    assert len(again.study.trials) == len(NAMES)
 
 
 def test_a_driver_that_died_while_it_planned_the_known_points_plans_the_rest(tmp_path):
     def search():
-        return SearchStage(open_journal(tmp_path / "j"), PHASES["phase3"], sampler="tpe", trials=5, seed=0)
+        return SearchStage(open_journal(tmp_path / "j"), PHASES["phase3"], sampler="tpe", trials=len(NAMES), seed=0)
 
     search()
     lines = (tmp_path / "j").read_bytes().splitlines(keepends=True)
