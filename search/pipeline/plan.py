@@ -63,8 +63,8 @@ def print_plan(run: Run, stages: Sequence[Stage], concurrent: int) -> float:
         shown = gain + expected_to_show(data, queries, fresh)
         run.console.print(
             f"{fresh} trainings an arm on {queries:,} deciding queries show with 80 % power that {phase.suspect} is "
-            f"worth more than {gain:g} where it is worth {shown:.2g} (if deviations are as on clipart; the report gives "
-            "those found here)",
+            f"worth more than {gain:g} where it is worth {shown:.2g} (if deviations are as on clipart; the report "
+            "gives those found here)",
             highlight=False,
         )
     return each * sum(count for name, count in left.items() if name not in {stage.name for stage in stages})
