@@ -19,10 +19,11 @@ from fusion_models.metrics import tune_weighted_sum
 from fusion_models.metrics.ranking_metric import NDCG_10, RankingMetric
 from fusion_models.probes.power import joined
 from fusion_models.probes.scores import ProbePair, stacked
+from fusion_models.quantities import quantity
 from fusion_models.training import start, train
 from fusion_models.training.stack import train_stack
 from search.execution.file_transfer import DataTicket
-from search.pipeline.release.runtime_variants import _scores
+from search.pipeline.release.variant_quality import variant_outputs
 
 MRR = RankingMetric("mrr", 3)
 RECIPE = Recipe().updated(
@@ -65,7 +66,8 @@ def test_evaluation_contribution_and_timing_weigh_queries_and_read_the_metric(da
     np.testing.assert_allclose(found.layer_shares(), layers)
     values = contribution(state.model, measured, "validation").masked_values
     assert values["visual+text+metadata"] == pytest.approx(found.mean_ndcg)
-    assert _scores(lambda batch: state.model(batch).scores, measured)[0] == pytest.approx(found.mean_ndcg)
+    as_timed = variant_outputs(lambda batch: state.model(batch).scores.detach(), measured, "validation")
+    assert quantity("ndcg").estimate(as_timed) == pytest.approx(found.mean_ndcg)
 
 
 def test_a_stack_measures_as_one_training_does(data):

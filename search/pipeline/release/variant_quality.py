@@ -42,7 +42,7 @@ def own_quality(phase: Phase, outputs: Outputs, clusters: Clusters) -> dict[str,
     row: dict[str, Any] = {}
     failed = []
     for name in ("ndcg_gain", drop_name(phase.suspect)):
-        found = quantity_interval(quantity(name), outputs, clusters=clusters)
+        found = quantity_interval(quantity(name, (phase.suspect,)), outputs, clusters=clusters)
         if found is None:
             continue
         row |= {name: found.mean, f"{name}_ci_low": found.low, f"{name}_ci_high": found.high}
