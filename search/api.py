@@ -82,17 +82,18 @@ def run(
         asked["set"] = tuple(
             f"{key}={'+'.join(value) if isinstance(value, tuple) else value}" for key, value in asked["set"].items()
         )
-    for name in ("results", "phase_file", "facts"):
-        if isinstance(asked.get(name), Path):
-            asked[name] = str(asked[name])
+    asked = {name: str(value) if isinstance(value, Path) else value for name, value in asked.items()}
     named = phase.name if isinstance(phase, Phase) else phase
     names = list(PHASES) if isinstance(phase, Phase) else [*ROADMAP_STEPS, ROADMAP]
     if named not in names:
         raise ValueError(f"phase = {named!r}: {near(str(named), names)}")
-    checked = RunOptions(phase=cast(Any, named), **asked)  # what is amiss is said before data are kept
+    # What is amiss is said before data are kept; a phase file and a suspect are read against the data, once they are.
+    early = asked if data is not None else {k: v for k, v in asked.items() if k not in ("phase_file", "suspect")}
+    of_data: dict[str, Any] = {"data": str(data)} if data is not None else {}
+    checked = RunOptions(phase=cast(Any, named), **of_data, **early)
     source = _source({"items": items, "queries": queries, "judgements": judgements}, data, checked.results)
     own = phase if isinstance(phase, Phase) else None
-    return start(dataclasses.replace(checked, data=source), _console(progress), phase=own)
+    return start(RunOptions(phase=cast(Any, named), **asked | {"data": source}), _console(progress), phase=own)
 
 
 def audit(

@@ -59,7 +59,7 @@ def run_audit(options: AuditOptions, console: Console, *, scores: Any = None) ->
     if is_uri(options.results):
         raise RunFolderError("an audit writes to a folder of this machine: give one as --results")
     folder = RunFolder(Path(options.results).resolve() / options.name)
-    if folder.finished() and not options.fresh:
+    if not options.fresh and folder.finished():
         raise RunFolderError(
             f"{folder.path} holds a finished run, and an audit is a look of its own: give another --name, or --fresh "
             "to delete it and look once more"
@@ -131,7 +131,10 @@ def _given(
     lists = {split: split_lists(data, split) for split in SPLITS}
     told: dict[str, Given | None] = dict.fromkeys(SPLITS)
     if table is not None:
-        told = {split: given_scores(table, data, lists[split], modalities, options.members) for split in SPLITS}
+        told = {
+            split: given_scores(table, data, lists[split], modalities, options.members, needed=split == DECIDING_SPLIT)
+            for split in SPLITS
+        }
     if options.model is None:
         return told
     inputs = read_input_map(options.inputs, options.model, modalities)
@@ -201,7 +204,7 @@ def _say_given(console: Console, table: ScoreTable | None, test: Given, validati
 def _probes(data: RankingDataset, phase: Phase, console: Console) -> list[FoundByProbe]:
     with ThreadPoolExecutor(processors()) as pool:
         call = partial(_submitted, pool)
-        return probes_of(lambda: data, DECIDING_SPLIT, phase.suspect, console, call)()
+        return probes_of(lambda: data, DECIDING_SPLIT, phase, console, call)()
 
 
 def _submitted(pool: ThreadPoolExecutor, function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:

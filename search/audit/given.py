@@ -64,13 +64,25 @@ def plan_of(phase: Phase, given: Given) -> ArmPlan:
 
 
 def given_scores(
-    table: ScoreTable, data: RankingDataset, lists: Lists, modalities: Sequence[str], members: int
+    table: ScoreTable,
+    data: RankingDataset,
+    lists: Lists,
+    modalities: Sequence[str],
+    members: int,
+    *,
+    needed: bool = True,
 ) -> Given | None:
-    """The table on the queries of `lists`; None where it does not score all of them."""
+    """The table on the queries of `lists`; None where it does not score all of them.
+
+    None, as well, where it lacks one of the released ranker's trainings, unless the split is `needed`: then it raises
+    DataError.
+    """
     places = judgements_of(data, lists.rows)
     whole = whole_key(modalities)
     scored = table.known("v2_score", places)
     if 0 not in scored:
+        return None
+    if not needed and not set(range(members)) <= set(scored):
         return None
     if len(scored) < members:
         raise DataError(

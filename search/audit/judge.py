@@ -87,7 +87,12 @@ def fewest_trainings_of(case: Case, phase: Phase) -> int:
 
 
 def archive_asked(case: Case, phase: Phase) -> bool:
-    """Whether probes are worth their time: refits may archive, and do not surely say that the suspect earns."""
+    """Whether probes are worth their time: the verdict without them is ARCHIVE, or refits may come to archive.
+
+    A probe that surely earns what V2 does not holds off every archive rule, so none may hold unasked.
+    """
+    if judge(case, phase, gather(case, phase)).verdict == "ARCHIVE":
+        return True
     blind = plan_of(phase, case.test).without(phase.suspect)
     if min(case.trainings, len(case.test.trained.get(blind, ()))) < case.enough:
         return False
@@ -139,9 +144,15 @@ def _nought() -> Interval:
     return Interval(0.0, 0.0, 0.0)
 
 
+def chosen_on_validation(case: Case, phase: Phase) -> bool:
+    """Whether validation can tell the strongest ranker without the suspect: it holds the refits that test holds."""
+    blind = plan_of(phase, case.test).without(phase.suspect)
+    return case.validation is not None and (blind in case.validation.trained or blind not in case.test.trained)
+
+
 def choose(case: Case, phase: Phase) -> Chosen:
-    """The strongest rivals by validation; by the test split where V2's validation scores were not given."""
-    if case.validation is not None:
+    """The strongest rivals by validation; by the test split where it lacks V2's scores, or the refits given there."""
+    if chosen_on_validation(case, phase):
         return choose_rivals(case.on(phase, "validation"))
     there = choose_rivals(case.on(phase))
     tuned = [r for r in case.references["validation"] if r.role in TUNED_V1 and r.measured]
@@ -172,5 +183,5 @@ def judge(case: Case, phase: Phase, evidence: Evidence, earlier: str = "") -> De
         phase.suspect,
         trainings=case.trainings,
         members=case.members,
-        chosen_here=case.validation is None,
+        chosen_here=not chosen_on_validation(case, phase),
     )

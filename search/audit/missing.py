@@ -64,7 +64,10 @@ def needed(gate: GateResult, modalities: Sequence[str], suspect: str, fewest: in
 
 def _refits(without: Sequence[str], modalities: Sequence[str], fewest: int) -> str:
     columns = [f"{SCORE}.refit.{'+'.join(m for m in modalities if m != gone)}" for gone in without]
-    return f"retrain V2 and add {', '.join(columns)}: {fewest} trainings or more of it and of V2 (column training)"
+    return (
+        f"retrain V2 and add {', '.join(columns)}: {fewest} trainings or more of it and of V2 (column training), "
+        "without V1's score where what V1 reads is left out"
+    )
 
 
 def _of_one(gate: GateResult, trainings: int, chosen_here: bool) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from fusion_models.data import RankingDataset
-from fusion_models.evaluation import Scored
+from fusion_models.evaluation import Scored, split_lists
 from fusion_models.lambdamart import Trees, TreesError, train_lambdamart, tree_scores
 from fusion_models.metrics import WeightedSum
 from fusion_models.quantities import Lists, Outputs, standardised
@@ -63,10 +63,7 @@ def references(
     tuned: dict[ReferenceRole, WeightedSum] = {}
     for split in sorted(splits, key=lambda name: name != "validation"):
         found = [_measured(data, split, one, trained.get(one.name), failed.get(one.name, "")) for one in wanted]
-        lists = next((r.outputs.lists for r in found if r.measured), None)
-        if lists is None:
-            out[split] = found
-            continue
+        lists = split_lists(data, split)
         v1 = Reference(
             role="v1", name=V1, trainings=(Outputs(lists=lists, scores=lists.v1),), detail="the production ranker"
         )

@@ -71,7 +71,7 @@ def evidence_of(data: RankingDataset, case: Case, phase: Phase, evidence: Eviden
         "probes": [{"name": p.name, "counts": p.counts} | plain(p.gain) for p in evidence.archive.probes],
         "no_probes": None
         if evidence.archive.probes
-        else f"No probe was asked: only refits without {phase.suspect} that may hold nothing need one.",
+        else f"No probe was asked: no archive rule holds, and no refits say that {phase.suspect} may hold nothing.",
         "masked_values": {_joined(given, kept): v for kept, v in masked_values(given, case.members).items()},
         "masked_shapley": masked_shapley(given, case.members),
         "interaction_gain": None if interaction is None else weighted_mean(interaction, weights),

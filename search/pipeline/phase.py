@@ -36,7 +36,7 @@ from search.run_store.journal import open_journal
 from search.run_store.looks import DECIDING_SPLIT
 from search.run_store.mirror import Mirror, is_uri, local_results, mirror_of, mirrored
 from search.run_store.records import journal_records
-from search.run_store.start_weights import described_start, keep_start_weights
+from search.run_store.start_weights import described_start, keep_start_weights, require_start_weights
 from search.study.taken_over import EarlierRuns
 from spaces import Phase, phase_to_plain
 
@@ -80,6 +80,8 @@ def run_phase(
     _require_its_modalities(phase, data)
     require_rankable(data)
     previous = None if options.fresh else folder.read()
+    if options.weights is not None and not options.resume:
+        require_start_weights(options.weights, phase.base, data)  # before anything is deleted
     if mirror is not None and options.fresh:
         mirror.erase()
     folder.prepare(resume=options.resume, fresh=options.fresh)

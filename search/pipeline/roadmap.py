@@ -10,11 +10,13 @@ import contextlib
 import dataclasses
 import json
 import time
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from fusion_models.files import write_whole
+from fusion_models.training.warm_start import read_weights
 from search.analysis.roadmap_decision import PhaseVerdict, RoadmapDecision, decide_roadmap, stops
 from search.execution.cluster import ray_session
 from search.monitoring.progress import clock
@@ -54,6 +56,8 @@ def run_roadmap(
 
     Raises ValueError for options or data that cannot be used.
     """
+    if options.weights is not None and not options.resume:
+        read_weights(Path(options.weights))  # before anything is deleted or written
     name = options.name or ROADMAP
     folder, mirror = RunFolder(local_results(options.results) / name), None
     if is_uri(options.results):

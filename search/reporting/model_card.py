@@ -14,7 +14,7 @@ from fusion_models.config import Recipe
 from fusion_models.files import write_whole
 from fusion_models.markdown import plain_text
 from search.reporting.records import RunRecord
-from search.reporting.words import bounds, label, measured, wanted
+from search.reporting.words import bounds, label, measured, modality_name, wanted
 from search.run_store.artefact import ARTEFACT
 from search.run_store.looks import SPLIT_NAMES
 
@@ -74,7 +74,8 @@ def limits(run: RunRecord, recipe: Recipe) -> list[str]:
     if decision.get("verdict") != "GO":
         out.append(f"Its verdict is {decision.get('verdict')}: it is not fit for release as it stands.")
     if decision.get("fragile"):
-        out.append("It breaks without the image although it does not need it: fragile, not fused.")
+        suspect = modality_name(run.phase.suspect)
+        out.append(f"It breaks without the {suspect} although it does not need it: fragile, not fused.")
     named = [str(entry["subdomain"]) for entry in evidence.get("subdomains") or []]
     losing = [str(e["subdomain"]) for e in evidence.get("subdomains") or [] if e["ci_low"] is None or e["ci_low"] <= 0]
     if named:

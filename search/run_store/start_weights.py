@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 
 from safetensors.torch import save_file
+from torch import Tensor
 
 from fusion_models.config import Flat, Recipe
 from fusion_models.data import RankingDataset
@@ -18,6 +19,13 @@ START = "start"
 START_FILE = "start.safetensors"
 
 
+def require_start_weights(path: str, recipe: Recipe, data: RankingDataset) -> dict[str, Tensor]:
+    """The weights. Raises WeightsError where they cannot be read or do not fit the base recipe."""
+    weights = read_weights(Path(path))
+    require_fitting(build_ranker(recipe, data.schema, data.statistics), weights, Path(path))
+    return weights
+
+
 def keep_start_weights(path: str, checkpoints: Path, recipe: Recipe, data: RankingDataset) -> None:
     """Read the weights, hold them against the base recipe, and keep them; those that are kept already stay.
 
@@ -26,8 +34,7 @@ def keep_start_weights(path: str, checkpoints: Path, recipe: Recipe, data: Ranki
     place = checkpoints / START / START_FILE
     if place.exists():
         return
-    weights = read_weights(Path(path))
-    require_fitting(build_ranker(recipe, data.schema, data.statistics), weights, Path(path))
+    weights = require_start_weights(path, recipe, data)
     place.parent.mkdir(parents=True, exist_ok=True)
     part = place.with_suffix(".part")
     save_file({name: tensor.contiguous().clone() for name, tensor in weights.items()}, part)

@@ -4,6 +4,7 @@ import copy
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -15,6 +16,8 @@ from fusion_models.training.warm_start import WeightsError, read_weights, requir
 from search.execution.file_transfer import ticket_for
 from search.execution.job_training import JobTraining
 from search.options import RunOptions
+from search.pipeline.phase import run_phase
+from search.pipeline.roadmap import run_roadmap
 from search.run_store.job import Job
 from search.run_store.start_weights import START, START_FILE, described_start, keep_start_weights
 
@@ -106,3 +109,18 @@ def test_with_weights_the_structure_is_searched_no_longer():
     assert own_model(TOWERS).kind == "ranker"
     own = RunOptions(phase="phase3", weights="production.pt", model=TOWERS).to_phase()
     assert {"own.width", "own.dropout"} <= set(own.ranges)
+
+
+def test_a_file_that_is_not_there_deletes_nothing(tmp_path):
+    folder = tmp_path / "phase3"
+    folder.mkdir()
+    (folder / "run.json").write_text("{}")
+    gone = str(tmp_path / "typo.pt")
+    for phase in ("phase3", "roadmap"):
+        options = RunOptions(
+            phase=phase, data="planted?queries=160&candidates=8", results=str(tmp_path), fresh=True, weights=gone
+        )
+        with pytest.raises(WeightsError, match="there is no such file"):
+            (run_phase if phase == "phase3" else run_roadmap)(options, Console(quiet=True))
+    assert (folder / "run.json").exists()
+    assert not (tmp_path / "roadmap").exists()

@@ -177,7 +177,7 @@ def _arm_of(reference: Reference, members: int) -> Arm | Values:
 def choose_rivals(found: Measured) -> Chosen:
     """On validation: the strongest blind ranker, the strongest tuned V1, and the better of finalist and base."""
     blind = {name: mean_ndcg(outputs) for name, outputs in _blind(found).items()}
-    best = max(blind, key=lambda name: blind[name])
+    best = max(blind, key=lambda name: blind[name], default="")
     tuned = {r.name: mean_ndcg(r.outputs) for r in found.references if r.role in TUNED_V1 and r.measured}
     base = found.base
     return Chosen(
@@ -195,7 +195,8 @@ BASE_REFIT = "the base recipe without it"
 
 def _blind(found: Measured, weight: float | None = None) -> dict[str, Outputs]:
     """Name -> every ranker that does not read the suspect, as an ensemble; refits also with V1's score added."""
-    out = {r.name: r.outputs for r in found.references if r.role in (*TUNED_V1, "blind trees") and r.measured}
+    blind = [r for r in found.references if r.role in (*TUNED_V1, "blind trees") and not r.sees_suspect]
+    out = {r.name: r.outputs for r in blind if r.measured}
     runs = found.trained.get(found.plan.without(found.plan.suspect), ())
     if runs:
         refit = ensemble(runs[: found.members])

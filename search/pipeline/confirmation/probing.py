@@ -23,6 +23,7 @@ from search.execution.file_transfer import DataTicket, ticket_for
 from search.execution.job_training import without_cold_items
 from search.pipeline.confirmation.test_split import require_finalist
 from search.pipeline.context import Run
+from spaces import Phase
 
 PROBES: Mapping[str, Callable[..., ProbePair]] = {TREES: tree_pair, "network on products": product_pair}
 SEEDS = (0, 1, 2, 3, 4)
@@ -62,16 +63,20 @@ def begin_probes(run: Run, split: str, *, cold: bool) -> Probing:
     """
     require_finalist(run.folder)
     call: Call = run.trainer.call if run.trainer.keeps_processes else now
-    suspect = run.phase.suspect
-    return probes_of(partial(_opened, ticket_for(run.data), suspect, cold), split, suspect, run.console, call)
+    opened = partial(_opened, ticket_for(run.data), run.phase.suspect, cold)
+    return probes_of(opened, split, run.phase, run.console, call)
 
 
 def probes_of(
-    opened: Callable[[], RankingDataset], split: str, suspect: str, console: Console, call: Call = now
+    opened: Callable[[], RankingDataset], split: str, phase: Phase, console: Console, call: Call = now
 ) -> Probing:
-    """Every probe of `suspect`, wherever `call` runs it and opens the data; one that fails is said and left out."""
-    pairs = {name: call(_pair, opened, split, name, suspect) for name in PROBES}
-    powers = {name: call(_power, opened, name, suspect) for name in PROBES}
+    """Every probe of the suspect, wherever `call` runs it and opens the data; one that fails is said and left out.
+
+    V1's score is an input on both sides, but where V1 itself reads the suspect: the suspect would come in by it.
+    """
+    suspect, with_v1 = phase.suspect, phase.suspect not in phase.v1_reads
+    pairs = {name: call(_pair, opened, split, name, suspect, with_v1) for name in PROBES}
+    powers = {name: call(_power, opened, name, suspect, with_v1) for name in PROBES}
 
     def found() -> list[FoundByProbe]:
         out = []
@@ -108,20 +113,20 @@ def _opened(ticket: DataTicket, suspect: str, cold: bool) -> RankingDataset:
     return without_cold_items(ticket, suspect) if cold else ticket.open()
 
 
-def _pair(opened: Callable[[], RankingDataset], split: str, name: str, suspect: str) -> ProbePair | str:
+def _pair(opened: Callable[[], RankingDataset], split: str, name: str, suspect: str, with_v1: bool) -> ProbePair | str:
     """The pair, or why there is none: a probe that fails costs itself, never the run."""
     try:
-        return PROBES[name](opened(), split, suspect=suspect, with_v1=True, seeds=SEEDS)
+        return PROBES[name](opened(), split, suspect=suspect, with_v1=with_v1, seeds=SEEDS)
     except Exception as error:  # such as lists too long for LightGBM
         return f"{error}"
 
 
-def _power(opened: Callable[[], RankingDataset], name: str, suspect: str) -> Power:
+def _power(opened: Callable[[], RankingDataset], name: str, suspect: str, with_v1: bool) -> Power:
     data = opened()
     try:
         plant = plant_signal(data, suspect=suspect)
         return probe_power(
-            data, POWER_SPLIT, partial(PROBES[name], suspect=suspect, with_v1=True, seeds=POWER_SEEDS), plant
+            data, POWER_SPLIT, partial(PROBES[name], suspect=suspect, with_v1=with_v1, seeds=POWER_SEEDS), plant
         )
     except Exception as error:  # such as nothing that can be planted here
         return no_power(name, str(error))

@@ -9,6 +9,7 @@ from rich.console import Console
 
 from fusion_models.config import Flat
 from fusion_models.data import open_dataset
+from fusion_models.models.own import is_own, own_model
 from search.execution.cluster import ray_session
 from search.options import RunOptions
 from search.pipeline.ablation import STAGE as ABLATION
@@ -18,6 +19,7 @@ from search.pipeline.confirmation.finalist import read_finalist
 from search.pipeline.confirmation.seeds import MOST_ON_SHORT_LIST, SHORT_LIST_SEEDS
 from search.pipeline.confirmation.verdict import CONFIRM
 from search.pipeline.context import Run
+from search.pipeline.continuation.resuming import require_same_model
 from search.pipeline.store import RunStore
 from search.pipeline.trainer import Trainer
 from search.run_store.job import Job, Role
@@ -36,7 +38,7 @@ FEWEST_SEEDS = 2
 def reopen(record: RunRecord, console: Console) -> Run:
     """The run behind a folder's tables, with its options, phase, data and journal.
 
-    Raises ValueError where it has no journal, or its data have changed.
+    Raises ValueError where it has no journal, or its data or the source of a module of one's own have changed.
     """
     folder = record.folder
     if not folder.journal.exists():
@@ -49,6 +51,8 @@ def reopen(record: RunRecord, console: Console) -> Run:
     data = open_dataset(record.run["data"]).measured_by(record.phase.metric)
     if data.fingerprint != record.run["fingerprint"]:
         raise ValueError(f"{options.data} holds other data than when {folder.path} was run")
+    variant = record.phase.base.model.variant
+    require_same_model(folder, record.run, own_model(variant).described() if is_own(variant) else None)
     store = RunStore(folder=folder, journal=open_journal(folder.journal))
     return Run(
         options=options,

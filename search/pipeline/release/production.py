@@ -23,6 +23,7 @@ from fusion_models.evaluation import split_lists
 from fusion_models.files import link_or_copy, write_whole
 from fusion_models.integrity import Check
 from fusion_models.metrics.intervals.weights import counted, linearised, of_rows
+from fusion_models.models.own import is_own, own_model
 from search.analysis.decision import Decision
 from search.analysis.judged import read_judged
 from search.analysis.release_decision import Validated, decide_release
@@ -35,7 +36,7 @@ from search.pipeline.confirmation.arms import STAGE as DECIDING
 from search.pipeline.confirmation.arms import ArmKey, trial_id
 from search.pipeline.confirmation.finalist import Finalist, read_finalist
 from search.pipeline.context import Run
-from search.pipeline.continuation.resuming import require_same_question
+from search.pipeline.continuation.resuming import require_same_model, require_same_question
 from search.pipeline.phase import describe, run_phase
 from search.pipeline.release.integrity import check_integrity
 from search.pipeline.release.runtime_variants import RuntimeVariants, TimingSize, measure_variants
@@ -56,7 +57,7 @@ from search.run_store.records import journal_records
 from search.run_store.start_weights import adopt_start_weights
 from search.study.stages import FixedStage
 from search.study.taken_over import EarlierRuns
-from spaces import PHASE4, Phase
+from spaces import PHASE4, Phase, for_dataset
 
 SOURCE = "phase3"
 SHOWN = ["ranker", "runtime", "p50_ms", "p95_ms", "p95_ms_ci_low", "p95_ms_ci_high", "p99_ms", "ndcg_cost", "status"]
@@ -117,12 +118,15 @@ def run_production(
     known = source or RunFolder(folder.path.parent / SOURCE)
     # where only phase 3 was begun, resuming means to finish that
     begun = folder.journal.exists() or not known.journal.exists()
-    folder.prepare(resume=options.resume and begun, fresh=options.fresh)
-    store = RunStore(folder=folder, journal=open_journal(folder.journal), mirror=mirror)
     source = source or _finished_phase3(options, console)
     data = open_dataset(options.data)
-    chosen = _chosen(source, data)
-    phase = _over(phase or options.to_phase(PHASE4.name), phase_of(source.read() or {}))
+    chosen, described = _chosen(source, data), source.read() or {}
+    options = _of_suspect(options, phase_of(described).suspect, source)
+    phase = _over(phase or options.to_phase(PHASE4.name), phase_of(described))
+    variant = phase.base.model.variant
+    require_same_model(source, described, own_model(variant).described() if is_own(variant) else None)
+    folder.prepare(resume=options.resume and begun, fresh=options.fresh)
+    store = RunStore(folder=folder, journal=open_journal(folder.journal), mirror=mirror)
     data = data.measured_by(phase.metric)
     adopt_start_weights(source.checkpoints, folder.checkpoints)
     describe(folder, options, phase, data, previous if begun else None, link)
@@ -142,9 +146,19 @@ def run_production(
     return folder
 
 
+def _of_suspect(options: RunOptions, suspect: str, source: RunFolder) -> RunOptions:
+    """The options with phase 3's suspect. Raises RunFolderError where another one is asked for."""
+    if options.suspect not in (None, suspect):
+        raise RunFolderError(
+            f"{source.path} asks what {suspect} is worth, not {options.suspect}: leave --suspect out, or run phase 3 "
+            f"with --suspect {options.suspect} into another --results"
+        )
+    return dataclasses.replace(options, suspect=suspect)
+
+
 def _over(phase: Phase, source: Phase) -> Phase:
     """Phase 4 on what `source` searched: its space, components, metric; its resume gates where this file has none."""
-    own = phase.resume_gates != PHASE4.resume_gates
+    own = phase.resume_gates != for_dataset(PHASE4, phase.base.model.of_dataset, phase.suspect).resume_gates
     return dataclasses.replace(
         phase,
         base=source.base,

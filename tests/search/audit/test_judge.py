@@ -154,3 +154,49 @@ def test_every_gate_that_is_not_measured_says_what_to_add(name):
     unmeasured = [gate for gate in found.gates if gate.status == "not measured"]
     assert unmeasured
     assert all(gate.needed for gate in unmeasured), [gate.name for gate in unmeasured if not gate.needed]
+
+
+def blind_v2(probes=()):
+    """A V2 worse than V1 and no refits, where trees see nothing either: phase 3's late rules hold."""
+    found = case(1, 0, probes=probes)
+    runs = [Outputs(lists=LISTS, scores=noisy(6.0, 900), modalities=MODALITIES)]
+    references = [dataclasses.replace(r, trainings=r.trainings) for r in found.references["test"] if r.role != "trees"]
+    references.append(reference("trees", "LambdaMART", 6.5, sees=True))
+    test = Given(modalities=MODALITIES, trained={whole_key(MODALITIES): runs})
+    return dataclasses.replace(
+        found, test=test, validation=None, references={"validation": references, "test": references}
+    )
+
+
+def test_no_rule_archives_before_a_probe_was_asked():
+    """Late rules need no refits; a probe that earns from the image holds them off, so it must be asked."""
+    phase = PHASES["phase3"]
+    assert verdict(blind_v2(), phase).verdict == "ARCHIVE"
+    assert archive_asked(blind_v2(), phase)
+    found = verdict(blind_v2((probe(1.0),)), phase)
+    assert found.verdict == "PAUSE_AND_FIX"
+    assert any("does not see what the probe LambdaMART sees" in reason for reason in found.reasons)
+
+
+def test_a_validation_split_without_the_refits_does_not_choose_the_strongest_blind_rival():
+    """Else the refit, the hardest rival, would be left out without a word."""
+    known = case(5, 5)
+    bare = dataclasses.replace(known, validation=given(5, 0))
+    leads = {
+        name: next(g for g in verdict(c, PHASES["phase3"]).gates if g.key == "lead: blind")
+        for name, c in (("bare", bare), ("known", known))
+    }
+    assert "the rival was chosen on the test split" in leads["bare"].note
+    assert leads["bare"].value == pytest.approx(leads["known"].value, abs=0.02)
+
+
+def test_a_ranker_that_reads_the_suspect_is_no_blind_rival():
+    found = case(5, 5)
+    seeing = reference("tuned v1 trees", "tuned V1 that reads it", 0.5, sees=True)
+    more = {split: [*rankers, seeing] for split, rankers in found.references.items()}
+    (gate,) = [
+        g
+        for g in verdict(dataclasses.replace(found, references=more), PHASES["phase3"]).gates
+        if g.key == "lead: blind"
+    ]
+    assert "tuned V1 that reads it" not in gate.note

@@ -1,10 +1,15 @@
 """What phase 4 takes over from the phase that it validates."""
 
 import dataclasses
+from pathlib import Path
 
+import pytest
+
+from fusion_models.modalities import MODALITIES
 from search.options import RunOptions
-from search.pipeline.release.production import _over
-from spaces import PHASE4, PHASES, Float, departures
+from search.pipeline.release.production import _of_suspect, _over
+from search.run_store.folder import RunFolder, RunFolderError
+from spaces import PHASE4, PHASES, Float, departures, for_dataset
 
 
 def test_phase4_judges_the_space_that_was_searched_by_the_conditions_that_it_was_searched_under(tmp_path):
@@ -23,3 +28,15 @@ def test_phase4_judges_the_space_that_was_searched_by_the_conditions_that_it_was
     path.write_text('extends = "phase4"\n[resume_gates.queries]\nat_least = 100\n')
     own = RunOptions(phase="phase4", phase_file=str(path)).to_phase()
     assert [gate.threshold for gate in _over(own, source).resume_gates] == [100, 0.05, 0.90, 0.90]
+
+
+def test_phase4_asks_for_phase_3s_suspect_and_keeps_its_resume_gates():
+    text = for_dataset(PHASES["phase3"], MODALITIES, "text")
+    lenient = tuple(dataclasses.replace(g, at_least=300) if g.threshold == 500 else g for g in text.resume_gates)
+    source = dataclasses.replace(text, resume_gates=lenient)
+    folder = RunFolder(Path("results/phase3"))
+    options = _of_suspect(RunOptions(phase="phase4"), source.suspect, folder)
+    assert options.suspect == "text"
+    assert _over(options.to_phase("phase4"), source).resume_gates == lenient
+    with pytest.raises(RunFolderError, match="asks what text is worth, not metadata"):
+        _of_suspect(RunOptions(phase="phase4", suspect="metadata"), "text", folder)
