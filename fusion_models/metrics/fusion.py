@@ -145,7 +145,7 @@ def _climbed(point: Point, merit: Callable[[Point], tuple[float, int]]) -> Point
                 for away, to in itertools.permutations(range(len(point)), 2)
                 if point[away] >= size
             ]
-            better = max(moved, key=merit)
+            better = max(moved, key=merit, default=point)  # no weight may be as large as the exchange
             if merit(better) <= merit(point):
                 break
             point = better

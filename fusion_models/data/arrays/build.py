@@ -139,7 +139,8 @@ def _read_item_ids(tables: TableFolder) -> Any:
     vectors = [m for m, found in scalars.items() if not found]
     _require_declared(reader, vectors)
     reader.require(
-        ["item_id", *vectors], ("title", "image", *scalars, *(c for found in scalars.values() for c in found))
+        ["item_id", *vectors],
+        ("title", "image", *scalars, *(c for m in scalars for c in scalar_columns(m, reader.every_name))),
     )
     checks.require_rows(reader.num_rows, file)
     item_ids = _whole(reader, {"item_id": checks.ids})["item_id"]

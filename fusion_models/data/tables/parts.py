@@ -68,6 +68,11 @@ class TableReader:
         """Columns that hold anything, in the order in which the parts name them."""
         return list(self._types)
 
+    @property
+    def every_name(self) -> list[str]:
+        """Columns of any part, those that hold nothing too, each once."""
+        return list(dict.fromkeys(name for schema in self._schemas for name in schema.names))
+
     def type_of(self, name: str) -> Any:
         """The plain Arrow type of a column, in the first part that has it (`columns.plain`)."""
         return self._types[name]

@@ -317,7 +317,7 @@ def test_features_whose_differences_float32_loses_are_refused(
     columns[where][name] = pa.array(cells, pa.list_(pa.float64()))
     if refused:
         with pytest.raises(
-            DataError, match=rf"{where}.parquet, column '{name}': feature 1 goes from .*metadata.<name>"
+            DataError, match=rf"{where}.parquet, column '{name}': feature 1 goes from .*MODALITY.<name>"
         ):
             opened(columns)
     else:
