@@ -35,6 +35,8 @@ ENOUGH_QUERIES = 500
 """Test queries that the gate `resume: queries` asks: no world with fewer can be GO."""
 MANY_QUERIES = 1_500
 """Test queries from which "nothing there" should be shown."""
+AGAIN = ("failed", "wrong")
+"""Outcomes that call for another run: a wrong verdict has its cause mended first."""
 VERDICTS = ("GO", "PAUSE_AND_FIX", "ARCHIVE", "none")
 
 Line = Mapping[str, Any]
@@ -90,8 +92,8 @@ def read(lines: Path) -> list[Line]:
 
 
 def pending(worlds: Any, done: Sequence[Line], settings: str) -> list[World]:
-    """The worlds that have no line of these settings; a failed one is run again."""
-    known = {(line["source"], line["settings"]) for line in done if line["outcome"] != "failed"}
+    """The worlds that have no line of these settings; what failed, or came out wrong, is run again."""
+    known = {(line["source"], line["settings"]) for line in done if line["outcome"] not in AGAIN}
     return [drawn for drawn in worlds if (drawn.source, settings) not in known]
 
 

@@ -78,7 +78,8 @@ def test_an_interrupted_benchmark_goes_on(tmp_path: Path) -> None:
     assert read(file) == []
     file.write_text("".join(json.dumps(line) + "\n" for line in done))
     worlds: list[World] = [world(n) for n in range(4)]
-    assert [w.number for w in pending(worlds, read(file), FLAGS)] == [2, 3]  # a failed one is run again
+    assert done[1]["outcome"] == "wrong"
+    assert [w.number for w in pending(worlds, read(file), FLAGS)] == [1, 2, 3]  # what failed or was wrong is run again
     assert len(pending(worlds, read(file), "--trials 2")) == 4
     assert [w.number for w in pending([world(0, 800)], read(file), FLAGS)] == [0]
 
