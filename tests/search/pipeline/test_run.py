@@ -289,7 +289,7 @@ def test_resume_with_nothing_there_or_with_other_options_says_so(tmp_path, asked
 def test_a_folder_of_another_format_is_refused_in_a_line_that_says_whose(tmp_path, asked, console):
     asked, path = unfinished(tmp_path, asked)
     (path / "run.json").write_text(json.dumps({"phase": "phase3", "commit": "abc123", "end": "2026-01-01", "base": {}}))
-    said = r"written in format 1 by fusion-search of commit abc123, and this version reads format 2"
+    said = rf"written in format 1 by fusion-search of commit abc123, and this version reads format {FORMAT}:"
     for act in (lambda: run_phase(asked, console), lambda: read_run(path), lambda: write_report(RunFolder(path))):
         with pytest.raises(RunFolderError, match=said) as error:
             act()
