@@ -1,5 +1,6 @@
 """The flags of an audit are a promise, each is explained, and what cannot be read says so in one line."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 
 from search.api import audit
 from search.audit.options import AuditOptions
-from search.run_store.folder import RunFolderError
+from search.run_store.folder import FORMAT, RunFolderError
 
 PAGE = (Path(__file__).parents[3] / "docs" / "audit.md").read_text()
 FLAGS = {
@@ -64,6 +65,6 @@ def test_from_python_a_mistake_is_a_value_error(given, said, tmp_path):
 def test_a_finished_audit_is_not_looked_at_again(tmp_path):
     place = tmp_path / "audit"
     place.mkdir()
-    (place / "run.json").write_text('{"format": 2, "phase": "audit", "end": "now"}')
+    (place / "run.json").write_text(json.dumps({"format": FORMAT, "phase": "audit", "end": "now"}))
     with pytest.raises(RunFolderError, match=r"an audit is a look of its own: give another --name, or --fresh"):
         audit(scores=pd.DataFrame(), data="planted", results=tmp_path)
