@@ -7,6 +7,7 @@
 | `arrays/`, `planted/` | the array cache; datasets whose truth is known |
 | `dataset`, `sources` | an open dataset, and what `--data` may name |
 | `clusters`, `folds`, `readiness`, `views/` | what is asked of an open dataset, and others made of it |
+| `embedding/` | vectors out of pictures and words, through models of somebody else |
 | `commands/`, `__main__` | `python -m fusion_models.data` |
 
 `clipart/` is the bundled dataset, `clipart_build/` what made it. Nothing here imports the rest of `fusion_models` but

@@ -1,4 +1,4 @@
-"""Look at, convert or make a dataset: `python -m fusion_models.data check|convert|planted`."""
+"""Look at, convert, embed or make a dataset: `python -m fusion_models.data check|convert|embed|planted`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import tyro
 from rich.console import Console
@@ -15,12 +15,13 @@ from rich.text import Text
 
 from fusion_models.data.commands.card import data_card
 from fusion_models.data.commands.convert import convert_flat
+from fusion_models.data.commands.embed import Models, embed_dataset
 from fusion_models.data.errors import DataError
 from fusion_models.data.planted import write_planted
 from fusion_models.data.planted.config import planted_config
-from fusion_models.data.sources import open_dataset
+from fusion_models.data.sources import located, open_dataset
 from fusion_models.data.tables import refuse_overwriting
-from fusion_models.modalities import MODALITIES
+from fusion_models.modalities import MODALITIES, PICTURED, TITLED
 from fusion_models.terminal import forgiving
 from fusion_models.work.bar import shown_work
 
@@ -50,6 +51,30 @@ class Convert:
 
 
 @dataclass(frozen=True)
+class Embed:
+    """Make vectors of a dataset's pictures, titles and query texts: a new dataset, the old one stays as it is.
+
+    MODEL is a .onnx file, or a name or folder that sentence-transformers loads. The same command goes on where it
+    was stopped. docs/embed.md says what happens to rows that have no picture or text.
+    """
+
+    path: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
+    """`clipart`, or a folder (path or URI) of the three tables."""
+    image: Annotated[str | None, tyro.conf.arg(name=PICTURED, metavar="MODEL")] = None
+    """Of the items' `image`: PNG or JPEG bytes, or paths."""
+    title: Annotated[str | None, tyro.conf.arg(name=TITLED, metavar="MODEL")] = None
+    """Of the items' `title`, and of their `text` where that holds words."""
+    query: Annotated[str | None, tyro.conf.arg(metavar="MODEL")] = None
+    """Of the queries' `text`: their `features`."""
+    out: str | None = None
+    """The new folder; PATH-embedded unless given."""
+    batch: int = 64
+    """Rows that a model is given at once."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    """Where the model runs; a GPU where there is one."""
+
+
+@dataclass(frozen=True)
 class Planted:
     """Make a planted dataset, whose truth is in truth.json beside its tables."""
 
@@ -64,13 +89,14 @@ class Planted:
 Command = (
     Annotated[Check, tyro.conf.subcommand("check")]
     | Annotated[Convert, tyro.conf.subcommand("convert")]
+    | Annotated[Embed, tyro.conf.subcommand("embed")]
     | Annotated[Planted, tyro.conf.subcommand("planted")]
 )
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The exit status: 0, or 1 where a dataset breaks its contract; 2 for a flag that there is none of."""
-    command: Check | Convert | Planted = tyro.cli(
+    """The exit status: 0; 1 where a dataset breaks its contract; 2 for a flag that there is none of; 130 for Ctrl-C."""
+    command: Check | Convert | Embed | Planted = tyro.cli(
         Command,
         prog="python -m fusion_models.data",
         description=__doc__,
@@ -88,10 +114,15 @@ def main(arguments: list[str] | None = None) -> int:
         said = f"error: {error}"
         Console(stderr=True, soft_wrap=True, emoji=False).print(said, style="red", markup=False, highlight=False)
         return 1
+    except KeyboardInterrupt:
+        if isinstance(command, Embed):
+            said = "stopped: what was finished is kept, and the same command goes on with it"
+            Console(stderr=True, soft_wrap=True).print(said, highlight=False)
+        return 130
     return 0
 
 
-def _run(command: Check | Convert | Planted, console: Console) -> None:
+def _run(command: Check | Convert | Embed | Planted, console: Console) -> None:
     match command:
         case Check():
             _print_card(command, console)
@@ -99,6 +130,8 @@ def _run(command: Check | Convert | Planted, console: Console) -> None:
             written = convert_flat(command.flat, command.out, command.modalities)
             said = ", ".join(f"{rows:,} {table}" for table, rows in written.items())
             console.print(f"{command.out}: {said}. Look at it with `check {command.out}`.", highlight=False)
+        case Embed():
+            _embed(command, console)
         case Planted():
             spec = f"planted:{command.preset}" if command.preset else "planted"
             config = planted_config(spec + ("?" + "&".join(command.dial) if command.dial else ""))
@@ -106,6 +139,17 @@ def _run(command: Check | Convert | Planted, console: Console) -> None:
             command.out.mkdir(parents=True, exist_ok=True)
             write_planted(config, command.out)
             console.print(f"{command.out}: three tables, and what is true of them in truth.json.", highlight=False)
+
+
+def _embed(command: Embed, console: Console) -> None:
+    if command.batch < 1:
+        raise DataError(f"--batch {command.batch} is no number of rows.", "Give 1 or more.")
+    name = command.path.rstrip("/").rsplit("/", 1)[-1] if "://" in command.path else command.path.rstrip("/")
+    out = command.out or f"{name}-embedded"
+    models = Models(command.image, command.title, command.query, command.device, command.batch)
+    for line in embed_dataset(located(command.path), out, models):
+        console.print(f"{line}.", highlight=False)
+    console.print(f"{out}: a dataset. Look at it with `check {out}`.", highlight=False)
 
 
 def _print_card(command: Check, console: Console) -> None:

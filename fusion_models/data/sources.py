@@ -17,7 +17,7 @@ from fusion_models.data.errors import DataError
 from fusion_models.data.in_memory import kept_tables
 from fusion_models.data.planted import GENERATOR, write_planted
 from fusion_models.data.planted.config import planted_config
-from fusion_models.data.tables import Declaration, filesystem_of, locate
+from fusion_models.data.tables import Declaration, TableFolder, filesystem_of, locate
 from fusion_models.data.tables.declaration import read_declaration
 
 CLIPART = Path(__file__).parent / "clipart"
@@ -68,6 +68,11 @@ def open_dataset(
     folder = build_once(root / "arrays" / f"{identity}-v{FORMAT}", partial(write_arrays, tables))
     data = RankingDataset(folder, source=name, location=tables.location, fingerprint=identity)
     return data.halved() if name.endswith(HALVED) else data
+
+
+def located(source: str | Path, cache: str | Path | None = None) -> TableFolder:
+    """The three tables of a `source` (see `open_dataset`), found and not yet read. Raises DataError."""
+    return locate(_location(_absolute(str(source)), cache_root(cache)))
 
 
 def declared_modalities(source: str) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fusion_models.data.arrays.feature_files import (
+    count_stand_ins,
     write_modalities,
     write_pair_features,
     write_query_features,
@@ -112,7 +113,7 @@ def _write(tables: TableFolder, out: Path) -> None:
         "v1_mean": float(v1.mean[0]),
         "v1_std": float(v1.std[0]),
         "encodings": {m: encoding.to_json() for m, encoding in encodings.items()},
-        "counts": _counts(queries, item_ids, judged, images),
+        "counts": _counts(queries, item_ids, judged, images) | count_stand_ins(tables),
     }
     (out / "meta.json").write_text(json.dumps(meta))
 

@@ -11,7 +11,9 @@ import numpy.typing as npt
 from fusion_models.data.arrays.moments import RunningMoments
 from fusion_models.data.arrays.scalars import ScalarEncoding, fit_encoding, scalar_columns
 from fusion_models.data.arrays.thumbnails import SIDE, blank_thumbnail, checked_thumbnail, picture_bytes
-from fusion_models.data.tables import TableFolder, TableReader
+from fusion_models.data.errors import DataError
+from fusion_models.data.tables import COLUMN_ROWS, TableFolder, TableReader, checks
+from fusion_models.data.tables.declaration import STAND_IN
 from fusion_models.data.tables.feature_vectors import Narrowing, feature_vectors
 
 Ints = npt.NDArray[np.int64]
@@ -74,6 +76,35 @@ def write_thumbnails(tables: TableFolder, out: Path) -> int | None:
         writer.append(np.stack(pictures))
     writer.close()
     return found
+
+
+def count_stand_ins(tables: TableFolder) -> dict[str, int]:
+    """`items_missing_NAME` of each modality, `queries_missing_features`: rows whose vector only stands in for one.
+
+    Only of the columns `missing_NAME` that there are. Raises DataError where one holds anything but true and false.
+    """
+    counts = {}
+    for table, names in (("items", tables.declared.modalities), ("queries", ("features",))):
+        reader = tables.reader(table)
+        for name in (STAND_IN + name for name in names):
+            reader.require([], [name])
+            if name not in reader.names:
+                continue
+            total = 0
+            for first, batch in reader.stream([name], COLUMN_ROWS):
+                values = checks.numbers(batch.column(name), reader.file, name, first)
+                row = checks.first_true((values != 0) & (values != 1))
+                if row is not None:
+                    raise DataError(
+                        f"{values[row]:g} is neither true nor false.",
+                        "Write true where the row's vector only stands in for one, else false.",
+                        file=reader.file,
+                        column=name,
+                        row=first + row,
+                    )
+                total += int(values.sum())
+            counts[f"{table}_{name}"] = total
+    return counts
 
 
 def write_query_features(tables: TableFolder, out: Path, weight: Ints) -> list[RunningMoments]:

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from fusion_models.data.dataset import RankingDataset
 from fusion_models.data.splits import SPLITS
+from fusion_models.data.tables.declaration import STAND_IN
 
 SAMPLE_DOCUMENTS = 20_000
 SAMPLE_PICTURES = 256
@@ -70,6 +71,13 @@ def _doubts_of_lists(data: RankingDataset) -> list[str]:
         whole = counts["items" if name.startswith("items") else "queries"]
         if counts.get(name):
             doubts.append(f"{counts[name]:,} of {whole:,} {sentence}.")
+    for name, count in counts.items():
+        table, marked, column = name.partition(f"_{STAND_IN}")
+        if marked and count:
+            doubts.append(
+                f"{count:,} of {counts[table]:,} {table} have no {column} of their own: another vector stands in "
+                f"(column {STAND_IN}{column}), and counts in all that is measured of {column}."
+            )
     longest = int(data.candidates.max())
     if longest > LONG_LIST:
         doubts.append(

@@ -16,6 +16,8 @@ from fusion_models.data.errors import DataError, foreign_errors
 from fusion_models.modalities import MODALITIES, QUANTITIES, require_modalities
 
 FILE = "dataset.toml"
+STAND_IN = "missing_"
+"""Before a modality's name (or `features`): a column of true and false, true where the vector only stands in."""
 _EXAMPLE = 'modalities = ["visual", "text", "clicks"]'
 
 

@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 
 from fusion_models.data import open_dataset
-from fusion_models.data.__main__ import Check, Convert, Planted, main
+from fusion_models.data.__main__ import Check, Convert, Embed, Planted, main
 from fusion_models.data.commands import card
 from fusion_models.data.commands.card import data_card
 
@@ -25,11 +25,12 @@ Write = Callable[[Columns], str]
 
 
 def test_the_flags_are_frozen() -> None:
-    commands = (Check, Convert, Planted)
+    commands = (Check, Convert, Embed, Planted)
     flags = {command.__name__: [field.name for field in dataclasses.fields(command)] for command in commands}
     assert flags == {
         "Check": ["path", "cache", "json"],
         "Convert": ["flat", "out", "modalities"],
+        "Embed": ["path", "image", "title", "query", "out", "batch", "device"],
         "Planted": ["out", "preset", "dial"],
     }
 
