@@ -19,6 +19,7 @@ from fusion_models.data.batch import Batch
 from fusion_models.data.errors import DataError
 from fusion_models.data.schema import FeatureSchema, FeatureStatistics
 from fusion_models.data.splits import DECIDING, SPLITS, halve_validation
+from fusion_models.data.tables.declaration import STAND_IN
 from fusion_models.metrics.ranking_metric import NDCG_10, RankingMetric
 
 Rows = npt.NDArray[np.int64]
@@ -267,6 +268,11 @@ class RankingDataset:
     def query_timestamp(self) -> npt.NDArray[np.object_] | None:
         """`[queries]` as the table types them, or None where it has none."""
         return self._query_column("timestamp")
+
+    def stands_in(self, modality: str) -> npt.NDArray[np.bool_]:
+        """`[items]`: whose vector only stands in for one, by the column `missing_MODALITY`; nobody's without it."""
+        path = self.folder / f"{STAND_IN}{modality}.npy"
+        return np.load(path) if path.exists() else np.zeros(self.counts["items"], dtype=np.bool_)
 
     @property
     def has_titles(self) -> bool:

@@ -45,12 +45,15 @@ def isolation_checks(data: RankingDataset, held_out: str, *, reported: bool = Fa
         if m not in data.schema.quantities
     }
     if data.has_titles and TITLED in copies:
-        titles = {normalised(t) for t in data.titles(known_items)}
-        copies[TITLED] |= np.array([normalised(t) in titles for t in data.titles(items)], dtype=np.bool_)
+        silent = data.stands_in(TITLED)
+        titles = {normalised(t) for t in data.titles(known_items[~silent[known_items]])}
+        said_again = np.array([normalised(t) in titles for t in data.titles(items)], dtype=np.bool_)
+        copies[TITLED] |= said_again & ~silent[items]
     if data.schema.thumbnail is not None and PICTURED in copies:
-        seen = {picture.numpy().tobytes() for picture in data.thumbnails(known_items)}
+        blank = data.stands_in(PICTURED)
+        seen = {picture.numpy().tobytes() for picture in data.thumbnails(known_items[~blank[known_items]])}
         again = [picture.numpy().tobytes() in seen for picture in data.thumbnails(items)]
-        copies[PICTURED] |= np.array(again, dtype=np.bool_)
+        copies[PICTURED] |= np.array(again, dtype=np.bool_) & ~blank[items]
     strictest = next(iter(copies.values()), shared) if PICTURED not in copies else copies[PICTURED]
     by_item = Overlap(int(strictest.sum()), len(items)).isolation >= queries.isolation
     side = "items" if by_item else "queries"
@@ -107,9 +110,14 @@ def _items(data: RankingDataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.
 def _copies(
     data: RankingDataset, modality: str, known: npt.NDArray[np.int64], items: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.bool_]:
-    features = data.item_features[modality]
+    """Which of `items` are near-duplicates of a known one. What only stands in for a vector is nobody's copy."""
+    features, absent = data.item_features[modality], data.stands_in(modality)
     mean = data.statistics.mean[modality]
-    return near_duplicates(features[known] - mean, features[items] - mean)
+    found = np.zeros(len(items), dtype=np.bool_)
+    real, known = ~absent[items], known[~absent[known]]
+    if len(known) and real.any():
+        found[real] = near_duplicates(features[known] - mean, features[items[real]] - mean)
+    return found
 
 
 def _pairs(

@@ -7,6 +7,7 @@ query, item, label and V1 score, are held whole while the folder is built: about
 |---|---|
 | `modality_NAME.npy`, one a modality | `[items, D]` float32 |
 | `thumbnails.npy` | `[items, 3, 32, 32]` uint8, where the table has `image` |
+| `missing_NAME.npy` | `[items]` or `[queries]` bool: which vectors only stand in for one, where the table says so |
 | `query_features.npy`, `pair_features.npy` | `[queries, D]`, `[judgements, D]` float32, where present |
 | `offset.npy` | `[queries + 1]` int64: a query's judgements are `offset[q]:offset[q + 1]` |
 | `item.npy`, `label.npy`, `v1.npy` | `[judgements]` int64 / float64 / float64, grouped by query, in the table's order |
@@ -29,10 +30,10 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from fusion_models.data.arrays.feature_files import (
-    count_stand_ins,
     write_modalities,
     write_pair_features,
     write_query_features,
+    write_stand_ins,
     write_thumbnails,
 )
 from fusion_models.data.arrays.moments import RunningMoments
@@ -113,7 +114,7 @@ def _write(tables: TableFolder, out: Path) -> None:
         "v1_mean": float(v1.mean[0]),
         "v1_std": float(v1.std[0]),
         "encodings": {m: encoding.to_json() for m, encoding in encodings.items()},
-        "counts": _counts(queries, item_ids, judged, images) | count_stand_ins(tables),
+        "counts": _counts(queries, item_ids, judged, images) | write_stand_ins(tables, out),
     }
     (out / "meta.json").write_text(json.dumps(meta))
 

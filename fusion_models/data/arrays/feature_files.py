@@ -78,10 +78,11 @@ def write_thumbnails(tables: TableFolder, out: Path) -> int | None:
     return found
 
 
-def count_stand_ins(tables: TableFolder) -> dict[str, int]:
-    """`items_missing_NAME` of each modality, `queries_missing_features`: rows whose vector only stands in for one.
+def write_stand_ins(tables: TableFolder, out: Path) -> dict[str, int]:
+    """`missing_NAME.npy`: which rows' vectors only stand in for one, of each column `missing_NAME` that there is.
 
-    Only of the columns `missing_NAME` that there are. Raises DataError where one holds anything but true and false.
+    How many: `items_missing_NAME` of each modality, `queries_missing_features`. Raises DataError where one holds
+    anything but true and false.
     """
     counts = {}
     for table, names in (("items", tables.declared.modalities), ("queries", ("features",))):
@@ -90,7 +91,7 @@ def count_stand_ins(tables: TableFolder) -> dict[str, int]:
             reader.require([], [name])
             if name not in reader.names:
                 continue
-            total = 0
+            found: list[npt.NDArray[np.bool_]] = []
             for first, batch in reader.stream([name], COLUMN_ROWS):
                 values = checks.numbers(batch.column(name), reader.file, name, first)
                 row = checks.first_true((values != 0) & (values != 1))
@@ -102,8 +103,9 @@ def count_stand_ins(tables: TableFolder) -> dict[str, int]:
                         column=name,
                         row=first + row,
                     )
-                total += int(values.sum())
-            counts[f"{table}_{name}"] = total
+                found.append(values == 1)
+            np.save(out / f"{name}.npy", np.concatenate(found))
+            counts[f"{table}_{name}"] = int(sum(part.sum() for part in found))
     return counts
 
 

@@ -83,7 +83,7 @@ def embed_dataset(tables: TableFolder, out: str | Path, models: Models) -> list[
         declared = _declared(tables, models)
         items = tables.reader("items")
         opener = PictureOpener(tables)
-        jobs, notes = _jobs(tables, models, opener), []
+        jobs, notes = _jobs(tables, models, opener), list[str]()
         folder = target.with_name(f".{target.name}.parts")
         for job in jobs:
             parts = Parts(folder / _key(tables, job), len(job.weight))
