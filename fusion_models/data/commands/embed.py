@@ -68,6 +68,11 @@ class _Job:
     weight: Ints
     made: MadeColumn = field(init=False)
 
+    def replaces(self, tables: TableFolder) -> bool:
+        """Whether the table has vectors there already."""
+        reader = tables.reader(self.table)
+        return self.name in reader.names and not is_text(reader.type_of(self.name))
+
 
 def embed_dataset(tables: TableFolder, out: str | Path, models: Models) -> list[str]:
     """Write the dataset `tables` into the new local folder `out`, with vectors in place of raw material.
@@ -97,7 +102,7 @@ def embed_dataset(tables: TableFolder, out: str | Path, models: Models) -> list[
                 (staging / DECLARATION).write_text(declared.to_toml())
             (staging / RECORD).write_text(json.dumps(_record(tables, jobs, models), indent=1) + "\n")
         shutil.rmtree(folder, ignore_errors=True)
-    return [*_said(jobs), *notes, *_said_of_paths(opener), *_said_of_modalities(declared)]
+    return [*_said(jobs, tables), *notes, *_said_of_paths(opener), *_said_of_modalities(declared)]
 
 
 def _new_folder(out: str | Path) -> Path:
@@ -221,11 +226,12 @@ def _record(tables: TableFolder, jobs: list[_Job], models: Models) -> dict[str, 
     return {"source": tables.location, "asked": asdict(models), "made": made}
 
 
-def _said(jobs: list[_Job]) -> Iterator[str]:
+def _said(jobs: list[_Job], tables: TableFolder) -> Iterator[str]:
     for job in jobs:
         count, gone = len(job.made.missing), int(job.made.missing.sum())
         width, source = job.made.vectors.shape[1], job.column.source
-        yield f"{job.table}: {job.name} has {width} features a row, of {source}, by {job.model}"
+        instead = ", in place of what was there" if job.replaces(tables) else ""
+        yield f"{job.table}: {job.name} has {width} features a row, of {source}, by {job.model}{instead}"
         if gone:
             yield (
                 f"{gone:,} of {count:,} {job.table} have none: the training mean stands in, and the column "

@@ -38,7 +38,6 @@ def write_items(reader: TableReader, made: list[MadeColumn], opener: PictureOpen
     """
     replaced = {column.name for column in made}
     kept = [n for n in reader.names if n not in replaced and n not in {STAND_IN + name for name in replaced}]
-    kept = [n for n in kept if not any(n.startswith(f"{name}.") for name in replaced)]
     titled = TITLED in replaced and "title" not in reader.names and is_text(reader.type_of(TITLED))
     pathed = "image" in kept and not pa.types.is_large_binary(reader.type_of("image"))
 

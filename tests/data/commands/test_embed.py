@@ -180,12 +180,16 @@ def test_words_may_lie_in_the_column_that_the_vectors_take(
     raw: Columns, write: Write, word_model: str, tmp_path: Path
 ) -> None:
     raw["items"]["visual"] = raw["items"]["metadata"]
+    raw["items"]["text.length"] = [float(len(title)) for title in TITLES]
     raw["items"]["text"] = list(TITLES)
     del raw["items"]["title"], raw["items"]["image"], raw["items"]["metadata"]
     said = embed_dataset(located(write(raw)), tmp_path / "out", Models(title=word_model))
     assert said[-1] == "dataset.toml names the modalities: visual, text"
     data = open_dataset(tmp_path / "out")
     assert data.titles([2]) == ["thing 2"]
+    assert data.schema.width("text") == 2  # its length stays beside it
+    again = embed_dataset(located(tmp_path / "out"), tmp_path / "again", Models(title=word_model))
+    assert again[0] == f"items: text has 1 features a row, of title, by {word_model}, in place of what was there"
     assert data.item_features["text"][:, 0].tolist() == [0, 1, 2, 3, 4, 5]
 
 
