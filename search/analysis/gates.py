@@ -8,6 +8,7 @@ from typing import Literal
 
 from fusion_models.metrics import Interval
 from search.analysis.judged import FEWEST_TRAININGS, Evidence, Lead
+from search.analysis.measure import largest, smallest
 from search.analysis.outlook import outlook
 from spaces import Gate, Phase
 
@@ -78,9 +79,7 @@ def _by_contribution(gate: Gate, evidence: Evidence) -> GateResult:
     known = [shares[m] for m in evidence.modalities if m in shares]
     found = None
     if len(known) == len(evidence.modalities):
-        largest = gate.at_most is not None
-        pick = max if largest else min
-        found = Interval(pick(i.mean for i in known), pick(i.low for i in known), pick(i.high for i in known))
+        found = smallest(known) if gate.at_most is None else largest(known)
     note = "read on the refitted Shapley shares: this variant has no attention"
     return _result(gate, found, note=note)
 
@@ -108,8 +107,7 @@ def _worth_of_all(phase: Phase, evidence: Evidence) -> GateResult:
     gains = [evidence.refit_gain[m] for m in evidence.modalities if m in evidence.refit_gain]
     if len(gains) < len(evidence.modalities):
         return _result(gate, None)
-    smallest = Interval(min(g.mean for g in gains), min(g.low for g in gains), min(g.high for g in gains))
-    return _result(gate, smallest)
+    return _result(gate, smallest(gains))
 
 
 def _over_blind(phase: Phase, evidence: Evidence) -> GateResult:
