@@ -111,8 +111,8 @@ class RunOptions:
         self.budget_seconds, self.epoch_limit_seconds  # noqa: B018  (read, so that a bad one fails now)
         self.changes  # noqa: B018
         read_facts(self.facts)
-        self._require_phase_of_file()
         self._require_model()
+        self._require_phase_of_file()
 
     def _require_model(self) -> None:
         if ":" in str(self.changes.get("model.variant", "")):
@@ -155,7 +155,10 @@ class RunOptions:
 
     @property
     def _file(self) -> PhaseFile | None:
-        return read_phase_file(self.phase_file, *self.asked_of()) if self.phase_file is not None else None
+        if self.phase_file is None:
+            return None
+        alone = self.model_space == "own"
+        return read_phase_file(self.phase_file, *self.asked_of(), model=self.model, alone=alone)
 
     def asked_of(self, suspect: str = SUSPECT) -> tuple[tuple[str, ...], str]:
         """The dataset's modalities and the suspect, `suspect` where none is asked for.
@@ -181,7 +184,7 @@ class RunOptions:
         name = name or self.phase
         file = self._file
         if file is not None and file.extends == name:
-            return self.around(file.phase)
+            return self._started(file.phase)
         return self.around(ROADMAP_STEPS[name])
 
     def around(self, phase: Phase) -> Phase:
@@ -189,6 +192,10 @@ class RunOptions:
         phase = for_dataset(phase, *self.asked_of(phase.suspect))
         if self.model is not None:
             phase = with_own_model(phase, self.model, alone=self.model_space == "own")
+        return self._started(phase)
+
+    def _started(self, phase: Phase) -> Phase:
+        """The phase from the weights and around the base recipe asked for."""
         if self.weights is not None:
             phase = from_weights(phase)
         return phase.with_base(self.changes)

@@ -1,8 +1,9 @@
 """What may vary and what must hold, phase by phase: base recipe, ranges, objectives, gates, ablatable components.
 
 `phase` says what a phase is, `phases` has the roadmap's as data, `naming` gives them to a dataset of other modalities,
-`thresholds` has the numbers that no gate holds; `phase_file` reads a team's own, `own` puts somebody's own module into
-one, `plain` writes one down, `departures` tells how it differs. May use `fusion_models`; knows nothing of a study.
+`thresholds` has the numbers that no gate holds; `phase_file` reads a team's own (`file_space` what it says of the
+space, `toml_values` single values), `own` puts somebody's own module into one, `plain` writes one down, `departures`
+tells how it differs. May use `fusion_models`; knows nothing of a study.
 """
 
 from spaces.departures import departures

@@ -20,6 +20,10 @@ from spaces import Phase
 Values = npt.NDArray[np.float64]
 SAME_TO = 1e-3
 """How far, in deviations of the scores, a model may be from the table's scores of it."""
+ROUNDED = 0.005
+"""What a share may be off by: it may be rounded to two decimals."""
+AS_GIVEN = "as given"
+"""The runtime of latencies that stand in a table."""
 V2 = "V2"
 """What tables, gates and sentences call the ranker that is audited."""
 
@@ -37,7 +41,7 @@ class Given:
     """`[Q]`: nDCG of a V2 that was trained without any modality."""
     latency: Values | None = None
     """`[requests]` milliseconds, in the order in which they were asked."""
-    runtime: str = "as given"
+    runtime: str = AS_GIVEN
     """What answered them."""
     interaction: Values | None = None
     """`[Q]`: nDCG beyond the additive projection, measured of a model."""
@@ -140,7 +144,8 @@ def _shares(
     if not all(training in table.known(name, places) for name in names):
         return None
     found = np.stack([table.values[name][training, places] for name in names], axis=-1)
-    off = np.flatnonzero((found < 0).any(axis=-1) | (np.abs(found.sum(axis=-1) - 1.0) > 0.01))
+    sums = found.sum(axis=-1, keepdims=True)
+    off = np.flatnonzero((found < 0).any(axis=-1) | (np.abs(sums[:, 0] - 1.0) > ROUNDED * len(names) + 1e-9))
     if len(off):
         said = ", ".join(f"{value:g}" for value in found[off[0]])
         raise DataError(
@@ -149,7 +154,7 @@ def _shares(
             file=table.source,
             column=names[0],
         )
-    means = [_mean_of_lists(_padded(found[:, i], lists), lists) for i in range(len(names))]
+    means = [_mean_of_lists(_padded(column, lists), lists) for column in (found / sums).T]
     return np.stack(means, axis=-1)[:, None, :]
 
 

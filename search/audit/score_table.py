@@ -21,6 +21,9 @@ Values = npt.NDArray[np.float64]
 SCORE = "v2_score"
 IDS = ("query_id", "item_id")
 TRAINING = "training"
+LATENCY = "latency_ms"
+QUICKEST_MS = 0.01
+"""No ranker answers half of its queries in less: such a column holds seconds."""
 KINDS = {"zero": "zero", "mean": "mean", "shuffle": "shuffle_across"} | {
     kind: kind for kind in ("shuffle_within", "shuffle_across")
 }
@@ -92,15 +95,17 @@ def judgements_of(data: RankingDataset, rows: npt.NDArray[np.int64]) -> npt.NDAr
 
 
 def _opened(given: Any) -> tuple[pd.DataFrame, str]:
-    remedy = "Give a Parquet or CSV file, a pandas DataFrame or a pyarrow Table."
+    remedy = "Give a Parquet or CSV file, a folder of Parquet parts, a pandas DataFrame or a pyarrow Table."
     if isinstance(given, pd.DataFrame):
         table, source = given.reset_index(drop=True), "scores"
     elif isinstance(given, pa.Table):
         table, source = given.to_pandas(), "scores"
     elif isinstance(given, str | Path):
         source = Path(str(given)).name
-        if "://" not in str(given) and not Path(given).is_file():
+        if "://" not in str(given) and not (str(given).strip() and Path(given).exists()):
             raise DataError("is not there.", remedy, file=str(given))
+        if Path(given).is_dir() and not any(Path(given).rglob("*.parquet")):
+            raise DataError("is a folder without Parquet files.", remedy, file=str(given))
         with foreign_errors("cannot be read", remedy, file=str(given)):
             text = str(given).lower().endswith((".csv", ".csv.gz"))
             ids = dict.fromkeys((*IDS, TRAINING), str)
@@ -121,12 +126,16 @@ def _opened(given: Any) -> tuple[pd.DataFrame, str]:
 
 
 def _columns(table: pd.DataFrame, modalities: Sequence[str], source: str) -> tuple[tuple[Column, ...], tuple[str, ...]]:
-    found, ignored = [], []
+    found: list[Column] = []
+    ignored = []
     for name in map(str, table.columns):
         if name in (*IDS, TRAINING):
             continue
         column = _read_name(name, modalities)
         if column is not None:
+            same = next((other.name for other in found if other[1:] == column[1:]), None)
+            if same is not None:
+                raise DataError(f"says what {same!r} says.", "Leave one.", file=source, column=name)
             found.append(column)
         elif name.startswith(OURS):
             some = _examples(modalities)
@@ -145,12 +154,12 @@ def _examples(modalities: Sequence[str]) -> list[str]:
     rest = ["+".join(m for m in modalities if m != gone) for gone in modalities]
     blanks = [f"{SCORE}.without_{m}{kind}" for m in modalities for kind in ("", *(f".{k}" for k in KINDS))]
     refits = [f"{SCORE}.refit.{subset}" for subset in rest]
-    return [SCORE, *blanks, *refits, *(f"attention.{m}" for m in modalities), "latency_ms", "ssim", TRAINING]
+    return [SCORE, *blanks, *refits, *(f"attention.{m}" for m in modalities), LATENCY, "ssim", TRAINING]
 
 
 def _read_name(name: str, modalities: Sequence[str]) -> Column | None:
     """What a column means by its name; None where it means nothing here."""
-    plain = {SCORE: "score", "latency_ms": "latency", "ssim": "ssim"}
+    plain = {SCORE: "score", LATENCY: "latency", "ssim": "ssim"}
     if name in plain:
         return Column(name, plain[name])
     if name.startswith("attention."):
@@ -182,7 +191,7 @@ def _pairs(table: pd.DataFrame, data: RankingDataset, source: str) -> npt.NDArra
         place = pd.Index(known.astype(str)).get_indexer(pd.Index(_ids(table, name, source)))
         if (place < 0).any():
             row = int(np.flatnonzero(place < 0)[0])
-            said = f"{table[name].iloc[row]!r} is in no table of {data.source}."
+            said = f"{_shown(table[name].iloc[row])} is in no table of {data.source}."
             raise DataError(
                 said, "Write the ids of queries.parquet and items.parquet.", file=source, column=name, row=row
             )
@@ -194,8 +203,10 @@ def _pairs(table: pd.DataFrame, data: RankingDataset, source: str) -> npt.NDArra
     pair = judged.get_indexer(pd.Index(query * items + item))
     if (pair < 0).any():
         row = int(np.flatnonzero(pair < 0)[0])
-        said = f"query {table['query_id'].iloc[row]!r} with item {table['item_id'].iloc[row]!r} was not judged."
-        raise DataError(said, "Score the pairs of judgements.parquet alone.", file=source, row=row)
+        said = " with item ".join(_shown(table[name].iloc[row]) for name in IDS)
+        raise DataError(
+            f"query {said} was not judged.", "Score the pairs of judgements.parquet alone.", file=source, row=row
+        )
     return np.asarray(pair, dtype=np.int64)
 
 
@@ -204,7 +215,7 @@ def _ids(table: pd.DataFrame, name: str, source: str) -> list[str]:
     if column.isna().any():
         row = int(np.flatnonzero(column.isna().to_numpy())[0])
         raise DataError("empty.", "Every row names its query and item.", file=source, column=name, row=row)
-    if pd.api.types.is_float_dtype(column) and (column == column.round()).all():
+    if pd.api.types.is_float_dtype(column) and (column == column.round()).all() and (column.abs() < 2**53).all():
         column = column.astype("int64")
     return [str(value) for value in column.tolist()]
 
@@ -229,39 +240,61 @@ def _require_unique(
     again = pd.DataFrame({"pair": pair, "training": training}).duplicated().to_numpy()
     if again.any():
         row = int(np.flatnonzero(again)[0])
-        said = f"query {table['query_id'].iloc[row]!r} with item {table['item_id'].iloc[row]!r} stands there twice"
-        of = f" for training {table[TRAINING].iloc[row]!r}" if TRAINING in table.columns else ""
+        said = f"query {' with item '.join(_shown(table[name].iloc[row]) for name in IDS)} stands there twice"
+        of = f" for training {table[TRAINING].iloc[row]}" if TRAINING in table.columns else ""
         raise DataError(f"{said}{of}.", "Several trainings need a column `training`.", file=source, row=row)
 
 
 def _numbers(table: pd.DataFrame, name: str, source: str) -> Values:
     """A column as float64; empty is NaN, and what is no number or infinite raises DataError."""
     column = table[name]
-    if pd.api.types.is_bool_dtype(column) or not pd.api.types.is_numeric_dtype(column):
-        wrong = [i for i, v in enumerate(column.tolist()) if not _is_number(v)]
-        row = wrong[0] if wrong else 0
-        if wrong or pd.api.types.is_bool_dtype(column):
-            said = f"{column.iloc[row]!r} is no number."
+    if not pd.api.types.is_numeric_dtype(column) or column.dtype.kind in "bc":
+        cells = column.tolist()
+        row = next((i for i, cell in enumerate(cells) if not _is_number(cell)), None)
+        if row is not None:
+            said = f"{_shown(cells[row])} is no number."
             raise DataError(said, "Write finite numbers.", file=source, column=name, row=row)
-    values = np.asarray(pd.to_numeric(column, errors="coerce").astype("float64"))
-    if np.isinf(values).any():
-        row = int(np.flatnonzero(np.isinf(values))[0])
-        raise DataError("infinite.", "Write finite numbers.", file=source, column=name, row=row)
-    if name == "latency_ms" and (values < 0).any():
-        row = int(np.flatnonzero(values < 0)[0])
-        raise DataError("negative.", "Write milliseconds.", file=source, column=name, row=row)
+        values = np.array([np.nan if cell is None or cell is pd.NA else float(cell) for cell in cells])
+    else:
+        values = np.asarray(column.astype("float64"))
+    wrong, said, remedy = _unfit(values, name)
+    if wrong.any():
+        row = int(np.flatnonzero(wrong)[0])
+        raise DataError(f"{values[row]:g} {said}", remedy, file=source, column=name, row=row)
     if name == SCORE and np.isnan(values).all():
         raise DataError("empty in every row.", "Write V2's scores.", file=source, column=name)
+    if name == LATENCY and np.nanmedian(np.append(values, np.inf)) < QUICKEST_MS:
+        said = f"half of the queries take less than {QUICKEST_MS:g} ms."
+        raise DataError(said, "Write milliseconds, not seconds.", file=source, column=name)
     return values
+
+
+def _shown(value: Any) -> str:
+    """A cell as an error shows it."""
+    return repr(value.item() if isinstance(value, np.generic) else value)[:80]
+
+
+def _unfit(values: Values, name: str) -> tuple[npt.NDArray[np.bool_], str, str]:
+    """Which numbers cannot be what the column is called, why, and what to do."""
+    if np.isinf(values).any():
+        return np.isinf(values), "is not finite.", "Write finite numbers."
+    if name == LATENCY:
+        return values < 0, "is negative.", "Write milliseconds."
+    if name == "ssim":
+        return np.abs(values) > 1, "is no SSIM, which lies between -1 and 1.", "Write the mean SSIM of the thumbnail."
+    return np.zeros(len(values), dtype=np.bool_), "", ""
 
 
 def _is_number(value: Any) -> bool:
     if value is None or value is pd.NA:
         return True
-    try:
-        return not isinstance(value, str | bool | list | np.ndarray) and float(value) is not None
-    except (TypeError, ValueError):
+    if isinstance(value, str | bytes | bool | complex | list | np.ndarray | np.bool_):
         return False
+    try:
+        float(value)
+    except (TypeError, ValueError, OverflowError):
+        return False
+    return True
 
 
 def _require_whole(table: ScoreTable, data: RankingDataset) -> None:

@@ -5,6 +5,7 @@ import signal
 import time
 
 import numpy as np
+import pandas as pd
 
 
 def fine(inputs):
@@ -31,6 +32,27 @@ def not_finite(inputs):
 
 def raises(inputs):
     raise KeyError("no such weight")
+
+
+def nothing(inputs):
+    return None
+
+
+def a_frame(inputs):
+    return pd.DataFrame({"item": "a", "score": inputs["text"][:, 0]})
+
+
+def a_pair(inputs):
+    return inputs["text"][:, 0], None
+
+
+class Silent(Exception):
+    def __str__(self):
+        raise RuntimeError("nothing to say")
+
+
+def a_silent_error(inputs):
+    raise Silent
 
 
 def hangs(inputs):

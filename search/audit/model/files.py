@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
+import logging
 import os
 import re
 import zipfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -77,22 +79,53 @@ def _onnx(path: Path, output: str, threads: int) -> Opened:
     except Exception as error:
         said = first_line(error)
         unknown = re.search(r"([\w.]+):(\w+)\(-?\d+\) is not a registered", str(error))
+        missing = re.search(r"External data path does not exist: (.*)", str(error))
+        newer = re.search(r"(Unsupported model IR version|Current official support).*", str(error))
         if unknown:
             said = f"the operator {unknown[2]} of {unknown[1]} is code of its own: export with standard operators"
+        elif missing:
+            said = f"its weights lie in a file beside it that is not there: {missing[1]}"
+        elif newer:
+            said = f"it is newer than this onnxruntime ({newer[0]}): export it for an older opset"
         raise ModelError(f"{path} cannot be opened by onnxruntime: {said}") from error
-    outputs = [entry.name for entry in session.get_outputs()]
-    if output and output not in outputs:
-        raise ModelError(f"{path} has no output {output!r}; it has {', '.join(outputs)}")
-    kinds = {"tensor(float)": np.float32, "tensor(double)": np.float64, "tensor(float16)": np.float16}
-    kinds |= {"tensor(bool)": np.bool_, "tensor(int64)": np.int64, "tensor(int32)": np.int32}  # type: ignore[dict-item]
-    types = {entry.name: kinds.get(entry.type, np.float32) for entry in session.get_inputs()}
+    wanted_output = _onnx_output(path, session.get_outputs(), output)
+    types = {entry.name: _onnx_type(path, entry) for entry in session.get_inputs()}
     return Opened(
         name=path.name,
-        run=lambda arrays: session.run([output or outputs[0]], dict(arrays))[0],
-        names=[entry.name for entry in session.get_inputs()],
+        run=lambda arrays: session.run([wanted_output], dict(arrays))[0],
+        names=list(types),
         types=types,
         runtime=f"onnxruntime, {session.get_providers()[0].removesuffix('ExecutionProvider')}",
     )
+
+
+def _onnx_output(path: Path, outputs: Sequence[Any], asked: str) -> str:
+    """The output that holds the scores. Raises ModelError where that cannot be known."""
+    names = [entry.name for entry in outputs]
+    if asked and asked not in names:
+        raise ModelError(f"{path} has no output {asked!r}; it has {', '.join(names)}")
+    if asked or len(names) == 1:
+        return asked or names[0]
+    if "scores" in names:
+        return "scores"
+    raise ModelError(
+        f"{path} has the outputs {', '.join(names)}, and nothing says which are the scores: give --inputs a TOML file "
+        f'with output = "{names[-1]}", or another of them'
+    )
+
+
+def _onnx_type(path: Path, entry: Any) -> npt.DTypeLike:
+    """Of an input. Raises ModelError for one that takes no numbers."""
+    kind = str(entry.type).removeprefix("tensor(").removesuffix(")")
+    found = {"float": "float32", "double": "float64", "float16": "float16", "bool": "bool"}
+    found |= {f"{sign}int{bits}": f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)}
+    if kind not in found:
+        what = "texts" if kind == "string" else str(entry.type)
+        raise ModelError(
+            f"{path}: its input {entry.name} takes {what}, and a dataset holds numbers: export what comes behind the "
+            "encoder, give a callable that makes its inputs, or give --scores"
+        )
+    return np.dtype(found[kind])
 
 
 def _program(path: Path) -> Opened:
@@ -103,23 +136,33 @@ def _program(path: Path) -> Opened:
     from torch.export.passes import move_to_device_pass
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
+    told: list[str] = []
     try:
-        program = torch.export.load(path)
+        with _warnings_of("torch.export", told):
+            program = torch.export.load(path)
         if device != "cpu":
             program = move_to_device_pass(program, device)
         module = program.module()
     except Exception as error:
-        raise ModelError(f"{path} cannot be opened by torch.export: {first_line(error)}") from error
+        said = (told[-1] if told else first_line(error))[:300].rstrip(".")
+        raise ModelError(
+            f"{path} cannot be opened by torch.export of torch {torch.__version__}: {said}. Save it again with this "
+            "version where another one saved it"
+        ) from error
     given = set(program.graph_signature.user_inputs)
     places = [node for node in program.graph.nodes if node.op == "placeholder" and node.name in given]
-    types = {node.name: _numpy_type(node.meta["val"].dtype) for node in places}
+    dtypes = [node.meta["val"].dtype for node in places]
+    types = {node.name: _numpy_type(dtype) for node, dtype in zip(places, dtypes, strict=True)}
 
-    def run(arrays: Arrays) -> npt.NDArray[Any]:
+    def run(arrays: Arrays) -> Any:
         with torch.inference_mode():
-            inputs = [torch.from_numpy(np.ascontiguousarray(x)).to(device) for x in arrays.values()]
-            found = module(*inputs)
-        found = found[0] if isinstance(found, tuple | list) else found
-        return np.asarray(found.float().cpu().numpy() if found.dtype == torch.bfloat16 else found.cpu().numpy())
+            found = module(
+                *(
+                    torch.from_numpy(np.ascontiguousarray(x)).to(device=device, dtype=dtype)
+                    for x, dtype in zip(arrays.values(), dtypes, strict=True)
+                )
+            )
+        return found[0] if isinstance(found, tuple | list) and found else found
 
     return Opened(
         name=path.name,
@@ -134,8 +177,28 @@ def _program(path: Path) -> Opened:
 def _numpy_type(kind: Any) -> npt.DTypeLike:
     import torch
 
+    if kind == torch.bfloat16:  # numpy has none: handed over as float32, and rounded there
+        return np.float32
     found: npt.DTypeLike = torch.empty(0, dtype=kind).numpy().dtype
     return found
+
+
+@contextlib.contextmanager
+def _warnings_of(name: str, into: list[str]) -> Iterator[None]:
+    """Last line of each warning that a logger gives while the block runs; nobody else sees it."""
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            text = logging.Formatter().format(record)
+            into.append([line.strip() for line in text.splitlines() if line.strip()][-1])
+
+    logger, handler = logging.getLogger(name), Kept()
+    propagates, handlers = logger.propagate, logger.handlers
+    logger.propagate, logger.handlers = False, [handler]
+    try:
+        yield
+    finally:
+        logger.propagate, logger.handlers = propagates, handlers
 
 
 def _require_no_pickle(path: Path) -> None:
@@ -167,5 +230,9 @@ def _callable(model: str) -> Opened:
 
 def first_line(error: BaseException) -> str:
     """What an exception says first, in one line of 300 characters at the most."""
-    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()]
+    try:
+        text = str(error)
+    except Exception:  # its own __str__ fails
+        text = ""
+    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
     return (" ".join(lines[:2]) if lines else type(error).__name__)[:300]

@@ -44,15 +44,16 @@ def scorer_of(model: Opened, given: InputMap, modalities: Sequence[str], tick: C
         return out
 
     def ask(columns: dict[str, Array], shape: tuple[int, ...]) -> Array:
+        given = arrays(columns)
         try:
-            answer = np.asarray(_plain(model.run(arrays(columns))))
+            answer = model.run(given)
         except ModelError:
             raise
         except Exception as error:
-            said = f"{type(error).__name__}: {first_line(error)}"
-            raise ModelError(f"{model.name} failed on {_shapes(arrays(columns))}: {said}{_where(error)}") from error
+            said = f"{type(error).__name__}: {first_line(error)}{_hint(first_line(error), lists=lists)}"
+            raise ModelError(f"{model.name} failed on {_shapes(given)}: {said}{_where(error)}") from error
         tick()
-        return _checked(answer, shape, model.name, _shapes(arrays(columns)))
+        return _checked(answer, shape, model.name, _shapes(given))
 
     def scores(batch: Batch) -> Tensor:
         valid = batch.valid.numpy()
@@ -91,14 +92,24 @@ def _columns(batch: Batch) -> dict[str, Array]:
     }
 
 
-def _plain(answer: Any) -> Any:
-    """What a callable may give: an array, a list, or a tensor of any device."""
-    return answer.detach().cpu().numpy() if isinstance(answer, Tensor) else answer
+def _plain(answer: Any) -> Array | None:
+    """What a model may give as an array: one, a list, a tensor of any device and type; None where it is none."""
+    if isinstance(answer, Tensor):
+        answer = answer.detach().cpu().to_dense()
+        return np.asarray((answer.float() if answer.dtype == torch.bfloat16 else answer).numpy())
+    try:
+        return np.asarray(answer)
+    except Exception:  # whatever an object's own conversion raises
+        return None
 
 
-def _checked(answer: Array, shape: tuple[int, ...], name: str, asked: str) -> Array:
-    if answer.dtype.kind not in "fiu":
-        raise ModelError(f"{name} gave {answer.dtype} for {asked}: give numbers, one a document")
+def _checked(given: Any, shape: tuple[int, ...], name: str, asked: str) -> Array:
+    answer = _plain(given)
+    if answer is None or answer.dtype.kind not in "fiu":
+        what = str(answer.dtype) if answer is not None else ""
+        if what in ("", "object"):
+            what = "an array of objects" if isinstance(given, np.ndarray) else f"a {type(given).__name__}"
+        raise ModelError(f"{name} gave {what} for {asked}: give an array of numbers, one a document")
     if answer.shape == (*shape, 1):
         answer = answer[..., 0]
     if answer.shape != shape:
@@ -108,6 +119,15 @@ def _checked(answer: Array, shape: tuple[int, ...], name: str, asked: str) -> Ar
             '(documents = "lists" in --inputs hands whole lists over)'
         )
     return answer.astype(np.float64)
+
+
+def _hint(said: str, *, lists: bool) -> str:
+    """What to do about a runtime's complaint on the shape of its inputs."""
+    if "rank" in said and not lists:
+        return ' (documents = "lists" in --inputs hands whole lists over)'
+    if "index: 0 Got" in said or "size()[0] ==" in said:
+        return " (it takes a fixed number of documents: export it with a dynamic one)"
+    return ""
 
 
 def _shapes(given: dict[str, Array]) -> str:

@@ -71,8 +71,12 @@ def test_columns_are_joined_in_the_order_of_the_map(small_data):
 BAD = {
     "wrong_shape": r"broken gave scores of shape \(\d+, 2\) for visual .*: \d+ are wanted",
     "too_few": r"broken gave scores of shape",
-    "words": r"gave <U4 for .*: give numbers",
+    "words": r"gave <U4 for .*: give an array of numbers",
     "not_finite": r"gave nan for 1 of \d+ documents; the first: candidate 3 of query row \d+",
+    "nothing": r"gave a NoneType for .*: give an array of numbers, one a document",
+    "a_frame": r"gave a DataFrame for",
+    "a_pair": r"gave a tuple for",
+    "a_silent_error": r"failed on visual .*: Silent: Silent \(",
     "raises": r"failed on visual .*: KeyError: 'no such weight' \(.*broken_models.py, line \d+\)",
 }
 
@@ -122,6 +126,108 @@ def test_a_model_that_hangs_or_dies_costs_itself(monkeypatch, name, said):
 def test_what_is_no_model_says_so(model, said):
     with pytest.raises(ModelError, match=said):
         open_model(model, "", 1)
+
+
+def reduced(kind, shape=("N", 32), name="text"):
+    """An ONNX graph that sums its input's last dimension."""
+    value = onnx.helper.make_tensor_value_info
+    axes = onnx.numpy_helper.from_array(np.array([-1]), "axes")
+    nodes = [
+        onnx.helper.make_node("Cast", [name], ["x"], to=onnx.TensorProto.FLOAT),
+        onnx.helper.make_node("ReduceSum", ["x", "axes"], ["Y"], keepdims=0),
+    ]
+    given, outs = value(name, kind, list(shape)), [value("Y", onnx.TensorProto.FLOAT, list(shape[:-1]))]
+    return nodes, [given], outs, [axes]
+
+
+def written(parts, path, opset=17, ir_version=9):
+    nodes, given, outs, constants = parts
+    graph = onnx.helper.make_graph(nodes, "g", given, outs, constants)
+    opsets = [onnx.helper.make_opsetid("", opset)]
+    onnx.save(onnx.helper.make_model(graph, opset_imports=opsets, ir_version=ir_version), path)
+    return str(path)
+
+
+@pytest.mark.parametrize("kind", ["FLOAT", "DOUBLE", "FLOAT16", "INT8", "INT64", "UINT16"])
+def test_an_onnx_input_of_any_number_type(small_data, kind, tmp_path):
+    path = written(reduced(getattr(onnx.TensorProto, kind)), tmp_path / "v2.onnx")
+    scores = scorer_of(open_model(path, "", 1), EMPTY, MODALITIES, lambda: None)(batch_of(small_data))
+    assert scores.std() > 0
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "said"),
+    [
+        ("STRING", ("N", 32), r"its input text takes texts, and a dataset holds numbers: export what comes behind"),
+        ("FLOAT", (1, 32), r"Got: \d+ Expected: 1 \(it takes a fixed number of documents: export it with a dynamic"),
+        ("FLOAT", ("Q", "L", 32), r"Expected: 3 .* \(documents = \"lists\" in --inputs hands whole lists over"),
+        ("FLOAT", ("N", 33), r"Got: 32 Expected: 33"),
+    ],
+)
+def test_an_onnx_input_of_another_shape_or_kind_says_what_to_do(small_data, kind, shape, said, tmp_path):
+    path = written(reduced(getattr(onnx.TensorProto, kind), shape), tmp_path / "v2.onnx")
+    with pytest.raises(ModelError, match=said) as caught:
+        scorer_of(open_model(path, "", 1), EMPTY, MODALITIES, lambda: None)(batch_of(small_data))
+    assert "\n" not in str(caught.value)
+
+
+def test_of_several_onnx_outputs_the_scores_are_named(tmp_path):
+    nodes, given, outs, constants = reduced(onnx.TensorProto.FLOAT)
+    label = onnx.helper.make_tensor_value_info("label", onnx.TensorProto.INT64, [2])
+    shape = onnx.helper.make_node("Shape", ["text"], ["label"])
+    path = written(([shape, *nodes], given, [label, *outs], constants), tmp_path / "v2.onnx")
+    with pytest.raises(ModelError, match=r"has the outputs label, Y, .* a TOML file with output = \"Y\""):
+        open_model(path, "", 1)
+    assert open_model(path, "Y", 1).names == ["text"]
+
+
+def test_an_onnx_file_that_is_too_new_or_lacks_its_weights_says_so(tmp_path):
+    path = tmp_path / "v2.onnx"
+    for newer in ({"opset": 99}, {"ir_version": 99}):
+        with pytest.raises(ModelError, match=r"it is newer than this onnxruntime \(.*\): export it for an older opset"):
+            open_model(written(reduced(onnx.TensorProto.FLOAT), path, **newer), "", 1)
+    _, given, outs, _ = reduced(onnx.TensorProto.FLOAT)
+    weights = onnx.numpy_helper.from_array(np.ones((32, 1), dtype=np.float32), "w")
+    written(([onnx.helper.make_node("MatMul", ["text", "w"], ["Y"])], given, outs, [weights]), path)
+    onnx.save(onnx.load(path), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    (tmp_path / "weights.bin").unlink()
+    with pytest.raises(ModelError, match=r"its weights lie in a file beside it that is not there: .*weights.bin"):
+        open_model(str(path), "", 1)
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(ModelError, match=r"cannot be opened by onnxruntime: .*"):
+        open_model(str(path), "", 1)
+
+
+class Mean(torch.nn.Module):
+    def forward(self, text):
+        return text.mean(dim=-1)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16, torch.bfloat16])
+def test_a_pt2_file_of_any_float_type(small_data, dtype, tmp_path):
+    example, dynamic = (torch.zeros(6, 32, dtype=dtype),), ({0: torch.export.Dim("N")},)
+    path = tmp_path / "v2.pt2"
+    torch.export.save(torch.export.export(Mean(), example, dynamic_shapes=dynamic), path)
+    batch = batch_of(small_data)
+    scores = scorer_of(open_model(str(path), "", 1), EMPTY, MODALITIES, lambda: None)(batch)
+    expected = batch.features["text"].mean(dim=-1).double()
+    assert (scores - expected)[batch.valid].abs().max() < 0.02
+
+
+def test_a_pt2_file_of_another_torch_says_why(tmp_path):
+    path, other = tmp_path / "v2.pt2", tmp_path / "other.pt2"
+    torch.export.save(torch.export.export(Mean(), (torch.zeros(6, 32),)), path)
+    with zipfile.ZipFile(path) as there, zipfile.ZipFile(other, "w") as here:
+        for name in there.namelist():
+            text = there.read(name)
+            if name.endswith("model.json"):
+                text = json.dumps(json.loads(text) | {"schema_version": {"major": 99, "minor": 1}}).encode()
+            here.writestr(name, text)
+    with pytest.raises(
+        ModelError, match=r"of torch .*Serialized schema version .*99.* Save it again with this"
+    ) as caught:
+        open_model(str(other), "", 1)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_pt2_file_that_would_be_unpickled_is_refused(tmp_path):
