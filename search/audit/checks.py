@@ -8,6 +8,7 @@ from fusion_models.data import RankingDataset
 from fusion_models.data.clusters import query_clusters
 from fusion_models.integrity import (
     Check,
+    check,
     copies_check,
     isolation_checks,
     leak_check,
@@ -18,13 +19,18 @@ from fusion_models.integrity import (
     subdomain_check,
     unmeasured,
 )
+from fusion_models.metrics.intervals.weights import weighted_mean
 from fusion_models.quantities import Outputs
 from search.pipeline.release.integrity import BROKEN
 from search.run_store.looks import DECIDING_SPLIT
 
+ANSWERS = "V2's scores are not the labels (its nDCG)"
+HIGHEST_NDCG = 0.999
+"""Of an honest ranker on a whole test split."""
+
 
 def split_checks(data: RankingDataset, artefact: Outputs, *, seed: int) -> list[Check]:
-    """Isolation, copies, separability, logging, leaks, order, and whether one subdomain carries the gain."""
+    """Isolation, copies, separability, logging, leaks, order, one subdomain that carries the gain, and V2's scores."""
     generator = np.random.default_rng(seed)
     why = "an audit retrains nothing: train your V2 on labels permuted within queries, and on random ones, yourself"
     gain = artefact.ndcg - artefact.lists.v1_ndcg
@@ -44,4 +50,12 @@ def split_checks(data: RankingDataset, artefact: Outputs, *, seed: int) -> list[
             weights=artefact.lists.uneven,
             generator=generator,
         ),
+        answers_check(artefact),
     ]
+
+
+def answers_check(artefact: Outputs) -> Check:
+    """Whether V2's scores may be the labels: no ranker that did not see them orders all of them."""
+    found = weighted_mean(artefact.ndcg, artefact.lists.uneven)
+    said = "what orders every label saw it: a label is among V2's inputs, or its scores were made of them"
+    return check(ANSWERS, found, at_most=HIGHEST_NDCG, detail=said if found > HIGHEST_NDCG else "")

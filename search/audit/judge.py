@@ -11,9 +11,11 @@ import numpy as np
 from fusion_models.integrity import Check
 from fusion_models.metrics import Interval, block_quantile_interval
 from search.analysis.decision import Decision, decide
+from search.analysis.gates import GateResult
 from search.analysis.judged import FEWEST_TRAININGS, Cold, Evidence, Lead
 from search.analysis.measure import Clusters, mean_ndcg, quantities
 from search.analysis.release_decision import Validated, decide_release
+from search.audit.checks import ANSWERS
 from search.audit.given import AS_GIVEN, V2, Given, plan_of
 from search.audit.missing import with_needed
 from search.pipeline.baselines import TUNED_V1, Reference
@@ -179,7 +181,7 @@ def judge(case: Case, phase: Phase, evidence: Evidence, earlier: str = "") -> De
         )
         decision = decide_release(phase, V2, evidence, found, case.facts.statuses())
     else:
-        decision = decide(phase, V2, evidence, case.facts.statuses())
+        decision = decide(phase, V2, evidence, case.facts.statuses(), more_gates=_answers(case))
     return _timed(
         case,
         with_needed(
@@ -191,6 +193,27 @@ def judge(case: Case, phase: Phase, evidence: Evidence, earlier: str = "") -> De
             chosen_here=not chosen_on_validation(case, phase),
         ),
     )
+
+
+def _answers(case: Case) -> list[GateResult]:
+    """A gate that fails where V2's scores are the labels; phase 4 reads the check itself."""
+    return [
+        GateResult(
+            key="answers",
+            name=check.name,
+            quantity="ndcg",
+            kind="quantity",
+            value=check.value,
+            ci_low=check.value,
+            ci_high=check.value,
+            threshold=check.threshold,
+            direction=check.direction,
+            status="fail",
+            note=check.detail,
+        )
+        for check in case.checks
+        if check.name == ANSWERS and check.status == "fail"
+    ]
 
 
 def _timed(case: Case, decision: Decision) -> Decision:

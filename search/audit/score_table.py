@@ -86,6 +86,7 @@ def read_scores(given: Any, data: RankingDataset, modalities: Sequence[str]) -> 
         values[column.name] = whole
     out = ScoreTable(source=source, trainings=names, columns=found, values=values, ignored=ignored)
     _require_whole(out, data)
+    _require_different(out, data)
     return out
 
 
@@ -319,3 +320,23 @@ def _require_whole(table: ScoreTable, data: RankingDataset) -> None:
                 file=table.source,
                 column=column.name,
             )
+
+
+def _require_different(table: ScoreTable, data: RankingDataset) -> None:
+    """Two trainings of one ranker never score alike: a column that was filled twice would pass for two of them."""
+    rows = judgements_of(data, np.sort(data.rows("test")))
+    for column in table.columns:
+        if column.what not in ("score", "refit"):
+            continue
+        seen: dict[bytes, str] = {}
+        for i in table.known(column.name, rows):
+            scores = table.values[column.name][i, rows].tobytes()
+            if scores in seen:
+                raise DataError(
+                    f"trainings {seen[scores]} and {table.trainings[i]} have the same scores.",
+                    "Leave it empty where a training has none of its own; one that no seed changes is trained on other "
+                    "draws of the queries, or counts once.",
+                    file=table.source,
+                    column=column.name,
+                )
+            seen[scores] = table.trainings[i]

@@ -9,6 +9,7 @@ from fusion_models.metrics import Interval
 from fusion_models.metrics.intervals.ensembles import arm
 from fusion_models.probes.power import Plant, Power
 from fusion_models.quantities import Lists, Outputs
+from search.audit.checks import answers_check
 from search.audit.given import Given, whole_key
 from search.audit.judge import Case, archive_asked, gather, judge
 from search.pipeline.baselines import Reference
@@ -200,3 +201,64 @@ def test_a_ranker_that_reads_the_suspect_is_no_blind_rival():
         if g.key == "lead: blind"
     ]
     assert "tuned V1 that reads it" not in gate.note
+
+
+def with_v2(found, v2, refit):
+    """The case with other scores of V2 and of its refit without the image, by training."""
+    run, blind = whole_key(MODALITIES), ArmKey("finalist", ("text", "metadata"))
+    trained = {
+        run: [dataclasses.replace(o, scores=v2(i)) for i, o in enumerate(found.test.trained[run])],
+        blind: [Outputs(lists=LISTS, scores=refit(i)) for i in range(5)],
+    }
+    there = dataclasses.replace(found.test, trained=trained)
+    check = answers_check(there.artefact(1))
+    return dataclasses.replace(found, test=there, validation=there, checks=(check,))
+
+
+@pytest.mark.parametrize("name", ["phase1", "phase2", "phase3", "phase4"])
+def test_a_v2_that_is_the_label_is_never_go(name):
+    phase = (PHASES | {"phase4": PHASE4})[name]
+    leaking = with_v2(case(5, 5), lambda i: LABELS + noisy(0.0, i) * 1e-3, lambda i: noisy(2.5, 200 + i))
+    found = verdict(leaking, phase)
+    assert found.verdict == "PAUSE_AND_FIX"
+    if name == "phase4":
+        (gate,) = [g for g in found.gates if g.quantity == "integrity_open"]
+        assert "V2's scores are not the labels (its nDCG): fail" in gate.needed
+    else:
+        (gate,) = [g for g in found.gates if g.key == "answers"]
+        assert (gate.status, gate.value) == ("fail", pytest.approx(1.0))
+    honest = with_v2(case(5, 5), lambda i: noisy(1.0, 100 + i), lambda i: noisy(2.5, 200 + i))
+    assert not [g for g in verdict(honest, phase).gates if g.key == "answers"]
+
+
+ODD = {
+    "V1 itself": (lambda i: LISTS.v1, lambda i: noisy(4.0, 900 + i)),
+    "a monotone map of V1": (lambda i: np.exp(LISTS.v1) + i, lambda i: noisy(4.0, 900 + i)),
+    "one number": (lambda i: np.full(LABELS.shape, float(i)), lambda i: noisy(4.0, 900 + i)),
+    "two numbers": (lambda i: (noisy(1.0, 100 + i) > 1.5).astype(float), lambda i: noisy(2.5, 200 + i)),
+    "worse than chance": (lambda i: -noisy(1.0, 100 + i), lambda i: -noisy(2.5, 200 + i)),
+}
+
+
+@pytest.mark.parametrize("name", [*PHASES, "phase4"])
+@pytest.mark.parametrize("odd", ODD)
+def test_odd_scores_come_to_a_verdict_that_is_not_go(odd, name, recwarn):
+    found = with_v2(case(5, 5, probes=(probe(0.5),)), *ODD[odd])
+    decision = verdict(found, (PHASES | {"phase4": PHASE4})[name])
+    gates = {gate.name: gate for gate in decision.gates}
+    if odd != "two numbers":
+        assert decision.verdict != "GO"
+        assert gates["ndcg_gain"].status in ("fail", "undecided", "not measured")
+    if "V1" in odd:
+        assert gates["resume: V1 rank correlation"].value == pytest.approx(1.0, abs=1e-3)
+    assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)]
+
+
+def test_a_table_s_milliseconds_that_are_as_small_as_seconds_are_doubted():
+    doubted, timed = (
+        dataclasses.replace(c, test=dataclasses.replace(c.test, latency=np.full(QUERIES, ms)))
+        for c, ms in ((case(1, 0), 0.045), (case(1, 0), 45.0))
+    )
+    for found, notes in ((doubted, True), (timed, False)):
+        (gate,) = [g for g in verdict(found, PHASE4).gates if g.quantity == "latency_p95_ms"]
+        assert ("are these milliseconds, and not seconds?" in gate.note) == notes

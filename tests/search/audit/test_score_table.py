@@ -70,7 +70,9 @@ OTHER_TYPES = {
     "long strings": lambda t: pa.Table.from_pandas(t).cast(
         pa.schema([("query_id", pa.large_string()), ("item_id", pa.string_view()), ("v2_score", pa.float64())])
     ),
-    "tensors": lambda t: t.assign(v2_score=pd.Series([torch.tensor(v) for v in t["v2_score"]], dtype=object)),
+    "tensors": lambda t: t.assign(
+        v2_score=pd.Series([torch.tensor(v, dtype=torch.float64) for v in t["v2_score"]], dtype=object)
+    ),
 }
 
 
@@ -130,6 +132,23 @@ def test_trainings_and_their_members(table, small_data):
     assert [len(runs) for runs in found.trained.values()] == [3, 2]
     with pytest.raises(DataError, match=r"3 trainings have scores, and the released ranker averages 4"):
         outputs(many, small_data, members=4)
+
+
+@pytest.mark.parametrize("column", ["v2_score", "v2_score.refit.text+metadata"])
+def test_one_training_that_was_written_twice_is_not_two(table, small_data, column):
+    """Five copies of a training would have no spread between them, and pass for five."""
+    several = [
+        table.assign(
+            training=t, **{"v2_score": table["v2_score"] + t, "v2_score.refit.text+metadata": t * table["v2_score"]}
+        )
+        for t in (1, 2, 3)
+    ]
+    several[2][column] = several[0][column].to_numpy()
+    with pytest.raises(DataError, match=r"trainings 1 and 3 have the same scores.* Leave it empty") as caught:
+        outputs(pd.concat(several), small_data)
+    assert f"column '{column}'" in str(caught.value)
+    several[2][column] = np.nan
+    assert outputs(pd.concat(several), small_data) is not None
 
 
 def test_additive_scores_have_no_interaction_and_their_shapley_values_sum_up(table, small_data):
