@@ -35,6 +35,8 @@ class Decision:
     """Business facts and their status: listed in phases 1 to 3, counted by the release decision alone."""
     warnings: tuple[str, ...] = ()
     """What the first screen says whatever the verdict, such as a search that bought nothing."""
+    closed_catalogue: bool = False
+    """A business fact: no new item ever comes, so nothing here speaks of new items."""
 
     def as_json(self) -> dict[str, Any]:
         """Plain values for decision.json."""
@@ -81,6 +83,7 @@ def decide(
         reasons=tuple(_reasons(phase, gates, holding, seen, fragile, evidence)),
         facts=facts or {},
         warnings=tuple(_warnings(evidence)),
+        closed_catalogue=evidence.closed_catalogue,
     )
 
 

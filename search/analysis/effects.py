@@ -1,6 +1,7 @@
-"""What changes when a recipe is changed: every objective, of single trainings, unpaired over seeds.
+"""Effects of changing a recipe on every objective: differences of single trainings on the same queries, seeds unpaired.
 
-Same-seed pairing of two recipes cancels nothing, so each side's trainings vary by themselves; the queries are the same.
+Two recipes trained with the same seed are no more alike than with different seeds, so pairing by seed would gain
+nothing.
 """
 
 from __future__ import annotations

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from dataclasses import dataclass
 from math import isnan, nan
 from typing import Literal
@@ -14,6 +15,7 @@ from spaces import Gate, Phase
 
 Status = Literal["pass", "fail", "undecided", "not applicable", "not measured"]
 Kind = Literal["quantity", "fact", "rival"]
+Group = Literal["phase", "resume", "lead", "rival", "new items", "trainings"]
 
 RIVALS = {
     "base": "not surely worse than the base recipe",
@@ -29,6 +31,11 @@ class GateResult:
     key: str
     """What other code knows it by; `name` is for readers."""
     name: str
+    group: Group = "phase"
+    """What kind of question it asks: the phase's own, a condition for resuming V2, a lead over the best ranker without
+    the suspect, a rival, what holds on new items, or how many trainings stand behind the verdict."""
+    modality: str = ""
+    """Whose refit gain it reads on new items; empty for what is no modality's."""
     quantity: str
     """How its numbers are to be written: a quantity's name; empty for a fact."""
     kind: Kind
@@ -46,12 +53,16 @@ class GateResult:
 
 def blank_gates(phase: Phase) -> list[GateResult]:
     """Every threshold gate of a phase, unmeasured."""
-    return [_result(gate, None) for gate in (*phase.gates, *phase.resume_gates)]
+    return [
+        *(_result(gate, None) for gate in phase.gates),
+        *(_result(gate, None, group="resume") for gate in phase.resume_gates),
+    ]
 
 
 def read_gates(phase: Phase, evidence: Evidence) -> list[GateResult]:
     """Every gate of a phase on its evidence; a gate passes on its whole interval, never on its mean."""
-    gates = [read_gate(gate, evidence) for gate in (*phase.gates, *phase.resume_gates)]
+    gates = [read_gate(gate, evidence) for gate in phase.gates]
+    gates += [dataclasses.replace(read_gate(gate, evidence), group="resume") for gate in phase.resume_gates]
     gates.append(_worth(phase, evidence))
     if phase.late:
         gates += [_worth_of_all(phase, evidence), _over_blind(phase, evidence), *_rivals(phase, evidence)]
@@ -93,7 +104,7 @@ def _worth(phase: Phase, evidence: Evidence) -> GateResult:
         at_least=phase.thresholds.nothing_to_give,
         strict=True,
     )
-    return _result(gate, evidence.refit_gain.get(suspect), key="resume: refit gain")
+    return _result(gate, evidence.refit_gain.get(suspect), key="resume: refit gain", group="resume")
 
 
 def _worth_of_all(phase: Phase, evidence: Evidence) -> GateResult:
@@ -119,7 +130,7 @@ def _over_blind(phase: Phase, evidence: Evidence) -> GateResult:
         strict=True,
     )
     note = f"rival: {lead.rival}" if lead else ""
-    return _result(gate, lead.interval if lead else None, key="lead: blind", note=note)
+    return _result(gate, lead.interval if lead else None, key="lead: blind", group="lead", note=note)
 
 
 def _rivals(phase: Phase, evidence: Evidence) -> list[GateResult]:
@@ -141,6 +152,7 @@ def rival_result(phase: Phase, role: str, lead: Lead | None) -> GateResult:
     return GateResult(
         key=f"rival: {role}",
         name=RIVALS[role],
+        group="rival",
         quantity="ndcg_gain",
         kind="rival",
         value=found.mean,
@@ -166,7 +178,8 @@ def _cold(phase: Phase, evidence: Evidence) -> list[GateResult]:
         gate = Gate(name=f"new items: {said}", quantity="ndcg_gain", at_least=0.0, strict=True)
         status: Status = "not measured" if cold.needed else "not applicable"
         note = f"{cold.queries} lists of items left out of training" if cold.needed else _why_not_cold(evidence)
-        out.append(_result(gate, found if cold.needed else None, status=status, key=f"cold: {what}", note=note))
+        read = _result(gate, found if cold.needed else None, status, key=f"cold: {what}", group="new items", note=note)
+        out.append(dataclasses.replace(read, modality="" if what == "gain" else what))
     return out
 
 
@@ -191,7 +204,7 @@ def _enough_trainings(evidence: Evidence) -> GateResult:
 
 
 def _fact(gate: Gate, value: float, *, key: str) -> GateResult:
-    return _result(gate, Interval(value, value, value), key=key, kind="fact")
+    return _result(gate, Interval(value, value, value), key=key, kind="fact", group="trainings")
 
 
 def _result(
@@ -201,6 +214,7 @@ def _result(
     *,
     key: str = "",
     kind: Kind = "quantity",
+    group: Group = "phase",
     note: str = "",
 ) -> GateResult:
     key = key or gate.name
@@ -210,6 +224,7 @@ def _result(
     return GateResult(
         key=key,
         name=gate.name,
+        group=group,
         quantity=gate.quantity,
         kind=kind,
         value=found.mean,

@@ -11,7 +11,7 @@ from fusion_models.integrity import Check
 from fusion_models.metrics import Interval
 from search.analysis.archive import RULES_LATE, RULES_RELEASE, ArchiveRule
 from search.analysis.decision import Decision, decide
-from search.analysis.gates import GateResult, Status
+from search.analysis.gates import GateResult, Group, Status
 from search.analysis.judged import ArchiveEvidence, Evidence
 from search.analysis.measure import at_level
 from spaces import Phase
@@ -107,18 +107,21 @@ def integrity_open(checks: Sequence[Check]) -> Interval:
 
 def _fact(name: str, status: str) -> GateResult:
     known: dict[str, Status] = {"pass": "pass", "fail": "fail"}
-    return _yes_or_no(f"resume: {name.replace('_', ' ')} (business fact)", known.get(status, "not measured"))
+    return _yes_or_no(
+        f"resume: {name.replace('_', ' ')} (business fact)", known.get(status, "not measured"), group="resume"
+    )
 
 
 def _earlier(verdict: str) -> GateResult:
     return _yes_or_no("phase 3 said GO", "pass" if verdict == "GO" else "fail")
 
 
-def _yes_or_no(name: str, status: Status) -> GateResult:
+def _yes_or_no(name: str, status: Status, group: Group = "phase") -> GateResult:
     value = {"pass": 1.0, "fail": 0.0}.get(status, nan)
     return GateResult(
         key=name,
         name=name,
+        group=group,
         quantity="",
         kind="fact",
         value=value,

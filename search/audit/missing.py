@@ -30,7 +30,7 @@ def with_needed(
             gate = dataclasses.replace(
                 gate, note="as the table says it: a training that failed and was left out is not seen"
             )
-        elif gate.kind == "rival" or gate.key.startswith("lead: "):
+        elif gate.group in ("rival", "lead"):
             gate = dataclasses.replace(gate, note=_of_one(gate, trainings, chosen_here))
         gates.append(gate)
     rules = [_rule(rule, modalities, suspect, fewest) for rule in decision.archive_rules]
@@ -39,7 +39,7 @@ def with_needed(
 
 def needed(gate: GateResult, modalities: Sequence[str], suspect: str, fewest: int) -> str:
     """What would let this gate be read."""
-    quantity, key = gate.quantity, gate.key
+    quantity = gate.quantity
     for modality in modalities:
         if quantity == f"{modality}_masking_drop":
             return f"add the column {SCORE}.without_{modality} (V2's scores with {modality} blanked), or give --model"
@@ -47,17 +47,22 @@ def needed(gate: GateResult, modalities: Sequence[str], suspect: str, fewest: in
             return _refits([modality], modalities, fewest)
     if quantity == "min_refit_gain":
         return _refits(modalities, modalities, fewest)
-    if quantity.startswith("attention_"):
+    if quantity in (
+        "attention_max_share",
+        "attention_min_share",
+        "attention_balance",
+        *(f"attention_{m}" for m in modalities),
+    ):
         columns = ", ".join(f"attention.{m}" for m in modalities)
         return f"add {columns} (shares that sum to 1), or refits of every subset of the modalities"
-    if key.startswith("cold: "):
+    if gate.group == "new items":
         return "a test split whose items are new to training, or the business fact closed_catalogue"
     known = {
         "reconstruction_ssim": "add the column ssim, where your V2 rebuilds thumbnails",
         "latency_p95_ms": "add the column latency_ms (of each query), or give --model",
         "ablation_open": _refits(modalities, modalities, fewest),
     }
-    if gate.kind == "fact" and key.startswith("resume: "):
+    if gate.kind == "fact" and gate.group == "resume":
         return "answer it in --facts"
     return known.get(quantity, "a rival that could be trained on these data" if gate.kind == "rival" else "")
 
@@ -74,7 +79,7 @@ def _of_one(gate: GateResult, trainings: int, chosen_here: bool) -> str:
     said = [gate.note]
     if trainings < 2:
         said.append("of this training of V2 alone: how its recipe varies is not known")
-    if chosen_here and gate.key == "lead: blind":
+    if chosen_here and gate.group == "lead":
         said.append("the rival was chosen on the test split: score the validation split, too")
     return "; ".join(filter(None, said))
 

@@ -14,7 +14,7 @@ from fusion_models.config import Recipe
 from fusion_models.files import write_whole
 from fusion_models.markdown import plain_text
 from search.reporting.records import RunRecord
-from search.reporting.words import bounds, label, measured, modality_name, wanted
+from search.reporting.words import NEW_ITEMS, bounds, label, measured, modality_name, wanted
 from search.run_store.artefact import ARTEFACT
 from search.run_store.looks import SPLIT_NAMES
 
@@ -62,7 +62,7 @@ def card_text(run: RunRecord, made: dict[str, Any]) -> str:
         changed={key: value for key, value in made["recipe"].items() if value != base.get(key)},
         subdomains=evidence.get("subdomains") or [],
         limits=limits(run, recipe),
-        cold=any(g["key"].startswith("cold: ") and g["status"] != "not applicable" for g in decision.get("gates", [])),
+        cold=any(g.get("group") == NEW_ITEMS and g["status"] != "not applicable" for g in decision.get("gates", [])),
     )
 
 
@@ -84,10 +84,10 @@ def limits(run: RunRecord, recipe: Recipe) -> list[str]:
         out.append("The data name no subdomain with two judged queries: for whom it holds is not known.")
     if losing:
         out.append(f"Not shown to be better than V1 on {', '.join(losing)}.")
-    cold = [gate for gate in decision.get("gates", []) if gate["key"].startswith("cold: ")]
+    cold = [gate for gate in decision.get("gates", []) if gate.get("group") == NEW_ITEMS]
     if any(gate["status"] in ("fail", "undecided", "not measured") for gate in cold):
         out.append("Not shown to hold on items that no training saw.")
-    if decision.get("closed_catalogue") or any("closed catalogue" in w for w in decision.get("warnings", [])):
+    if decision.get("closed_catalogue"):
         out.append("Judged for a closed catalogue: nothing here speaks of new items.")
     if counts.get("queries_without_relevant"):
         out.append(f"{counts['queries_without_relevant']:,} queries without a relevant candidate were not measured.")

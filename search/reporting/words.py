@@ -27,6 +27,8 @@ LABELS = {
 }
 DROP = "_masking_drop"
 """How the names of masking drops end."""
+NEW_ITEMS = "new items"
+"""Group of the gates that ask what holds on items that no training saw."""
 NAMES = {PICTURED: "image"}
 """What a reader calls a modality, where that is not its name."""
 SHORT = {
@@ -134,11 +136,10 @@ def short_gate(gate: Mapping[str, Any]) -> str:
     key, quantity = gate["key"], gate["quantity"]
     if key in SHORT_GATES:
         return SHORT_GATES[key]
-    kind, _, modality = key.partition(": ")
-    if kind == "cold":
-        return f"new items: {modality}"
+    if gate.get("group") == NEW_ITEMS:
+        return f"new items: {gate['modality']}"
     if gate["kind"] == "quantity" and (quantity.endswith(DROP) or quantity in SHORT):
-        return ("resume: " if key.startswith("resume: ") else "") + short_quantity(quantity)
+        return ("resume: " if gate.get("group") == "resume" else "") + short_quantity(quantity)
     return str(gate["name"])
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import uuid
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from fusion_models.config import Recipe
 from fusion_models.data import RankingDataset
 from fusion_models.data.clusters import query_clusters
 from fusion_models.evaluation import Evaluation, evaluate
+from fusion_models.files import whole_folder
 from fusion_models.latency import scoring_latency
 from fusion_models.metrics import BLANKS, paired_bootstrap, sign_flip_p
 from fusion_models.metrics.intervals.weights import counted, of_rows
@@ -138,14 +138,11 @@ def write_ensemble(folder: Path, trainings: Sequence[Path]) -> None:
     said = [json.loads((place / RECIPE).read_text()) for place in trainings]
     if not said or any(Recipe.from_flat(s["recipe"]) != Recipe.from_flat(said[0]["recipe"]) for s in said):
         raise ValueError(f"an ensemble is made of trainings of one recipe, got {[place.name for place in trainings]}")
-    staging = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
-    staging.mkdir(parents=True)
-    for index, place in enumerate(trainings):
-        shutil.copyfile(place / WEIGHTS, staging / MEMBERS.replace("*", str(index)))
-    members = {"trainings": [place.name for place in trainings], "seeds": [s["seed"] for s in said]}
-    (staging / RECIPE).write_text(json.dumps({"recipe": said[0]["recipe"]} | members, indent=1))
-    shutil.rmtree(folder, ignore_errors=True)
-    staging.rename(folder)
+    with whole_folder(folder) as staging:
+        for index, place in enumerate(trainings):
+            shutil.copyfile(place / WEIGHTS, staging / MEMBERS.replace("*", str(index)))
+        members = {"trainings": [place.name for place in trainings], "seeds": [s["seed"] for s in said]}
+        (staging / RECIPE).write_text(json.dumps({"recipe": said[0]["recipe"]} | members, indent=1))
 
 
 def load_ranker(folder: Path, data: RankingDataset, device: torch.device | str = "cpu") -> Ranker:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from fusion_models.config import Flat, Recipe
 from fusion_models.data import RankingDataset
+from fusion_models.files import whole
 from fusion_models.models import build_ranker
 from fusion_models.training.warm_start import read_weights, require_fitting
 
@@ -36,9 +37,8 @@ def keep_start_weights(path: str, checkpoints: Path, recipe: Recipe, data: Ranki
         return
     weights = require_start_weights(path, recipe, data)
     place.parent.mkdir(parents=True, exist_ok=True)
-    part = place.with_suffix(".part")
-    save_file({name: tensor.contiguous().clone() for name, tensor in weights.items()}, part)
-    part.rename(place)
+    with whole(place) as part:
+        save_file({name: tensor.contiguous().clone() for name, tensor in weights.items()}, part)
 
 
 def described_start(path: str | None, checkpoints: Path) -> Flat | None:

@@ -23,8 +23,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-STATUSES = ("scored", "timeout", "failed", "unavailable", "shed", "absent", "lost")
-"""What became of V2: see docs/shadow.md."""
+from fusion_models.files import whole
 
 SCHEMA = pa.schema(
     [
@@ -157,12 +156,10 @@ def read_decisions(folder: Path) -> pa.Table:
 
 def write_decisions(table: pa.Table, path: Path) -> None:
     """Write a Parquet file whole: beside, to the disk, then renamed."""
-    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
-    with draft.open("wb") as sink:
+    with whole(path) as draft, draft.open("wb") as sink:
         pq.write_table(table, sink, compression="zstd")
         sink.flush()
         os.fsync(sink.fileno())
-    draft.rename(path)
 
 
 def _archive(path: Path) -> bool:

@@ -89,11 +89,6 @@ class EfficientNetLite0(nn.Module):
         x = functional.relu6(self._bn1(self._conv_head(x)))
         return x.mean((2, 3)), middle.mean((2, 3))
 
-    def classify(self, embedding: Tensor) -> Tensor:
-        """ImageNet logits `[N, 1000]` of a pooled embedding; used to check that the weights are read rightly."""
-        logits: Tensor = self._fc(embedding)
-        return logits
-
 
 def pretrained() -> EfficientNetLite0:
     """The network with the package's ImageNet weights, in evaluation mode."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -116,6 +116,3 @@ def thumbnail_png(data: bytes | None, file: str, row: int) -> bytes | None:
     out = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(checked_thumbnail(data, file, row).transpose(1, 2, 0))).save(out, "PNG")
     return out.getvalue()
-
-
-Opener = Callable[[Row], Any]

@@ -182,14 +182,14 @@ def choose_rivals(found: Measured) -> Chosen:
     base = found.base
     return Chosen(
         blind=best,
-        weight=_v1_weight(found) if best.endswith(WITH_V1) else 0.0,
+        weight=_v1_weight(found) if best == REFIT_WITH_V1 else 0.0,
         tuned_v1=max(tuned, key=lambda name: tuned[name]) if tuned else "",
         better_is_base=base is not None and mean_ndcg(base) > mean_ndcg(found.artefact),
     )
 
 
-WITH_V1 = " + V1's score"
 REFIT = "the same recipe without it"
+REFIT_WITH_V1 = f"{REFIT} + V1's score"
 BASE_REFIT = "the base recipe without it"
 
 
@@ -202,7 +202,7 @@ def _blind(found: Measured, weight: float | None = None) -> dict[str, Outputs]:
         refit = ensemble(runs[: found.members])
         out[REFIT] = refit
         weight = _v1_weight(found) if weight is None else weight
-        out[REFIT + WITH_V1] = _with_v1(refit, weight)
+        out[REFIT_WITH_V1] = _with_v1(refit, weight)
     base = found.trained.get(found.plan.without(found.plan.suspect, "base"), ())
     if base:
         out[BASE_REFIT] = ensemble(base[: found.members])

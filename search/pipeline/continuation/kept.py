@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from fusion_models.files import link_or_copy
+from fusion_models.files import link_or_copy, whole_folder
 from search.options import RunOptions
 from search.run_store.artefact import ARTEFACT
 from search.run_store.folder import RunFolder, RunFolderError, now
@@ -86,16 +86,13 @@ def begin_verdict(folder: RunFolder, by: str) -> Begun:
     standing, described = standing_verdict(folder), folder.read() or {}
     place = folder.verdicts / str(standing)
     if not place.exists():
-        part = place.with_name(f"{standing}.part")
-        shutil.rmtree(part, ignore_errors=True)
-        part.mkdir(parents=True)
-        for name in KEPT:
-            if (folder.path / name).exists():
-                shutil.copy2(folder.path / name, part / name)
-        artefact = folder.checkpoints / ARTEFACT
-        for path in artefact.glob("*") if artefact.exists() else ():
-            link_or_copy(path, part / ARTEFACT / path.name)
-        part.rename(place)
+        with whole_folder(place) as part:
+            for name in KEPT:
+                if (folder.path / name).exists():
+                    shutil.copy2(folder.path / name, part / name)
+            artefact = folder.checkpoints / ARTEFACT
+            for path in artefact.glob("*") if artefact.exists() else ():
+                link_or_copy(path, part / ARTEFACT / path.name)
     if not resumed:
         folder.write(
             described | {UNDER_WAY: {"number": standing + 1, "by": by, "start": now(), "before": described["end"]}}

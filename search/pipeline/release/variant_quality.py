@@ -34,7 +34,7 @@ def variant_outputs(scorer: Scorer, data: RankingDataset, split: str, suspect: s
 
 
 def own_quality(phase: Phase, outputs: Outputs, clusters: Clusters) -> dict[str, Any]:
-    """Columns of latency.csv: gain and drop with their CI95, and `quality`: `holds`, or `fails: QUANTITY, ...`.
+    """Columns of latency.csv: gain and drop with CI95, `quality` (`holds` or `fails`), `fails_in` (which of the two).
 
     It fails where a gate of the phase on one of the two fails on its whole interval: a variant that is merely not known
     well enough may still keep V2 from the archive.
@@ -48,4 +48,4 @@ def own_quality(phase: Phase, outputs: Outputs, clusters: Clusters) -> dict[str,
         row |= {name: found.mean, f"{name}_ci_low": found.low, f"{name}_ci_high": found.high}
         gates = [gate for gate in (*phase.gates, *phase.resume_gates) if gate.quantity == name]
         failed += [name] if any(status_of(gate, found) == "fail" for gate in gates) else []
-    return row | {"quality": f"{FAILS}: {', '.join(failed)}" if failed else HOLDS}
+    return row | {"quality": FAILS if failed else HOLDS, "fails_in": ", ".join(failed)}

@@ -74,9 +74,8 @@ def curves(run: RunRecord) -> Figure:
 def _finalist_parts(run: RunRecord, table: pd.DataFrame) -> pd.DataFrame:
     if run.finalist is None:
         return pd.DataFrame()
-    mine = table["trial_id"].str.startswith(f"confirm-{run.finalist['trial_id']}-") & table["name"].str.startswith(
-        "loss/"
-    )
+    its = [r.trial_id for r in run.records if r.role.kind == "confirm" and r.name == run.finalist["trial_id"]]
+    mine = table["trial_id"].isin(its) & table["name"].str.startswith("loss/")
     rows: pd.DataFrame = table[mine].groupby(["name", "epoch"])["value"].mean().reset_index()
     first = rows.sort_values("epoch").groupby("name")["value"].transform("first")
     rows["share"] = rows["value"] / first.where(first.abs() > 1e-9)

@@ -20,7 +20,7 @@ from search.run_store.folder import RunFolder
 
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#F0E442")
 """Okabe and Ito's colours, told apart with every common colour blindness: one a modality, the same everywhere."""
-INK, MUTED, FAINT, RULE = "#1c1c1c", "#5f6368", "#b8bcc2", "#8a2be2"
+INK, MUTED, FAINT = "#1c1c1c", "#5f6368", "#b8bcc2"
 EMPHASIS = "#1f4e79"
 FONT = "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif"
 PNG_WIDTH, PNG_SCALE = 560, 2.0

@@ -12,7 +12,7 @@ from search.reporting.charts.forest import forest, signed_tips
 from search.reporting.charts.modalities import NOT_OPENED
 from search.reporting.charts.standing import level
 from search.reporting.records import RunRecord
-from search.reporting.words import interval, modality_name, number
+from search.reporting.words import NEW_ITEMS, interval, modality_name, number
 
 ROLES = {"base": "base recipe", "trees": "LambdaMART", "sum": "weighted sum with V1"}
 COUNTS, SILENT = "counts", "does not count"
@@ -33,9 +33,9 @@ def leads(run: RunRecord) -> Figure:
     titles = {
         "lead": "Lead of V2 over its rivals" if run.audited else "Lead of the finalist's recipe over its rivals",
         "probe": f"What a ranker outside the family gains by the {word}",
-        "new items": "On items that no training saw",
+        NEW_ITEMS: "On items that no training saw",
     }
-    axes = {"lead": "nDCG lead", "probe": "nDCG with it less without it", "new items": "nDCG gain, and refit gains"}
+    axes = {"lead": "nDCG lead", "probe": "nDCG with it less without it", NEW_ITEMS: "nDCG gain, and refit gains"}
     panels = []
     for group in dict.fromkeys(table["group"]):
         drawn = table[table["group"] == group]
@@ -65,14 +65,14 @@ def _probes(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _cold(run: RunRecord) -> list[dict[str, Any]]:
-    gates = [g for g in (run.decision or {}).get("gates", []) if g["key"].startswith("cold: ")]
+    gates = [g for g in (run.decision or {}).get("gates", []) if g.get("group") == NEW_ITEMS]
     rows = []
     for gate in gates:
         if gate["value"] is not None:
-            what = gate["key"].removeprefix("cold: ")
-            name = "gain over V1" if what == "gain" else f"refit gain, {modality_name(what)}"
+            what = gate["modality"]
+            name = f"refit gain, {modality_name(what)}" if what else "gain over V1"
             ends = {"mean": gate["value"], "ci_low": gate["ci_low"], "ci_high": gate["ci_high"]}
-            rows.append({"group": "new items", "name": name, "rival": ""} | ends)
+            rows.append({"group": NEW_ITEMS, "name": name, "rival": ""} | ends)
     return rows
 
 

@@ -39,8 +39,15 @@ def nothing(**changes):
     return archive(refit_gain=around(0.0), base_refit_gain=around(0.001), probes=probes, **changes)
 
 
+def met(gate):
+    """An interval that passes the gate, so that a gate which is added to a phase finds its quantity here."""
+    return around(gate.threshold + 0.01 if gate.at_least is not None else gate.threshold - 0.01)
+
+
 def healthy(**changes):
-    quantities = {
+    gates = [gate for phase in PHASES.values() for gate in (*phase.gates, *phase.resume_gates)]
+    quantities = {gate.quantity: met(gate) for gate in gates if gate.needs != "images" and gate.quantity != "queries"}
+    quantities |= {
         "ndcg_gain": around(0.06),
         "visual_masking_drop": around(0.08),
         "attention_max_share": around(0.37),
@@ -288,6 +295,8 @@ def test_where_items_recur_gains_must_show_on_items_that_no_training_saw():
     closed = decide(PHASES["phase3"], "t", healthy(closed_catalogue=True))
     assert (status(closed, "cold: gain"), closed.verdict) == ("not applicable", "GO")
     assert any("closed catalogue" in warning for warning in closed.warnings)
+    assert closed.as_json()["closed_catalogue"]
+    assert not few.as_json()["closed_catalogue"]
 
 
 def test_fewer_fresh_trainings_than_an_ensemble_s_spread_needs_are_no_go():
