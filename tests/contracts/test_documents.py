@@ -13,7 +13,8 @@ from search.analysis.tables import pareto_numbers
 from search.options import CommandLine
 
 ROOT = Path(__file__).parents[2]
-README = (ROOT / "README.md").read_text()
+README_PAGE = ROOT / "README.md"
+README = README_PAGE.read_text()
 
 
 def command(name):
@@ -100,8 +101,17 @@ def test_every_case_of_hard_data_has_its_test():
     assert named <= written, named - written
 
 
+def slugs(page):
+    """What the headings of a page are called in links."""
+    headings = re.findall(r"^#+ (.+)$", page.read_text(), flags=re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
 def test_links_lead_somewhere():
-    for page in [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").rglob("*.md")]:
-        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+    pages = [README_PAGE, ROOT / "CONTRIBUTING.md", ROOT / "results" / "README.md", *(ROOT / "docs").rglob("*.md")]
+    for page in pages:
+        for target, heading in re.findall(r"\]\(([^)#]*)#?([^)]*)\)", page.read_text()):
             if "://" not in target:
-                assert (page.parent / target).exists(), f"{page.name} links to {target}"
+                there = page.parent / target if target else page
+                assert there.exists(), f"{page.name} links to {target}"
+                assert not heading or heading in slugs(there), f"{page.name} links to #{heading} of {there.name}"

@@ -19,7 +19,7 @@ def test_no_import_goes_upward():
 @pytest.mark.parametrize(
     ("file", "line", "edge"),
     [
-        ("fusion_models/config.py", "import spaces.phase", ("fusion_models.config", "spaces.phase")),
+        ("fusion_models/config/recipe.py", "import spaces.phase", ("fusion_models.config.recipe", "spaces.phase")),
         ("spaces/phase.py", "from search import options", ("spaces.phase", "search.options")),
         (
             "search/run_store/job.py",

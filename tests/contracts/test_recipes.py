@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 HOUSE = ("fusion_models", "spaces", "search")
 PHASES = "spaces/phases.py"
 HPARAMS = "search/monitoring/hparams.py"
+PAGES = ("docs/roadmap-line-by-line.md", "results/README.md")
 VARIANT = '''
 """Mean of all tokens."""
 
@@ -34,7 +35,7 @@ class MeanOfTokens(Fusion):
 
 EDITS = {
     "A loss term": {
-        "fusion_models/config.py": [
+        "fusion_models/config/loss.py": [
             ("    decorrelation: float = 0.0\n", "    calm: float = 0.0\n    decorrelation: float = 0.0\n"),
             ('    "decorrelation",\n)', '    "decorrelation",\n    "calm",\n)'),
         ],
@@ -81,6 +82,13 @@ EDITS = {
                 "    return [ndcg, v1, gain, helped, *drops]",
             )
         ],
+        "results/README.md": [
+            (
+                "| `parameters`, `queries`, `best_epoch` |",
+                "| `queries_helped` | share of queries whose nDCG is above V1's |\n"
+                "| `parameters`, `queries`, `best_epoch` |",
+            )
+        ],
     },
     "A gate": {
         PHASES: [
@@ -89,7 +97,13 @@ EDITS = {
                 '        Gate(name="ndcg_gain", quantity="ndcg_gain", at_least=0.010),\n'
                 '        Gate(name="top1_stability", quantity="top1_stability", at_most=0.9),\n',
             )
-        ]
+        ],
+        "docs/roadmap-line-by-line.md": [
+            (
+                "| gain ≥ +0.010 |",
+                "| the first document moves | `top1_stability` ≤ 0.90 | stricter |\n| gain ≥ +0.010 |",
+            )
+        ],
     },
     "An objective": {
         PHASES: [
@@ -156,6 +170,8 @@ CHECKS = {
         gate = Gate(name="helped", quantity="queries_helped", at_least=0.5)
         asked = dataclasses.replace(PHASES["phase1"], objectives=(axis,), gates=(gate,))
         assert asked.constraints({"queries_helped": 0.6}) == {"helped": 0.5 - 0.6}
+        page = open("results/README.md").read().split("## trials.csv")[1].split("## ")[0]
+        assert "`queries_helped`" in page
         """,
     "A gate": """
         from fusion_models.metrics import Interval
@@ -168,6 +184,8 @@ CHECKS = {
             (found,) = [g for g in read_gates(PHASES["phase1"], evidence) if g.key == "top1_stability"]
             assert found.status == status
         assert "top1_stability" in PHASES["phase1"].constraints({})
+        page = open("docs/roadmap-line-by-line.md").read().split("## Phase 1")[1].split("## ")[0]
+        assert "`top1_stability` ≤ 0.90" in page
         """,
     "An objective": """
         import numpy as np
@@ -178,7 +196,7 @@ CHECKS = {
         from search.analysis.replicates import objective_replicates
         from search.analysis.tables import pareto_table
         from search.run_store.job import Outcome
-        from search.study.stages import SearchStage
+        from search.study.search_stage import SearchStage
         from fusion_models.quantities import numbers
         from spaces import PHASES, phase_from_plain, phase_to_plain
 
@@ -258,10 +276,13 @@ def recipes():
 
 @pytest.fixture(scope="module")
 def house(tmp_path_factory):
-    """A copy of the three packages; each recipe starts from it afresh."""
+    """A copy of the three packages and the pages that recipes name; each recipe starts from it afresh."""
     folder = tmp_path_factory.mktemp("house")
     for package in HOUSE:
         shutil.copytree(ROOT / package, folder / package, ignore=shutil.ignore_patterns("__pycache__"))
+    for page in PAGES:
+        (folder / page).parent.mkdir()
+        shutil.copy(ROOT / page, folder / page)
     return folder
 
 

@@ -28,7 +28,8 @@ from search.pipeline.baselines import REFERENCE_SEEDS
 from search.pipeline.phase import run_phase
 from search.run_store.job import Job, Outcome
 from search.run_store.journal import open_journal
-from search.study.stages import FixedStage, SearchStage
+from search.study.search_stage import SearchStage
+from search.study.stages import FixedStage
 from spaces import PHASES
 
 SMALL = "planted?queries=160&candidates=8"

@@ -15,6 +15,7 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 
+from fusion_models.modalities import MODALITIES
 from search.options import RunOptions
 from search.pipeline.baselines import REFERENCE_SEEDS
 from search.pipeline.phase import run_phase
@@ -87,6 +88,20 @@ def test_every_promised_file_is_there_and_nothing_of_the_works(folder):
     assert not (folder / "tune").exists()
     assert not list(folder.rglob(".*"))
     assert not list(folder.rglob("*training*"))
+
+
+def test_every_field_of_run_json_and_every_column_of_trials_is_explained(folder):
+    page = README.read_text()
+    said = [
+        re.findall(r"`([\w.]+)`", page.split(f"\n## {name}\n")[1].split("\n## ")[0])
+        for name in ("run.json", "trials.csv")
+    ]
+    assert set(json.loads((folder / "run.json").read_text())) <= set(said[0])
+    first = next(line for line in page.splitlines() if line.startswith("| `trials.parquet`"))
+    known = {*said[1], *re.findall(r"`(\w+)`", first)}
+    known |= {name.replace("NAME", modality) for name in known for modality in MODALITIES}
+    columns = [column for column in pd.read_csv(folder / "trials.csv").columns if not column.startswith("config.")]
+    assert [column for column in columns if column not in known] == []
 
 
 def test_pareto_has_the_promised_columns_in_their_order(folder):

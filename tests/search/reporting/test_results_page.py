@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 from report_folders import decided
 
+from fusion_models.quantities import known_names
+
 PAGE = (Path(__file__).parents[3] / "results" / "README.md").read_text(encoding="utf-8")
 
 
@@ -48,3 +50,10 @@ def test_every_field_of_the_decision_is_explained(folder):
 def test_every_field_of_the_evidence_is_explained(folder):
     found = json.loads((folder / "evidence.json").read_text())
     assert [field for field in found if field not in promised("evidence.json")] == []
+
+
+def test_every_number_of_a_training_is_explained():
+    """Of a dataset with modalities of its own: `NAME` stands for each of them."""
+    names = [name for name in known_names(("NAME", "OTHER")) if "OTHER" not in name and name != "epochs"]
+    assert len(names) > 25
+    assert [name for name in names if name not in promised("trials.csv")] == []

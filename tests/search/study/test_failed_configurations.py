@@ -8,7 +8,7 @@ from optuna.trial import TrialState
 
 from search.run_store.job import Outcome
 from search.run_store.journal import open_journal
-from search.study.stages import REPEATED_PROPOSALS, SearchStage
+from search.study.search_stage import REPEATED_PROPOSALS, SearchStage
 from spaces import PHASES
 from spaces.ranges import Choice
 

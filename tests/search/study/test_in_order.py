@@ -11,7 +11,7 @@ from ray.tune.experiment import Trial
 from search.execution.moasha import MultiObjectiveAsha
 from search.run_store.job import Outcome
 from search.run_store.journal import open_journal
-from search.study.stages import SearchStage
+from search.study.search_stage import SearchStage
 from spaces import PHASES
 
 BASE = PHASES["phase1"].base.updated({"train.epochs": 6, "train.patience": 6})

@@ -8,11 +8,13 @@ from optuna.trial import TrialState
 
 from search.run_store.job import Job, Outcome
 from search.run_store.journal import open_journal
-from search.study.stages import FixedStage, SearchStage
+from search.study.search_stage import SearchStage
+from search.study.stages import FixedStage
 from spaces import PHASES
 
 PHASE = PHASES["phase1"]
-GOOD = {"ndcg_gain": 0.02, "visual_masking_drop": 0.06, "attention_max_share": 0.5, "v1_correlation": 0.9}
+GATES = {gate.quantity: gate.threshold for gate in (*PHASE.gates, *PHASE.resume_gates) if gate.steers}
+GOOD = GATES | {"ndcg_gain": 0.02, "visual_masking_drop": 0.06, "attention_max_share": 0.5, "v1_correlation": 0.9}
 
 
 def outcome(state="finished", numbers=GOOD, reason=""):

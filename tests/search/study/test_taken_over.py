@@ -6,7 +6,8 @@ from search.run_store.artifacts import OUTPUTS, WEIGHTS
 from search.run_store.folder import RunFolder
 from search.run_store.job import Job, Outcome, Role
 from search.run_store.journal import open_journal
-from search.study.stages import FixedStage, SearchStage
+from search.study.search_stage import SearchStage
+from search.study.stages import FixedStage
 from search.study.taken_over import EarlierRuns
 from spaces import PHASES
 

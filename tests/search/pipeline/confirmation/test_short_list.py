@@ -7,7 +7,7 @@ import shutil
 import pytest
 
 from fusion_models.metrics import Interval
-from fusion_models.metrics.intervals.statistics import Variance
+from fusion_models.metrics.intervals.interval import Variance
 from search.pipeline.confirmation.arms import ArmKey, arm_jobs, plan_arms
 from search.pipeline.confirmation.finalist import chance, choose, fix_finalist, read_finalist
 from search.pipeline.confirmation.seeds import SHORT_LIST_SEEDS
