@@ -135,8 +135,8 @@ def _evaluated(folder: Path, split: str) -> tuple[Any, Any]:
 
 def baselines(folder: Path) -> str:
     """One of the fifteen LambdaMARTs, on everything, and its scores of validation."""
-    from fusion_models.config import MODALITIES
     from fusion_models.lambdamart import train_lambdamart, tree_scores
+    from fusion_models.modalities import MODALITIES
 
     data = _opened(folder)
     trees = train_lambdamart(data, data.rows("train"), modalities=MODALITIES, with_v1=True, seed=0)

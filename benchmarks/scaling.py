@@ -79,7 +79,7 @@ def journal_cost(trials: int) -> float:
     """Seconds a trial of asking and telling with as many trials in the journal, sampler at random."""
     from search.run_store.job import Outcome
     from search.run_store.journal import open_journal
-    from search.study.stages import SearchStage
+    from search.study.search_stage import SearchStage
     from spaces import PHASES
 
     with tempfile.TemporaryDirectory() as scratch:

@@ -131,7 +131,7 @@ def ours(seed: int, folder: Path, *, scheduler: str = "moasha") -> None:
     from search.options import RunOptions
     from search.run_store.folder import RunFolder
     from search.run_store.journal import open_journal
-    from search.study.stages import SearchStage
+    from search.study.search_stage import SearchStage
 
     log = Log(folder)
 

@@ -94,7 +94,7 @@ def simulate(trials: int, sampler: str, workers: int, folder: Path, *, board: bo
     from search.monitoring.tensorboard import TensorBoardObserver
     from search.run_store.folder import RunFolder
     from search.run_store.journal import open_journal
-    from search.study.stages import SearchStage
+    from search.study.search_stage import SearchStage
     from spaces import PHASES
 
     keys, curves = recorded()

@@ -16,7 +16,8 @@ from urllib.parse import urlencode
 import numpy as np
 
 from fusion_models.data.planted import draw
-from fusion_models.data.planted.config import PlantedConfig, planted_config
+from fusion_models.data.planted.config import PlantedConfig
+from fusion_models.data.planted.presets import planted_config
 from fusion_models.data.planted.truth import truth
 from spaces import PHASES
 

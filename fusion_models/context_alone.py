@@ -1,4 +1,4 @@
-"""What a ranker is without any modality: v(none) of its Shapley values."""
+"""Scores by the context alone, with no modality: the value of the empty set among the Shapley values."""
 
 from __future__ import annotations
 

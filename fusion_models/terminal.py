@@ -1,4 +1,4 @@
-"""Whatever encoding a terminal has, what is printed there never ends a run."""
+"""Printing that never ends a run: characters that the terminal's encoding lacks are replaced."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ def _serve(command: Serve, console: Console) -> None:
 
     from ray import serve  # an extra: what was asked is checked before
 
-    from search.serving.app import application
+    from search.serving.app import ShadowLimits, application
     from search.serving.reference import training_reference, write_reference
     from search.serving.session import serving
 
@@ -155,10 +155,9 @@ def _serve(command: Serve, console: Console) -> None:
             source=data.source,
             log=command.log,
             checkpoint=checkpoint,
-            queue=command.queue,
-            timeout=command.timeout,
-            rows=command.rows,
-            seconds=command.seconds,
+            limits=ShadowLimits(
+                queue=command.queue, timeout=command.timeout, rows=command.rows, seconds=command.seconds
+            ),
             replicas=command.replicas,
         )
         serve.run(app, name="shadow", route_prefix="/")

@@ -12,7 +12,7 @@ from fusion_models.config import Recipe
 from fusion_models.contribution import contribution
 from fusion_models.data import open_dataset
 from fusion_models.data.planted import draw, tables
-from fusion_models.data.planted.config import planted_config
+from fusion_models.data.planted.presets import planted_config
 from fusion_models.data.tables import write_tables
 from fusion_models.evaluation import blanked_scores, evaluate, score
 from fusion_models.lambdamart import TreesError, train_lambdamart, tree_scores

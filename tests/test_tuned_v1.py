@@ -72,7 +72,7 @@ def test_labels_outside_training_are_not_read(small_data):
     for row in np.concatenate([data.rows("validation"), data.rows("test")]):
         labels[data.offset[row] : data.offset[row + 1]] = 1.0
     data.labels, data._made_of = labels, (*data._made_of[:2], "another")
-    data.__dict__.pop("_label_t", None)
+    data.__dict__.pop("_gatherer", None)
     second = tuned_v1(data, READS)
     assert second is not first
     assert np.array_equal(first.scores, second.scores)

@@ -10,7 +10,7 @@ from fusion_models.config import Recipe
 from fusion_models.contribution import contribution
 from fusion_models.data import open_dataset
 from fusion_models.data.planted import draw, tables
-from fusion_models.data.planted.config import planted_config
+from fusion_models.data.planted.presets import planted_config
 from fusion_models.data.views.cold import without_cold
 from fusion_models.data.views.relabelled import relabelled
 from fusion_models.data.views.sign_planted import sign_planted

@@ -4,7 +4,7 @@
 |---|---|
 | `errors`, `splits`, `schema`, `batch` | words that all share |
 | `tables/` | the door: files and checks |
-| `arrays/`, `planted/` | the array cache; datasets whose truth is known |
+| `arrays/`, `gather`, `planted/` | the array cache, batches out of it; datasets whose truth is known |
 | `dataset`, `sources` | an open dataset, and what `--data` may name |
 | `clusters`, `folds`, `readiness`, `views/` | what is asked of an open dataset, and others made of it |
 | `embedding/` | vectors out of pictures and words, through models of somebody else |

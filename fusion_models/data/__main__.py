@@ -18,7 +18,7 @@ from fusion_models.data.commands.convert import convert_flat
 from fusion_models.data.commands.embed import Models, embed_dataset
 from fusion_models.data.errors import DataError
 from fusion_models.data.planted import write_planted
-from fusion_models.data.planted.config import planted_config
+from fusion_models.data.planted.presets import planted_config
 from fusion_models.data.sources import located, open_dataset
 from fusion_models.data.tables import refuse_overwriting
 from fusion_models.modalities import MODALITIES, PICTURED, TITLED

@@ -1,4 +1,4 @@
-"""Which queries of a split stand together in every interval: those that share a word, or else a relevant item."""
+"""Clusters of a split's queries, for every interval: queries that share a word, or else a relevant item."""
 
 from __future__ import annotations
 

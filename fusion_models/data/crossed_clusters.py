@@ -1,4 +1,4 @@
-"""All the ways in which queries of a split stand together: by every telling word, and by relevant items in common."""
+"""Crossed clusters of a split's queries: by each word that few of them share, and by relevant items in common."""
 
 from __future__ import annotations
 

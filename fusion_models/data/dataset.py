@@ -1,9 +1,8 @@
-"""A checked dataset: memory-mapped arrays, and padded batches gathered from them by index."""
+"""A checked dataset: memory-mapped arrays, their splits, and the order in which batches are gathered from them."""
 
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +16,7 @@ from torch import Tensor
 
 from fusion_models.data.batch import Batch
 from fusion_models.data.errors import DataError
+from fusion_models.data.gather import Gatherer, as_tensor
 from fusion_models.data.schema import FeatureSchema, FeatureStatistics
 from fusion_models.data.splits import DECIDING, SPLITS, halve_validation
 from fusion_models.data.tables.declaration import STAND_IN
@@ -147,46 +147,13 @@ class RankingDataset:
         """
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__)
-        view.__dict__.pop("_tuned_t", None)
+        view.__dict__.pop("_gatherer", None)
         view.tuned_v1 = key, scores
         return view
 
     def gather(self, rows: npt.ArrayLike, device: torch.device | str = "cpu", *, length: int | None = None) -> Batch:
         """The batch of some query rows, padded to the longest list among them, or to `length`."""
-        query = torch.as_tensor(np.asarray(rows, dtype=np.int64))
-        first, count = self._offset_t[query], self._offset_t[query + 1] - self._offset_t[query]
-        if length is None:
-            length = int(count.max()) if len(query) else 0
-        if length == 0:
-            raise ValueError("a batch needs at least one query with a candidate")
-        step = torch.arange(length)
-        valid = step < count[:, None]
-        padded = ~valid if not bool(valid.all()) else None
-        position = first[:, None] + step
-        if padded is not None:
-            position = position.masked_fill_(padded, 0)
-        item = self._item_t[position]
-
-        def take(values: Tensor, index: Tensor) -> Tensor:
-            taken = values.index_select(0, index.reshape(-1)).view(*index.shape, *values.shape[1:])
-            if padded is not None:
-                taken.masked_fill_(padded.view(*padded.shape, *([1] * (values.dim() - 1))), 0)
-            return taken
-
-        context = [take(self._query_t, query[:, None].expand_as(item))] if self._query_t is not None else []
-        context += [take(self._pair_t, position)] if self._pair_t is not None else []
-        context += [take(self._tuned_t, position)] if self._tuned_t is not None else []
-        batch = Batch(
-            features={m: take(values, item) for m, values in self._features_t.items()},
-            context=torch.cat(context, dim=-1) if context else torch.zeros(*item.shape, 0),
-            labels=take(self._label_t, position),
-            v1=take(self._v1_t, position),
-            weight=self._weight_t[query],
-            v1_input=None if self._v1_input_t is None else take(self._v1_input_t, position),
-            valid=valid,
-            query=query,
-            item=item if padded is None else item.masked_fill(padded, -1),
-        )
+        batch = self._gatherer.gather(np.asarray(rows, dtype=np.int64), length)
         return batch if str(device) == "cpu" else batch.to(device)
 
     def batches(
@@ -302,48 +269,12 @@ class RankingDataset:
         return pa.ipc.open_file(pa.memory_map(str(self.folder / "items.arrow"))).read_all()
 
     @cached_property
-    def _features_t(self) -> dict[str, Tensor]:
-        return {m: _mapped(values) for m, values in self.item_features.items()}
-
-    @cached_property
-    def _query_t(self) -> Tensor | None:
-        return None if self._query_features is None else _mapped(self._query_features)
-
-    @cached_property
-    def _pair_t(self) -> Tensor | None:
-        return None if self._pair_features is None else _mapped(self._pair_features)
-
-    @cached_property
-    def _tuned_t(self) -> Tensor | None:
-        return None if self.tuned_v1 is None else _mapped(self.tuned_v1[1])[:, None]
-
-    @cached_property
     def _thumbnail_t(self) -> Tensor:
-        return _mapped(self._map("thumbnails"))
+        return as_tensor(self._map("thumbnails"))
 
     @cached_property
-    def _offset_t(self) -> Tensor:
-        return _mapped(self.offset)
-
-    @cached_property
-    def _item_t(self) -> Tensor:
-        return _mapped(self.judged_item)
-
-    @cached_property
-    def _label_t(self) -> Tensor:
-        return _mapped(self.labels)
-
-    @cached_property
-    def _v1_t(self) -> Tensor:
-        return _mapped(self.v1)
-
-    @cached_property
-    def _v1_input_t(self) -> Tensor | None:
-        return None if self.v1_input is None else _mapped(self.v1_input)
-
-    @cached_property
-    def _weight_t(self) -> Tensor:
-        return _mapped(self.weight)
+    def _gatherer(self) -> Gatherer:
+        return Gatherer(self)
 
 
 def _reopen(
@@ -351,13 +282,6 @@ def _reopen(
 ) -> RankingDataset:
     data = RankingDataset(folder, source=source, location=location, fingerprint=fingerprint).measured_by(metric)
     return data.halved() if halved else data
-
-
-def _mapped(values: npt.NDArray[Any]) -> Tensor:
-    """A read-only array as a tensor. Every reader copies out of it, so torch need not warn of writes."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)
-        return torch.from_numpy(values)
 
 
 def _objects(column: Any) -> npt.NDArray[np.object_]:

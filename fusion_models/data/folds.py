@@ -1,4 +1,7 @@
-"""Which training judgements are held out together: what scores them has met them as little as it has new lists."""
+"""Cross-fitting folds of the training split: which judgements are held out together.
+
+Trees that score a held-out judgement know as little of its query and its item as they will know of new lists.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +17,8 @@ from fusion_models.data.dataset import RankingDataset
 QUERY_FOLDS = 5
 """Where queries alone are held out."""
 SIDE_FOLDS = 3
-"""Of queries and of items, where both are: nine fits on four ninths of the judgements cost what five on 80 % do."""
+"""Folds of the queries, and as many of the items, where both are held out: nine fits. Each fit sees four ninths of the
+judgements, so the nine cost as much as five fits on 80 %."""
 MOSTLY_NEW = 0.5
 """Share of the validation documents whose item training has not, from which new lists count as lists of new items."""
 
@@ -45,8 +49,8 @@ class Folds:
 def training_folds(data: RankingDataset) -> Folds:
     """Folds of the training split; queries that share words or items stand in one (`query_clusters`).
 
-    Where items recur from list to list while validation's are new, an item's label in one list would tell what scores
-    it in another; new lists are not told. There items are held out, too, and a list is scored part by part.
+    Where training items recur from list to list while validation's are new, an item's label in one list would give away
+    its label in another. New lists have no such help, so there items are held out too, and a list is scored in parts.
     Needs two queries at least.
     """
     rows = np.sort(data.rows("train"))

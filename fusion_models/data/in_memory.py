@@ -1,6 +1,6 @@
-"""Three tables that a program holds, or names one by one, as a dataset: copied into the cache as Parquet.
+"""Opens three tables that a program holds in memory, or names one by one: they are copied into the cache as Parquet.
 
-What a run writes down is then a folder, which a worker in another process, or a run that is resumed, opens like any.
+A run then notes the path of that copy. Workers in other processes and resumed runs open it like any other dataset.
 """
 
 from __future__ import annotations

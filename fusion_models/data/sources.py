@@ -16,7 +16,7 @@ from fusion_models.data.dataset import RankingDataset
 from fusion_models.data.errors import DataError
 from fusion_models.data.in_memory import kept_tables
 from fusion_models.data.planted import GENERATOR, write_planted
-from fusion_models.data.planted.config import planted_config
+from fusion_models.data.planted.presets import planted_config
 from fusion_models.data.tables import Declaration, TableFolder, filesystem_of, locate
 from fusion_models.data.tables.declaration import read_declaration
 

@@ -1,8 +1,9 @@
 """Held-out queries that are training queries in other words, with the same candidates.
 
-Neither side alone tells. A query recurs by right where lists are split by item (`dog@train`, `dog@test` with other
-items), and one list of candidates serves many queries where the catalogue is small. Both together are a copy: what a
-ranker has learned of the one it knows of the other.
+A query is a copy where both its words and its candidates are those of a training query. The words alone prove nothing:
+where lists are split by item, one query stands in both splits by right (`dog@train`, `dog@test`, with other items). Nor
+do the candidates alone: a small catalogue has one list for many queries. A ranker knows the labels of a copy
+beforehand.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Whether held-out labels were logged under V1: what V1 showed high was clicked more, whatever it was worth.
 
-Such labels favour V1 and whoever resembles it. From the data alone it shows only in part. Of V1's score, the part that
-no feature tells holds nothing of relevance, unless V1 knows what the features do not. So clean labels do not follow
-that part once features are allowed for, and logged ones do. Where V1 is a function of the features there is no such
-part; then only people know.
+Such labels favour V1 and every ranker that resembles it. The data show it only in part, by the residual of V1's score:
+the part that no feature predicts. The residual says nothing of relevance, unless V1 knows what the features do not. So
+clean labels, given the features, do not depend on the residual; logged ones do. Where V1 is a function of the features
+there is no residual, and only people can tell.
 """
 
 from __future__ import annotations

@@ -9,13 +9,14 @@ from fusion_models.losses.draws import Drawn
 from fusion_models.losses.modulation import modulate_gradients, modulation_coefficients
 from fusion_models.losses.multitask import THUMBNAIL_DOCUMENTS, sample_documents
 from fusion_models.losses.ranking import RANKING_LOSSES
-from fusion_models.losses.total import TERMS, Suspect, sum_of_terms, total_loss
+from fusion_models.losses.total import TERMS, Step, Suspect, sum_of_terms, total_loss
 
 __all__ = [
     "RANKING_LOSSES",
     "TERMS",
     "THUMBNAIL_DOCUMENTS",
     "Drawn",
+    "Step",
     "Suspect",
     "modulate_gradients",
     "modulation_coefficients",

@@ -1,4 +1,7 @@
-"""Shared parts that no discriminator can place, and private parts that are something else.
+"""Adversarial terms: each modality's token is half shared, half private.
+
+A discriminator must not tell from a shared half which modality it came from; private halves are orthogonal to shared
+ones.
 
 Shapes: B queries, L candidates, M modalities, D width.
 """

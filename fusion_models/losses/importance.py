@@ -1,4 +1,4 @@
-"""Terms that make a modality count: reliance on the suspect, against collapse, spread attention, unimodal heads.
+"""Terms against an ignored modality: reliance on the suspect, feature variance, attention entropy, unimodal heads.
 
 Shapes: B queries, L candidates, K layers, M modalities, D width.
 """

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from typing import NamedTuple
 
 from torch import Tensor
@@ -41,20 +42,29 @@ FIRST = Suspect(SUSPECT, 0)
 """The default suspect, as it stands in a ranker of the default modalities."""
 
 
-class Step(NamedTuple):
-    """What a term may read."""
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """What a term may read; see `total_loss`."""
 
     forward: Callable[[Batch], RankerOutput]
     batch: Batch
     config: LossConfig
     out: RankerOutput
-    ranking: Callable[[Tensor, Tensor, Tensor], Tensor]
-    ranking_loss: Tensor
     generator: Source
-    shard: Shard
-    thumbnails: Tensor | None
-    decoded: Tensor | None
-    suspect: Suspect
+    suspect: Suspect = FIRST
+    decoded: Tensor | None = None
+    thumbnails: Tensor | None = None
+    shard: Shard = WHOLE
+
+    @property
+    def ranking(self) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+        """The ranking loss of scores, labels and `valid`, `[B, L]` each."""
+        return partial(RANKING_LOSSES[self.config.ranking], temperature=self.config.temperature, shard=self.shard)
+
+    @cached_property
+    def ranking_loss(self) -> Tensor:
+        """Of the ranker's own scores, `[]`."""
+        return self.ranking(self.out.scores, self.batch.labels, self.batch.valid)
 
 
 def total_loss(
@@ -80,41 +90,26 @@ def total_loss(
     neither computed nor among them.
     """
     terms = [name for name in TERMS if getattr(config, name) > 0.0]
-    return sum_of_terms(
-        terms,
-        forward,
-        batch,
-        config,
-        out,
+    step = Step(
+        forward=forward,
+        batch=batch,
+        config=config,
+        out=out,
         generator=generator,
         suspect=suspect,
         decoded=decoded,
         thumbnails=thumbnails,
         shard=shard,
     )
+    return sum_of_terms(terms, step)
 
 
-def sum_of_terms(
-    terms: Sequence[str],
-    forward: Callable[[Batch], RankerOutput],
-    batch: Batch,
-    config: LossConfig,
-    out: RankerOutput,
-    *,
-    generator: Source,
-    suspect: Suspect = FIRST,
-    decoded: Tensor | None = None,
-    thumbnails: Tensor | None = None,
-    shard: Shard = WHOLE,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """`total_loss` of the terms named, whatever their weights; the numbers in `config` may be tensors `[]`."""
-    ranking = partial(RANKING_LOSSES[config.ranking], temperature=config.temperature, shard=shard)
-    loss = ranking(out.scores, batch.labels, batch.valid)
-    step = Step(forward, batch, config, out, ranking, loss, generator, shard, thumbnails, decoded, suspect)
-    parts, total = {"ranking": loss}, loss
+def sum_of_terms(terms: Sequence[str], step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+    """`total_loss` of the terms named, whatever their weights; the numbers in `step.config` may be tensors `[]`."""
+    parts, total = {"ranking": step.ranking_loss}, step.ranking_loss
     for name in terms:
-        part = parts[suspect.part(name)] = TERMS[name](step)
-        total = total + getattr(config, name) * part
+        part = parts[step.suspect.part(name)] = TERMS[name](step)
+        total = total + getattr(step.config, name) * part
     return total, parts | {"total": total}
 
 

@@ -46,6 +46,7 @@ from fusion_models.metrics.intervals.ensembles import (
     recipe_interval,
     standardised,
 )
+from fusion_models.metrics.intervals.interval import Interval, SeedPart, Variance
 from fusion_models.metrics.intervals.planning import detectable, look_level, probability_settled
 from fusion_models.metrics.intervals.query_intervals import (
     Clustering,
@@ -54,18 +55,13 @@ from fusion_models.metrics.intervals.query_intervals import (
     query_interval,
     query_ratio_interval,
 )
-from fusion_models.metrics.intervals.statistics import (
-    Interval,
+from fusion_models.metrics.intervals.resampling import holm, paired_bootstrap, sign_flip_p
+from fusion_models.metrics.intervals.seed_intervals import (
     Needed,
-    SeedPart,
-    Variance,
-    holm,
     more_needed,
-    paired_bootstrap,
     seed_correlation_interval,
     seed_interval,
     seed_ratio_interval,
-    sign_flip_p,
 )
 from fusion_models.metrics.latency import (
     Latency,

@@ -64,7 +64,7 @@ def centred_moments(a: Tensor, b: Tensor, valid: Tensor) -> Tensor:
     """Each query's sums of `a b`, `a a`, `b b` over its documents, scores centred within it: `[B, 3]` float64.
 
     Their sums over queries give `centred_correlation`; a query apart, they give its interval
-    (`statistics.seed_correlation_interval`).
+    (`intervals.seed_intervals.seed_correlation_interval`).
     """
     x, y = _centred(a, b, valid, valid.sum(1, keepdim=True))
     return torch.stack([(x * y).sum(1), (x * x).sum(1), (y * y).sum(1)], dim=1)

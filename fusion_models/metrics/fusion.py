@@ -42,7 +42,7 @@ class FusionGain:
 
     rival: str
     differences: Tensor
-    """`[Q]`: the ranker's nDCG less the rival's, a query; for `statistics.paired_bootstrap` or `seed_interval`."""
+    """`[Q]`: the ranker's nDCG less the rival's, a query; for `paired_bootstrap` or `seed_interval`."""
     mean: float
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fusion_models.metrics.intervals.statistics import Floats
+from fusion_models.metrics.intervals.interval import Floats
 from fusion_models.metrics.ranking import check_lists, permutation_within
 
 PAIRS_AT_ONCE = 4_000_000

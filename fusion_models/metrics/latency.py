@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from fusion_models.metrics.intervals.statistics import Floats, Interval
+from fusion_models.metrics.intervals.interval import Floats, Interval
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from fusion_models.metrics.intervals.statistics import Floats, Interval
+from fusion_models.metrics.intervals.interval import Floats, Interval
 
 
 def split_auc(

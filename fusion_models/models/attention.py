@@ -1,7 +1,7 @@
-"""Multi-head attention over few keys, written out so that its weights come for nothing.
+"""Multi-head attention over few keys, written out here so that its weights are at hand at no further cost.
 
-Documents have 3 to 14 tokens. For few of them heads are summed and spread by one product with a 0/1 matrix (four times
-faster on a CPU than a batched product for each head); for many, a query asks the tokens themselves (`read_tokens`).
+Documents have 3 to 14 tokens. With few tokens, one product with a 0/1 matrix sums over each head's features and spreads
+the result back, which is four times faster on a CPU than a batched product a head. With many, see `read_tokens`.
 Shapes: N documents, T tokens, D width, H heads.
 """
 

@@ -1,4 +1,4 @@
-"""What one training makes, whichever its inside: heads that the losses ask for, and what measurements may ask of it."""
+"""The interface of every ranker that is trained, ours or somebody's own: heads for losses, and measurements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Long work says how far it is: `tell` and `told` where it is done, `heard_by` where it is shown (`bar`)."""
+"""Progress of long work. The work calls `tell` or `told`; whoever shows it listens with `heard_by` (`bar` does)."""
 
 from fusion_models.work.telling import heard_by, tell, told
 

@@ -1,4 +1,4 @@
-"""Long work says how far it is; whoever shows it listens. Nothing here knows how it is shown."""
+"""Progress of long work, from the code that does it to whatever shows it. Nothing here knows how it is shown."""
 
 from __future__ import annotations
 

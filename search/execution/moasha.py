@@ -10,7 +10,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from search.run_store.job import Job, below
 from search.study.rungs import Rungs
-from search.study.stages import SearchStage, trial_number
+from search.study.search_stage import SearchStage, trial_number
 
 REDUCTION_FACTOR = 3
 SAMPLED = "sampled"

@@ -35,7 +35,8 @@ from search.execution.stacks.host_pool import HostPool, close_hosts, open_hosts
 from search.execution.stacks.stacked_trial import StackedTrial
 from search.execution.trial import FusionTrial
 from search.options import RunOptions
-from search.study.stages import SearchStage, Stage
+from search.study.search_stage import SearchStage
+from search.study.stages import Stage
 
 CLIENT_SHARE = 0.001
 """Of the driver's machine: what the client of a worker group asks for, since Tune wants it to ask for something."""

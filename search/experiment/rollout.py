@@ -125,9 +125,7 @@ def rollout_plan(
             clear, or what `sizes.size_of_means` refuses.
     """
     shares = tuple(stages)
-    compared = [share for share in shares if share < 1.0]
-    if not compared or list(shares) != sorted(set(shares)) or shares[0] <= 0.0 or shares[-1] > 1.0:
-        raise ValueError(f"stages must ascend in (0, 1] and begin below 1, such as (0.05, 0.2, 0.5, 1.0); got {shares}")
+    _require_ascending(shares)
     if daily_units is not None and not (isfinite(daily_units) and daily_units > 0):
         raise ValueError(f"daily_units must be above 0, got {daily_units}")
     if not isfinite(baseline_mean):
@@ -142,6 +140,7 @@ def rollout_plan(
         level=family_level(guardrails, alpha),
         baselines=_with_guardrails(guardrails, baselines),
     )
+    compared = [share for share in shares if share < 1.0]
     deciding = max(compared, key=lambda share: (min(share, 1 - share), share))
     planned = tuple(
         _full(daily_units) if share == 1.0 else _stage(share, share == deciding, design) for share in shares
@@ -162,6 +161,11 @@ def rollout_plan(
         rules=_rules(deciding, alpha, len(guardrails)),
         unsized=tuple(g.name for g in guardrails if g.name not in baselines),
     )
+
+
+def _require_ascending(shares: tuple[float, ...]) -> None:
+    if not shares or list(shares) != sorted(set(shares)) or not 0.0 < shares[0] < 1.0 or shares[-1] > 1.0:
+        raise ValueError(f"stages must ascend in (0, 1] and begin below 1, such as (0.05, 0.2, 0.5, 1.0); got {shares}")
 
 
 def plan_power(plan: RolloutPlan) -> float:

@@ -13,7 +13,8 @@ from rich.text import Text
 from search.analysis.front import GrowingFront
 from search.monitoring.notebook import NotebookBar
 from search.run_store.job import Job, TrialRecord
-from search.study.stages import SearchStage, Stage
+from search.study.search_stage import SearchStage
+from search.study.stages import Stage
 from spaces import Phase
 
 SCREEN = 76

@@ -20,7 +20,8 @@ from search.analysis.front import GrowingFront
 from search.monitoring.front_picture import front_picture
 from search.monitoring.hparams import kinds, write_end, write_experiment, write_png, write_start
 from search.run_store.job import Job, TrialRecord, below
-from search.study.stages import SearchStage, Stage
+from search.study.search_stage import SearchStage
+from search.study.stages import Stage
 from spaces import Phase
 
 PICTURE_EVERY = 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 
 from rich.console import Console
 
@@ -102,18 +103,24 @@ def run_phase(
         began=began,
     )
     with mirrored(mirror, console):
-        try:
-            with ray_session(options), run.trainer.tuning():
-                confirmed = confirm_and_decide(run, *search(run, warm))
-        except BaseException:  # Ctrl-C too, wherever it comes: what has finished is in the tables
-            write_tables(folder, phase, journal_records(store.journal))
-            raise
-        write_front(run)
-        folder.write((folder.read() or {}) | {"end": now(), "seconds": round(time.monotonic() - began, 1)})
-        build_report(folder, console)
-        run.trainer.tracking.end()
-        print_verdict(run, confirmed)
+        _search_and_decide(run, warm)
     return folder
+
+
+def _search_and_decide(run: Run, warm: Mapping[str, Flat]) -> None:
+    """All trainings of a run, its verdict and its report."""
+    folder = run.store.folder
+    try:
+        with ray_session(run.options), run.trainer.tuning():
+            confirmed = confirm_and_decide(run, *search(run, warm))
+    except BaseException:  # Ctrl-C too, wherever it comes: what has finished is in the tables
+        write_tables(folder, run.phase, journal_records(run.store.journal))
+        raise
+    write_front(run)
+    folder.write((folder.read() or {}) | {"end": now(), "seconds": round(time.monotonic() - run.began, 1)})
+    build_report(folder, run.console)
+    run.trainer.tracking.end()
+    print_verdict(run, confirmed)
 
 
 def _warm(options: RunOptions, link: RoadmapStep | None) -> dict[str, Flat]:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from fusion_models.data import RankingDataset
 from fusion_models.data.crossed_clusters import crossed_clusters
+from fusion_models.metrics.intervals.interval import SeedPart, Variance
 from fusion_models.metrics.intervals.planning import detectable
-from fusion_models.metrics.intervals.statistics import SeedPart, Variance
 from search.monitoring.progress import clock
 from search.pipeline.ablation import expected_trainings
 from search.pipeline.confirmation.arms import fewest_trainings, proper_subsets

@@ -30,7 +30,8 @@ from search.pipeline.plan import print_plan
 from search.pipeline.summary import print_validation
 from search.run_store.artifacts import WEIGHTS
 from search.run_store.csv_tables import write_csv
-from search.study.stages import FixedStage, SearchStage
+from search.study.search_stage import SearchStage
+from search.study.stages import FixedStage
 
 LAG = 2
 """Times the trainings at once: so many trials back lie the results that a trial sees (docs/decisions/030)."""

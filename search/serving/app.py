@@ -1,12 +1,13 @@
 """The Ray Serve application: the answering deployment, V2's own, and the archive of the log.
 
-Annotations are not postponed here: Serve pickles the web app without the names that only annotations use, and FastAPI
-would then take `request` for a query parameter. And it pickles it where `ingress` is read, with the names that this
-module has by then: what a route calls stands above it.
+Two things here follow from how Serve pickles the web app. Annotations are not postponed: the pickle lacks names that
+only annotations use, and FastAPI would take `request` for a query parameter. And whatever a route calls is defined
+above `ingress`: the app is pickled there, with the names that the module has by then.
 """
 
 import asyncio
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -85,16 +86,31 @@ async def elsewhere(request: Request, error: HTTPException) -> JSONResponse:
     return JSONResponse({"error": said, "problems": [problem]}, status_code=error.status_code, headers=error.headers)
 
 
+@dataclass(frozen=True, kw_only=True)
+class ShadowLimits:
+    """How much waits for V2, and when a file of the log is full."""
+
+    queue: int = 256
+    """Requests that wait for V2; V2 does not see those beyond."""
+    timeout: float = 1.0
+    """Seconds that V2 has for a request."""
+    rows: int = 10_000
+    """Of one file of the log."""
+    seconds: float = 60.0
+    """After which a file of the log is written, however few rows it has."""
+
+
+USUAL_LIMITS = ShadowLimits()
+
+
 @serve.ingress(web)
 class Shadow:
     """Answers with V1's order. Nothing that V2 does is waited for."""
 
-    def __init__(
-        self, source: str, log: str, ranker: Any, archive: Any, *, queue: int, timeout: float, rows: int, seconds: float
-    ) -> None:
-        self._journal = Journal(Path(log), rows=rows, seconds=seconds)
+    def __init__(self, source: str, log: str, ranker: Any, archive: Any, limits: ShadowLimits) -> None:
+        self._journal = Journal(Path(log), rows=limits.rows, seconds=limits.seconds)
         score = None if ranker is None else ranker.score.remote
-        self._shadow = Dispatcher(score, self._journal, limit=queue, timeout=timeout)
+        self._shadow = Dispatcher(score, self._journal, limit=limits.queue, timeout=limits.timeout)
         self._answering = Answering(Catalogue(open_dataset(source)), self._journal, self._shadow)
         self._archive = archive
         self._ongoing = 0
@@ -144,10 +160,7 @@ def application(
     log: Path,
     checkpoint: Path | None,
     ranker: type[Any] = Ranker,
-    queue: int = 256,
-    timeout: float = 1.0,
-    rows: int = 10_000,
-    seconds: float = 60.0,
+    limits: ShadowLimits = USUAL_LIMITS,
     replicas: int = 1,
 ) -> Any:
     """The application: V1 answers over `source`; V2 of `checkpoint` behind it (None: no V2). For `serve.run`."""
@@ -169,6 +182,4 @@ def application(
         ray_actor_options=light,
         **health,
     )
-    return answering.bind(
-        source, str(log.resolve()), v2, keeper, queue=queue, timeout=timeout, rows=rows, seconds=seconds
-    )
+    return answering.bind(source, str(log.resolve()), v2, keeper, limits)

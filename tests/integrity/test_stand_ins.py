@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from fusion_models.data.planted import write_planted
-from fusion_models.data.planted.config import planted_config
+from fusion_models.data.planted.presets import planted_config
 from fusion_models.data.sources import open_dataset
 from fusion_models.data.tables import vectors
 from fusion_models.integrity import isolation_checks

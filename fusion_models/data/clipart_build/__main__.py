@@ -85,31 +85,31 @@ def main(work: Path, out: Path) -> None:
 
     out.mkdir(parents=True, exist_ok=True)
     order = np.argsort(names)
-    write_table(
-        out / "items.parquet",
-        {
-            "item_id": pa.array([names[i] for i in order]),
-            "title": pa.array([pictures[i].title for i in order]),
-            "visual": fixed_width(visual[order]),
-            "text": fixed_width(reduce_text(titles)[order]),
-            "metadata": fixed_width(metadata[order]),
-            "image": pa.array([thumbnail(files[i]) for i in order], type=pa.binary()),
-            "group": pa.array(group[order], type=pa.int32()),
-        },
-    )
-    write_table(
-        out / "queries.parquet",
-        {
-            "query_id": pa.array([q.name for q in queries]),
-            "text": pa.array([q.text for q in queries]),
-            "subdomain": pa.array([q.subdomain for q in queries]),
-            "split": pa.array([q.split for q in queries]),
-            "features": fixed_width(reduce_text(asked)),
-        },
-    )
+    items = {
+        "item_id": pa.array([names[i] for i in order]),
+        "title": pa.array([pictures[i].title for i in order]),
+        "visual": fixed_width(visual[order]),
+        "text": fixed_width(reduce_text(titles)[order]),
+        "metadata": fixed_width(metadata[order]),
+        "image": pa.array([thumbnail(files[i]) for i in order], type=pa.binary()),
+        "group": pa.array(group[order], type=pa.int32()),
+    }
+    write_table(out / "items.parquet", items)
+    write_table(out / "queries.parquet", query_columns(queries, reduce_text(asked)))
     write_table(out / "judgements.parquet", judge(queries, pictures, names, split, titles, asked, suggested, generator))
     size = sum(f.stat().st_size for f in out.glob("*.parquet"))
     print(f"{size / 1e6:.2f} MB in {out}")
+
+
+def query_columns(queries: list[Query], features: Array) -> dict[str, pa.Array]:
+    """Columns of queries.parquet; `features`: `[Q, D]` of the queries' texts."""
+    return {
+        "query_id": pa.array([q.name for q in queries]),
+        "text": pa.array([q.text for q in queries]),
+        "subdomain": pa.array([q.subdomain for q in queries]),
+        "split": pa.array([q.split for q in queries]),
+        "features": fixed_width(features),
+    }
 
 
 def once(pictures: list[Picture], same: Indices) -> tuple[Indices, list[Picture]]:

@@ -1,4 +1,4 @@
-"""One column of vectors out of raw rows, part after part; and which rows are only stood in for."""
+"""Embeds one column of raw rows, part after part. Rows without raw material get a stand-in, and are marked."""
 
 from __future__ import annotations
 

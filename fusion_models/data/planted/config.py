@@ -1,15 +1,11 @@
-"""The dials of planted data, and the presets whose verdict is known."""
+"""The dials of planted data: what is true of a world, by whose signals it is made."""
 
 from __future__ import annotations
 
-import dataclasses
-import difflib
-import typing
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import parse_qsl
 
-from fusion_models.data.errors import DataError
+from fusion_models.config.requirement import require
 from fusion_models.modalities import require_modalities
 
 MODALITIES: tuple[str, ...] = ("visual", "text", "metadata")
@@ -45,11 +41,6 @@ class OtherDials:
     noise: float = 0.1
     noise_scale: float = 1.0
     offset: float = 0.0
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,45 +153,45 @@ class PlantedConfig:
     def __post_init__(self) -> None:
         require_modalities(self.modalities)
         taken = [name for name in self.modalities if name in {*SHARES, "noise"} - set(MODALITIES)]
-        _require(not taken, f"a modality cannot be called {', '.join(taken)}: a signal is")
+        require(not taken, f"a modality cannot be called {', '.join(taken)}: a signal is")
         stray = [name for name, _ in self.others if name not in self.modalities or name in MODALITIES]
-        _require(not stray, f"dials are given of {', '.join(stray)}, which the world has not")
+        require(not stray, f"dials are given of {', '.join(stray)}, which the world has not")
         for name in self.signal_names:
-            _require(self.share(name) >= 0, f"share_{name} must be >= 0, got {self.share(name)}")
-        _require(self.noise_share > -1e-9, f"the shares must sum to at most 1, got {1 - self.noise_share:g}")
-        _require(len(self.grades) > 1 and abs(sum(self.grades) - 1) < 1e-6, f"grades must sum to 1, got {self.grades}")
-        _require(all(g >= 0 for g in self.grades), f"grades are fractions, got {self.grades}")
-        _require(self.candidates >= 1, f"candidates must be >= 1, got {self.candidates}")
-        _require(0 <= self.candidates_spread < 1, f"candidates_spread must be in [0, 1), got {self.candidates_spread}")
-        _require(self.subdomains >= 1, f"subdomains must be >= 1, got {self.subdomains}")
-        _require(min(self.split_sizes) >= 1, f"each split needs a query, got {self.split_sizes} of {self.queries}")
-        _require(self.block >= 2 and self.block % 2 == 0, f"block must be even and >= 2, got {self.block}")
+            require(self.share(name) >= 0, f"share_{name} must be >= 0, got {self.share(name)}")
+        require(self.noise_share > -1e-9, f"the shares must sum to at most 1, got {1 - self.noise_share:g}")
+        require(len(self.grades) > 1 and abs(sum(self.grades) - 1) < 1e-6, f"grades must sum to 1, got {self.grades}")
+        require(all(g >= 0 for g in self.grades), f"grades are fractions, got {self.grades}")
+        require(self.candidates >= 1, f"candidates must be >= 1, got {self.candidates}")
+        require(0 <= self.candidates_spread < 1, f"candidates_spread must be in [0, 1), got {self.candidates_spread}")
+        require(self.subdomains >= 1, f"subdomains must be >= 1, got {self.subdomains}")
+        require(min(self.split_sizes) >= 1, f"each split needs a query, got {self.split_sizes} of {self.queries}")
+        require(self.block >= 2 and self.block % 2 == 0, f"block must be even and >= 2, got {self.block}")
         for modality in self.modalities:
             coding, width = self.dial(modality, "coding"), self.width(modality)
             needed = self.block * len(self.signals(modality))
-            _require(coding in ("linear", "sign"), f"{modality}_coding must be linear or sign, got {coding!r}")
-            _require(width >= max(needed, 1), f"{modality}_width must be >= {needed} for its blocks, got {width}")
+            require(coding in ("linear", "sign"), f"{modality}_coding must be linear or sign, got {coding!r}")
+            require(width >= max(needed, 1), f"{modality}_width must be >= {needed} for its blocks, got {width}")
         weights = (*(self.v1_weight(m) for m in self.modalities), self.v1_noise)
         said = ", ".join([*(f"v1_{m}" for m in sorted(self.modalities)), "v1_noise"])
-        _require(any(w != 0 for w in weights), f"one of {said} must not be 0")
+        require(any(w != 0 for w in weights), f"one of {said} must not be 0")
         self._require_recurring()
 
     def _require_recurring(self) -> None:
         """The dials by which queries and items have something in common."""
-        _require(self.item_reuse >= 1, f"item_reuse must be >= 1, got {self.item_reuse}")
+        require(self.item_reuse >= 1, f"item_reuse must be >= 1, got {self.item_reuse}")
         needs = {"visual"} if self.visual_hash else {"visual", "text"} if self.visual_copy else set()
-        _require(needs <= set(self.modalities), f"visual_hash and visual_copy need {' and '.join(sorted(needs))}")
-        _require(not (self.visual_hash and self.visual_copy), "visual_hash and visual_copy exclude each other")
-        _require(
+        require(needs <= set(self.modalities), f"visual_hash and visual_copy need {' and '.join(sorted(needs))}")
+        require(not (self.visual_hash and self.visual_copy), "visual_hash and visual_copy exclude each other")
+        require(
             self.shared_words == 0 or self.shared_words >= 2, f"shared_words must be 0 or >= 2, got {self.shared_words}"
         )
         for name in ("cluster_zipf", "word_effect", "near_copy_shift"):
-            _require(getattr(self, name) >= 0, f"{name} must be >= 0, got {getattr(self, name)}")
+            require(getattr(self, name) >= 0, f"{name} must be >= 0, got {getattr(self, name)}")
         for name in ("cluster_zipf", "word_effect"):
-            _require(self.shared_words > 0 or getattr(self, name) == 0, f"{name} needs shared_words above 0")
-        _require(0 <= self.near_copies <= 1, f"near_copies must be in [0, 1], got {self.near_copies}")
-        _require(self.near_copies > 0 or self.near_copy_shift == 0, "near_copy_shift needs near_copies above 0")
-        _require(0 <= self.label_sparsity < 1, f"label_sparsity must be in [0, 1), got {self.label_sparsity}")
+            require(self.shared_words > 0 or getattr(self, name) == 0, f"{name} needs shared_words above 0")
+        require(0 <= self.near_copies <= 1, f"near_copies must be in [0, 1], got {self.near_copies}")
+        require(self.near_copies > 0 or self.near_copy_shift == 0, "near_copy_shift needs near_copies above 0")
+        require(0 <= self.label_sparsity < 1, f"label_sparsity must be in [0, 1), got {self.label_sparsity}")
 
     @property
     def signal_names(self) -> tuple[str, ...]:
@@ -258,131 +249,3 @@ class PlantedConfig:
         if modality == "visual" and self.visual_copy:
             return tuple(name for name in self.signals("text") if name != "synergy")
         return self.signals(modality)
-
-
-PRESETS: dict[str, PlantedConfig] = {
-    "": PlantedConfig(candidates=12),
-    "seed-case": PlantedConfig(
-        share_all=0.14,
-        share_text_visual=0.03,
-        share_text=0.21,
-        share_metadata=0.075,
-        share_visual=0.18,
-        share_synergy=0.0,
-        visual_coding="sign",
-        visual_unique_scale=0.08,
-        v1_noise=0.0,
-        label_lean=0.7,
-    ),
-    "no-visual": PlantedConfig(
-        queries=2200,
-        validation_fraction=0.14,
-        test_fraction=0.58,
-        visual_width=64,
-        share_all=0.0,
-        share_text_visual=0.0,
-        share_text=0.35,
-        share_metadata=0.2,
-        share_visual=0.0,
-        share_synergy=0.0,
-        v1_noise=0.6,
-    ),
-    "redundant": PlantedConfig(
-        queries=2200,
-        validation_fraction=0.14,
-        test_fraction=0.58,
-        share_all=0.0,
-        share_text_visual=0.45,
-        share_text=0.0,
-        share_metadata=0.15,
-        share_visual=0.0,
-        share_synergy=0.0,
-        visual_noise=0.0,
-        text_noise=0.0,
-        v1_noise=0.6,
-    ),
-    "synergy": PlantedConfig(
-        queries=1400,
-        validation_fraction=0.2,
-        test_fraction=0.45,
-        share_all=0.0,
-        share_text_visual=0.0,
-        share_text=0.0,
-        share_metadata=0.0,
-        share_visual=0.0,
-        share_synergy=0.7,
-        v1_text=0.0,
-        v1_metadata=0.0,
-        v1_noise=1.0,
-    ),
-    "healthy": PlantedConfig(
-        queries=1400,
-        validation_fraction=0.2,
-        test_fraction=0.45,
-        share_all=0.05,
-        share_text_visual=0.0,
-        share_text=0.25,
-        share_metadata=0.2,
-        share_visual=0.25,
-        share_synergy=0.0,
-        v1_noise=0.6,
-    ),
-}
-"""Datasets whose verdict is known (docs/evidence.md has what each gave). Each key is `planted:KEY`, and `""` plain
-`planted`, a small one to try things on. Where a refit gain must be bounded below 0.005 there are more test queries."""
-
-
-OF_A_WORLD = ("modalities", "others")
-"""Fields that say what a world is made of; no dials."""
-
-
-def planted_config(source: str) -> PlantedConfig:
-    """The dials of `planted`, `planted:PRESET` or either with `?dial=value&...`. Raises DataError.
-
-    `modalities=visual,text,clicks` names a world's own; dials of the new ones are then `share_clicks`, `v1_clicks`,
-    `clicks_width` and so on.
-    """
-    spec, _, overrides = source.partition("?")
-    preset = spec.removeprefix("planted").removeprefix(":")
-    if preset not in PRESETS:
-        names = ", ".join(name for name in PRESETS if name)
-        raise DataError(f"no planted preset {preset!r}.", f"Use one of {names}, or plain `planted`.")
-    asked = dict(parse_qsl(overrides.replace("+", "%2B"), keep_blank_values=True))
-    named = tuple(filter(None, asked.pop("modalities", ",".join(MODALITIES)).split(",")))
-    kinds = {name: kind for name, kind in typing.get_type_hints(PlantedConfig).items() if name not in OF_A_WORLD}
-    others = {name: _dials_of(name) for name in named if name not in MODALITIES}
-    owners = {dial: (name, field) for name, dials in others.items() for dial, field in dials.items()}
-    changes: dict[str, Any] = {}
-    own: dict[str, dict[str, Any]] = {name: {} for name in others}
-    for name, text in asked.items():
-        if name in owners:
-            owner, field = owners[name]
-            own[owner][field] = _read(name, text, typing.get_type_hints(OtherDials)[field])
-        elif name in kinds:
-            changes[name] = _read(name, text, kinds[name])
-        else:
-            known = [*kinds, *owners]
-            close = difflib.get_close_matches(name, known, n=3) or known
-            raise DataError(f"planted data has no dial {name!r}.", f"Did you mean {' or '.join(close)}?")
-    given = tuple((name, OtherDials(**dials)) for name, dials in own.items())
-    try:
-        return dataclasses.replace(PRESETS[preset], modalities=named, others=given, **changes)
-    except ValueError as error:
-        raise DataError(f"{source}: {error}.", "Change that dial.") from error
-
-
-def _dials_of(modality: str) -> dict[str, str]:
-    """What a URL calls the dials of a modality with a name of its own -> field of OtherDials."""
-    fields = [field.name for field in dataclasses.fields(OtherDials)]
-    return {f"{name}_{modality}" if name in ("share", "v1") else f"{modality}_{name}": name for name in fields}
-
-
-def _read(name: str, text: str, kind: typing.Any) -> typing.Any:
-    try:
-        if kind is bool:
-            return {"true": True, "1": True, "false": False, "0": False}[text.lower()]
-        if kind in (int, float, str):
-            return kind(text)
-        return tuple(float(part) for part in text.split(","))
-    except (KeyError, ValueError):
-        raise DataError(f"the dial {name} cannot be {text!r}.", f"Give a {getattr(kind, '__name__', kind)}.") from None

@@ -1,8 +1,8 @@
-"""Cold items: those that a stable hash keeps from every training that decides, where test items are not new.
+"""Cold items: items that every deciding training leaves out, chosen by a stable hash, where test items are not new.
 
-Where items recur in training and test, an image (or whatever the suspect is) may be no more than the name of its item:
-a ranker learns by heart how good each item is. On items that no training has seen that gives nothing, so there the gain
-must show again.
+Where items recur in training and test, a ranker may use the image (or whatever the suspect is) only to recognise an
+item whose worth it has learnt by heart. That does not help on items that no training has seen, so the gain must show
+there too.
 """
 
 from __future__ import annotations

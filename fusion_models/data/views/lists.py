@@ -1,4 +1,4 @@
-"""A view of a view shows the lists of the view below, not those of the tables."""
+"""What a view takes over from the dataset below it: that one's lists and splits, which may differ from the tables'."""
 
 from __future__ import annotations
 

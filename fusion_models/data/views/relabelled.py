@@ -1,4 +1,4 @@
-"""A dataset whose labels are replaced: what a ranker is trained on to see whether it can learn where nothing is."""
+"""A dataset with permuted or random labels. A ranker trained on it must learn nothing; if it does, something leaks."""
 
 from __future__ import annotations
 

@@ -13,8 +13,8 @@ import numpy.typing as npt
 from scipy import special
 
 from fusion_models.metrics.intervals.ensembles import combined
+from fusion_models.metrics.intervals.interval import Interval
 from fusion_models.metrics.intervals.query_intervals import t_limits
-from fusion_models.metrics.intervals.statistics import Interval
 
 Floats = npt.NDArray[np.float64]
 HALVINGS = 50
@@ -40,7 +40,7 @@ def linear_ratio(numerator: npt.ArrayLike, denominator: npt.ArrayLike) -> Floats
 
 
 def linear_correlation(moments: npt.ArrayLike) -> Floats:
-    """`[S, Q]` values whose mean is the correlation pooled over queries (see `statistics.seed_correlation_interval`).
+    """`[S, Q]` values whose mean is the correlation pooled over queries (see `seed_correlation_interval`).
 
     Args:
         moments: `[S, Q, 3]`: sums of `a b`, `a a`, `b b` of each query.

@@ -16,8 +16,8 @@ import numpy.typing as npt
 import torch
 
 from fusion_models.metrics.fusion import standardise
+from fusion_models.metrics.intervals.interval import Floats, Interval, SeedPart, Variance
 from fusion_models.metrics.intervals.query_intervals import Clustering, Clusters, clusters_of, t_limits
-from fusion_models.metrics.intervals.statistics import Floats, Interval, SeedPart, Variance
 from fusion_models.metrics.intervals.weights import counted, linearised, of_rows
 from fusion_models.metrics.ndcg import ndcg
 from fusion_models.metrics.ranking_metric import RankingMetric

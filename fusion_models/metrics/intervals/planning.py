@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 from scipy import special
 
-from fusion_models.metrics.intervals.statistics import Floats, Interval, SeedPart, Variance
+from fusion_models.metrics.intervals.interval import Floats, Interval, SeedPart, Variance
 
 Side = Literal["either", "above", "below"]
 

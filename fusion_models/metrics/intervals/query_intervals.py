@@ -1,4 +1,4 @@
-"""Intervals over queries that stand together, in one way or in several that cross."""
+"""Cluster-robust intervals over queries: with one clustering, or with several that cross."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse, special
 
-from fusion_models.metrics.intervals.statistics import Floats, Interval, Variance
+from fusion_models.metrics.intervals.interval import Floats, Interval, Variance
 
 Ints = npt.NDArray[np.int64]
 

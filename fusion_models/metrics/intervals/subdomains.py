@@ -1,4 +1,4 @@
-"""What each subdomain gains, with the training seeds' luck in its p-value as in its interval."""
+"""Gain in each subdomain; its interval and its p-value both allow for the training seeds."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from scipy import special
 
-from fusion_models.metrics.intervals.statistics import Interval, Variance, holm
+from fusion_models.metrics.intervals.interval import Interval, Variance
+from fusion_models.metrics.intervals.resampling import holm
 from fusion_models.metrics.intervals.weights import linearised, of_rows
 
 Floats = npt.NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""A whole ranker of one's own, seen as one of ours: what it reads is handed to it, what it shows feeds our heads."""
+"""An adapter: makes a whole ranker of somebody's own look like one of ours, inputs and auxiliary heads included."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Trainings that threads of one process ask for epoch by epoch, brought together in stacks.
+"""Brings trainings of several threads together in stacks, epoch by epoch.
 
-Each thread holds a generator such as `train` gives. An epoch of a stack is trained once every member has asked for its
-next one, by the thread that asked last; who does not ask for a while is left out until it does.
+Each thread holds a generator such as `train` gives. Once every member of a stack has asked for its next epoch, the
+thread that asked last trains it for all. A member that does not ask for a while is left out until it asks again.
 """
 
 from __future__ import annotations

@@ -22,6 +22,7 @@ from fusion_models.data.batch import Batch
 from fusion_models.losses import (
     THUMBNAIL_DOCUMENTS,
     Drawn,
+    Step,
     Suspect,
     modulation_coefficients,
     sample_documents,
@@ -175,17 +176,17 @@ class StackedRanker:
 
         out = run(batch, decoded)
         config = member_config(recipe.loss, numbers)
-        _, parts = sum_of_terms(
-            self.terms,
-            run,
-            batch,
-            config,
-            out,
+        step = Step(
+            forward=run,
+            batch=batch,
+            config=config,
+            out=out,
             generator=source,
             suspect=self._suspect,
             decoded=decoded,
             thumbnails=shown,
         )
+        _, parts = sum_of_terms(self.terms, step)
         if not self.modulates:
             return parts, parts["total"].detach()
         strength = numbers["train.gradient_modulation"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -206,8 +207,8 @@ def _decide_on_test(
     look = count_look(run.folder, run.data.fingerprint, run.data.source, split=split, verdict=run.verdict)
     if run.store.mirror is not None:
         run.store.mirror.sync()  # a look is noted at the store too before it is taken
-    ids = [t for trainings in deciding.trainings.values() for t in trainings]
-    listed = [t for c in found for t in c.trainings]
+    ids = [*chain(*deciding.trainings.values())]
+    listed = [*chain(*(c.trainings for c in found))]
     members = deciding.trainings[deciding.plan.whole][: deciding.members]
     write_artefact(run.folder, members)
     run.console.print(f"opening the {SPLIT_NAMES[split]} for {len(ids)} trainings ({look.said()})", highlight=False)
@@ -220,8 +221,7 @@ def _decide_on_test(
     clusters = open_clusters(run.folder, run.data, split=split)
     trained = {key: [said[t] for t in trainings] for key, trainings in deciding.trainings.items()}
     whole = measured(run.phase, deciding.plan, deciding.members, trained, there, clusters)
-    seen = without_cold_items(ticket_for(run.data), run.phase.suspect) if cold else run.data
-    chance = context_alone(seen, Recipe.from_flat(finalist.recipe), split, run.phase.v1_reads).ndcg()
+    chance = _context_alone(run, finalist, cold=cold)
     evidence = gather_evidence(run, whole, deciding, look, cold=read_cold(run, whole, look, needed=cold), chance=chance)
     evidence = dataclasses.replace(
         evidence,
@@ -249,6 +249,12 @@ def _decide_on_test(
         references=tuple(there),
         look=look,
     )
+
+
+def _context_alone(run: Run, finalist: Finalist, *, cold: bool) -> npt.NDArray[np.float64]:
+    """`[Q]`: nDCG of the finalist's context alone, on the deciding split. `cold`: its trees see no cold items."""
+    seen = without_cold_items(ticket_for(run.data), run.phase.suspect) if cold else run.data
+    return context_alone(seen, Recipe.from_flat(finalist.recipe), run.deciding, run.phase.v1_reads).ndcg()
 
 
 def _measured_on(run: Run, deciding: Deciding, split: str, references: Sequence[Reference]) -> Measured:

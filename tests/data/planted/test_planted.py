@@ -12,7 +12,8 @@ from scipy import stats
 
 from fusion_models.data import DataError, open_dataset
 from fusion_models.data.planted import Planted, draw, view
-from fusion_models.data.planted.config import PRESETS, SEEN_BY, SHARES, PlantedConfig, planted_config
+from fusion_models.data.planted.config import SEEN_BY, SHARES, PlantedConfig
+from fusion_models.data.planted.presets import PRESETS, planted_config
 from fusion_models.data.planted.truth import drawn_shares, read_truth, truth
 from fusion_models.modalities import MODALITIES
 

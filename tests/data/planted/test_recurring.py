@@ -12,7 +12,8 @@ import pytest
 from fusion_models.data import DataError, open_dataset
 from fusion_models.data.clusters import query_clusters
 from fusion_models.data.planted import Planted, draw, tables, view
-from fusion_models.data.planted.config import PRESETS, PlantedConfig
+from fusion_models.data.planted.config import PlantedConfig
+from fusion_models.data.planted.presets import PRESETS
 from fusion_models.data.planted.truth import truth
 from fusion_models.integrity.copies import near_copies
 from fusion_models.modalities import MODALITIES

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from fusion_models.metrics.intervals.statistics import holm, sign_flip_p
+from fusion_models.metrics.intervals.resampling import holm, sign_flip_p
 from fusion_models.metrics.intervals.subdomains import subdomain_gains
 
 RUNS = 1_500

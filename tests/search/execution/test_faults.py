@@ -23,7 +23,8 @@ from search.run_store.artifacts import RECIPE, WEIGHTS
 from search.run_store.folder import RunFolder
 from search.run_store.job import Job
 from search.run_store.journal import open_journal
-from search.study.stages import FixedStage, SearchStage
+from search.study.search_stage import SearchStage
+from search.study.stages import FixedStage
 from spaces import PHASES
 from spaces.ranges import Choice
 

@@ -14,7 +14,8 @@ from search.execution.tuning import run_stages
 from search.options import RunOptions
 from search.run_store.job import Job, Outcome
 from search.run_store.journal import open_journal
-from search.study.stages import FixedStage, SearchStage
+from search.study.search_stage import SearchStage
+from search.study.stages import FixedStage
 from spaces import PHASES
 from spaces.ranges import Choice, Float
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from search.monitoring.progress import ProgressObserver
 from search.run_store.job import Job, Outcome
 from search.run_store.journal import open_journal
-from search.study.stages import SearchStage
+from search.study.search_stage import SearchStage
 from spaces import PHASES
 
 PHASE = PHASES["phase1"]

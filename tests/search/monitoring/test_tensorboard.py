@@ -16,7 +16,8 @@ from search.monitoring.hparams import METRICS, PART_GROUPS, kinds, part_groups
 from search.monitoring.tensorboard import TensorBoardObserver
 from search.run_store.job import Job, Outcome
 from search.run_store.journal import open_journal
-from search.study.stages import FixedStage, SearchStage
+from search.study.search_stage import SearchStage
+from search.study.stages import FixedStage
 from spaces import PHASES, Choice
 
 PHASE = PHASES["phase3"]

@@ -7,7 +7,7 @@ import pytest
 
 from search.run_store.job import Outcome
 from search.run_store.journal import cut_torn_tail, open_journal, together
-from search.study.stages import SearchStage
+from search.study.search_stage import SearchStage
 from spaces import PHASES
 
 

@@ -55,7 +55,7 @@ def test_bootstrap_equals_scipy() -> None:
 def test_bootstrap_in_blocks_and_with_singleton_clusters_is_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     values = rng(1).normal(size=40)
     whole = paired_bootstrap(values, resamples=500, generator=rng(5))
-    monkeypatch.setattr("fusion_models.metrics.intervals.statistics.DRAWS_AT_ONCE", 1000)
+    monkeypatch.setattr("fusion_models.metrics.intervals.resampling.DRAWS_AT_ONCE", 1000)
     assert paired_bootstrap(values, resamples=500, generator=rng(5)) == whole
     assert paired_bootstrap(values, resamples=500, generator=rng(5), clusters=np.arange(40)) == whole
 
