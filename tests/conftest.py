@@ -5,12 +5,30 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+import lanes
 import marks
 import pytest
 
 from fusion_models.data import open_dataset
 
 MAY_START_RAY = ("ray", "cluster", "browser", "gpu")
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads its options
+def pytest_cmdline_main(config):
+    """Spread whoever runs folders over processes, lane by lane; `-n 0`, `--pdb` and single files stay in this one."""
+    if config.pluginmanager.hasplugin("xdist") and not hasattr(config, "workerinput"):
+        if config.option.numprocesses is None and not config.option.usepdb and lanes.is_whole(config.args):
+            config.option.numprocesses = lanes.processes()
+        if config.option.numprocesses and config.option.dist == "no":
+            config.option.dist = "loadscope"
+            os.environ.setdefault("OMP_NUM_THREADS", "1")  # the processes inherit it
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Tests of one lane stay together."""
+    return lanes.scheduler(config, log)
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m chooses
@@ -33,7 +51,7 @@ def pytest_runtest_protocol(item):
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Name what took long and is not marked so."""
+    """Name what took long and is not marked so, and say loudly why the cluster was not tested where it was not."""
     seconds = {}
     for report in (r for kind in ("passed", "failed") for r in terminalreporter.stats.get(kind, [])):
         if not {"slow", *MAY_START_RAY} & set(report.keywords):
@@ -41,6 +59,10 @@ def pytest_terminal_summary(terminalreporter):
     for test, took in seconds.items():
         if took > marks.SLOW_SECONDS:
             terminalreporter.write_line(f"{took:.0f} s and not marked slow (tests/marks.py): {test}", yellow=True)
+    for report in terminalreporter.stats.get("skipped", []):
+        if "cluster" in report.keywords:
+            terminalreporter.write_line(f"THE CLUSTER WAS NOT TESTED: {report.longrepr[2]}", yellow=True, bold=True)
+            break
 
 
 @pytest.fixture(scope="session", autouse=True)
