@@ -27,8 +27,9 @@ lint: .venv/.installed
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# One process of tests a processor: nothing in them waits.
 check: lint
-	$(BIN)/python -m pytest -m "$(QUICK)" --durations=5
+	$(BIN)/python -m pytest -n logical -m "$(QUICK)" --durations=5
 
 bench: .venv/.installed
 	$(BIN)/python benchmarks/orchestration.py

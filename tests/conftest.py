@@ -67,9 +67,15 @@ def pytest_terminal_summary(terminalreporter):
 
 @pytest.fixture(scope="session", autouse=True)
 def _own_cache(tmp_path_factory):
-    """Datasets are built in a cache of this test run, and looks counted in a state of its own, never in the user's."""
+    """Datasets are built in a cache of this test run, and looks counted in a state of its own, never in the user's.
+
+    Its processes share the cache, so that a dataset is built once; each has a state of its own.
+    """
+    run = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        run = run.parent
     patch = pytest.MonkeyPatch()
-    patch.setenv("FUSION_SEARCH_CACHE", str(tmp_path_factory.mktemp("cache")))
+    patch.setenv("FUSION_SEARCH_CACHE", str(run / "shared-cache"))
     patch.setenv("FUSION_SEARCH_STATE", str(tmp_path_factory.mktemp("state")))
     yield
     patch.undo()
