@@ -25,6 +25,15 @@ LANES: tuple[tuple[str, ...], ...] = (
         "search/execution/test_tuning.py",
     ),
     (
+        "search/pipeline/confirmation/test_test_split.py",
+        "search/pipeline/continuation/test_extend.py",
+        "search/pipeline/continuation/test_settle.py",
+        "search/pipeline/release/test_phase4.py",
+        "search/pipeline/test_other_modalities.py",
+        "search/pipeline/test_run.py",
+        "search/pipeline/test_verdicts.py",
+    ),
+    (
         "browser/test_report_page.py",
         "browser/test_tensorboard_page.py",
         "search/pipeline/test_ablation_run.py",
@@ -38,20 +47,14 @@ LANES: tuple[tuple[str, ...], ...] = (
         "cluster/test_lost_machine.py",
     ),
     ("test_audit_page.py",),
-    (
-        "search/pipeline/confirmation/test_test_split.py",
-        "search/pipeline/continuation/test_extend.py",
-        "search/pipeline/continuation/test_settle.py",
-        "search/pipeline/release/test_phase4.py",
-        "search/pipeline/test_other_modalities.py",
-        "search/pipeline/test_run.py",
-        "search/pipeline/test_verdicts.py",
-    ),
     ("search/pipeline/test_resume.py",),
-    ("search/serving/test_shadow.py",),
-    ("search/run_store/test_mirror.py", "search/run_store/test_run_on_s3.py"),
     ("own/test_own_model_run.py",),
+    ("search/run_store/test_mirror.py", "search/run_store/test_run_on_s3.py"),
+    ("search/serving/test_shadow.py",),
     ("test_walkthrough.py",),
+    ("models/test_export.py",),
+    ("training/stack/test_equality.py",),
+    ("search/audit/test_model.py",),
 )
 """Files of one lane stand together; lanes begin in this order, since they take longest. Every file that is not named is
 a lane by itself, and begins after these. A test that starts Ray stands here, or waits where all are busy."""
