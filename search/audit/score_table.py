@@ -323,20 +323,21 @@ def _require_whole(table: ScoreTable, data: RankingDataset) -> None:
 
 
 def _require_different(table: ScoreTable, data: RankingDataset) -> None:
-    """Two trainings of one ranker never score alike: a column that was filled twice would pass for two of them."""
+    """Two trainings never order every query alike: one that was written twice, rescaled or not, would pass for two."""
     rows = judgements_of(data, np.sort(data.rows("test")))
+    query = np.searchsorted(data.offset, rows, side="right")
     for column in table.columns:
         if column.what not in ("score", "refit"):
             continue
         seen: dict[bytes, str] = {}
         for i in table.known(column.name, rows):
-            scores = table.values[column.name][i, rows].tobytes()
-            if scores in seen:
+            order = np.lexsort((table.values[column.name][i, rows], query)).tobytes()
+            if order in seen:
                 raise DataError(
-                    f"trainings {seen[scores]} and {table.trainings[i]} have the same scores.",
+                    f"trainings {seen[order]} and {table.trainings[i]} order every query of the test split alike.",
                     "Leave it empty where a training has none of its own; one that no seed changes is trained on other "
                     "draws of the queries, or counts once.",
                     file=table.source,
                     column=column.name,
                 )
-            seen[scores] = table.trainings[i]
+            seen[order] = table.trainings[i]

@@ -126,7 +126,7 @@ def test_columns_become_blanks_refits_shares_and_times(table, small_data):
 
 
 def test_trainings_and_their_members(table, small_data):
-    many = pd.concat([table.assign(training=t, v2_score=table["v2_score"] + t) for t in (3, 1, 2)])
+    many = pd.concat(several_trainings(table, (3, 1, 2)))
     many["v2_score.refit.text+metadata"] = np.where(many["training"] == 2, np.nan, many["v2_score"])
     found = outputs(many, small_data, members=2)
     assert [len(runs) for runs in found.trained.values()] == [3, 2]
@@ -134,19 +134,22 @@ def test_trainings_and_their_members(table, small_data):
         outputs(many, small_data, members=4)
 
 
+def several_trainings(table, names):
+    """A table of trainings that differ, each with a refit of its own."""
+    noise = np.random.default_rng(0)
+    parts = [table.assign(training=name, v2_score=table["v2_score"] + noise.normal(size=len(table))) for name in names]
+    return [part.assign(**{"v2_score.refit.text+metadata": noise.normal(size=len(part))}) for part in parts]
+
+
 @pytest.mark.parametrize("column", ["v2_score", "v2_score.refit.text+metadata"])
 def test_one_training_that_was_written_twice_is_not_two(table, small_data, column):
     """Five copies of a training would have no spread between them, and pass for five."""
-    several = [
-        table.assign(
-            training=t, **{"v2_score": table["v2_score"] + t, "v2_score.refit.text+metadata": t * table["v2_score"]}
-        )
-        for t in (1, 2, 3)
-    ]
-    several[2][column] = several[0][column].to_numpy()
-    with pytest.raises(DataError, match=r"trainings 1 and 3 have the same scores.* Leave it empty") as caught:
-        outputs(pd.concat(several), small_data)
-    assert f"column '{column}'" in str(caught.value)
+    for copied in (lambda scores: scores, lambda scores: np.exp(2 * scores) + 1):
+        several = several_trainings(table, (1, 2, 3))
+        several[2][column] = copied(several[0][column].to_numpy())
+        with pytest.raises(DataError, match=r"trainings 1 and 3 order every query .* alike.* Leave it empty") as caught:
+            outputs(pd.concat(several), small_data)
+        assert f"column '{column}'" in str(caught.value)
     several[2][column] = np.nan
     assert outputs(pd.concat(several), small_data) is not None
 
