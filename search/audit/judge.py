@@ -10,6 +10,7 @@ import numpy as np
 
 from fusion_models.integrity import Check
 from fusion_models.metrics import Interval, block_quantile_interval
+from search.analysis.archive import BLIND_PROBES, ArchiveRule
 from search.analysis.decision import Decision, decide
 from search.analysis.gates import GateResult
 from search.analysis.judged import FEWEST_TRAININGS, Cold, Evidence, Lead
@@ -35,6 +36,7 @@ from search.run_store.facts import Facts
 from search.run_store.looks import DECIDING_SPLIT, Look
 from spaces import PHASE4, Phase
 
+NO_DOUBT = "no probe was asked: the refit gain leaves no doubt"
 DOUBTED_MS = 1.0
 DOUBTED = "as the table says it: are these milliseconds, and not seconds?"
 
@@ -182,16 +184,26 @@ def judge(case: Case, phase: Phase, evidence: Evidence, earlier: str = "") -> De
         decision = decide_release(phase, V2, evidence, found, case.facts.statuses())
     else:
         decision = decide(phase, V2, evidence, case.facts.statuses(), more_gates=_answers(case))
-    return _timed(
-        case,
-        with_needed(
-            decision,
-            case.test.modalities,
-            phase.suspect,
-            trainings=case.trainings,
-            members=case.members,
-            chosen_here=not chosen_on_validation(case, phase),
-        ),
+    told = with_needed(
+        decision,
+        case.test.modalities,
+        phase.suspect,
+        trainings=case.trainings,
+        members=case.members,
+        chosen_here=not chosen_on_validation(case, phase),
+    )
+    rules = told.archive_rules if evidence.archive.refit_gain is None else _probes_said(decision, told)
+    return dataclasses.replace(told, gates=tuple(_doubted(case, gate) for gate in told.gates), archive_rules=rules)
+
+
+def _probes_said(decision: Decision, told: Decision) -> tuple[ArchiveRule, ...]:
+    """The rules, where refits were given: the one on refit gains then waits for probes, and not for refits."""
+    own = {rule.key: rule.note for rule in decision.archive_rules}
+    return tuple(
+        dataclasses.replace(rule, note=own[rule.key] if own[rule.key] == BLIND_PROBES else NO_DOUBT)
+        if rule.key == "nothing to give" and not rule.measured
+        else rule
+        for rule in told.archive_rules
     )
 
 
@@ -216,15 +228,8 @@ def _answers(case: Case) -> list[GateResult]:
     ]
 
 
-def _timed(case: Case, decision: Decision) -> Decision:
-    """The decision whose gate on latency doubts a table's milliseconds that are as small as seconds."""
-    gates = [
-        dataclasses.replace(gate, note="; ".join(filter(None, [gate.note, DOUBTED])))
-        if gate.quantity == "latency_p95_ms"
-        and case.test.runtime == AS_GIVEN
-        and gate.value is not None
-        and gate.value < DOUBTED_MS
-        else gate
-        for gate in decision.gates
-    ]
-    return dataclasses.replace(decision, gates=tuple(gates))
+def _doubted(case: Case, gate: GateResult) -> GateResult:
+    """A gate on latency doubts a table's milliseconds that are as small as seconds."""
+    if gate.quantity != "latency_p95_ms" or case.test.runtime != AS_GIVEN or not gate.value < DOUBTED_MS:
+        return gate
+    return dataclasses.replace(gate, note="; ".join(filter(None, [gate.note, DOUBTED])))

@@ -57,7 +57,10 @@ def needed(gate: GateResult, modalities: Sequence[str], suspect: str, fewest: in
         return f"add {columns} (shares that sum to 1), or refits of every subset of the modalities"
     if gate.group == "new items":
         return "a test split whose items are new to training, or the business fact closed_catalogue"
+    ties = "scores that differ within a query: V2's (or V1's) are all alike there"
     known = {
+        "v1_correlation": ties,
+        "v1_spearman_mean": ties,
         "reconstruction_ssim": "add the column ssim, where your V2 rebuilds thumbnails",
         "latency_p95_ms": "add the column latency_ms (of each query), or give --model",
         "ablation_open": _refits(modalities, modalities, fewest),

@@ -251,7 +251,14 @@ def test_odd_scores_come_to_a_verdict_that_is_not_go(odd, name, recwarn):
         assert gates["ndcg_gain"].status in ("fail", "undecided", "not measured")
     if "V1" in odd:
         assert gates["resume: V1 rank correlation"].value == pytest.approx(1.0, abs=1e-3)
+    assert all(g.needed for g in decision.gates if g.status == "not measured" and g.kind == "quantity")
     assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)]
+
+
+def test_where_refits_were_given_the_archive_rule_waits_for_probes_alone():
+    (rule,) = [r for r in verdict(case(5, 5)).archive_rules if r.key == "nothing to give"]
+    assert not rule.measured
+    assert rule.note == "no probe was asked: the refit gain leaves no doubt"
 
 
 def test_a_table_s_milliseconds_that_are_as_small_as_seconds_are_doubted():
