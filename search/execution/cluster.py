@@ -37,6 +37,8 @@ def ray_session(options: RunOptions, variant: str = "") -> Iterator[None]:
 
     A module of one's own (`--model`, or a recipe's `variant`) reaches the workers: those of this machine find it where
     the driver does, those of a cluster are sent its source by Ray's runtime environment.
+
+    Raises ValueError where `options.address` names no cluster that answers.
     """
     if ray.is_initialized():
         try:
@@ -67,7 +69,10 @@ def ray_session(options: RunOptions, variant: str = "") -> Iterator[None]:
             arguments["runtime_env"] = {"py_modules": [str(root)]}
         inherited["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root.parent), os.environ.get("PYTHONPATH")]))
     with _environment(inherited):
-        ray.init(**arguments)
+        try:
+            ray.init(**arguments)
+        except ConnectionError as error:
+            raise ValueError(f"--address {options.address}: no Ray cluster answers there ({error})") from error
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     try:
         yield

@@ -148,12 +148,14 @@ def write_ensemble(folder: Path, trainings: Sequence[Path]) -> None:
 def load_ranker(folder: Path, data: RankingDataset, device: torch.device | str = "cpu") -> Ranker:
     """The ranker of a finished trial, or of an ensemble's folder, ready to score `data`; nothing in it is executed.
 
+    An ensemble of one is its member, whose scores no gate has read standardised.
+
     Raises ValueError where the weights do not fit: they are of another dataset, or of another version of this program.
     """
     recipe = Recipe.from_flat(json.loads((folder / RECIPE).read_text())["recipe"])
     files = weights_files(folder) or [folder / WEIGHTS]  # whose absence then says which file is missing
     members = [_loaded(path, recipe, data) for path in files]
-    ranker = members[0] if files == [folder / WEIGHTS] else Ensemble(members)
+    ranker = members[0] if len(members) == 1 else Ensemble(members)
     return ranker.to(device).eval()
 
 

@@ -1,12 +1,14 @@
 """One Ray for all tests of a session that can share it, and a place where a run's output goes."""
 
 import io
+import sys
 
 import pytest
 from rich.console import Console
 
 from search.execution.cluster import ray_session
 from search.options import RunOptions
+from search.run import main
 
 
 @pytest.fixture(scope="session")
@@ -14,6 +16,23 @@ def shared_ray(_own_cache):
     """Ray, started as a run starts it; runs inside join it. Its workers see the tests' own dataset cache."""
     with ray_session(RunOptions(phase="phase3")):
         yield
+
+
+FOUR = (
+    *("--suspect", "clicks", "--trials", "2", "--epochs", "1", "--confirm-seeds", "2", "--scheduler", "none"),
+    *("--no-ablation", "--set", "model.layers=1", "--set", "train.members=1", "--data"),
+    "planted?modalities=visual,text,metadata,clicks&share_clicks=0&queries=140&candidates=6&test_fraction=0.4",
+)
+
+
+@pytest.fixture(scope="session")
+def run_of_four(tmp_path_factory, shared_ray):
+    """A finished phase 3 on four modalities whose suspect, the clicks, is noise, by the command line."""
+    results = tmp_path_factory.mktemp("four")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["search.run", "phase3", "--results", str(results), *FOUR])
+        assert main() == 0
+    return results / "phase3"
 
 
 S3_KEYS = {

@@ -1,7 +1,6 @@
 """A dataset of four modalities whose suspect is noise, by the command line; plans for two and for five."""
 
 import json
-import sys
 
 import pandas as pd
 import pytest
@@ -11,24 +10,14 @@ from search.options import RunOptions
 from search.pipeline.confirmation.arms import ArmKey, plan_arms
 from search.pipeline.plan import _arms_said
 from search.reporting import read_run
-from search.run import main
 from spaces import PHASES, for_dataset
 
 FOUR = ("visual", "text", "metadata", "clicks")
-DATA = f"planted?modalities={','.join(FOUR)}&share_clicks=0&queries=140&candidates=6&test_fraction=0.4"
-FLAGS = (
-    *("--suspect", "clicks", "--data", DATA, "--trials", "2", "--epochs", "1", "--confirm-seeds", "2"),
-    *("--scheduler", "none", "--no-ablation", "--set", "model.layers=1", "--set", "train.members=1"),
-)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory, shared_ray):
-    results = tmp_path_factory.mktemp("four")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys, "argv", ["search.run", "phase3", "--results", str(results), *FLAGS])
-        assert main() == 0
-    return results / "phase3"
+def folder(run_of_four):
+    return run_of_four
 
 
 def test_gates_columns_and_arms_go_by_the_suspect_s_name(folder):

@@ -64,6 +64,17 @@ def test_an_ensemble_comes_back_as_its_members(trainings, artefact, small_data):
     assert sorted(ranker_files(artefact)) == sorted(p.name for p in artefact.iterdir())
 
 
+def test_an_ensemble_of_one_is_that_one(trainings, small_data, tmp_path):
+    """Its numbers are read of raw scores, so its scores stay as they are."""
+    write_ensemble(tmp_path / "one", trainings[:1])
+    found = load_ranker(tmp_path / "one", small_data)
+    assert isinstance(found, FusionRanker)
+    rows = small_data.rows("validation")[:4]
+    alone = load_ranker(trainings[0], small_data)
+    lists = small_data.gather(rows)
+    assert torch.equal(found(found.complete(lists)).scores, alone(alone.complete(lists)).scores)
+
+
 def test_its_ndcg_is_that_of_the_mean_of_standardised_scores(trainings, artefact, small_data):
     each = [score(load_ranker(place, small_data), small_data, "test") for place in trainings]
     mean = torch.stack([standardise(s.scores, s.valid) for s in each]).mean(0)
