@@ -1,4 +1,4 @@
-"""A ranker of 40 lines in a folder of its own: searched on two processes, killed, resumed by DDP, loaded, exported."""
+"""A ranker of 40 lines in a folder of its own: searched on two processes, killed, resumed by DDP, exported, audited."""
 
 import json
 import os
@@ -13,8 +13,19 @@ import pandas as pd
 import pytest
 
 from fusion_models.data import open_dataset
-from fusion_models.export import eager_scorer, export_program, input_names, largest_difference, program_scorer
+from fusion_models.evaluation import evaluate
+from fusion_models.export import (
+    eager_scorer,
+    export_onnx,
+    export_program,
+    input_names,
+    largest_difference,
+    program_scorer,
+)
+from fusion_models.metrics import BLANKS
 from fusion_models.models.own.ranker import OwnRanker
+from fusion_models.quantities import numbers
+from search.api import audit
 from search.run_store.artifacts import load_ranker
 from search.run_store.journal import open_journal
 from search.run_store.records import journal_records
@@ -109,3 +120,19 @@ def test_what_it_trained_loads_and_exports(run):
     program = program_scorer(export_program(ranker), input_names(ranker))
     assert largest_difference(eager_scorer(ranker), program, lists) < 1e-5
     assert ranker(complete).scores.shape == lists.labels.shape
+
+
+def test_and_is_audited_from_its_export(run, tmp_path):
+    """Nothing of the module is needed then: its graph scores lists, and is blanked, timed and judged."""
+    data = open_dataset(DATA)
+    trial = pd.read_csv(run["path"] / "pareto.csv", dtype={"trial_id": str})["trial_id"][0]
+    ranker = load_ranker(run["path"] / "checkpoints" / trial, data)
+    path, names = export_onnx(ranker, tmp_path / "v2.onnx"), input_names(ranker)
+    (tmp_path / "inputs.json").write_text(json.dumps({"inputs": list(names), "rows": "lists"}))
+    result = audit(data=DATA, model=str(path), phase="phase3", results=tmp_path)
+    told = json.loads((result.path / "evidence.json").read_text())["quantities"]
+    mine = numbers(evaluate(ranker, data, "test", kinds=BLANKS).outputs)
+    for name in ("ndcg_gain", "visual_masking_drop", "text_masking_drop_shuffle_within", "v1_spearman_mean"):
+        assert told[name]["mean"] == pytest.approx(mine[name], abs=1e-6), name
+    assert result.verdict == "PAUSE_AND_FIX"
+    assert told["latency_p95_ms"]["mean"] > 0
