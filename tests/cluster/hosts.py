@@ -233,7 +233,9 @@ class Hosts:
         (self.share / "bashrc").write_text(
             f"export PATH=/root/fusion/bin:{os.environ['PATH']} RAY_AUTH_MODE=token OMP_NUM_THREADS=1\n"
             "export RAY_worker_niceness=0\n"
-            f"export PYTHONPATH={PROJECT}\n"
+            # not in place of what stands there: Ray starts workers by a shell that reads this file, and what a runtime
+            # environment ships is found by PYTHONPATH
+            f"export PYTHONPATH=${{PYTHONPATH:+$PYTHONPATH:}}{PROJECT}\n"
         )
 
 

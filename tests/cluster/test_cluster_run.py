@@ -1,6 +1,7 @@
 """A phase on a real cluster: hosts brought up by `ray up`, trainings of two workers on two of them, one host lost.
 
-The hosts share no file system, and the dataset lies on the head alone. See hosts.py for what a host is.
+The hosts share no file system, and the dataset lies on the head alone, as does somebody's own module, which a second
+phase searches. See hosts.py for what a host is.
 """
 
 import json
@@ -35,6 +36,13 @@ COMMAND = (
     "--max-concurrent 1 "
     f"--trials 2 --epochs {EPOCHS} --set train.patience={EPOCHS} --set model.layers=1 --set model.dropout=0 "
     "--confirm-seeds 0 --scheduler none > said.txt 2>&1"
+)
+
+OWN = "two_towers:TwoTowers"
+OWN_COMMAND = (
+    f"cd /root/team && python -m search.run phase3 --address auto --model {OWN} --data /root/data "
+    "--results /root/results --name own --workers-per-trial 2 --max-concurrent 1 --trials 1 --epochs 1 "
+    "--confirm-seeds 0 --scheduler none"
 )
 
 
@@ -186,6 +194,22 @@ def test_the_data_was_sent_once_to_each_host_that_trained(story):
         root = story.hosts.root(name) / "root"
         assert not (root / "data").exists()
         assert list((root / ".cache" / "fusion-search").rglob("meta.json"))
+
+
+def test_a_module_of_ones_own_reaches_other_machines_by_its_import_name(story, tmp_path):
+    """Its file lies in a folder of the head alone; a training's two workers are on two other hosts."""
+    hosts = story.hosts
+    team = hosts.root("head") / "root" / "team"
+    team.mkdir()
+    shutil.copy(Path(__file__).parents[1] / "own" / "modules" / "two_towers.py", team)
+    said = hosts.run("head", f". /root/.bashrc; {OWN_COMMAND}", timeout=PATIENCE)
+    folder = hosts.root("head") / "root" / "results" / "own"
+    trials = pd.read_csv(folder / "trials.csv").set_index("trial_id")
+    assert set(trials["state"]) == {"finished"}, (trials["state_reason"].dropna().tolist(), said)
+    assert set(trials["config.model.variant"]) == {OWN}
+    assert len(json.loads((folder / "run.json").read_text())["model"]["sha256"]) == 64
+    for name in story.after:
+        assert not list((hosts.root(name) / "root").rglob("two_towers.py"))
 
 
 def test_ray_down_ends_the_head_and_ray_stop_a_worker(story):
