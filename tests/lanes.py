@@ -25,6 +25,7 @@ LANES: tuple[tuple[str, ...], ...] = (
         "search/execution/test_tuning.py",
     ),
     (
+        "search/audit/test_audited_run.py",
         "search/pipeline/confirmation/test_test_split.py",
         "search/pipeline/continuation/test_extend.py",
         "search/pipeline/continuation/test_settle.py",

@@ -28,7 +28,7 @@ def test_whatever_starts_ray_hosts_or_a_browser_stands_in_a_lane(request):
 
 
 def test_what_is_made_once_a_session_is_made_in_one_process(request):
-    for fixture in ("roadmap", "deployment", "_finished", "s3_store", "browser"):
+    for fixture in ("roadmap", "run_of_four", "deployment", "_finished", "s3_store", "browser"):
         asking = {lanes.lane_of(i.nodeid) for i in request.session.items if fixture in getattr(i, "fixturenames", ())}
         assert len(asking) <= 1, f"{fixture} would be made once for each of {sorted(asking)}: one lane (tests/lanes.py)"
 
