@@ -29,13 +29,13 @@ class RunOptions:
     model_space: Literal["both", "own"] = "both"
     """What is searched of it: its SPACE together with losses and training (both), or its SPACE alone (own)."""
     suspect: str | None = None
-    """The modality that V2 is suspected not to use, by its name in the data (default: visual)."""
+    """The modality that V2 is suspected not to use, by its name in the data; visual unless given."""
     weights: str | None = None
     """File of weights (safetensors, or a state dict) that trainings start from: what is in production."""
     trials: int | None = None
-    """Trials of the search in all, those of an interrupted run included (default: the phase's own, about 24)."""
+    """Trials of the search in all, those of an interrupted run included; the phase's own (about 24) unless given."""
     epochs: int | None = None
-    """Epochs of a training at the most (default: the base recipe's)."""
+    """Epochs of a training at the most; the base recipe's unless given."""
     time_budget: str | None = None
     """About how long it may take, such as 90s, 30m or 2h: trims the search, then the ablation, never the refits."""
     seed: int = 0
@@ -45,12 +45,13 @@ class RunOptions:
     scheduler: Literal["moasha", "none"] = "moasha"
     """moasha stops trials that fall behind (multi-objective successive halving); none trains every trial to its end."""
     confirm_seeds: int | None = None
-    """Fresh trainings of every recipe that decides (default: what a GO needs, 5, and more where validation leaves a
-    gate open); with fewer than 5 nothing is GO; 0 skips confirmation, and no gate is measured."""
+    """Fresh trainings of every recipe that decides; unless given, what a GO needs: 5, and more where validation leaves
+    a gate open. With fewer than 5 nothing is GO. 0 skips confirmation, and no gate is measured."""
     max_seeds: int | None = None
-    """Fresh trainings of a recipe at the most, where a gate stays open (default: 12 within --time-budget, else 5)."""
+    """Most fresh trainings of a recipe, where a gate stays open; unless given, 12 within --time-budget, else 5."""
     ablation: bool = True
-    """Leave out the trainings after the verdict that show what each component does (phase 4 needs them)."""
+    """Leave out the trainings after the verdict that show what each component does (phase 4 needs them). Without this
+    flag they are made."""
     workers_per_trial: int = 1
     """Processes that train one ranker together (DDP): each takes its share of every batch, the result is the same."""
     cpus_per_worker: int = 1
@@ -62,13 +63,13 @@ class RunOptions:
     max_concurrent: int | None = None
     """Trainings at once at the most."""
     epoch_limit: str | None = None
-    """An epoch that takes longer, such as 30m, is hung, and its workers are replaced (default: 50 times the plan's)."""
+    """An epoch that takes longer, such as 30m, is hung, and its workers are replaced; else 50 times the plan's."""
     address: str | None = None
-    """auto, or HOST:PORT: the Ray cluster to run on, of which this machine is one (default: this machine alone)."""
+    """auto, or HOST:PORT: the Ray cluster to run on, of which this machine is one; this machine alone unless given."""
     results: str = "results"
     """Folder (path or URI) that holds the run folders."""
     name: str | None = None
-    """Name of the run folder (default: the phase)."""
+    """Name of the run folder; the phase unless given."""
     resume: bool = False
     """Go on with an interrupted run."""
     fresh: bool = False
@@ -224,7 +225,10 @@ class RunOptions:
 
 @dataclass(frozen=True, kw_only=True)
 class CommandLine(RunOptions):
-    """Search one phase of the roadmap: which fusion recipe, if any, makes the ranker use every modality."""
+    """Search one phase of the roadmap: which fusion recipe, if any, makes the ranker use every modality.
+
+    A V2 that you have is judged by `python -m search.run audit`, which has flags of its own (`audit --help`).
+    """
 
     quiet: bool = False
     """Print errors alone."""

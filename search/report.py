@@ -35,7 +35,7 @@ class ReportOptions:
     ablate: str | None = None
     """TRIAL: train it again without each of its components (fresh seeds, validation split), then build the report."""
     out: str | None = None
-    """File of a comparison (default: A-and-B.html beside the first run)."""
+    """File of a comparison; A-and-B.html beside the first run unless given."""
     json: bool = False
     """Print a list or a comparison as JSON, and nothing else."""
 

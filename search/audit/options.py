@@ -34,7 +34,7 @@ class AuditOptions:
     """Whose gates and archive rules the verdict reads; the others' are told beside it. phase1: a V2 as it stands;
     phase3: one that has been through the roadmap's fixes; phase4: one that is to be released."""
     suspect: str | None = None
-    """The modality that V2 is suspected not to use, by its name in the data (default: visual)."""
+    """The modality that V2 is suspected not to use, by its name in the data; visual unless given."""
     members: int = 1
     """Trainings that the released ranker averages: the first of the table's column `training`."""
     facts: str | None = None

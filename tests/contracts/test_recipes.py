@@ -110,7 +110,7 @@ EDITS = {
             (
                 '    Objective(name="v1_correlation", direction="minimize", bound=0.70, reference=1.0),\n',
                 '    Objective(name="v1_correlation", direction="minimize", bound=0.70, reference=1.0),\n'
-                '    Objective(name="text_masking_drop", direction="maximize", reference=-0.05),\n',
+                '    Objective(name="v1_spearman_mean", direction="minimize", reference=1.0),\n',
             )
         ]
     },
@@ -198,9 +198,12 @@ CHECKS = {
         from search.run_store.job import Outcome
         from search.study.search_stage import SearchStage
         from fusion_models.quantities import numbers
-        from spaces import PHASES, phase_from_plain, phase_to_plain
+        from spaces import PHASES, for_dataset, phase_from_plain, phase_to_plain
 
-        phase, name = PHASES["phase3"], "text_masking_drop"
+        phase, name = PHASES["phase3"], "v1_spearman_mean"
+        for modalities, suspect in (("a", "b"), "b"), (("visual", "text", "metadata", "clicks"), "text"):
+            other = for_dataset(phase, modalities, suspect).objectives
+            assert {name, f"{suspect}_masking_drop"} <= {o.name for o in other}
         assert phase_from_plain(phase_to_plain(phase)).objectives[-1].name == name
         assert name not in [o.name for o in phase.epoch_objectives] and len(phase.epoch_objectives) == 4
         stage = SearchStage(optuna.storages.InMemoryStorage(), phase, sampler="tpe", trials=7, seed=0)

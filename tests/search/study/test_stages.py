@@ -14,7 +14,11 @@ from spaces import PHASES
 
 PHASE = PHASES["phase1"]
 GATES = {gate.quantity: gate.threshold for gate in (*PHASE.gates, *PHASE.resume_gates) if gate.steers}
-GOOD = GATES | {"ndcg_gain": 0.02, "visual_masking_drop": 0.06, "attention_max_share": 0.5, "v1_correlation": 0.9}
+GOOD = (
+    {o.name: o.reference for o in PHASE.objectives}
+    | GATES
+    | {"ndcg_gain": 0.02, "visual_masking_drop": 0.06, "attention_max_share": 0.5, "v1_correlation": 0.9}
+)
 
 
 def outcome(state="finished", numbers=GOOD, reason=""):
