@@ -57,6 +57,22 @@ SLOW: tuple[str, ...] = (
     "training/stack/test_equality.py",
     "training/test_optimiser.py::test_training_and_resuming_leave_the_compiler_alone",
     "training/test_process_group.py",
+    "data/tables/test_random_tables.py::test_a_random_table_opens_as_arrow_reads_it_or_says_why_not",
+    "integrity/test_leak_probes.py::test_a_label_in_a_few_columns_is_a_leak",
+    "integrity/test_leak_probes.py::test_presets_are_not_accused",
+    "integrity/test_leak_probes.py::test_v1_split_over_two_columns_is_a_leak",
+    "metrics/intervals/test_ensembles.py::test_a_difference_of_arms_covers",
+    "metrics/intervals/test_subdomains.py::test_level_is_five_per_cent_with_seeds_of_any_luck",
+    "metrics/test_fusion.py::test_many_columns_are_tuned_about_as_well_as_by_the_whole_grid",
+    "models/test_variants.py::test_exports",
+    "search/audit/test_judge.py::test_and_never_without",
+    "search/monitoring/test_tracking.py::test_wandb_writes_offline_runs_of_one_group",
+    "search/pipeline/release/test_runtime_variants.py::test_every_rung_is_timed_on_the_judged_lists_and_some_over_the_grid",
+    "search/pipeline/release/test_runtime_variants.py::test_rungs_that_are_no_copy_have_a_gain_and_a_drop_of_their_own",
+    "search/pipeline/release/test_runtime_variants.py::test_what_a_rung_costs_is_its_ndcg_against_the_eager_finalist",
+    "search/study/test_in_order.py::test_luck_changes_nothing",
+    "search/study/test_in_order.py::test_without_an_order_it_does",
+    "training/test_memory.py::test_what_a_step_frees_the_next_one_has_without_a_page_fault",
 )
 """Modules, or tests of a module, that take more than a few seconds without Ray."""
 FOLDERS = {"cluster": "cluster", "browser": "browser", "gpu": "gpu"}
