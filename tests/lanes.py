@@ -56,9 +56,10 @@ LANES: tuple[tuple[str, ...], ...] = (
     ("models/test_export.py",),
     ("training/stack/test_equality.py",),
     ("search/audit/test_model.py",),
+    ("gpu/test_nccl.py", "gpu/test_stack_on_a_gpu.py"),
 )
 """Files of one lane stand together; lanes begin in this order, since they take longest. Every file that is not named is
-a lane by itself, and begins after these. A test that starts Ray stands here, or waits where all are busy."""
+a lane by itself, and begins after these. Whatever starts Ray, hosts or a browser stands here, and what needs a GPU."""
 
 _FIRST = {file: files[0] for files in LANES for file in files}
 
@@ -82,8 +83,10 @@ def processes() -> int:
 
 
 def is_whole(arguments: Iterable[str]) -> bool:
-    """Whether a command asks for folders alone: single files and tests are not worth processes of their own."""
-    return all(os.path.isdir(argument) for argument in arguments)
+    """Whether a command asks for folders alone: files, tests and the one lane of a GPU are not worth more processes."""
+    return all(
+        os.path.isdir(argument) and os.path.basename(os.path.normpath(argument)) != "gpu" for argument in arguments
+    )
 
 
 def scheduler(config: pytest.Config, log: Any) -> Any:

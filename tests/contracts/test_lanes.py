@@ -14,9 +14,9 @@ def test_what_a_lane_names_is_there_and_stands_in_one_lane():
         assert (marks.TESTS / file).exists(), f"{file} has moved: tests/lanes.py names it"
 
 
-def test_whatever_starts_ray_hosts_or_a_browser_stands_in_a_lane(request):
+def test_whatever_starts_ray_hosts_or_a_browser_or_needs_a_gpu_stands_in_a_lane(request):
     """Of the tests that this run has collected: all of them in CI."""
-    waiting = {"ray", "cluster", "browser"}
+    waiting = {"ray", "cluster", "browser", "gpu"}
     found = {
         item.path.relative_to(marks.TESTS).as_posix()
         for item in request.session.items
@@ -49,9 +49,10 @@ def test_a_test_s_lane_is_that_of_its_file_and_a_file_that_nobody_names_is_its_o
     assert lanes.lane_of("tests/losses/test_total.py::test_it") == "losses/test_total.py"
 
 
-def test_single_files_stay_in_one_process(tmp_path):
+def test_single_files_and_a_gpu_stay_in_one_process(tmp_path):
     file = tmp_path / "test_it.py"
     file.touch()
     assert lanes.is_whole([str(tmp_path)])
     assert not lanes.is_whole([str(tmp_path), str(file)])
     assert not lanes.is_whole([f"{file}::test_it"])
+    assert not lanes.is_whole([f"{marks.TESTS}/gpu/"])
