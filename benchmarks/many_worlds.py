@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from scipy import stats
-from worlds import KINDS, PRIOR, TRAIN_QUERIES, World, true_of, world
+from worlds import ENOUGH_QUERIES, KINDS, PRIOR, TRAIN_QUERIES, World, true_of, world
 
 HOME = Path(__file__).parents[1]
 LINES = HOME / "benchmarks" / "many_worlds.jsonl"
@@ -31,8 +31,6 @@ LONGEST = 3_600.0
 """Seconds after which a run counts as failed: many times its budget."""
 CONFIDENCE = 0.95
 """Of a one-sided bound: 0 wrong of 100 is at most 3 %."""
-ENOUGH_QUERIES = 500
-"""Test queries that the gate `resume: queries` asks: no world with fewer can be GO."""
 MANY_QUERIES = 1_500
 """Test queries from which "nothing there" should be shown."""
 AGAIN = ("failed", "wrong")
@@ -44,10 +42,11 @@ Line = Mapping[str, Any]
 
 def main() -> int:
     """Run the worlds that are missing, then write the page."""
+    said = " or ".join(map(str, TRAIN_QUERIES))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--worlds", type=int, default=30, help="worlds 0 to N - 1")
     parser.add_argument("--only", type=int, nargs="*", help="these worlds alone")
-    parser.add_argument("--train-queries", type=int, default=TRAIN_QUERIES)
+    parser.add_argument("--train-queries", type=int, help=f"in every world (default: {said}, drawn)")
     parser.add_argument("--lines", type=Path, default=LINES)
     parser.add_argument("--page", type=Path, default=PAGE)
     parser.add_argument("--results", help="keep the run folders here")

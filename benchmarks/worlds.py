@@ -15,23 +15,36 @@ from urllib.parse import urlencode
 
 import numpy as np
 
-from fusion_models.data.planted import draw
+from fusion_models.data.planted import Planted, draw
 from fusion_models.data.planted.config import PlantedConfig
 from fusion_models.data.planted.presets import planted_config
-from fusion_models.data.planted.truth import truth
+from fusion_models.data.planted.truth import mean_ndcg, truth
+from fusion_models.data.splits import SPLITS
+from fusion_models.metrics import shapley
 from spaces import PHASES
 
 PHASE = PHASES["phase3"]
 PRESET = "planted:healthy"
-TRAIN_QUERIES = 400
+PRESET_SHARE_ALL = planted_config(PRESET).share_all
+TRAIN_QUERIES = (400, 1_000)
 VALIDATION_QUERIES = 250
 TEST_QUERIES = (300, 700, 1_500)
-POPULATION = 6_000
+ENOUGH_QUERIES = 500
+"""Test queries that the gate `resume: queries` asks: no world with fewer can be GO."""
+POPULATION = 3_000
 """Test queries that the oracle is read on."""
 POPULATION_SEED = 1_000_003
 """Added to a world's data seed: the population is another draw of the same dials."""
-PRIOR = 1
+PRIOR = 2
 """Version of the prior, part of every world's draws: worlds of two priors have nothing in common."""
+GAIN, DROP, REFIT_GAIN, SHARES = 0.05, 0.08, 0.03, (0.22, 0.36)
+"""What is true of a healthy world, for its oracle: the gain over V1 and each refit gain in nDCG@10 at least, nDCG lost
+without the image as a fraction, and the range of each Shapley share of what is gained over V1. The phase asks
+0.020, 5 %, 0.005 and 0.20 to 0.40: a world nearer to a threshold than that is a boundary world."""
+MOST_TOLD = 0.97
+"""Variance share of the signals together, at most; the rest is noise."""
+TRIES = 1_000
+"""Draws of dials after which a healthy world counts as impossible."""
 
 Stratum = Literal["nothing there", "boundary", "healthy"]
 Dials = dict[str, Any]
@@ -97,9 +110,12 @@ def _small_drop(random: np.random.Generator) -> Dials:
 
 
 def _healthy(random: np.random.Generator) -> Dials:
+    """Dials that `world` draws again until what they make is healthy. A GO asks 500 test queries."""
     return {
-        "share_visual": round(float(random.uniform(0.18, 0.3)), 3),
-        "v1_noise": round(float(random.uniform(0.5, 1.0)), 2),
+        "share_visual": round(float(random.uniform(0.25, 0.4)), 3),
+        "share_text": round(float(random.uniform(0.22, 0.34)), 3),
+        "share_metadata": round(float(random.uniform(0.2, 0.3)), 3),
+        "v1_noise": round(float(random.uniform(0.3, 1.0)), 2),
     }
 
 
@@ -117,23 +133,35 @@ KINDS: dict[Stratum, dict[str, Callable[[np.random.Generator], Dials]]] = {
 """Stratum -> kind -> the dials that make it."""
 
 
-def world(number: int, train_queries: int = TRAIN_QUERIES) -> World:
-    """World 0, 1, 2, ...: strata take turns, and within each its kinds."""
+@cache
+def world(number: int, train_queries: int | None = None) -> World:
+    """World 0, 1, 2, ...: strata take turns, and within each its kinds. Training queries are drawn where not given."""
     strata = list(KINDS)
     stratum, turn = strata[number % len(strata)], number // len(strata)
     kinds = list(KINDS[stratum])
     kind = kinds[turn % len(kinds)]
     random = np.random.default_rng([PRIOR, number])
-    dials = _any_world(random, train_queries) | {"seed": number} | KINDS[stratum][kind](random)
-    if dials.get("visual_hash") or dials.get("visual_copy"):
-        dials["visual_coding"] = "linear"  # the image codes nothing itself
-    return World(number, stratum, kind, {name: value for name, value in dials.items() if value is not None})
+    for _ in range(TRIES):
+        dials = _any_world(random, train_queries) | {"seed": number} | KINDS[stratum][kind](random)
+        if dials.get("visual_hash") or dials.get("visual_copy"):
+            dials["visual_coding"] = "linear"  # the image codes nothing itself
+        drawn = World(number, stratum, kind, {name: value for name, value in dials.items() if value is not None})
+        if stratum != "healthy" or (_may_be_healthy(drawn) and true_of(drawn).healthy):
+            return drawn
+    raise ValueError(f"world {number}: none of {TRIES} draws was healthy; widen the dials of `_healthy`.")
 
 
-def _any_world(random: np.random.Generator, train_queries: int) -> Dials:
+def _may_be_healthy(drawn: World) -> bool:
+    """Whether the variance shares leave room for noise, and a GO has the test queries that it asks."""
+    told = sum(float(drawn.dials[f"share_{name}"]) for name in ("visual", "text", "metadata")) + PRESET_SHARE_ALL
+    return told <= MOST_TOLD and drawn.test_queries >= ENOUGH_QUERIES
+
+
+def _any_world(random: np.random.Generator, train_queries: int | None) -> Dials:
     """What differs from world to world in every stratum; None where a dial stays the preset's."""
     test = int(random.choice(TEST_QUERIES))
-    queries = train_queries + VALIDATION_QUERIES + test
+    train = train_queries or int(random.choice(TRAIN_QUERIES))
+    queries = train + VALIDATION_QUERIES + test
     words = int(random.choice([0, 0, 40, 200]))
     return {
         "queries": queries,
@@ -161,6 +189,19 @@ class Truth:
     """Less the best without the image: what the image is worth."""
     gain: float
     """Less V1."""
+    drop: float = 0.0
+    """`worth` as a fraction of the nDCG with the image."""
+    refit_gains: tuple[float, ...] = ()
+    """Less the best without each modality in turn, and without V1 where V1 reads it."""
+    shares: tuple[float, ...] = ()
+    """Each modality's Shapley share of what all of them gain over chance."""
+
+    @property
+    def healthy(self) -> bool:
+        """Whether every gate of the phase holds by a margin, as far as an oracle can tell."""
+        least, most = SHARES
+        large = self.gain >= GAIN and self.drop >= DROP and min(self.refit_gains) >= REFIT_GAIN
+        return large and least <= min(self.shares) and max(self.shares) <= most
 
     @property
     def go_is_wrong(self) -> bool:
@@ -197,10 +238,31 @@ def _truth(source: str) -> Truth:
         config,
         queries=queries,
         seed=config.seed + POPULATION_SEED,
+        visual_width=32,  # no oracle reads a code, and most of a draw's time goes into the widest one
         validation_fraction=config.split_sizes[1] / queries,
         test_fraction=POPULATION / queries,
     )
-    told = truth(draw(many))
-    best = told["oracle_ndcg_with_v1"]
-    everything = float(best["visual+text+metadata"])
-    return Truth(worth=everything - float(best["text+metadata"]), gain=everything - float(told["v1_ndcg"]))
+    planted = draw(many)
+    told, names = truth(planted), config.modalities
+    informed, alone = told["oracle_ndcg_with_v1"], told["oracle_ndcg"]
+    everything = float(informed["+".join(names)])
+    values = {frozenset(subset.split("+")): float(value) for subset, value in alone.items()}
+    by_v1 = {seen: "+".join(m for m in names if m in seen) for seen in values if set(PHASE.v1_reads) <= seen}
+    values |= {seen: float(informed[key]) for seen, key in by_v1.items()}
+    values[frozenset()] = by_chance(planted)
+    shares = shapley(values)
+    worth = everything - values[frozenset(names) - {PHASE.suspect}]
+    return Truth(
+        worth=worth,
+        gain=everything - float(told["v1_ndcg"]),
+        drop=worth / everything,
+        refit_gains=tuple(everything - values[frozenset(names) - {name}] for name in names),
+        shares=tuple(shares[name] / (everything - values[frozenset()]) for name in names),
+    )
+
+
+def by_chance(planted: Planted) -> float:
+    """nDCG@10 of scores drawn at random, on the test split."""
+    test = planted.documents_of_split == SPLITS.index("test")
+    scores = np.random.default_rng(0).random(len(planted.query))
+    return mean_ndcg(scores, planted, test)

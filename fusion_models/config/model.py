@@ -47,6 +47,9 @@ class ModelConfig:
     """What the trees of a tuned V1 read: V1's score (`v1`) and modalities. Without them it says nothing."""
     modalities: tuple[str, ...] = MODALITIES
     """The modalities the ranker is built with; a refit without one leaves it out here."""
+    products: int = 0
+    """Products of two projections of a modality's features that its encoder reads beside them: half of them plain, half
+    with the sign of the first. They start from those that the training queries confirm, the others at 0."""
     bottleneck_tokens: int = 2
     """Attention bottleneck: how many tokens carry what the modalities tell each other."""
     rank: int = 8
@@ -80,6 +83,7 @@ class ModelConfig:
         )
         for modality, count in self.tokens_each:
             require(count >= 1, f"model.{modality}_tokens must be >= 1, got {count}")
+        require(self.products >= 0, f"model.products must be >= 0, got {self.products}")
         require(self.bottleneck_tokens >= 1, f"model.bottleneck_tokens must be >= 1, got {self.bottleneck_tokens}")
         require(self.rank >= 1, f"model.rank must be >= 1, got {self.rank}")
 

@@ -80,17 +80,17 @@ def _query_folds(data: RankingDataset, rows: Ints, count: int) -> Ints:
 
 
 def _items_recur(data: RankingDataset, rows: Ints) -> bool:
-    judged = _judged(data, rows)
+    judged = judged_items(data, rows)
     return len(np.unique(judged)) < len(judged)
 
 
 def _validation_items_are_new(data: RankingDataset, rows: Ints) -> bool:
     """Halves of validation count together, so that a halved dataset has the folds of the whole one."""
     other = np.concatenate([data.rows(split) for split in data.splits if split not in ("train", "test")])
-    return bool(np.mean(~np.isin(_judged(data, other), _judged(data, rows))) >= MOSTLY_NEW)
+    return bool(np.mean(~np.isin(judged_items(data, other), judged_items(data, rows))) >= MOSTLY_NEW)
 
 
-def _judged(data: RankingDataset, rows: Ints) -> Ints:
-    """The items of some queries' lists, one after another."""
+def judged_items(data: RankingDataset, rows: Ints) -> Ints:
+    """Which items the lists of the query rows `rows` `[Q]` hold, one list after another: `[documents]`."""
     parts: Ints = np.concatenate([data.judged_item[data.offset[row] : data.offset[row + 1]] for row in rows])
     return parts

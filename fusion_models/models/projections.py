@@ -12,6 +12,7 @@ from fusion_models.config import V1, ModelConfig
 from fusion_models.data.batch import Batch
 from fusion_models.data.schema import FeatureSchema, FeatureStatistics
 from fusion_models.models.attention import dropout
+from fusion_models.models.products import ProductUnits
 
 COSINE_GAIN = 5.0
 """Brings a cosine's usual spread (about 0.2) to that of a standardised feature."""
@@ -36,18 +37,28 @@ class Standardise(nn.Module):
 class Encoder(nn.Module):
     """One modality's features `[B, L, D_m]` to `[N, T_m, D]` tokens, each of them layer-normalised."""
 
-    def __init__(self, inputs: int, tokens: int, width: int, *, matched: bool) -> None:
+    def __init__(
+        self, inputs: int, tokens: int, width: int, *, matched: bool, products: ProductUnits | None = None
+    ) -> None:
         super().__init__()
         self.tokens = tokens
+        self.products = products
+        self.of_products = None
+        if products is not None:
+            self.of_products = nn.Linear(len(products.signed), tokens * width, bias=False)
         self.match = nn.Linear(1, tokens * width, bias=False) if matched else None
         self.project = nn.Linear(inputs, tokens * width)
         nn.init.normal_(self.project.weight, std=inputs**-0.5)
         nn.init.zeros_(self.project.bias)
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, x: Tensor, match: Tensor | None = None) -> Tensor:
-        """N = B * L documents; `match` `[B, L]`: cosine of the features with the query's, where they share a space."""
+    def forward(self, x: Tensor, match: Tensor | None = None, raw: Tensor | None = None) -> Tensor:
+        """N = B * L documents; `match` `[B, L]`: cosine of the features with the query's, where they share a space;
+        `raw` `[B, L, D_m]`: the features before they are standardised, which the products read."""
         x, weight = x.flatten(0, 1), self.project.weight
+        if self.products is not None and self.of_products is not None and raw is not None:
+            x = torch.cat([x, self.products(raw)], dim=-1)
+            weight = torch.cat([weight, self.of_products.weight], dim=-1)
         if self.match is not None and match is not None:  # one more input: a product of its own would cost a pass
             x = torch.cat([x, COSINE_GAIN * match.reshape(-1, 1)], dim=-1)
             weight = torch.cat([weight, self.match.weight], dim=-1)
@@ -129,7 +140,15 @@ class Projections(nn.Module):
         self.matched = {m for m in config.modalities if schema.width(m) == schema.query}
         self.encoders = nn.ModuleDict(
             {
-                m: Encoder(schema.width(m), config.tokens(m), config.width, matched=m in self.matched)
+                m: Encoder(
+                    schema.width(m),
+                    config.tokens(m),
+                    config.width,
+                    matched=m in self.matched,
+                    products=ProductUnits(statistics.mean[m], statistics.std[m], config.products)
+                    if config.products
+                    else None,
+                )
                 for m in config.modalities
             }
         )
@@ -158,7 +177,9 @@ class Projections(nn.Module):
         context = self._scaled("context", batch.context[..., : self.context_width]).flatten(0, 1)
         query, conditions = self.context(context, self._v1(batch).flatten(0, 1))
         standardised = {m: self._scaled(m, batch.features[m]) for m in self.config.modalities}
-        plain = [self.encoders[m](standardised[m], self._match(m, batch)) for m in self.config.modalities]
+        plain = [
+            self.encoders[m](standardised[m], self._match(m, batch), batch.features[m]) for m in self.config.modalities
+        ]
         conditioned = [_conditioned(x, conditions, index) for index, x in enumerate(plain)]
         tokens = self.dropout(torch.cat(conditioned, dim=1))
         if keep is not None:
@@ -174,7 +195,8 @@ class Projections(nn.Module):
         For measuring: nothing is dropped, neither in `inputs` nor here.
         """
         index = self.config.modalities.index(modality)
-        new = self.encoders[modality](self._scaled(modality, batch.features[modality]), self._match(modality, batch))
+        raw = batch.features[modality]
+        new = self.encoders[modality](self._scaled(modality, raw), self._match(modality, batch), raw)
         tokens = list(inputs.tokens.split_with_sizes([self.config.tokens(m) for m in self.config.modalities], dim=1))
         tokens[index] = _conditioned(new, inputs.conditions, index)
         return torch.cat(tokens, dim=1)

@@ -17,6 +17,7 @@ from fusion_models.models.fusion import Fused, ShareKind
 from fusion_models.models.output import RankerOutput
 from fusion_models.models.own.ranker import OwnRanker
 from fusion_models.models.own.reference import is_own, own_model
+from fusion_models.models.products import ProductUnits
 from fusion_models.models.projections import Projected, Projections
 from fusion_models.models.trainable import TrainableRanker, in_lists
 from fusion_models.models.variants import build_fusion
@@ -104,6 +105,11 @@ class FusionRanker(TrainableRanker):
         """See `TrainableRanker.reads`."""
         encoder = self.projections.context
         return self._read(context=encoder.project is not None, v1=encoder.v1 is not None)
+
+    def product_units(self) -> dict[str, ProductUnits]:
+        """See `TrainableRanker.product_units`."""
+        units = {m: encoder.products for m, encoder in self.projections.encoders.items()}
+        return {m: found for m, found in units.items() if found is not None}
 
     def encoder_parameters(self, modality: str) -> Iterator[nn.Parameter]:
         """The parameters of one modality's encoder: what its own learning rate applies to."""

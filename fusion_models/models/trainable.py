@@ -15,6 +15,7 @@ from fusion_models.data.schema import FeatureSchema, FeatureStatistics
 from fusion_models.models.fusion import ShareKind
 from fusion_models.models.heads import ContrastiveHeads, Discriminator, ThumbnailDecoder, UnimodalHeads, mlp
 from fusion_models.models.output import RankerOutput
+from fusion_models.models.products import ProductUnits
 from fusion_models.models.projections import Standardise
 from fusion_models.models.trees import TreeEnsemble
 
@@ -170,6 +171,10 @@ class TrainableRanker(nn.Module):
     def feature_mean(self, modality: str) -> Tensor:
         """The training split's mean of a modality's raw features, `[D_m]`, on the model's device."""
         return torch.as_tensor(self._means[modality], dtype=torch.float32, device=self.device)
+
+    def product_units(self) -> dict[str, ProductUnits]:
+        """Modality -> the products that its encoder reads; empty where there are none."""
+        return {}
 
     @abstractmethod
     def encoder_parameters(self, modality: str) -> Iterator[nn.Parameter]:

@@ -7,7 +7,8 @@ residual with every product of two columns, `mean(r sign(z) z')` with every sign
 M are the directions whose square tells most: the spectral start of phase retrieval (Candès, Li, Soltanolkotabi 2015).
 
 The largest of 100,000 covariances is large by chance. So products are proposed by one half of the queries and kept
-only where the other half confirms them.
+only where the other half confirms them. Where items recur, the halves have no item in common either: what is by chance
+true of an item would be confirmed wherever it recurs.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from torch import Tensor
 
 from fusion_models.data import RankingDataset
 from fusion_models.data.batch import Batch
+from fusion_models.data.folds import judged_items
 from fusion_models.evaluation import EVALUATION_QUERIES
 from fusion_models.probes.columns import Columns, Rows, centred
 
@@ -31,6 +33,8 @@ PROPOSED_PAIRS, PROPOSED_DIRECTIONS = 16, 8
 CONFIRMED = 3.5
 """Standard errors from 0, in the half that did not propose it, from which a product is kept: of 400 products of noise
 one is kept in a fifth of the halves."""
+FEWEST = 20
+"""Queries, and documents of each half, below which nothing is screened."""
 KEPT = 6
 """Products of each kind at the most, the surest first: none crowds out those of another modality."""
 RIDGE = 0.1
@@ -95,12 +99,10 @@ def multiplied(left: Tensor, right: Tensor, signed: Tensor) -> Tensor:
 def screen_products(data: RankingDataset, rows: Rows, columns: Columns, *, seed: int = 0) -> Products:
     """Products of the columns that tell of the labels of the query rows `rows` what no linear readout of them says.
 
-    K is 0 where nothing is confirmed, or where there are fewer than 20 rows to cut in two.
+    K is 0 where nothing is confirmed, or where there is too little to cut in two.
     """
     order = np.random.default_rng([seed, 2]).permutation(rows)
-    halves = (
-        [_Half(data, half, columns, n) for n, half in enumerate(np.array_split(order, 2))] if len(rows) >= 20 else []
-    )
+    halves = _halves(data, np.array_split(order, 2), columns, seed) if len(rows) >= FEWEST else []
     found: dict[_Product, float] = {}
     for proposing, confirming in (halves, halves[::-1]) if halves else ():
         proposals = proposing.proposals()
@@ -117,6 +119,20 @@ def screen_products(data: RankingDataset, rows: Rows, columns: Columns, *, seed:
     )
 
 
+def _halves(data: RankingDataset, queries: Sequence[Rows], columns: Columns, seed: int) -> list[_Half]:
+    """Two halves of the training queries, and where they judge the same items, of the items too."""
+    first, second = (np.unique(judged_items(data, rows)) for rows in queries)
+    sides: tuple[npt.NDArray[np.bool_] | None, ...] = (None, None)
+    if len(np.intersect1d(first, second)):
+        side = np.random.default_rng([seed, 4]).random(data.counts["items"]) < 0.5
+        sides = (side, ~side)
+    halves = [
+        _Half(data, rows, columns, number, items)
+        for number, (rows, items) in enumerate(zip(queries, sides, strict=True))
+    ]
+    return halves if min(half.documents for half in halves) >= FEWEST else []
+
+
 def _stacked(products: Sequence[_Product], width: int) -> tuple[Tensor, Tensor, Tensor]:
     """Left and right vectors `[D, K]`, and whether only the sign of the left counts `[K]`."""
     sides = [product.sides(width) for product in products]
@@ -127,18 +143,32 @@ def _stacked(products: Sequence[_Product], width: int) -> tuple[Tensor, Tensor, 
 class _Half:
     """One half's documents: standardised columns `[N, D]`, and what their labels hold beyond a linear readout `[N]`."""
 
-    def __init__(self, data: RankingDataset, rows: Rows, columns: Columns, number: int) -> None:
+    def __init__(
+        self,
+        data: RankingDataset,
+        rows: Rows,
+        columns: Columns,
+        number: int,
+        items: npt.NDArray[np.bool_] | None,
+    ) -> None:
+        """`items` `[items]`: those whose documents it has; None: all."""
         self._number = number
         most = max(10, int(OPERATIONS / max(columns.width, 1) ** 2 / max(float(data.candidates[rows].mean()), 1.0)))
         z, label, query, queries = [], [], [], 0
         for batch in data.batches(rows[:most], EVALUATION_QUERIES):
-            z.append(columns(batch)[batch.valid])
-            label.append(batch.labels[batch.valid].float())
-            query.append(queries + batch.valid.nonzero()[:, 0])
+            mine = batch.valid if items is None else batch.valid & torch.from_numpy(items)[batch.item]
+            z.append(columns(batch)[mine])
+            label.append(batch.labels[mine].float())
+            query.append(queries + mine.nonzero()[:, 0])
             queries += len(batch.valid)
         self._z, self._query = torch.cat(z), torch.cat(query)
         self._blocks = np.array(columns.blocks)
         self._residual = self._unexplained(torch.cat(label).float())
+
+    @property
+    def documents(self) -> int:
+        """N."""
+        return len(self._z)
 
     def _unexplained(self, label: Tensor) -> Tensor:
         """Labels less a cubic in a ridge readout of the columns: the grades' own curve is no product of columns."""

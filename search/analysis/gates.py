@@ -138,7 +138,10 @@ def _rivals(phase: Phase, evidence: Evidence) -> list[GateResult]:
 
 
 def rival_result(phase: Phase, role: str, lead: Lead | None) -> GateResult:
-    """Fails where the rival surely leads, and by more than a margin; undecided where the interval says nothing."""
+    """Fails where the rival surely leads, and by more than a margin; undecided where the interval says nothing.
+
+    A wide interval says something where all of it lies at or above the margin: V2 is then surely not worse.
+    """
     margin, widest = phase.thresholds.rival_worse, phase.thresholds.rival_half_width
     found = lead.interval if lead else Interval(nan, nan, nan)
     status: Status = "pass"
@@ -147,8 +150,9 @@ def rival_result(phase: Phase, role: str, lead: Lead | None) -> GateResult:
         status = "not measured"
     elif found.high < 0.0 and found.mean < -margin:
         status = "fail"
-    elif not (found.high - found.low) / 2.0 <= widest:
-        status, needed = "undecided", f"an interval of at most {widest:g} to each side"
+    elif not (found.high - found.low) / 2.0 <= widest and not found.low >= -margin:
+        needed = f"an interval of at most {widest:g} to each side, or wholly above {-margin:g}"
+        status = "undecided"
     return GateResult(
         key=f"rival: {role}",
         name=RIVALS[role],

@@ -32,8 +32,8 @@ def truth(planted: Planted) -> dict[str, Any]:
     test = planted.documents_of_split == SPLITS.index("test")
     names = config.modalities
     subsets = [subset for size in range(1, len(names) + 1) for subset in itertools.combinations(names, size)]
-    oracle = {"+".join(subset): _mean_ndcg(view(config, planted.signals, subset), planted, test) for subset in subsets}
-    informed = {"+".join(subset): _mean_ndcg(with_v1(planted, subset), planted, test) for subset in subsets}
+    oracle = {"+".join(subset): mean_ndcg(view(config, planted.signals, subset), planted, test) for subset in subsets}
+    informed = {"+".join(subset): mean_ndcg(with_v1(planted, subset), planted, test) for subset in subsets}
     best = view(config, planted.signals, names)
     known = planted.item[planted.documents_of_split == SPLITS.index("train")]
     dialled = {name: config.share(name) for name in config.signal_names} | {"noise": max(config.noise_share, 0.0)}
@@ -43,7 +43,7 @@ def truth(planted: Planted) -> dict[str, Any]:
         "variance_shares_drawn": drawn_shares(planted),
         "oracle_ndcg": oracle,
         "oracle_ndcg_with_v1": informed,
-        "v1_ndcg": _mean_ndcg(planted.v1, planted, test),
+        "v1_ndcg": mean_ndcg(planted.v1, planted, test),
         "v1_oracle_correlation": _within_query_correlation(planted.v1[test], best[test], planted.query[test]),
         "recurring_items": float(np.isin(np.unique(planted.item[test]), known).mean()),
         "repeated_queries": planted.repeated / max(config.split_sizes[2], 1),
@@ -92,7 +92,8 @@ def read_truth(location: str | Path) -> dict[str, Any]:
     return content
 
 
-def _mean_ndcg(scores: npt.NDArray[np.float64], planted: Planted, used: npt.NDArray[np.bool_]) -> float:
+def mean_ndcg(scores: npt.NDArray[np.float64], planted: Planted, used: npt.NDArray[np.bool_]) -> float:
+    """nDCG@10 of scores `[N]`, over the queries of the documents `used` `[N]`; without those with nothing relevant."""
     query, place = np.unique(planted.query[used], return_inverse=True)
     first = np.searchsorted(place, np.arange(len(query)))
     column = np.arange(len(place)) - first[place]

@@ -1,0 +1,79 @@
+"""Where a ranker's products start: at those of a modality's columns that the training queries confirm.
+
+Of random products of a wide modality none points at the two columns that a sign code needs, and a gradient does not
+lead there from a few hundred queries (docs/log.md). So they are screened as the probes' are (`probes.second_order`),
+from training queries alone, once a node.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from fusion_models.data import RankingDataset
+from fusion_models.data.arrays.cache import build_once
+from fusion_models.evaluation import EVALUATION_QUERIES
+from fusion_models.models import TrainableRanker
+from fusion_models.probes.columns import fit_columns
+from fusion_models.probes.second_order import Products, screen_products
+
+FORMAT = 1
+"""Of the cached folder; part of its name."""
+
+
+def start_products(model: TrainableRanker, data: RankingDataset) -> None:
+    """Start a fresh ranker's products, where it has any; those of a modality where nothing is confirmed are 0."""
+    for modality, units in model.product_units().items():
+        found = confirmed_products(data, modality)
+        units.start_from(found["left"], found["right"], found["signed"])
+
+
+def confirmed_products(data: RankingDataset, modality: str) -> dict[str, Tensor]:
+    """`left` and `right` `[D, K]`, `signed` `[K]` (see `ProductUnits`), the surest first: of one modality's features.
+
+    Decided by the training split and the modality's features: no seed. K is 0 where no product tells anything.
+    """
+    said = json.dumps([FORMAT, data.identity, modality]).encode()
+    folder = data.folder.with_name(f"{data.folder.name}-products-{hashlib.sha256(said).hexdigest()[:16]}")
+    return _opened(build_once(folder, functools.partial(_build, data, modality)))
+
+
+@functools.lru_cache(maxsize=64)
+def _opened(folder: Path) -> dict[str, Tensor]:
+    return load_file(folder / "products.safetensors")
+
+
+def _build(data: RankingDataset, modality: str, out: Path) -> None:
+    rows = np.sort(data.rows("train"))
+    found = screen_products(data, rows, fit_columns(data, rows, modalities=(modality,)))
+    own = _of_the_modality_alone(found, data.schema.width(modality))
+    left, right = (side[: data.schema.width(modality), own] for side in (found.left, found.right))
+    if own:
+        right = right / _deviation(found, data, rows)[own].clamp(min=1e-6)
+    save_file(
+        {"left": left.contiguous(), "right": right.contiguous(), "signed": found.signed[own].contiguous()},
+        out / "products.safetensors",
+    )
+
+
+def _of_the_modality_alone(found: Products, width: int) -> list[int]:
+    """Which products read none of the context's columns, which stand behind the modality's; the surest first."""
+    beyond = (found.left[width:].abs() + found.right[width:].abs()).sum(dim=0)
+    return [int(k) for k in np.argsort(-np.abs(found.strength), kind="stable") if beyond[k] == 0]
+
+
+def _deviation(found: Products, data: RankingDataset, rows: Sequence[int]) -> Tensor:
+    """`[K]` over the training documents."""
+    count, total, square = 0, torch.zeros(()), torch.zeros(())
+    for batch in data.batches(np.asarray(rows), EVALUATION_QUERIES):
+        values = found(batch)[batch.valid].double()
+        count, total, square = count + len(values), total + values.sum(0), square + (values**2).sum(0)
+    return (square / count - (total / count) ** 2).clamp(min=0).sqrt().float()
