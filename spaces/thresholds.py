@@ -20,7 +20,7 @@ class Thresholds:
     rival_worse: float = 0.005
     """A rival that surely leads, and by more than this on the mean, fails V2."""
     rival_half_width: float = 0.02
-    """A comparison with a rival whose interval is wider to each side, and reaches below -`rival_worse`, says nothing."""
+    """A wider interval to each side of a lead over a rival says nothing, unless all of it lies above -`rival_worse`."""
     slowest_ms: float = 150.0
     """P95 of one query, milliseconds, that some runtime variant must stay under."""
 
