@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from fusion_models.data import RankingDataset
 from fusion_models.data.arrays.cache import build_once
 from fusion_models.evaluation import EVALUATION_QUERIES
 from fusion_models.models import TrainableRanker
-from fusion_models.probes.columns import fit_columns
+from fusion_models.probes.columns import Rows, fit_columns
 from fusion_models.probes.second_order import Products, screen_products
 
 FORMAT = 1
@@ -48,7 +47,8 @@ def confirmed_products(data: RankingDataset, modality: str) -> dict[str, Tensor]
 
 @functools.lru_cache(maxsize=64)
 def _opened(folder: Path) -> dict[str, Tensor]:
-    return load_file(folder / "products.safetensors")
+    found: dict[str, Tensor] = load_file(folder / "products.safetensors")
+    return found
 
 
 def _build(data: RankingDataset, modality: str, out: Path) -> None:
@@ -70,10 +70,10 @@ def _of_the_modality_alone(found: Products, width: int) -> list[int]:
     return [int(k) for k in np.argsort(-np.abs(found.strength), kind="stable") if beyond[k] == 0]
 
 
-def _deviation(found: Products, data: RankingDataset, rows: Sequence[int]) -> Tensor:
+def _deviation(found: Products, data: RankingDataset, rows: Rows) -> Tensor:
     """`[K]` over the training documents."""
     count, total, square = 0, torch.zeros(()), torch.zeros(())
-    for batch in data.batches(np.asarray(rows), EVALUATION_QUERIES):
+    for batch in data.batches(rows, EVALUATION_QUERIES):
         values = found(batch)[batch.valid].double()
         count, total, square = count + len(values), total + values.sum(0), square + (values**2).sum(0)
     return (square / count - (total / count) ** 2).clamp(min=0).sqrt().float()

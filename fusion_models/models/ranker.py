@@ -109,7 +109,7 @@ class FusionRanker(TrainableRanker):
     def product_units(self) -> dict[str, ProductUnits]:
         """See `TrainableRanker.product_units`."""
         units = {m: encoder.products for m, encoder in self.projections.encoders.items()}
-        return {m: found for m, found in units.items() if found is not None}
+        return {m: found for m, found in units.items() if isinstance(found, ProductUnits)}
 
     def encoder_parameters(self, modality: str) -> Iterator[nn.Parameter]:
         """The parameters of one modality's encoder: what its own learning rate applies to."""

@@ -93,6 +93,7 @@ TERMS = {
     "literal adversary": {"loss.adversarial": 0.2, "loss.adversarial_form": "literal"},
     "decorrelation": {"loss.decorrelation": 0.4, "loss.decorrelation_target": 0.3},
     "dropped modalities": {"train.modality_dropout": 0.3},
+    "products": {"loss.variance": 0.2, "model.products": 3},
 }
 
 

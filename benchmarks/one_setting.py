@@ -1,16 +1,15 @@
-"""What a ranker gains from its context: `python benchmarks/context.py --data clipart planted:seed-case`.
+"""What one setting is worth: `python benchmarks/one_setting.py model.context v1 tuned_v1 --data clipart`.
 
-Trains the base recipe with nothing, V1's score, or a tuned V1 in its context, with and without the image, over the
-same seeds, and prints what they reach on the validation split (the test split stays closed): nDCG@10 of one training
-with its deviation over seeds, nDCG of all of them as one ensemble, the image's refit gain likewise, what blanking the
-image costs, and the correlation with V1. Each training keeps its best epoch by validation, which flatters all alike.
+Trains a recipe with each value of the setting, with and without the image, over the same seeds, and prints what they
+reach on the validation split (the test split stays closed): nDCG@10 of one training with its deviation over seeds,
+nDCG of all of them as one ensemble, the image's refit gain likewise, what blanking the image costs, and the correlation
+with V1. Each training keeps its best epoch by validation, which flatters all alike.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +25,7 @@ from spaces import PHASES
 
 COLUMNS = (
     "data",
-    "context",
+    "value",
     "nDCG",
     "deviation",
     "ensemble",
@@ -82,22 +81,25 @@ def row(name: str, recipe: Recipe, data: RankingDataset, seeds: int) -> list[str
     return [data.source, name, *said, f"{np.mean(drops):.3f}", f"{np.mean(correlations):.3f}", f"{whole.seconds:.1f}"]
 
 
-def main(sources: list[str], contexts: list[str], seeds: int, changes: Mapping[str, str]) -> None:
+def main(key: str, values: list[str], base: Recipe, sources: list[str], seeds: int) -> None:
     """Print the table."""
     torch.set_num_threads(1)
     print(" | ".join(COLUMNS), flush=True)
     for source in sources:
         data = open_dataset(source)
-        for context in contexts:
-            recipe = PHASES["phase3"].base.updated({**changes, "model.context": context})
-            print(" | ".join(row(context, recipe, data, seeds)), flush=True)
+        for value in values:
+            print(" | ".join(row(value, base.updated({key: value}), data, seeds)), flush=True)
 
 
 if __name__ == "__main__":
+    known = PHASES["phase3"].known_recipes()
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("key", help="the setting, such as model.context")
+    parser.add_argument("values", nargs="+")
     parser.add_argument("--data", nargs="+", default=["clipart", "planted:seed-case", "planted:healthy"])
-    parser.add_argument("--contexts", nargs="+", default=["v1", "tuned_v1"])
+    parser.add_argument("--recipe", choices=list(known), default="base", help="a known point of phase 3")
     parser.add_argument("--seeds", type=int, default=4, help="trainings a row; at least two")
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes to the base recipe")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="changes to the recipe")
     given = parser.parse_args()
-    main(given.data, given.contexts, given.seeds, dict(change.split("=", 1) for change in given.set))
+    changes = dict(change.split("=", 1) for change in given.set)
+    main(given.key, given.values, known[given.recipe].updated(changes), given.data, given.seeds)

@@ -1,0 +1,130 @@
+"""Products of a modality's own features: where they start, what they find, and that nothing else changes."""
+
+import dataclasses
+
+import numpy as np
+import pytest
+import random_batches
+import torch
+
+from fusion_models.config import Recipe
+from fusion_models.data import open_dataset
+from fusion_models.export import TOLERANCE, eager_scorer, export_onnx, input_names, largest_difference, onnx_scorer
+from fusion_models.models import build_ranker
+from fusion_models.models.products import CLIP, ProductUnits
+from fusion_models.products import confirmed_products, start_products
+from fusion_models.training import start, train
+
+SMALL = {"model.layers": 1, "model.width": 8, "model.heads": 2, "model.text_tokens": 1, "model.scale": "feature"}
+SIGNED = (
+    "planted:healthy?queries=600&validation_fraction=0.4&test_fraction=0.05&candidates=12&visual_width=128"
+    "&visual_coding=sign&share_visual=0.32"
+)
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def signed(_own_cache):
+    return open_dataset(SIGNED)
+
+
+def ranker(products=3, **changes):
+    torch.manual_seed(0)
+    recipe = Recipe().updated(SMALL | {"model.products": products} | changes)
+    return build_ranker(recipe, random_batches.schema(4), random_batches.statistics(4)).eval()
+
+
+def test_a_unit_is_a_product_of_two_projections_or_of_a_sign_and_one():
+    units = ProductUnits(np.array([1.0, -2.0, 5.0]), np.array([2.0, 0.5, 0.0]), 3)
+    left, right = torch.eye(3)[:, :2], torch.eye(3)[:, [1, 1]] * 2.0
+    units.start_from(left, right, torch.tensor([False, True]))
+    x = torch.tensor([[[-1.0, -1.0, 9.0], [2.0, -1.9, 5.0]]])
+    z = units.standardised(x)
+    torch.testing.assert_close(z, torch.tensor([[-1.0, 2.0, 0.0], [0.5, 0.2, 0.0]]))  # what never varies says nothing
+    torch.testing.assert_close(units(x), torch.tensor([[-4.0, 4.0, 0.0], [0.2, 0.4, 0.0]]))
+    assert units.standardised(x * 1e6).abs().max() == CLIP
+
+
+def test_only_what_was_confirmed_is_read(signed):
+    """Two columns of the code stand two apart; where nothing is confirmed the units are 0 and stay 0."""
+    found = confirmed_products(signed, "visual")
+    kept = [
+        tuple(np.flatnonzero((left.abs() + right.abs()).numpy())[:2])
+        for left, right in zip(found["left"].T, found["right"].T, strict=True)
+    ]
+    assert any(b - a == 2 for a, b in kept)
+    assert confirmed_products(signed, "text")["signed"].numel() == 0
+    model = start(Recipe().updated(SMALL | {"model.products": 4}), signed, seed=0).model
+    units = model.product_units()
+    assert list(units) == ["visual", "text", "metadata"]
+    assert not units["text"].left.any()
+    assert not units["text"].right.any()
+    values = torch.cat(
+        [units["visual"](b.features["visual"])[b.valid.flatten()] for b in signed.batches(signed.rows("train"), 64)]
+    )
+    torch.testing.assert_close(values.std(0), torch.ones(4), atol=0.05, rtol=0)
+
+
+def test_a_ranker_reads_a_sign_code_that_its_projections_miss(signed):
+    reached, drops = {}, {}
+    for products in (0, 4):
+        recipe = Recipe().updated(SMALL | {"model.products": products, "train.epochs": 6, "model.width": 16})
+        state = start(recipe, signed, seed=0)
+        list(train(state, signed))
+        reached[products], drops[products] = state.best_ndcg, state.best_numbers["visual_masking_drop"]
+    assert reached[4] > reached[0] + 0.03
+    assert drops[0] < 0.02
+    assert drops[4] > 0.04
+
+
+@pytest.mark.usefixtures("_own_cache")
+def test_what_is_by_chance_true_of_an_item_is_not_confirmed_where_it_recurs():
+    """The image is a hash of the item, and items recur in training: halves of the queries share them."""
+    data = open_dataset("planted:healthy?queries=400&candidates=12&visual_width=256&visual_hash=1&item_reuse=16")
+    assert confirmed_products(data, "visual")["signed"].numel() <= 1
+
+
+def test_a_ranker_without_products_has_none_of_their_weights():
+    plain, with_them = ranker(0), ranker(3)
+    assert plain.product_units() == {}
+    assert set(with_them.state_dict()) - set(plain.state_dict()) == {
+        f"projections.encoders.{m}.{name}"
+        for m in ("visual", "text", "metadata")
+        for name in (
+            "of_products.weight",
+            "products.left",
+            "products.right",
+            "products.mean",
+            "products.scale",
+            "products.signed",
+        )
+    }
+    with pytest.raises(ValueError, match="products must be >= 0, got -1"):
+        ranker(-1)
+
+
+@pytest.mark.parametrize("standardise", [True, False])
+def test_products_are_exported_and_measured_as_they_score(standardise, tmp_path):
+    model = ranker(**{"model.standardise": standardise})
+    with torch.no_grad():
+        for units in model.product_units().values():
+            units.signed[0] = True
+    scorer = onnx_scorer(export_onnx(model, tmp_path / "ranker.onnx"), input_names(model), threads=1)
+    for queries, candidates in ((1, 1), (5, 3)):
+        batch = random_batches.batch(queries, candidates, seed=queries)
+        assert largest_difference(eager_scorer(model), scorer, batch) <= TOLERANCE
+    batch = random_batches.batch(4, 5)
+    blank = batch._replace(features=batch.features | {"visual": torch.zeros_like(batch.features["visual"])})
+    inputs = model.projections(batch, None)
+    tokens = model.projections.replaced(inputs, blank, "visual")
+    torch.testing.assert_close(tokens, model.projections(blank, None).tokens)
+    assert not torch.equal(tokens, inputs.tokens)
+
+
+def test_starting_leaves_a_ranker_without_products_alone(signed):
+    model = start(Recipe().updated(SMALL), signed, seed=0).model
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    start_products(model, signed)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert dataclasses.replace(Recipe().model, products=0) == Recipe().model
