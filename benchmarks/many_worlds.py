@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from scipy import stats
-from worlds import DROP, ENOUGH_QUERIES, GAIN, KINDS, PRIOR, REFIT_GAIN, SHARES, TRAIN_QUERIES, World, true_of, world
+from worlds import DROP, ENOUGH_QUERIES, GAIN, KINDS, PRIOR, REFIT_GAIN, SHARES, World, true_of, world
 
 HOME = Path(__file__).parents[1]
 LINES = HOME / "benchmarks" / "many_worlds.jsonl"
@@ -42,11 +42,9 @@ Line = Mapping[str, Any]
 
 def main() -> int:
     """Run the worlds that are missing, then write the page."""
-    said = " or ".join(map(str, TRAIN_QUERIES))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--worlds", type=int, default=30, help="worlds 0 to N - 1")
     parser.add_argument("--only", type=int, nargs="*", help="these worlds alone")
-    parser.add_argument("--train-queries", type=int, help=f"in every world (default: {said}, drawn)")
     parser.add_argument("--lines", type=Path, default=LINES)
     parser.add_argument("--page", type=Path, default=PAGE)
     parser.add_argument("--results", help="keep the run folders here")
@@ -54,7 +52,7 @@ def main() -> int:
     arguments = parser.parse_args(own)
     settings = " ".join(flags) if flags else FLAGS
     numbers = arguments.only if arguments.only is not None else range(arguments.worlds)
-    left = pending((world(n, arguments.train_queries) for n in numbers), read(arguments.lines), settings)
+    left = pending((world(n) for n in numbers), read(arguments.lines), settings)
     for drawn in shown(left, len(left) < len(list(numbers))):
         with tempfile.TemporaryDirectory() as temporary:
             line = run(drawn, settings, Path(arguments.results or temporary).absolute())

@@ -134,15 +134,15 @@ KINDS: dict[Stratum, dict[str, Callable[[np.random.Generator], Dials]]] = {
 
 
 @cache
-def world(number: int, train_queries: int | None = None) -> World:
-    """World 0, 1, 2, ...: strata take turns, and within each its kinds. Training queries are drawn where not given."""
+def world(number: int) -> World:
+    """World 0, 1, 2, ...: strata take turns, and within each its kinds."""
     strata = list(KINDS)
     stratum, turn = strata[number % len(strata)], number // len(strata)
     kinds = list(KINDS[stratum])
     kind = kinds[turn % len(kinds)]
     random = np.random.default_rng([PRIOR, number])
     for _ in range(TRIES):
-        dials = _any_world(random, train_queries) | {"seed": number} | KINDS[stratum][kind](random)
+        dials = _any_world(random) | {"seed": number} | KINDS[stratum][kind](random)
         if dials.get("visual_hash") or dials.get("visual_copy"):
             dials["visual_coding"] = "linear"  # the image codes nothing itself
         drawn = World(number, stratum, kind, {name: value for name, value in dials.items() if value is not None})
@@ -157,10 +157,10 @@ def _may_be_healthy(drawn: World) -> bool:
     return told <= MOST_TOLD and drawn.test_queries >= ENOUGH_QUERIES
 
 
-def _any_world(random: np.random.Generator, train_queries: int | None) -> Dials:
+def _any_world(random: np.random.Generator) -> Dials:
     """What differs from world to world in every stratum; None where a dial stays the preset's."""
     test = int(random.choice(TEST_QUERIES))
-    train = train_queries or int(random.choice(TRAIN_QUERIES))
+    train = int(random.choice(TRAIN_QUERIES))
     queries = train + VALIDATION_QUERIES + test
     words = int(random.choice([0, 0, 40, 200]))
     return {

@@ -22,9 +22,9 @@ from fusion_models.data.arrays.cache import build_once
 from fusion_models.evaluation import EVALUATION_QUERIES
 from fusion_models.models import TrainableRanker
 from fusion_models.probes.columns import Rows, fit_columns
-from fusion_models.probes.second_order import Products, screen_products
+from fusion_models.probes.second_order import SETTINGS, Products, screen_products
 
-FORMAT = 1
+FORMAT = 2
 """Of the cached folder; part of its name."""
 
 
@@ -40,7 +40,7 @@ def confirmed_products(data: RankingDataset, modality: str) -> dict[str, Tensor]
 
     Decided by the training split and the modality's features: no seed. K is 0 where no product tells anything.
     """
-    said = json.dumps([FORMAT, data.identity, modality]).encode()
+    said = json.dumps([FORMAT, data.identity, modality, *SETTINGS]).encode()
     folder = data.folder.with_name(f"{data.folder.name}-products-{hashlib.sha256(said).hexdigest()[:16]}")
     return _opened(build_once(folder, functools.partial(_build, data, modality)))
 
@@ -53,21 +53,13 @@ def _opened(folder: Path) -> dict[str, Tensor]:
 
 def _build(data: RankingDataset, modality: str, out: Path) -> None:
     rows = np.sort(data.rows("train"))
-    found = screen_products(data, rows, fit_columns(data, rows, modalities=(modality,)))
-    own = _of_the_modality_alone(found, data.schema.width(modality))
-    left, right = (side[: data.schema.width(modality), own] for side in (found.left, found.right))
-    if own:
-        right = right / _deviation(found, data, rows)[own].clamp(min=1e-6)
-    save_file(
-        {"left": left.contiguous(), "right": right.contiguous(), "signed": found.signed[own].contiguous()},
-        out / "products.safetensors",
-    )
-
-
-def _of_the_modality_alone(found: Products, width: int) -> list[int]:
-    """Which products read none of the context's columns, which stand behind the modality's; the surest first."""
-    beyond = (found.left[width:].abs() + found.right[width:].abs()).sum(dim=0)
-    return [int(k) for k in np.argsort(-np.abs(found.strength), kind="stable") if beyond[k] == 0]
+    found = screen_products(data, rows, fit_columns(data, rows, modalities=(modality,), with_context=False))
+    order = np.argsort(-np.abs(found.strength), kind="stable")
+    left, right, signed = found.left[:, order], found.right[:, order], found.signed[order]
+    if found.count:
+        right = right / _deviation(found, data, rows)[order].clamp(min=1e-6)
+    kept = {"left": left.contiguous(), "right": right.contiguous(), "signed": signed.contiguous()}
+    save_file(kept, out / "products.safetensors")
 
 
 def _deviation(found: Products, data: RankingDataset, rows: Rows) -> Tensor:

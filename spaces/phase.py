@@ -178,11 +178,18 @@ class Phase:
         return out
 
     def with_base(self, changes: Mapping[str, Any]) -> Phase:
-        """The same phase around another base recipe; a key that is set is no longer searched."""
+        """The same phase around another base recipe; a key that is set is no longer searched.
+
+        Of known points that are then the same, the first stays.
+        """
         import dataclasses
 
         kept = {key: span for key, span in self.ranges.items() if key not in changes}
-        known = {name: {k: v for k, v in point.items() if k not in changes} for name, point in self.known.items()}
+        known: dict[str, Flat] = {}
+        for name, point in self.known.items():
+            left = {k: v for k, v in point.items() if k not in changes}
+            if left not in known.values():
+                known[name] = left
         reference = {k: v for k, v in self.reference.items() if k not in changes}
         base = self.base.updated(changes)
         return dataclasses.replace(self, base=base, ranges=kept, known=known, reference=reference)

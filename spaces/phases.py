@@ -59,7 +59,7 @@ SMALL_BATCHES = BALANCED | {"train.batch_queries": 16, "model.token_dropout": 0.
 """Where training queries are few: more steps, and tokens that cannot be learnt by heart (docs/log.md, 2026-11-28)."""
 
 PRODUCTS = SMALL_BATCHES | {"model.products": 8}
-"""And products of an image's own columns: what a sign code hides from every projection (docs/log.md, 2026-11-28)."""
+"""And products of each modality's own features: what a sign code hides from every projection (decision 032)."""
 
 _REGULARISERS: dict[str, Range] = {
     "train.learning_rate": Float(low=1e-3, high=1e-2, log=True),

@@ -16,7 +16,11 @@ CLIP = 4.0
 
 
 class ProductUnits(nn.Module):
-    """K products `[N, K]` of a modality's raw features `[B, L, D]`; N = B * L."""
+    """K products `[N, K]` of a modality's raw features `[B, L, D]`; N = B * L.
+
+    Of the last K // 2 only the sign of the left projection counts. Its gradient is 0, so those left sides stay where
+    they start. Which units are signed is decided by their place alone: all trainings of one structure agree on it.
+    """
 
     mean: Tensor
     scale: Tensor
@@ -30,9 +34,9 @@ class ProductUnits(nn.Module):
         self.register_buffer(
             "scale", torch.tensor(np.where(varies, 1 / np.where(varies, std, 1.0), 0.0), dtype=torch.float32)
         )
-        self.register_buffer("signed", torch.zeros(count, dtype=torch.bool))
-        self.left = nn.Parameter(torch.randn(width, count) * width**-0.5)
-        self.right = nn.Parameter(torch.randn(width, count) * width**-0.5)
+        self.register_buffer("signed", torch.arange(count) >= count - count // 2)
+        self.left = nn.Parameter(torch.zeros(width, count))
+        self.right = nn.Parameter(torch.zeros(width, count))
 
     def standardised(self, x: Tensor) -> Tensor:
         """`[N, D]` of raw features `[B, L, D]`."""
@@ -46,11 +50,14 @@ class ProductUnits(nn.Module):
 
     @torch.no_grad()
     def start_from(self, left: Tensor, right: Tensor, signed: Tensor) -> None:
-        """Make the first units those of `left` and `right` `[D, k]`, of which only the left side's sign counts where
-        `signed` `[k]`. The units beyond them are 0, and stay so: a product of noise costs more than it finds."""
-        count = min(left.shape[1], self.left.shape[1])
-        for parameter, start in ((self.left, left), (self.right, right)):
-            parameter.zero_()
-            parameter[:, :count] = start[:, :count]
-        self.signed.zero_()
-        self.signed[:count] = signed[:count]
+        """Start each unit at a product of its kind: `left` and `right` `[D, k]`, `signed` `[k]`, the surest first.
+
+        Units beyond them are 0, and stay so: a product of noise costs more than it finds.
+        """
+        self.left.zero_()
+        self.right.zero_()
+        for kind in (False, True):
+            places, given = (torch.nonzero(mine == kind)[:, 0] for mine in (self.signed, signed))
+            count = min(len(places), len(given))
+            self.left[:, places[:count]] = left[:, given[:count]]
+            self.right[:, places[:count]] = right[:, given[:count]]

@@ -25,6 +25,7 @@ class Columns:
 
     modalities: tuple[str, ...]
     with_v1: bool = False
+    with_context: bool = True
     mean: Tensor
     """`[D]`, of the training documents."""
     scale: Tensor
@@ -35,7 +36,7 @@ class Columns:
 
     def __call__(self, batch: Batch) -> Tensor:
         """`[B, L, D]`, zeros where padded."""
-        values = (_raw(batch, self.modalities, self.with_v1) - self.mean) * self.scale
+        values = (_raw(batch, self.modalities, self.with_v1, self.with_context) - self.mean) * self.scale
         return values.clamp(-self.clip, self.clip) * batch.valid[..., None]
 
     @property
@@ -45,13 +46,21 @@ class Columns:
 
 
 def fit_columns(
-    data: RankingDataset, rows: Rows, *, modalities: tuple[str, ...] | None = None, with_v1: bool = False
+    data: RankingDataset,
+    rows: Rows,
+    *,
+    modalities: tuple[str, ...] | None = None,
+    with_v1: bool = False,
+    with_context: bool = True,
 ) -> Columns:
-    """Columns of these modalities (default: all), standardised by the documents of the query rows `rows`."""
+    """Columns of these modalities (default: all), standardised by the documents of the query rows `rows`.
+
+    `with_context`: the context's columns and the cosines too.
+    """
     modalities = data.schema.modalities if modalities is None else modalities
     count, total, square = 0, torch.zeros(()), torch.zeros(())
     for batch in data.batches(rows, EVALUATION_QUERIES):
-        values = _raw(batch, modalities, with_v1)[batch.valid].double()
+        values = _raw(batch, modalities, with_v1, with_context)[batch.valid].double()
         count, total, square = count + len(values), total + values.sum(0), square + (values**2).sum(0)
     mean = total / count
     deviation = (square / count - mean**2).clamp(min=0).sqrt()
@@ -62,6 +71,7 @@ def fit_columns(
     return Columns(
         modalities=tuple(modalities),
         with_v1=with_v1,
+        with_context=with_context,
         mean=mean.float(),
         scale=scale.float(),
         blocks=tuple(int(block) for block in np.repeat(np.arange(len(widths)), widths)),
@@ -92,6 +102,7 @@ def centred(values: Tensor, query: Tensor) -> Tensor:
     return values - (sums / count.view(-1, *[1] * (values.dim() - 1)))[query]
 
 
-def _raw(batch: Batch, modalities: tuple[str, ...], with_v1: bool) -> Tensor:
-    parts = [*(batch.features[m] for m in modalities), batch.context, cosines(batch, modalities)]
+def _raw(batch: Batch, modalities: tuple[str, ...], with_v1: bool, with_context: bool) -> Tensor:
+    parts = [batch.features[m] for m in modalities]
+    parts += [batch.context, cosines(batch, modalities)] if with_context else []
     return torch.cat([*parts, batch.v1_seen[..., None].float()] if with_v1 else parts, dim=-1)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.sparse.linalg import eigsh
+from scipy.sparse.linalg import ArpackError, eigsh
 from torch import Tensor
 
 from fusion_models.data import RankingDataset
@@ -41,6 +41,10 @@ RIDGE = 0.1
 """Of the linear readout, per document on standardised columns."""
 OPERATIONS = 2e11
 """Multiplications for one half's matrix: beyond it fewer queries are screened."""
+MOST_DOCUMENTS = 200_000
+"""Of one half: they are held in memory. Whole queries are left out beyond it."""
+SETTINGS = (PROPOSED_PAIRS, PROPOSED_DIRECTIONS, CONFIRMED, FEWEST, KEPT, RIDGE, OPERATIONS, MOST_DOCUMENTS)
+"""What decides what is found, beside the data: part of the name under which it is kept."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -62,8 +66,9 @@ class _Product:
         """Left and right vectors `[D]`."""
         if self.vector is not None:
             return self.vector, self.vector
-        one = np.eye(width)
-        return one[self.first], one[self.second]
+        left, right = np.zeros(width), np.zeros(width)
+        left[self.first] = right[self.second] = 1.0
+        return left, right
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,17 +125,42 @@ def screen_products(data: RankingDataset, rows: Rows, columns: Columns, *, seed:
 
 
 def _halves(data: RankingDataset, queries: Sequence[Rows], columns: Columns, seed: int) -> list[_Half]:
-    """Two halves of the training queries, and where they judge the same items, of the items too."""
+    """Two halves of the training queries; an item that both judge is in one of them. Empty where one has too little."""
+    queries = [_fewer(data, rows, columns.width) for rows in queries]
     first, second = (np.unique(judged_items(data, rows)) for rows in queries)
-    sides: tuple[npt.NDArray[np.bool_] | None, ...] = (None, None)
-    if len(np.intersect1d(first, second)):
-        side = np.random.default_rng([seed, 4]).random(data.counts["items"]) < 0.5
-        sides = (side, ~side)
-    halves = [
+    shared = np.intersect1d(first, second)
+    side = np.random.default_rng([seed, 4]).random(len(shared)) < 0.5
+    mine = []
+    for of_first in (True, False):
+        items = np.ones(data.counts["items"], dtype=np.bool_)
+        items[shared] = side == of_first
+        mine.append(items)
+    left = [int(items[judged_items(data, rows)].sum()) for rows, items in zip(queries, mine, strict=True)]
+    if min(left) < FEWEST:
+        return []
+    return [
         _Half(data, rows, columns, number, items)
-        for number, (rows, items) in enumerate(zip(queries, sides, strict=True))
+        for number, (rows, items) in enumerate(zip(queries, mine, strict=True))
     ]
-    return halves if min(half.documents for half in halves) >= FEWEST else []
+
+
+def _fewer(data: RankingDataset, rows: Rows, width: int) -> Rows:
+    """As many of the query rows as memory and patience allow, from the front."""
+    most = min(MOST_DOCUMENTS, OPERATIONS / max(width, 1) ** 2)
+    within = int(np.searchsorted(np.cumsum(data.candidates[rows]), most, side="right"))
+    return rows[: max(10, within)]
+
+
+def _ends(matrix: Floats, count: int) -> list[Floats]:
+    """Eigenvectors `[D]` of the `count` lowest and highest eigenvalues; none of a matrix of zeros."""
+    if count == 0 or not matrix.any():
+        return []
+    begin = np.random.default_rng(0).standard_normal(len(matrix))
+    try:
+        vectors = eigsh(matrix, k=2 * count, which="BE", v0=begin)[1]
+    except ArpackError:  # it does not converge, or its start dies out: all of them then, which takes longer
+        vectors = np.linalg.eigh(matrix)[1][:, [*range(count), *range(-count, 0)]]
+    return list(vectors.T)
 
 
 def _stacked(products: Sequence[_Product], width: int) -> tuple[Tensor, Tensor, Tensor]:
@@ -144,19 +174,13 @@ class _Half:
     """One half's documents: standardised columns `[N, D]`, and what their labels hold beyond a linear readout `[N]`."""
 
     def __init__(
-        self,
-        data: RankingDataset,
-        rows: Rows,
-        columns: Columns,
-        number: int,
-        items: npt.NDArray[np.bool_] | None,
+        self, data: RankingDataset, rows: Rows, columns: Columns, number: int, items: npt.NDArray[np.bool_]
     ) -> None:
-        """`items` `[items]`: those whose documents it has; None: all."""
-        self._number = number
-        most = max(10, int(OPERATIONS / max(columns.width, 1) ** 2 / max(float(data.candidates[rows].mean()), 1.0)))
+        """`items` `[items]`: those whose documents it has."""
+        self._number, kept = number, torch.from_numpy(items)
         z, label, query, queries = [], [], [], 0
-        for batch in data.batches(rows[:most], EVALUATION_QUERIES):
-            mine = batch.valid if items is None else batch.valid & torch.from_numpy(items)[batch.item]
+        for batch in data.batches(rows, EVALUATION_QUERIES):
+            mine = batch.valid & kept[batch.item]
             z.append(columns(batch)[mine])
             label.append(batch.labels[mine].float())
             query.append(queries + mine.nonzero()[:, 0])
@@ -164,11 +188,6 @@ class _Half:
         self._z, self._query = torch.cat(z), torch.cat(query)
         self._blocks = np.array(columns.blocks)
         self._residual = self._unexplained(torch.cat(label).float())
-
-    @property
-    def documents(self) -> int:
-        """N."""
-        return len(self._z)
 
     def _unexplained(self, label: Tensor) -> Tensor:
         """Labels less a cubic in a ridge readout of the columns: the grades' own curve is no product of columns."""
@@ -192,14 +211,10 @@ class _Half:
         rows, others = np.nonzero(~np.eye(width, dtype=bool))
         apart = (rows, others)
         out += self._largest("signed", signed[apart], apart)
-        ends = min(PROPOSED_DIRECTIONS, (width - 1) // 2)
-        if ends:
-            begin = np.random.default_rng(0).standard_normal(width)
-            vectors = eigsh(plain, k=2 * ends, which="BE", v0=begin)[1]
-            out += [
-                _Product("direction", number, vector=vector, half=self._number)
-                for number, vector in enumerate(vectors.T)
-            ]
+        out += [
+            _Product("direction", number, vector=vector, half=self._number)
+            for number, vector in enumerate(_ends(plain, min(PROPOSED_DIRECTIONS, (width - 1) // 2)))
+        ]
         return out
 
     def _largest(

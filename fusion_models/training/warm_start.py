@@ -59,7 +59,7 @@ def fitting(model: TrainableRanker, weights: Mapping[str, Tensor]) -> dict[str, 
 def require_fitting(model: TrainableRanker, weights: Mapping[str, Tensor], path: Path) -> None:
     """Raise WeightsError, in one line, unless every tensor has its place and every parameter its tensor.
 
-    Heads that only a loss reads may be missing: they start afresh.
+    Heads that only a loss reads may be missing, and products: they start afresh.
     """
     module = module_of(model)
     there = module.state_dict()
@@ -70,10 +70,12 @@ def require_fitting(model: TrainableRanker, weights: Mapping[str, Tensor], path:
     ]
     wrong += [f"the model has no {name}" for name in weights if name not in there]
     heads = () if isinstance(model, OwnRanker) else HEADS
+    encoders = [f"projections.encoders.{modality}" for modality in model.product_units()]
+    products = tuple(f"{encoder}.{part}." for encoder in encoders for part in ("products", "of_products"))
     wrong += [
         f"{name} is missing there"
         for name, _ in module.named_parameters()
-        if name not in weights and name.partition(".")[0] not in heads
+        if name not in weights and name.partition(".")[0] not in heads and not name.startswith(products)
     ]
     if wrong:
         more = f"; and {len(wrong) - TOLD} more" if len(wrong) > TOLD else ""

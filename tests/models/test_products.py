@@ -12,8 +12,11 @@ from fusion_models.data import open_dataset
 from fusion_models.export import TOLERANCE, eager_scorer, export_onnx, input_names, largest_difference, onnx_scorer
 from fusion_models.models import build_ranker
 from fusion_models.models.products import CLIP, ProductUnits
+from fusion_models.probes.columns import fit_columns
+from fusion_models.probes.second_order import screen_products
 from fusion_models.products import confirmed_products, start_products
 from fusion_models.training import start, train
+from fusion_models.training.warm_start import WeightsError, require_fitting, warm_start
 
 SMALL = {"model.layers": 1, "model.width": 8, "model.heads": 2, "model.text_tokens": 1, "model.scale": "feature"}
 SIGNED = (
@@ -36,34 +39,57 @@ def ranker(products=3, **changes):
 
 
 def test_a_unit_is_a_product_of_two_projections_or_of_a_sign_and_one():
-    units = ProductUnits(np.array([1.0, -2.0, 5.0]), np.array([2.0, 0.5, 0.0]), 3)
-    left, right = torch.eye(3)[:, :2], torch.eye(3)[:, [1, 1]] * 2.0
-    units.start_from(left, right, torch.tensor([False, True]))
+    units = ProductUnits(np.array([1.0, -2.0, 5.0]), np.array([2.0, 0.5, 0.0]), 4)
+    assert units.signed.tolist() == [False, False, True, True]
+    left, right = torch.eye(3)[:, [1, 0, 0]], torch.eye(3)[:, [1, 1, 1]] * 2.0
+    units.start_from(left, right, torch.tensor([True, False, True]))
     x = torch.tensor([[[-1.0, -1.0, 9.0], [2.0, -1.9, 5.0]]])
     z = units.standardised(x)
     torch.testing.assert_close(z, torch.tensor([[-1.0, 2.0, 0.0], [0.5, 0.2, 0.0]]))  # what never varies says nothing
-    torch.testing.assert_close(units(x), torch.tensor([[-4.0, 4.0, 0.0], [0.2, 0.4, 0.0]]))
+    torch.testing.assert_close(units(x), torch.tensor([[-4.0, 0.0, 4.0, -4.0], [0.2, 0.0, 0.4, 0.4]]))
     assert units.standardised(x * 1e6).abs().max() == CLIP
+
+
+def pairs(found):
+    """The two columns of each product that has two."""
+    both = (found["left"].abs() + found["right"].abs()).numpy().T
+    return [tuple(columns) for row in both if len(columns := np.flatnonzero(row)) == 2]
 
 
 def test_only_what_was_confirmed_is_read(signed):
     """Two columns of the code stand two apart; where nothing is confirmed the units are 0 and stay 0."""
-    found = confirmed_products(signed, "visual")
-    kept = [
-        tuple(np.flatnonzero((left.abs() + right.abs()).numpy())[:2])
-        for left, right in zip(found["left"].T, found["right"].T, strict=True)
-    ]
-    assert any(b - a == 2 for a, b in kept)
+    assert any(b - a == 2 for a, b in pairs(confirmed_products(signed, "visual")))
     assert confirmed_products(signed, "text")["signed"].numel() == 0
     model = start(Recipe().updated(SMALL | {"model.products": 4}), signed, seed=0).model
     units = model.product_units()
     assert list(units) == ["visual", "text", "metadata"]
     assert not units["text"].left.any()
     assert not units["text"].right.any()
-    values = torch.cat(
-        [units["visual"](b.features["visual"])[b.valid.flatten()] for b in signed.batches(signed.rows("train"), 64)]
-    )
+    batches = signed.batches(signed.rows("train"), 64)
+    values = torch.cat([units["visual"](b.features["visual"])[b.valid.flatten()] for b in batches])
     torch.testing.assert_close(values.std(0), torch.ones(4), atol=0.05, rtol=0)
+
+
+@pytest.mark.usefixtures("_own_cache")
+def test_a_context_takes_no_direction_away():
+    """A product of eigenvectors is dense: of modality and context together it would belong to neither."""
+    base = "planted:healthy?queries=600&candidates=12&visual_coding=sign&share_visual=0.32"
+    alone, beside = (open_dataset(base + more) for more in ("", "&v1_pair_feature=1"))
+    assert beside.schema.context == 1
+    dense = [
+        sum(len(np.flatnonzero(row)) > 2 for row in confirmed_products(d, "visual")["left"].numpy().T)
+        for d in (alone, beside)
+    ]
+    assert dense[0] == dense[1] > 0
+
+
+@pytest.mark.parametrize("width", [1, 2, 5])
+def test_a_modality_that_never_varies_has_no_products(width, small_data, monkeypatch):
+    rows = small_data.rows("train")
+    columns = fit_columns(small_data, rows, modalities=("visual",), with_context=False)
+    flat = dataclasses.replace(columns, mean=columns.mean[:width], scale=columns.scale[:width] * 0, blocks=(0,) * width)
+    monkeypatch.setattr("fusion_models.probes.columns._raw", lambda batch, *_: batch.features["visual"][..., :width])
+    assert screen_products(small_data, rows, flat).count == 0
 
 
 def test_a_ranker_reads_a_sign_code_that_its_projections_miss(signed):
@@ -109,7 +135,8 @@ def test_products_are_exported_and_measured_as_they_score(standardise, tmp_path)
     model = ranker(**{"model.standardise": standardise})
     with torch.no_grad():
         for units in model.product_units().values():
-            units.signed[0] = True
+            units.left.normal_()
+            units.right.normal_()
     scorer = onnx_scorer(export_onnx(model, tmp_path / "ranker.onnx"), input_names(model), threads=1)
     for queries, candidates in ((1, 1), (5, 3)):
         batch = random_batches.batch(queries, candidates, seed=queries)
@@ -128,3 +155,17 @@ def test_starting_leaves_a_ranker_without_products_alone(signed):
     start_products(model, signed)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert dataclasses.replace(Recipe().model, products=0) == Recipe().model
+
+
+def test_weights_without_products_start_a_ranker_that_has_some(signed):
+    plain = start(Recipe().updated(SMALL), signed, seed=0).model
+    model = start(Recipe().updated(SMALL | {"model.products": 4}), signed, seed=1).model
+    units = {name: value.clone() for name, value in model.state_dict().items() if "products." in name}
+    weights = {name: value.clone() for name, value in plain.state_dict().items()}
+    require_fitting(model, weights, "theirs.safetensors")
+    warm_start(model, weights)
+    after = model.state_dict()
+    assert all(torch.equal(after[name], value) for name, value in (weights | units).items())
+    del weights["score_head.weight"]
+    with pytest.raises(WeightsError, match=r"score_head\.weight is missing there"):
+        require_fitting(model, weights, "theirs.safetensors")

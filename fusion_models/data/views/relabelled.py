@@ -34,8 +34,8 @@ class RelabelledDataset(RankingDataset):
     @property
     def identity(self) -> str:
         """See `RankingDataset.identity`: other labels, other trees."""
-        _, kind, seed = self._made_of
-        return f"{self.fingerprint}-{kind}-{seed}"
+        base, kind, seed = self._made_of
+        return f"{base.identity}-{kind}-{seed}"
 
 
 def relabelled(data: RankingDataset, kind: str, seed: int) -> RankingDataset:

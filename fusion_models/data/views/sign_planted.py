@@ -39,6 +39,12 @@ class SignPlantedDataset(RankingDataset):
         self.labels = regraded(base, strength * signal[np.asarray(base.judged_item)], seed)
         self._made_of = (base, modality, strength, seed)
 
+    @property
+    def identity(self) -> str:
+        """See `RankingDataset.identity`: other labels, other trees and products."""
+        base, modality, strength, seed = self._made_of
+        return f"{base.identity} with a sign of {modality} worth {strength:g}, seed {seed}"
+
     def halved(self) -> RankingDataset:
         """See `RankingDataset.halved`; the labels stay planted."""
         base, modality, strength, seed = self._made_of

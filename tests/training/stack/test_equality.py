@@ -69,6 +69,18 @@ def test_every_variant(variant, data):
     assert_equal_to_alone(members({"model.variant": variant, "model.visual_tokens": 2}), data)
 
 
+def test_products_plain_and_signed(data, monkeypatch):
+    def found(data, modality):
+        one = torch.eye(data.schema.width(modality))
+        return {"left": one[:, :2], "right": one[:, 2:4], "signed": torch.tensor([True, False])}
+
+    monkeypatch.setattr("fusion_models.products.confirmed_products", found)
+    states = assert_equal_to_alone(members({"model.products": 3}), data)
+    units = states[0].model.product_units()["visual"]
+    assert units.signed.tolist() == [False, False, True]
+    assert units.left[:, [0, 2]].any(dim=0).all()
+
+
 @pytest.mark.parametrize("ranking", ["lambdarank", "approx_ndcg", "neural_ndcg", "ranknet"])
 def test_every_ranking_loss(ranking, data):
     assert_equal_to_alone(members({"loss.ranking": ranking}), data)
@@ -93,7 +105,6 @@ TERMS = {
     "literal adversary": {"loss.adversarial": 0.2, "loss.adversarial_form": "literal"},
     "decorrelation": {"loss.decorrelation": 0.4, "loss.decorrelation_target": 0.3},
     "dropped modalities": {"train.modality_dropout": 0.3},
-    "products": {"loss.variance": 0.2, "model.products": 3},
 }
 
 
