@@ -14,6 +14,15 @@ from fusion_models.data import open_dataset
 MAY_START_RAY = ("ray", "cluster", "browser", "gpu")
 
 
+def pytest_configure(config):
+    """Hypothesis times no example: beside other tests a first call may take longer than its 200 ms."""
+    if config.pluginmanager.hasplugin("hypothesispytest"):
+        from hypothesis import settings
+
+        settings.register_profile("beside others", deadline=None)
+        settings.load_profile("beside others")
+
+
 @pytest.hookimpl(tryfirst=True)  # before xdist reads its options
 def pytest_cmdline_main(config):
     """Spread whoever runs folders over processes, lane by lane; `-n 0`, `--pdb` and single files stay in this one."""

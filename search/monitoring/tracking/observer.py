@@ -74,9 +74,10 @@ class Tracking:
         self._waiting.put(None)
         assert self._thread is not None
         self._thread.join(PATIENCE)
-        if self._thread.is_alive():
-            self._say(f"it does not answer; {PATIENCE:.0f} s were enough")
+        silent = self._thread.is_alive()
         self._thread = None
+        if silent:
+            self._say(f"it does not answer; {PATIENCE:.0f} s were enough")
 
     def _do(self, call: Callable[[Tracker], None]) -> None:
         if self._thread is None:
@@ -99,7 +100,8 @@ class Tracking:
                 call(tracker)
         except Exception as error:
             what = " ".join(str(error).split())[:300]
-            self._say(f"{type(error).__name__}: {what}")
+            if self._thread is threading.current_thread():  # else the run has said that it waits no longer
+                self._say(f"{type(error).__name__}: {what}")
             while waiting.get() is not None:
                 pass
 
