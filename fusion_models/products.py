@@ -29,10 +29,14 @@ FORMAT = 2
 
 
 def start_products(model: TrainableRanker, data: RankingDataset) -> None:
-    """Start a fresh ranker's products, where it has any; those of a modality where nothing is confirmed are 0."""
+    """Start a fresh ranker's products, where it has any; those of a modality where nothing is confirmed are 0.
+
+    Where more are confirmed than there are units, torch's generator draws: members of an ensemble then differ.
+    """
     for modality, units in model.product_units().items():
         found = confirmed_products(data, modality)
-        units.start_from(found["left"], found["right"], found["signed"])
+        order = torch.randperm(len(found["signed"]))
+        units.start_from(found["left"][:, order], found["right"][:, order], found["signed"][order])
 
 
 def confirmed_products(data: RankingDataset, modality: str) -> dict[str, Tensor]:
