@@ -70,6 +70,15 @@ def test_only_what_was_confirmed_is_read(signed):
     torch.testing.assert_close(values.std(0), torch.ones(4), atol=0.05, rtol=0)
 
 
+def test_each_training_draws_which_confirmed_products_it_starts_at(signed):
+    """Members that all start at the same ones differ less, and an ensemble of them gains less."""
+    recipe = Recipe().updated(SMALL | {"model.products": 2})
+    assert len(confirmed_products(signed, "visual")["signed"]) > 4
+    drawn = [start(recipe, signed, seed=seed).model.product_units()["visual"] for seed in (0, 0, 1, 2)]
+    assert torch.equal(drawn[0].left, drawn[1].left)
+    assert len({tuple(units.left.flatten().tolist()) for units in drawn}) > 1
+
+
 @pytest.mark.usefixtures("_own_cache")
 def test_a_context_takes_no_direction_away():
     """A product of eigenvectors is dense: of modality and context together it would belong to neither."""
