@@ -58,8 +58,8 @@ TUNED_V1 = BALANCED | {"model.context": "tuned_v1"}
 SMALL_BATCHES = BALANCED | {"train.batch_queries": 16, "model.token_dropout": 0.3}
 """Where training queries are few: more steps, and tokens that cannot be learnt by heart (docs/log.md, 2026-11-28)."""
 
-PRODUCTS = SMALL_BATCHES | {"model.products": 8}
-"""And products of each modality's own features: what a sign code hides from every projection (decision 032)."""
+SCREENED = SMALL_BATCHES | {"model.columns": "confirmed", "model.products": 8}
+"""And of each modality's features the columns and the products that training queries confirm (decision 032)."""
 
 _REGULARISERS: dict[str, Range] = {
     "train.learning_rate": Float(low=1e-3, high=1e-2, log=True),
@@ -144,7 +144,7 @@ PHASE3 = Phase(
         "tuned V1": TUNED_V1,
         "multi-task": WITHOUT_V1,
         "small batches": SMALL_BATCHES,
-        "products": PRODUCTS,
+        "screened": SCREENED,
     },
     reference=BALANCED,
     ranges={
@@ -161,7 +161,7 @@ PHASE3 = Phase(
         )
     }
     | {"model.context": Choice(values=("v1", "none", "tuned_v1"))}
-    | {"model.products": Choice(values=(0, 8))}
+    | {"model.columns": Choice(values=("all", "confirmed")), "model.products": Choice(values=(0, 8))}
     | _REGULARISERS
     | {"model.layers": Choice(values=(1, 2), when={"model.variant": ("bottleneck",)})}  # a layer costs it six of others
     | {"loss.attention_entropy": Weight(low=0.03, high=3.0, when={"model.variant": ATTENTIVE})}
@@ -180,6 +180,7 @@ PHASE3 = Phase(
         "gradient modulation": {"train.gradient_modulation": 0.0},
         "fusion variant": {"model.variant": BASE.model.variant},
         "context": {"model.context": BASE.model.context},
+        "confirmed columns": {"model.columns": BASE.model.columns},
         "products of features": {"model.products": BASE.model.products},
     },
 )

@@ -34,7 +34,7 @@ SLOW: tuple[str, ...] = (
     "data/arrays/test_cache.py::test_ten_processes_at_once_open_one_dataset",
     "data/arrays/test_larger_than_memory.py",
     "models/test_export.py",
-    "models/test_products.py::test_products_are_exported_and_measured_as_they_score",
+    "models/test_screening.py::test_products_are_exported_and_measured_as_they_score",
     "own/test_conformance.py::test_the_command_says_what_failed",
     "own/test_own_ranker.py::test_trainings_make_an_ensemble_that_exports",
     "probes/test_probes.py",

@@ -47,6 +47,9 @@ class ModelConfig:
     """What the trees of a tuned V1 read: V1's score (`v1`) and modalities. Without them it says nothing."""
     modalities: tuple[str, ...] = MODALITIES
     """The modalities the ranker is built with; a refit without one leaves it out here."""
+    columns: Literal["all", "confirmed"] = "all"
+    """Which of a modality's features its encoder projects: all, or those whose covariance with the label the training
+    queries confirm (`fusion_models.screening`); all where none is."""
     products: int = 0
     """Products of two projections of a modality's features that its encoder reads beside them: half of them plain, half
     with the sign of the first. They start from those that the training queries confirm, the others at 0."""

@@ -37,11 +37,22 @@ class Standardise(nn.Module):
 class Encoder(nn.Module):
     """One modality's features `[B, L, D_m]` to `[N, T_m, D]` tokens, each of them layer-normalised."""
 
+    kept: Tensor | None
+
     def __init__(
-        self, inputs: int, tokens: int, width: int, *, matched: bool, products: ProductUnits | None = None
+        self,
+        inputs: int,
+        tokens: int,
+        width: int,
+        *,
+        matched: bool,
+        screened: bool = False,
+        products: ProductUnits | None = None,
     ) -> None:
+        """`screened`: it may be told which features to read (`keep`)."""
         super().__init__()
         self.tokens = tokens
+        self.register_buffer("kept", torch.ones(inputs) if screened else None)
         self.products = products
         self.of_products = None
         if products is not None:
@@ -56,6 +67,8 @@ class Encoder(nn.Module):
         """N = B * L documents; `match` `[B, L]`: cosine of the features with the query's, where they share a space;
         `raw` `[B, L, D_m]`: the features before they are standardised, which the products read."""
         x, weight = x.flatten(0, 1), self.project.weight
+        if self.kept is not None:
+            weight = weight * self.kept
         if self.products is not None and self.of_products is not None and raw is not None:
             x = torch.cat([x, self.products(raw)], dim=-1)
             weight = torch.cat([weight, self.of_products.weight], dim=-1)
@@ -64,6 +77,11 @@ class Encoder(nn.Module):
             weight = torch.cat([weight, self.match.weight], dim=-1)
         tokens = nn.functional.linear(x, weight, self.project.bias)
         return self.norm(tokens.reshape(tokens.shape[0], self.tokens, -1))  # type: ignore[no-any-return]
+
+    def keep(self, columns: Tensor) -> None:
+        """Read the features `columns` `[D_m]` bool alone, on the scale that all of them had; all where none is."""
+        if self.kept is not None and columns.any():
+            self.kept.copy_(columns * (len(columns) / columns.sum()) ** 0.5)
 
 
 def deviation(std: np.ndarray, *, each: bool) -> np.ndarray:
@@ -145,6 +163,7 @@ class Projections(nn.Module):
                     config.tokens(m),
                     config.width,
                     matched=m in self.matched,
+                    screened=config.columns == "confirmed",
                     products=ProductUnits(statistics.mean[m], statistics.std[m], config.products)
                     if config.products
                     else None,

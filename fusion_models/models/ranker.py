@@ -18,7 +18,7 @@ from fusion_models.models.output import RankerOutput
 from fusion_models.models.own.ranker import OwnRanker
 from fusion_models.models.own.reference import is_own, own_model
 from fusion_models.models.products import ProductUnits
-from fusion_models.models.projections import Projected, Projections
+from fusion_models.models.projections import Encoder, Projected, Projections
 from fusion_models.models.trainable import TrainableRanker, in_lists
 from fusion_models.models.variants import build_fusion
 
@@ -110,6 +110,11 @@ class FusionRanker(TrainableRanker):
         """See `TrainableRanker.product_units`."""
         units = {m: encoder.products for m, encoder in self.projections.encoders.items()}
         return {m: found for m, found in units.items() if isinstance(found, ProductUnits)}
+
+    def screened_encoders(self) -> dict[str, Encoder]:
+        """See `TrainableRanker.screened_encoders`."""
+        encoders = self.projections.encoders.items()
+        return {m: encoder for m, encoder in encoders if isinstance(encoder, Encoder) and encoder.kept is not None}
 
     def encoder_parameters(self, modality: str) -> Iterator[nn.Parameter]:
         """The parameters of one modality's encoder: what its own learning rate applies to."""

@@ -16,7 +16,7 @@ from fusion_models.models.fusion import ShareKind
 from fusion_models.models.heads import ContrastiveHeads, Discriminator, ThumbnailDecoder, UnimodalHeads, mlp
 from fusion_models.models.output import RankerOutput
 from fusion_models.models.products import ProductUnits
-from fusion_models.models.projections import Standardise
+from fusion_models.models.projections import Encoder, Standardise
 from fusion_models.models.trees import TreeEnsemble
 
 HEADS = (
@@ -174,6 +174,10 @@ class TrainableRanker(nn.Module):
 
     def product_units(self) -> dict[str, ProductUnits]:
         """Modality -> the products that its encoder reads; empty where there are none."""
+        return {}
+
+    def screened_encoders(self) -> dict[str, Encoder]:
+        """Modality -> its encoder, where that may be told which features to read."""
         return {}
 
     @abstractmethod

@@ -20,7 +20,7 @@ from fusion_models.data import RankingDataset
 from fusion_models.files import whole_folder
 from fusion_models.models import TrainableRanker, build_ranker
 from fusion_models.models.own.ranker import OwnRanker
-from fusion_models.products import start_products
+from fusion_models.screening import start_screened
 from fusion_models.training.optimiser import EagerAdamW
 from fusion_models.tuned_v1 import equip
 
@@ -69,7 +69,7 @@ def start(recipe: Recipe, data: RankingDataset, *, seed: int, device: torch.devi
         torch.manual_seed(seed)
         model = build_ranker(recipe, data.schema, data.statistics)
         equip(model, data)
-        start_products(model, data)
+        start_screened(model, data)
         model = model.to(device)
         random_state = torch.get_rng_state()
     return TrainingState(

@@ -29,6 +29,7 @@ from fusion_models.losses import (
     sum_of_terms,
 )
 from fusion_models.models import FusionRanker, RankerOutput, build_ranker
+from fusion_models.screening import keep_columns
 from fusion_models.training.stack.structure import member_config, numbers_of, terms_on
 from fusion_models.training.step import half_precision, kept_by_chance
 
@@ -70,6 +71,7 @@ class StackedRanker:
         if not isinstance(template, FusionRanker):
             raise ValueError(f"{recipes[0].model.variant} is a ranker of somebody's own, which trains alone")
         self.template: FusionRanker = template.to(device)
+        keep_columns(self.template, data)
         self._dropout = _member_dropout(self.template, recipes, self.numbers)
         parameters = dict(self.template.named_parameters())
         self.names = list(parameters)

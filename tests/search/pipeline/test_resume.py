@@ -37,7 +37,7 @@ TRIALS = 7
 TOTALS = {"baselines": 3 * REFERENCE_SEEDS, "search": TRIALS}
 KILLS = int(os.environ.get("FUSION_SEARCH_KILLS", "3"))
 SEED = int(os.environ.get("FUSION_SEARCH_KILL_SEED", "0"))
-NAMES = ["base", "balanced", "tuned V1", "multi-task", "small batches", "products", "sampled"]
+NAMES = ["base", "balanced", "tuned V1", "multi-task", "small batches", "screened", "sampled"]
 """Of a search of seven trials, in the order in which they are asked."""
 LINES = 45
 """Of the journal, that all kills together let be written: less than the whole run writes."""

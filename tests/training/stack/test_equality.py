@@ -69,12 +69,18 @@ def test_every_variant(variant, data):
     assert_equal_to_alone(members({"model.variant": variant, "model.visual_tokens": 2}), data)
 
 
+def test_confirmed_columns(data):
+    states = assert_equal_to_alone(members({"model.columns": "confirmed"}), data)
+    kept = [encoder.kept for encoder in states[0].model.screened_encoders().values()]
+    assert any((columns == 0).any() for columns in kept)
+
+
 def test_products_plain_and_signed(data, monkeypatch):
     def found(data, modality):
         one = torch.eye(data.schema.width(modality))
-        return {"left": one[:, :2], "right": one[:, 2:4], "signed": torch.tensor([True, False])}
+        return {"columns": one[0] > 0, "left": one[:, :2], "right": one[:, 2:4], "signed": torch.tensor([True, False])}
 
-    monkeypatch.setattr("fusion_models.products.confirmed_products", found)
+    monkeypatch.setattr("fusion_models.screening.confirmed", found)
     states = assert_equal_to_alone(members({"model.products": 3}), data)
     units = states[0].model.product_units()["visual"]
     assert units.signed.tolist() == [False, False, True]

@@ -9,12 +9,13 @@ import torch
 
 from fusion_models.config import Recipe
 from fusion_models.data import open_dataset
+from fusion_models.data.planted.presets import planted_config
 from fusion_models.export import TOLERANCE, eager_scorer, export_onnx, input_names, largest_difference, onnx_scorer
 from fusion_models.models import build_ranker
 from fusion_models.models.products import CLIP, ProductUnits
 from fusion_models.probes.columns import fit_columns
 from fusion_models.probes.second_order import screen_products
-from fusion_models.products import confirmed_products, start_products
+from fusion_models.screening import confirmed, start_screened
 from fusion_models.training import start, train
 from fusion_models.training.warm_start import WeightsError, require_fitting, warm_start
 
@@ -24,12 +25,23 @@ SIGNED = (
     "&visual_coding=sign&share_visual=0.32"
 )
 
+WIDE = (
+    "planted:healthy?queries=600&validation_fraction=0.4&test_fraction=0.05&candidates=12&visual_width=512"
+    "&share_visual=0.32"
+)
+wide_config = planted_config(WIDE)
+
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
 def signed(_own_cache):
     return open_dataset(SIGNED)
+
+
+@pytest.fixture(scope="module")
+def wide(_own_cache):
+    return open_dataset(WIDE)
 
 
 def ranker(products=3, **changes):
@@ -58,8 +70,8 @@ def pairs(found):
 
 def test_only_what_was_confirmed_is_read(signed):
     """Two columns of the code stand two apart; where nothing is confirmed the units are 0 and stay 0."""
-    assert any(b - a == 2 for a, b in pairs(confirmed_products(signed, "visual")))
-    assert confirmed_products(signed, "text")["signed"].numel() == 0
+    assert any(b - a == 2 for a, b in pairs(confirmed(signed, "visual")))
+    assert confirmed(signed, "text")["signed"].numel() == 0
     model = start(Recipe().updated(SMALL | {"model.products": 4}), signed, seed=0).model
     units = model.product_units()
     assert list(units) == ["visual", "text", "metadata"]
@@ -73,7 +85,7 @@ def test_only_what_was_confirmed_is_read(signed):
 def test_each_training_draws_which_confirmed_products_it_starts_at(signed):
     """Members that all start at the same ones differ less, and an ensemble of them gains less."""
     recipe = Recipe().updated(SMALL | {"model.products": 2})
-    assert len(confirmed_products(signed, "visual")["signed"]) > 4
+    assert len(confirmed(signed, "visual")["signed"]) > 4
     drawn = [start(recipe, signed, seed=seed).model.product_units()["visual"] for seed in (0, 0, 1, 2)]
     assert torch.equal(drawn[0].left, drawn[1].left)
     assert len({tuple(units.left.flatten().tolist()) for units in drawn}) > 1
@@ -86,8 +98,7 @@ def test_a_context_takes_no_direction_away():
     alone, beside = (open_dataset(base + more) for more in ("", "&v1_pair_feature=1"))
     assert beside.schema.context == 1
     dense = [
-        sum(len(np.flatnonzero(row)) > 2 for row in confirmed_products(d, "visual")["left"].numpy().T)
-        for d in (alone, beside)
+        sum(len(np.flatnonzero(row)) > 2 for row in confirmed(d, "visual")["left"].numpy().T) for d in (alone, beside)
     ]
     assert dense[0] == dense[1] > 0
 
@@ -117,7 +128,46 @@ def test_a_ranker_reads_a_sign_code_that_its_projections_miss(signed):
 def test_what_is_by_chance_true_of_an_item_is_not_confirmed_where_it_recurs():
     """The image is a hash of the item, and items recur in training: halves of the queries share them."""
     data = open_dataset("planted:healthy?queries=400&candidates=12&visual_width=256&visual_hash=1&item_reuse=16")
-    assert confirmed_products(data, "visual")["signed"].numel() <= 1
+    assert confirmed(data, "visual")["signed"].numel() <= 1
+
+
+def test_columns_that_tell_of_the_label_are_confirmed(wide):
+    """The image codes its signals in its first columns, the rest of its 512 are noise."""
+    found = confirmed(wide, "visual")["columns"]
+    coded = wide_config.block * len(wide_config.signals("visual"))
+    assert found.shape == (512,)
+    assert found[:coded].all()
+    assert int(found[coded:].sum()) <= 6
+
+
+def test_a_ranker_that_reads_confirmed_columns_alone_is_led_by_no_noise(wide):
+    reached = {}
+    for columns in ("all", "confirmed"):
+        recipe = Recipe().updated(SMALL | {"model.columns": columns, "train.epochs": 8, "model.width": 16})
+        state = start(recipe, wide, seed=0)
+        list(train(state, wide))
+        reached[columns] = state.best_ndcg
+    assert reached["confirmed"] > reached["all"] + 0.01
+    model, kept = state.model.eval(), confirmed(wide, "visual")["columns"]
+    batch = wide.gather(wide.rows("test")[:4])
+    noise = torch.randn_like(batch.features["visual"]) * ~kept
+    other = batch._replace(features=batch.features | {"visual": batch.features["visual"] + noise})
+    torch.testing.assert_close(model(other).scores, model(batch).scores)
+    assert not torch.allclose(
+        model(batch).scores,
+        model(batch._replace(features=batch.features | {"visual": -batch.features["visual"]})).scores,
+    )
+
+
+def test_where_no_column_is_confirmed_all_are_read():
+    model = ranker(0, **{"model.columns": "confirmed"})
+    encoder = model.screened_encoders()["visual"]
+    encoder.keep(torch.zeros(len(encoder.kept), dtype=torch.bool))
+    assert torch.equal(encoder.kept, torch.ones_like(encoder.kept))
+    columns = torch.arange(len(encoder.kept)) < 1
+    encoder.keep(columns)
+    assert encoder.kept.norm() == pytest.approx(len(columns) ** 0.5)
+    assert ranker(0).screened_encoders() == {}
 
 
 def test_a_ranker_without_products_has_none_of_their_weights():
@@ -141,7 +191,8 @@ def test_a_ranker_without_products_has_none_of_their_weights():
 
 @pytest.mark.parametrize("standardise", [True, False])
 def test_products_are_exported_and_measured_as_they_score(standardise, tmp_path):
-    model = ranker(**{"model.standardise": standardise})
+    model = ranker(**{"model.standardise": standardise, "model.columns": "confirmed"})
+    model.screened_encoders()["visual"].keep(torch.arange(model.input_widths["visual"]) % 2 == 0)
     with torch.no_grad():
         for units in model.product_units().values():
             units.left.normal_()
@@ -161,7 +212,7 @@ def test_products_are_exported_and_measured_as_they_score(standardise, tmp_path)
 def test_starting_leaves_a_ranker_without_products_alone(signed):
     model = start(Recipe().updated(SMALL), signed, seed=0).model
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    start_products(model, signed)
+    start_screened(model, signed)
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert dataclasses.replace(Recipe().model, products=0) == Recipe().model
 
