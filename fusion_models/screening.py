@@ -12,11 +12,14 @@ from __future__ import annotations
 import functools
 import hashlib
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
+from scipy import special
 from torch import Tensor
 
 from fusion_models.data import RankingDataset
@@ -27,8 +30,13 @@ from fusion_models.probes.columns import Rows, centred, fit_columns
 from fusion_models.probes.second_order import SETTINGS, Products, screen_products
 
 SURE = 3.0
-"""Standard errors: of 512 columns of noise one or two are kept."""
-FORMAT = 3
+"""Standard errors from which a column counts, once one column passes what chance gives in `CHANCE` of datasets."""
+CHANCE = 0.05
+ITEM_PARTS = 256
+"""Into which items are dealt for the standard error: documents of one item are no independent witnesses."""
+CLIP = 4.0
+"""Deviations at which a feature is cut: a few far values must not rule its covariance."""
+FORMAT = 4
 """Of the cached folder; part of its name."""
 
 
@@ -41,7 +49,7 @@ def start_screened(model: TrainableRanker, data: RankingDataset) -> None:
 def keep_columns(model: TrainableRanker, data: RankingDataset) -> None:
     """Have the encoders that are screened read the confirmed columns alone: the same for every training on `data`."""
     for modality, encoder in model.screened_encoders().items():
-        encoder.keep(confirmed(data, modality)["columns"].to(model.device))
+        encoder.keep(confirmed_columns(data, modality).to(model.device))
 
 
 def start_products(model: TrainableRanker, data: RankingDataset) -> None:
@@ -50,56 +58,87 @@ def start_products(model: TrainableRanker, data: RankingDataset) -> None:
     Where more are confirmed than there are units, torch's generator draws: members of an ensemble then differ.
     """
     for modality, units in model.product_units().items():
-        found = confirmed(data, modality)
+        found = confirmed_products(data, modality)
         order = torch.randperm(len(found["signed"]))
         units.start_from(found["left"][:, order], found["right"][:, order], found["signed"][order])
 
 
-def confirmed(data: RankingDataset, modality: str) -> dict[str, Tensor]:
-    """What is confirmed of one modality's features.
+def confirmed_columns(data: RankingDataset, modality: str) -> Tensor:
+    """`[D]` bool: the features whose covariance with the label, both taken around their query's mean, is `SURE`
+    standard errors from 0 over the training queries; none where even the largest may be chance.
 
-    `columns` `[D]` bool: those whose covariance with the label, both taken around their query's mean, is `SURE`
-    standard errors from 0. `left` and `right` `[D, K]`, `signed` `[K]`: products (see `ProductUnits`), the surest
-    first; K is 0 where none tells anything. Decided by the training split and the modality's features: no seed.
+    Standard errors are the largest of three: documents, queries, or items as what is independent.
     """
-    said = json.dumps([FORMAT, data.identity, modality, SURE, *SETTINGS]).encode()
-    folder = data.folder.with_name(f"{data.folder.name}-screened-{hashlib.sha256(said).hexdigest()[:16]}")
-    return _opened(build_once(folder, functools.partial(_build, data, modality)))
+    said = [modality, SURE, CHANCE, ITEM_PARTS, CLIP]
+    return _kept(data, "columns", said, functools.partial(_columns, data, modality))["columns"]
+
+
+def confirmed_products(data: RankingDataset, modality: str) -> dict[str, Tensor]:
+    """`left` and `right` `[D, K]`, `signed` `[K]` (see `ProductUnits`), the surest first: of one modality's features.
+
+    Decided by the training split and the modality's features: no seed. K is 0 where no product tells anything.
+    """
+    return _kept(data, "products", [modality, *SETTINGS], functools.partial(_products, data, modality))
+
+
+def _kept(
+    data: RankingDataset, name: str, said: list[Any], make: Callable[[], Mapping[str, Tensor]]
+) -> dict[str, Tensor]:
+    """What `make` makes, once a node; `said` is what decides it beside the training split."""
+    key = hashlib.sha256(json.dumps([FORMAT, data.identity, *said]).encode()).hexdigest()[:16]
+
+    def build(out: Path) -> None:
+        save_file({part: tensor.contiguous() for part, tensor in make().items()}, out / f"{name}.safetensors")
+
+    return _opened(build_once(data.folder.with_name(f"{data.folder.name}-{name}-{key}"), build) / f"{name}.safetensors")
 
 
 @functools.lru_cache(maxsize=64)
-def _opened(folder: Path) -> dict[str, Tensor]:
-    found: dict[str, Tensor] = load_file(folder / "screened.safetensors")
+def _opened(file: Path) -> dict[str, Tensor]:
+    found: dict[str, Tensor] = load_file(file)
     return found
 
 
-def _build(data: RankingDataset, modality: str, out: Path) -> None:
+def _products(data: RankingDataset, modality: str) -> dict[str, Tensor]:
     rows = np.sort(data.rows("train"))
     found = screen_products(data, rows, fit_columns(data, rows, modalities=(modality,), with_context=False))
     order = np.argsort(-np.abs(found.strength), kind="stable")
     left, right, signed = found.left[:, order], found.right[:, order], found.signed[order]
     if found.count:
         right = right / _deviation(found, data, rows)[order].clamp(min=1e-6)
-    kept = {
-        "columns": _columns(data, modality, rows),
-        "left": left.contiguous(),
-        "right": right.contiguous(),
-        "signed": signed.contiguous(),
-    }
-    save_file(kept, out / "screened.safetensors")
+    return {"left": left, "right": right, "signed": signed}
 
 
-def _columns(data: RankingDataset, modality: str, rows: Rows) -> Tensor:
-    """`[D]` bool; sums in float64, so that machines agree."""
-    count, total, square = 0, torch.zeros(()), torch.zeros(())
+def _columns(data: RankingDataset, modality: str) -> dict[str, Tensor]:
+    """Sums in float64, so that machines agree."""
+    rows, width = np.sort(data.rows("train")), data.schema.width(modality)
+    mean, std = (
+        torch.as_tensor(of[modality], dtype=torch.float64) for of in (data.statistics.mean, data.statistics.std)
+    )
+    count, squares = 0, torch.zeros(width, dtype=torch.float64)
+    queries: list[Tensor] = []
+    sizes: list[Tensor] = []
+    of_items = torch.zeros(ITEM_PARTS, width, dtype=torch.float64)
+    in_items = torch.zeros(ITEM_PARTS, dtype=torch.float64)
     for batch in data.batches(rows, EVALUATION_QUERIES):
-        query = batch.valid.nonzero()[:, 0]
-        features, labels = batch.features[modality][batch.valid].double(), batch.labels[batch.valid].double()
-        each = centred(features, query) * centred(labels, query)[:, None]
-        count, total, square = count + len(each), total + each.sum(0), square + (each**2).sum(0)
-    mean = total / count
-    error = ((square / count - mean**2).clamp(min=0) / count).sqrt()
-    return mean.abs() > SURE * error
+        query, item = batch.valid.nonzero()[:, 0], batch.item[batch.valid] % ITEM_PARTS
+        features = (batch.features[modality][batch.valid].double() - mean) / std.clamp(min=1e-12)
+        each = centred(features.clamp(-CLIP, CLIP), query)
+        each = each * centred(batch.labels[batch.valid].double(), query)[:, None]
+        count, squares = count + len(each), squares + (each**2).sum(0)
+        queries.append(each.new_zeros(len(batch.valid), width).index_add_(0, query, each))
+        sizes.append(batch.valid.sum(dim=1).double())
+        of_items.index_add_(0, item, each)
+        in_items += torch.bincount(item, minlength=ITEM_PARTS)
+    total = of_items.sum(dim=0)
+    average = total / max(count, 1)
+    spread = squares - count * average**2
+    for sums, of in ((torch.cat(queries), torch.cat(sizes)), (of_items, in_items)):
+        parts = int((of > 0).sum())
+        spread = torch.maximum(spread, ((sums - of[:, None] * average) ** 2).sum(0) * parts / max(parts - 1, 1))
+    error = spread.clamp(min=0.0).sqrt()
+    surely = total.abs() > -float(special.ndtri(CHANCE / (2 * max(width, 1)))) * error
+    return {"columns": (total.abs() > SURE * error) & (error > 0) & (surely & (error > 0)).any()}
 
 
 def _deviation(found: Products, data: RankingDataset, rows: Rows) -> Tensor:

@@ -77,6 +77,8 @@ def require_fitting(model: TrainableRanker, weights: Mapping[str, Tensor], path:
         for name, _ in module.named_parameters()
         if name not in weights and name.partition(".")[0] not in heads and not name.startswith(products)
     ]
+    if model.screened_encoders():
+        wrong.append("model.columns is confirmed, which reads other columns than the weights do: set it to all")
     if wrong:
         more = f"; and {len(wrong) - TOLD} more" if len(wrong) > TOLD else ""
         raise WeightsError(f"--weights {path} do not fit the base recipe: {'; '.join(wrong[:TOLD])}{more}")

@@ -15,7 +15,7 @@ from fusion_models.models import build_ranker
 from fusion_models.models.products import CLIP, ProductUnits
 from fusion_models.probes.columns import fit_columns
 from fusion_models.probes.second_order import screen_products
-from fusion_models.screening import confirmed, start_screened
+from fusion_models.screening import confirmed_columns, confirmed_products, start_screened
 from fusion_models.training import start, train
 from fusion_models.training.warm_start import WeightsError, require_fitting, warm_start
 
@@ -70,8 +70,8 @@ def pairs(found):
 
 def test_only_what_was_confirmed_is_read(signed):
     """Two columns of the code stand two apart; where nothing is confirmed the units are 0 and stay 0."""
-    assert any(b - a == 2 for a, b in pairs(confirmed(signed, "visual")))
-    assert confirmed(signed, "text")["signed"].numel() == 0
+    assert any(b - a == 2 for a, b in pairs(confirmed_products(signed, "visual")))
+    assert confirmed_products(signed, "text")["signed"].numel() == 0
     model = start(Recipe().updated(SMALL | {"model.products": 4}), signed, seed=0).model
     units = model.product_units()
     assert list(units) == ["visual", "text", "metadata"]
@@ -85,7 +85,7 @@ def test_only_what_was_confirmed_is_read(signed):
 def test_each_training_draws_which_confirmed_products_it_starts_at(signed):
     """Members that all start at the same ones differ less, and an ensemble of them gains less."""
     recipe = Recipe().updated(SMALL | {"model.products": 2})
-    assert len(confirmed(signed, "visual")["signed"]) > 4
+    assert len(confirmed_products(signed, "visual")["signed"]) > 4
     drawn = [start(recipe, signed, seed=seed).model.product_units()["visual"] for seed in (0, 0, 1, 2)]
     assert torch.equal(drawn[0].left, drawn[1].left)
     assert len({tuple(units.left.flatten().tolist()) for units in drawn}) > 1
@@ -97,9 +97,8 @@ def test_a_context_takes_no_direction_away():
     base = "planted:healthy?queries=600&candidates=12&visual_coding=sign&share_visual=0.32"
     alone, beside = (open_dataset(base + more) for more in ("", "&v1_pair_feature=1"))
     assert beside.schema.context == 1
-    dense = [
-        sum(len(np.flatnonzero(row)) > 2 for row in confirmed(d, "visual")["left"].numpy().T) for d in (alone, beside)
-    ]
+    sides = [confirmed_products(data, "visual")["left"].numpy().T for data in (alone, beside)]
+    dense = [sum(len(np.flatnonzero(left)) > 2 for left in found) for found in sides]
     assert dense[0] == dense[1] > 0
 
 
@@ -128,12 +127,27 @@ def test_a_ranker_reads_a_sign_code_that_its_projections_miss(signed):
 def test_what_is_by_chance_true_of_an_item_is_not_confirmed_where_it_recurs():
     """The image is a hash of the item, and items recur in training: halves of the queries share them."""
     data = open_dataset("planted:healthy?queries=400&candidates=12&visual_width=256&visual_hash=1&item_reuse=16")
-    assert confirmed(data, "visual")["signed"].numel() <= 1
+    assert confirmed_products(data, "visual")["signed"].numel() <= 1
+    assert int(confirmed_columns(data, "visual").sum()) <= 6
+
+
+@pytest.mark.usefixtures("_own_cache")
+@pytest.mark.parametrize(
+    "dials",
+    ["candidates=2&queries=900&grades=0.5,0.5", "candidates=12&queries=300", "candidates=12&queries=300&item_reuse=16"],
+)
+def test_a_modality_of_noise_keeps_all_of_its_columns(dials):
+    """A few that pass by chance must not stand for it, so that data that hardly differ give one structure."""
+    found = [
+        int(confirmed_columns(open_dataset(f"planted:no-visual?visual_width=384&seed={seed}&{dials}"), "visual").sum())
+        for seed in range(4)
+    ]
+    assert sorted(found)[:3] == [0, 0, 0]
 
 
 def test_columns_that_tell_of_the_label_are_confirmed(wide):
     """The image codes its signals in its first columns, the rest of its 512 are noise."""
-    found = confirmed(wide, "visual")["columns"]
+    found = confirmed_columns(wide, "visual")
     coded = wide_config.block * len(wide_config.signals("visual"))
     assert found.shape == (512,)
     assert found[:coded].all()
@@ -148,7 +162,7 @@ def test_a_ranker_that_reads_confirmed_columns_alone_is_led_by_no_noise(wide):
         list(train(state, wide))
         reached[columns] = state.best_ndcg
     assert reached["confirmed"] > reached["all"] + 0.01
-    model, kept = state.model.eval(), confirmed(wide, "visual")["columns"]
+    model, kept = state.model.eval(), confirmed_columns(wide, "visual")
     batch = wide.gather(wide.rows("test")[:4])
     noise = torch.randn_like(batch.features["visual"]) * ~kept
     other = batch._replace(features=batch.features | {"visual": batch.features["visual"] + noise})
@@ -226,6 +240,9 @@ def test_weights_without_products_start_a_ranker_that_has_some(signed):
     warm_start(model, weights)
     after = model.state_dict()
     assert all(torch.equal(after[name], value) for name, value in (weights | units).items())
+    screened = start(Recipe().updated(SMALL | {"model.columns": "confirmed"}), signed, seed=1).model
+    with pytest.raises(WeightsError, match=r"model\.columns is confirmed, .* set it to all"):
+        require_fitting(screened, weights, "theirs.safetensors")
     del weights["score_head.weight"]
     with pytest.raises(WeightsError, match=r"score_head\.weight is missing there"):
         require_fitting(model, weights, "theirs.safetensors")

@@ -78,9 +78,9 @@ def test_confirmed_columns(data):
 def test_products_plain_and_signed(data, monkeypatch):
     def found(data, modality):
         one = torch.eye(data.schema.width(modality))
-        return {"columns": one[0] > 0, "left": one[:, :2], "right": one[:, 2:4], "signed": torch.tensor([True, False])}
+        return {"left": one[:, :2], "right": one[:, 2:4], "signed": torch.tensor([True, False])}
 
-    monkeypatch.setattr("fusion_models.screening.confirmed", found)
+    monkeypatch.setattr("fusion_models.screening.confirmed_products", found)
     states = assert_equal_to_alone(members({"model.products": 3}), data)
     units = states[0].model.product_units()["visual"]
     assert units.signed.tolist() == [False, False, True]
