@@ -53,11 +53,14 @@ def in_threads(meeting, recipes, data, *, late=()):
         time.sleep(0.5 * (place in late))
         with meeting.lock:
             state = start(recipes[place], data, seed=place)
+        if place not in late:
+            begun.wait(30)  # else one may be done before another has begun
         try:
             found[place] = [result.parts["total"] for result in meeting.train(state, data)]
         except Exception as error:
             found[place] = error
 
+    begun = threading.Barrier(max(1, len(recipes) - len(late)))
     threads = [threading.Thread(target=run, args=(place,)) for place in range(len(recipes))]
     for thread in threads:
         thread.start()
