@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from scipy import stats
-from worlds import DROP, ENOUGH_QUERIES, GAIN, KINDS, PRIOR, REFIT_GAIN, SHARES, World, true_of, world
+from worlds import DROP, ENOUGH_QUERIES, GAIN, KINDS, PRIOR, REFIT_GAIN, SHARE_RANGE, World, true_of, world
 
 HOME = Path(__file__).parents[1]
 LINES = HOME / "benchmarks" / "many_worlds.jsonl"
@@ -221,8 +221,8 @@ worth at most 0.005 or the gain lies below 0.020, the phase's gate; ARCHIVE wher
 is at least 0.015, below which phase 3 ends V2. PAUSE_AND_FIX is *open*: never wrong, but it decides nothing.
 
 Prior 2 draws a healthy world again until its oracle gains {GAIN:.2f} over V1, loses {100 * DROP:.0f} % without the
-image, and has refit gains of {REFIT_GAIN:.2f} and Shapley shares of {SHARES[0]:.2f} to {SHARES[1]:.2f}: a margin to
-every gate. Prior 1 did not, and called healthy what lies on the boundary of a drop of 5 %.
+image, and has refit gains of {REFIT_GAIN:.2f} and Shapley shares of {SHARE_RANGE[0]:.2f} to {SHARE_RANGE[1]:.2f}: a
+margin to every gate. Prior 1 did not, and called healthy what lies on the boundary of a drop of 5 %.
 
 The oracle says what could be reached. It does not say what a ranker reaches from a few hundred training queries, so an
 ARCHIVE of what is there and cannot be learnt counts as wrong; and it knows no gate of the artefact (masking drop,

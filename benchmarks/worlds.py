@@ -37,7 +37,7 @@ POPULATION_SEED = 1_000_003
 """Added to a world's data seed: the population is another draw of the same dials."""
 PRIOR = 2
 """Version of the prior, part of every world's draws: worlds of two priors have nothing in common."""
-GAIN, DROP, REFIT_GAIN, SHARES = 0.05, 0.08, 0.03, (0.22, 0.36)
+GAIN, DROP, REFIT_GAIN, SHARE_RANGE = 0.05, 0.08, 0.03, (0.22, 0.36)
 """What is true of a healthy world, for its oracle: the gain over V1 and each refit gain in nDCG@10 at least, nDCG lost
 without the image as a fraction, and the range of each Shapley share of what is gained over V1. The phase asks
 0.020, 5 %, 0.005 and 0.20 to 0.40: a world nearer to a threshold than that is a boundary world."""
@@ -199,7 +199,7 @@ class Truth:
     @property
     def healthy(self) -> bool:
         """Whether every gate of the phase holds by a margin, as far as an oracle can tell."""
-        least, most = SHARES
+        least, most = SHARE_RANGE
         large = self.gain >= GAIN and self.drop >= DROP and min(self.refit_gains) >= REFIT_GAIN
         return large and least <= min(self.shares) and max(self.shares) <= most
 

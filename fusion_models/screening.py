@@ -26,17 +26,17 @@ from fusion_models.data import RankingDataset
 from fusion_models.data.arrays.cache import build_once
 from fusion_models.evaluation import EVALUATION_QUERIES
 from fusion_models.models import TrainableRanker
-from fusion_models.probes.columns import Rows, centred, fit_columns
-from fusion_models.probes.second_order import SETTINGS, Products, screen_products
+from fusion_models.probes.columns import centred, fit_columns
+from fusion_models.probes.second_order import SETTINGS, screen_products
 
 SURE = 3.0
 """Standard errors from which a column counts, once one column passes what chance gives in `CHANCE` of datasets."""
 CHANCE = 0.05
 ITEM_PARTS = 256
 """Into which items are dealt for the standard error: documents of one item are no independent witnesses."""
-CLIP = 4.0
-"""Deviations at which a feature is cut: a few far values must not rule its covariance."""
-FORMAT = 4
+SCALED_BY = 2_000
+"""Training queries whose documents say a product's deviation, which its unit starts with as 1."""
+FORMAT = 5
 """Of the cached folder; part of its name."""
 
 
@@ -69,7 +69,7 @@ def confirmed_columns(data: RankingDataset, modality: str) -> Tensor:
 
     Standard errors are the largest of three: documents, queries, or items as what is independent.
     """
-    said = [modality, SURE, CHANCE, ITEM_PARTS, CLIP]
+    said = [modality, SURE, CHANCE, ITEM_PARTS]
     return _kept(data, "columns", said, functools.partial(_columns, data, modality))["columns"]
 
 
@@ -104,47 +104,51 @@ def _products(data: RankingDataset, modality: str) -> dict[str, Tensor]:
     found = screen_products(data, rows, fit_columns(data, rows, modalities=(modality,), with_context=False))
     order = np.argsort(-np.abs(found.strength), kind="stable")
     left, right, signed = found.left[:, order], found.right[:, order], found.signed[order]
-    if found.count:
-        right = right / _deviation(found, data, rows)[order].clamp(min=1e-6)
-    return {"left": left, "right": right, "signed": signed}
+    deviation = found.deviation(data, rows[:SCALED_BY])[order]
+    return {"left": left, "right": right / deviation.clamp(min=1e-6), "signed": signed}
 
 
 def _columns(data: RankingDataset, modality: str) -> dict[str, Tensor]:
-    """Sums in float64, so that machines agree."""
-    rows, width = np.sort(data.rows("train")), data.schema.width(modality)
-    mean, std = (
-        torch.as_tensor(of[modality], dtype=torch.float64) for of in (data.statistics.mean, data.statistics.std)
-    )
-    count, squares = 0, torch.zeros(width, dtype=torch.float64)
-    queries: list[Tensor] = []
-    sizes: list[Tensor] = []
-    of_items = torch.zeros(ITEM_PARTS, width, dtype=torch.float64)
+    rows = np.sort(data.rows("train"))
+    columns = fit_columns(data, rows, modalities=(modality,), with_context=False)
+    documents, queries, items = _Sums(), _Sums(), _Sums()
+    of_items = torch.zeros(ITEM_PARTS, columns.width, dtype=torch.float64)
     in_items = torch.zeros(ITEM_PARTS, dtype=torch.float64)
     for batch in data.batches(rows, EVALUATION_QUERIES):
         query, item = batch.valid.nonzero()[:, 0], batch.item[batch.valid] % ITEM_PARTS
-        features = (batch.features[modality][batch.valid].double() - mean) / std.clamp(min=1e-12)
-        each = centred(features.clamp(-CLIP, CLIP), query)
-        each = each * centred(batch.labels[batch.valid].double(), query)[:, None]
-        count, squares = count + len(each), squares + (each**2).sum(0)
-        queries.append(each.new_zeros(len(batch.valid), width).index_add_(0, query, each))
-        sizes.append(batch.valid.sum(dim=1).double())
+        features, labels = columns(batch)[batch.valid].double(), batch.labels[batch.valid].double()
+        each = centred(features, query) * centred(labels, query)[:, None]
+        documents.add(each, each.new_ones(len(each)))
+        of_queries = each.new_zeros(len(batch.valid), columns.width).index_add_(0, query, each)
+        queries.add(of_queries, batch.valid.sum(dim=1).double())
         of_items.index_add_(0, item, each)
         in_items += torch.bincount(item, minlength=ITEM_PARTS)
-    total = of_items.sum(dim=0)
-    average = total / max(count, 1)
-    spread = squares - count * average**2
-    for sums, of in ((torch.cat(queries), torch.cat(sizes)), (of_items, in_items)):
-        parts = int((of > 0).sum())
-        spread = torch.maximum(spread, ((sums - of[:, None] * average) ** 2).sum(0) * parts / max(parts - 1, 1))
-    error = spread.clamp(min=0.0).sqrt()
-    surely = total.abs() > -float(special.ndtri(CHANCE / (2 * max(width, 1)))) * error
-    return {"columns": (total.abs() > SURE * error) & (error > 0) & (surely & (error > 0)).any()}
+    items.add(of_items[in_items > 0], in_items[in_items > 0])
+    error = torch.stack([sums.error() for sums in (documents, queries, items)]).amax(dim=0)
+    found = documents.total.abs()
+    told = (found > SURE * error) & (error > 0)
+    chance = -float(special.ndtri(CHANCE / (2 * max(columns.width, 1))))
+    return {"columns": told & (told & (found > chance * error)).any()}
 
 
-def _deviation(found: Products, data: RankingDataset, rows: Rows) -> Tensor:
-    """`[K]` over the training documents."""
-    count, total, square = 0, torch.zeros(()), torch.zeros(())
-    for batch in data.batches(rows, EVALUATION_QUERIES):
-        values = found(batch)[batch.valid].double()
-        count, total, square = count + len(values), total + values.sum(0), square + (values**2).sum(0)
-    return (square / count - (total / count) ** 2).clamp(min=0).sqrt().float()
+class _Sums:
+    """Sums `[D]` over groups of documents, none of which is held; in float64, so that machines agree."""
+
+    def __init__(self) -> None:
+        self.total = self._square = self._weighted = torch.zeros((), dtype=torch.float64)
+        self._groups, self._size, self._square_size = 0, 0.0, 0.0
+
+    def add(self, sums: Tensor, sizes: Tensor) -> None:
+        """`sums` `[G, D]` of G groups of `sizes` `[G]` documents."""
+        self.total, self._square = self.total + sums.sum(0), self._square + (sums**2).sum(0)
+        self._weighted = self._weighted + (sums * sizes[:, None]).sum(0)
+        self._groups += len(sums)
+        self._size += float(sizes.sum())
+        self._square_size += float((sizes**2).sum())
+
+    def error(self) -> Tensor:
+        """Standard error `[D]` of `total`, were the groups independent: of what each differs from its share by."""
+        mean = self.total / max(self._size, 1.0)
+        spread = self._square - 2 * mean * self._weighted + mean**2 * self._square_size
+        found: Tensor = (spread.clamp(min=0.0) * self._groups / max(self._groups - 1, 1)).sqrt()
+        return found

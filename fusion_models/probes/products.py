@@ -34,6 +34,8 @@ LEARNING_RATE, WEIGHT_DECAY = 1e-3, 0.05
 EPOCHS, PATIENCE = 40, 5
 RIDGES = (0.01, 0.1, 1.0)
 """Penalties of the start, per document on standardised columns."""
+SCALED_BY = 200
+"""Training queries whose documents say a product's deviation."""
 STOPPING = 0.15
 """Share of the training queries that only stops the training."""
 MAX_DOCUMENTS = 200_000
@@ -100,7 +102,7 @@ def train_products(
     fit, stop = order[held_out:], order[:held_out]
     products = screen_products(data, fit, columns, seed=seed)
     generator = torch.Generator().manual_seed(seed)
-    network = ProductNetwork(columns.width, products, _deviation(data, fit, products), generator)
+    network = ProductNetwork(columns.width, products, products.deviation(data, fit[:SCALED_BY]), generator)
     _start(network, columns, data, fit, stop)
     optimiser = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
     loss = RANKING_LOSSES[LOSS]
@@ -208,10 +210,3 @@ def _ndcg(network: ProductNetwork, columns: Columns, data: RankingDataset, rows:
     scored = score_with(_scorer(network, columns), data, rows)
     reached = scored.mean_ndcg()
     return reached if reached == reached else 0.0
-
-
-def _deviation(data: RankingDataset, rows: Rows, products: Products) -> Tensor:
-    if not products.count:
-        return torch.ones(0)
-    values = torch.cat([products(batch)[batch.valid] for batch in data.batches(rows[:200], BATCH_QUERIES)])
-    return values.std(0) if len(values) > 1 else torch.ones(products.count)

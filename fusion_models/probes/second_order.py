@@ -95,6 +95,13 @@ class Products:
         """K."""
         return self.left.shape[1]
 
+    def deviation(self, data: RankingDataset, rows: Rows) -> Tensor:
+        """`[K]` over the documents of the query rows `rows`, all of which are held at once; 1 of a single document."""
+        if not self.count:
+            return torch.ones(0)
+        values = torch.cat([self(batch)[batch.valid] for batch in data.batches(rows, EVALUATION_QUERIES)])
+        return values.std(0) if len(values) > 1 else torch.ones(self.count)
+
 
 def multiplied(left: Tensor, right: Tensor, signed: Tensor) -> Tensor:
     """`[..., K]` products; of the left factor only the sign counts where `signed` `[K]`."""

@@ -15,7 +15,7 @@ from fusion_models.models import build_ranker
 from fusion_models.models.products import CLIP, ProductUnits
 from fusion_models.probes.columns import fit_columns
 from fusion_models.probes.second_order import screen_products
-from fusion_models.screening import confirmed_columns, confirmed_products, start_screened
+from fusion_models.screening import _Sums, confirmed_columns, confirmed_products, start_screened
 from fusion_models.training import start, train
 from fusion_models.training.warm_start import WeightsError, require_fitting, warm_start
 
@@ -152,6 +152,16 @@ def test_columns_that_tell_of_the_label_are_confirmed(wide):
     assert found.shape == (512,)
     assert found[:coded].all()
     assert int(found[coded:].sum()) <= 6
+
+
+def test_the_standard_error_of_groups_is_a_naive_one():
+    sums, sizes = torch.randn(7, 3, dtype=torch.float64), torch.randint(1, 9, (7,)).double()
+    streamed = _Sums()
+    streamed.add(sums[:4], sizes[:4])
+    streamed.add(sums[4:], sizes[4:])
+    around = sums - sizes[:, None] * (sums.sum(0) / sizes.sum())
+    torch.testing.assert_close(streamed.error(), ((around**2).sum(0) * 7 / 6).sqrt())
+    torch.testing.assert_close(streamed.total, sums.sum(0))
 
 
 def test_a_ranker_that_reads_confirmed_columns_alone_is_led_by_no_noise(wide):
