@@ -63,13 +63,13 @@ class Encoder(nn.Module):
         nn.init.zeros_(self.project.bias)
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, x: Tensor, match: Tensor | None = None, raw: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, match: Tensor | None, raw: Tensor) -> Tensor:
         """N = B * L documents; `match` `[B, L]`: cosine of the features with the query's, where they share a space;
         `raw` `[B, L, D_m]`: the features before they are standardised, which the products read."""
         x, weight = x.flatten(0, 1), self.project.weight
         if self.kept is not None:
             weight = weight * self.kept
-        if self.products is not None and self.of_products is not None and raw is not None:
+        if self.products is not None and self.of_products is not None:
             x = torch.cat([x, self.products(raw)], dim=-1)
             weight = torch.cat([weight, self.of_products.weight], dim=-1)
         if self.match is not None and match is not None:  # one more input: a product of its own would cost a pass

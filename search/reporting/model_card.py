@@ -62,7 +62,7 @@ def card_text(run: RunRecord, made: dict[str, Any]) -> str:
         changed={key: value for key, value in made["recipe"].items() if value != base.get(key)},
         subdomains=evidence.get("subdomains") or [],
         limits=limits(run, recipe),
-        cold=any(g.get("group") == NEW_ITEMS and g["status"] != "not applicable" for g in decision.get("gates", [])),
+        cold=any(g["group"] == NEW_ITEMS and g["status"] != "not applicable" for g in decision.get("gates", [])),
     )
 
 
@@ -84,7 +84,7 @@ def limits(run: RunRecord, recipe: Recipe) -> list[str]:
         out.append("The data name no subdomain with two judged queries: for whom it holds is not known.")
     if losing:
         out.append(f"Not shown to be better than V1 on {', '.join(losing)}.")
-    cold = [gate for gate in decision.get("gates", []) if gate.get("group") == NEW_ITEMS]
+    cold = [gate for gate in decision.get("gates", []) if gate["group"] == NEW_ITEMS]
     if any(gate["status"] in ("fail", "undecided", "not measured") for gate in cold):
         out.append("Not shown to hold on items that no training saw.")
     if decision.get("closed_catalogue"):

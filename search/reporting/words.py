@@ -136,10 +136,10 @@ def short_gate(gate: Mapping[str, Any]) -> str:
     key, quantity = gate["key"], gate["quantity"]
     if key in SHORT_GATES:
         return SHORT_GATES[key]
-    if gate.get("group") == NEW_ITEMS:
+    if gate["group"] == NEW_ITEMS:
         return f"new items: {gate['modality']}"
     if gate["kind"] == "quantity" and (quantity.endswith(DROP) or quantity in SHORT):
-        return ("resume: " if gate.get("group") == "resume" else "") + short_quantity(quantity)
+        return ("resume: " if gate["group"] == "resume" else "") + short_quantity(quantity)
     return str(gate["name"])
 
 

@@ -21,9 +21,9 @@ from spaces import Phase, phase_from_plain
 PACKAGES = ("ray", "torch", "optuna", "numpy", "pandas", "pyarrow", "scipy", "moocore", "lightgbm")
 
 
-FORMAT = 3
+FORMAT = 4
 """Of a run folder, in its run.json. 1: until the phase stood there in full (folders that name no format). 2: until its
-metric and its suspect did."""
+metric and its suspect did. 3: until gates in decision.json said their group."""
 
 
 class RunFolderError(ValueError):

@@ -46,7 +46,7 @@ from fusion_models.data.tables import COLUMN_ROWS, TableFolder, TableReader, che
 from fusion_models.data.tables.columns import is_list
 from fusion_models.data.tables.declaration import FILE as DECLARATION
 
-FORMAT = 3
+FORMAT = 4
 """Of the folder; part of its name, so that a new format never reads an old folder."""
 
 Ints = npt.NDArray[np.int64]
@@ -102,6 +102,7 @@ def _write(tables: TableFolder, out: Path) -> None:
         np.save(out / "v1_input.npy", read_as)
     v1 = RunningMoments(1)
     v1.update(read_as[:, None], in_training)
+    stand_ins = write_stand_ins(tables, out)
     meta = {
         "widths": {m: len(found.mean) for m, found in moments.items()},
         "quantities": [m for m in moments if m in tables.declared.quantities or m in encodings],
@@ -114,7 +115,7 @@ def _write(tables: TableFolder, out: Path) -> None:
         "v1_mean": float(v1.mean[0]),
         "v1_std": float(v1.std[0]),
         "encodings": {m: encoding.to_json() for m, encoding in encodings.items()},
-        "counts": _counts(queries, item_ids, judged, images) | write_stand_ins(tables, out),
+        "counts": _counts(queries, item_ids, judged, images) | stand_ins,
     }
     (out / "meta.json").write_text(json.dumps(meta))
 

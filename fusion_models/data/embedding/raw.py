@@ -72,8 +72,6 @@ class PictureOpener:
         """Raises DataError, naming the row, for bytes that are no picture."""
         data = self.read(row.raw)
         if data is None:
-            if isinstance(row.raw, str):
-                self.lost.append(row.raw)
             return None
         try:
             with Image.open(io.BytesIO(data)) as opened:
@@ -98,6 +96,7 @@ class PictureOpener:
         try:
             found: bytes = filesystem.cat_file(path)
         except (FileNotFoundError, IsADirectoryError, NotADirectoryError):
+            self.lost.append(raw)
             return None
         except Exception as error:
             raise DataError(

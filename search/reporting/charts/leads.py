@@ -65,7 +65,7 @@ def _probes(found: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def _cold(run: RunRecord) -> list[dict[str, Any]]:
-    gates = [g for g in (run.decision or {}).get("gates", []) if g.get("group") == NEW_ITEMS]
+    gates = [g for g in (run.decision or {}).get("gates", []) if g["group"] == NEW_ITEMS]
     rows = []
     for gate in gates:
         if gate["value"] is not None:

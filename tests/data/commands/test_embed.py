@@ -21,6 +21,7 @@ from fusion_models.data.commands import embed
 from fusion_models.data.commands.card import data_card
 from fusion_models.data.commands.embed import Models, embed_dataset
 from fusion_models.data.embedding import parts, vectors
+from fusion_models.data.embedding.raw import PictureOpener
 from fusion_models.data.sources import located
 from fusion_models.work import heard_by
 
@@ -148,6 +149,11 @@ def test_paths_are_read_beside_the_tables_and_one_that_leads_nowhere_is_missing(
     raw["items"]["image"] = [str(tmp_path / "dataset" / paths[0]), *paths[1:4], "pictures/none.png", ""]
     said = embed_dataset(located(write(raw)), tmp_path / "out", models)
     assert "1 paths lead to no picture, such as pictures/none.png" in said
+    opener = PictureOpener(
+        located(tmp_path / "dataset")
+    )  # a thumbnail is read so, also of a part finished before a stop
+    assert opener.read("pictures/none.png") is None
+    assert opener.lost == ["pictures/none.png"]
     assert "dataset.toml names the modalities: visual, metadata" not in said
     raw["items"]["image"] = [{"bytes": None, "path": path} for path in paths]
     third = embed_with(raw, write, tmp_path / "third", models)
