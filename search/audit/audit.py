@@ -33,7 +33,7 @@ from search.audit.score_table import ScoreTable, read_scores
 from search.audit.tables import verdicts, write_tables
 from search.execution.cluster import processors
 from search.monitoring.progress import clock
-from search.pipeline.confirmation.probing import FoundByProbe, probes_of
+from search.pipeline.confirmation.probing import FoundByProbe, Probes
 from search.pipeline.summary import print_gates
 from search.reporting import build_report
 from search.reporting.decision_page import decision_text, release_text
@@ -204,7 +204,7 @@ def _say_given(console: Console, table: ScoreTable | None, test: Given, validati
 def _probes(data: RankingDataset, phase: Phase, console: Console) -> list[FoundByProbe]:
     with ThreadPoolExecutor(processors()) as pool:
         call = partial(_submitted, pool)
-        return probes_of(lambda: data, DECIDING_SPLIT, phase, console, call)()
+        return Probes(lambda: data, phase, call).begin(DECIDING_SPLIT, console)()
 
 
 def _submitted(pool: ThreadPoolExecutor, function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:

@@ -26,6 +26,7 @@ from search.pipeline.confirmation.arms import (
 )
 from search.pipeline.confirmation.finalist import Finalist
 from search.pipeline.confirmation.gathering import Measured, Trained, measured, refit_gains
+from search.pipeline.confirmation.probing import RunProbes
 from search.pipeline.context import Run
 from search.run_store.artifacts import OUTPUTS, read_outputs
 from search.study.stages import FixedStage
@@ -66,13 +67,14 @@ class Deciding:
 
 
 def train_deciding_arms(
-    run: Run, finalist: Finalist, references: Sequence[Reference], *, cold: bool, deadline: float | None
+    run: Run, finalist: Finalist, references: Sequence[Reference], *, cold: bool, probes: RunProbes
 ) -> Deciding:
     """Train every arm that a gate or a rule reads, and more of those whose gate validation leaves open.
 
     The arm of the base recipe without the suspect is read by archive rules alone, so it is left out where validation
-    says that the finalist surely earns from the suspect. `deadline` (`time.monotonic()`) ends the further steps; the
-    first one is never cut. Which arms get more is decided on validation: the deciding split stays closed.
+    says that the finalist surely earns from the suspect; where it is trained, the `probes` measure their power, since
+    archive rules read them too. The run's deadline, less what the probes will take, ends the further steps; the first
+    one is never cut. Which arms get more is decided on validation: the deciding split stays closed.
     """
     recipe = Recipe.from_flat(finalist.recipe)
     members = len(finalist.seeds)
@@ -82,6 +84,7 @@ def train_deciding_arms(
     counts = {key: max(first, _trained_before(run, plan, key)) for key in plan.recipes}
     deciding = _train(run, plan, counts, members, cold=cold)
     if archive_open(run, _on_validation(run, deciding, references)):
+        probes.begin_power()
         plan = plan_arms(run.phase, recipe, is_base=finalist.is_base, archive_open=True, arms=finalist.arms)
         counts = {key: counts.get(key, max(first, _trained_before(run, plan, key))) for key in plan.recipes}
         deciding = _train(run, plan, counts, members, cold=cold)
@@ -91,7 +94,7 @@ def train_deciding_arms(
             continue
         wanted = open_arms(run, _on_validation(run, deciding, references))
         more = {key: max(counts[key], step) if key in wanted else counts[key] for key in counts}
-        if more == counts or not _affordable(run, sum(more.values()) - sum(counts.values()), deadline):
+        if more == counts or not _affordable(run, sum(more.values()) - sum(counts.values()), probes):
             break
         counts = more
         deciding = _train(run, plan, counts, members, cold=cold)
@@ -165,9 +168,12 @@ def seeds_share(interval: Interval) -> float:
     return part.seed / total if math.isfinite(total) and total > 0 else 0.0
 
 
-def _affordable(run: Run, more: int, deadline: float | None) -> bool:
-    """Whether so many trainings fit before the deadline; without a time budget only what is planned is trained."""
-    if deadline is None:
+def _affordable(run: Run, more: int, probes: RunProbes) -> bool:
+    """Whether so many trainings fit before the deadline, and the probes after them.
+
+    Without a time budget only what is planned is trained.
+    """
+    if run.deadline is None:
         return run.options.max_seeds is not None
     each = run.trainer.training_seconds / max(1, concurrency(run.options))
-    return time.monotonic() + each * more < deadline
+    return probes.seconds() + time.monotonic() + each * more < run.deadline

@@ -5,9 +5,10 @@ They are trained only where an archive rule may still hold: elsewhere nobody rea
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 from rich.console import Console
@@ -19,6 +20,7 @@ from fusion_models.probes.products import product_pair
 from fusion_models.probes.scores import ProbePair, ProbeScores
 from fusion_models.probes.trees import tree_pair
 from search.analysis.judged import TREES
+from search.execution.capacity import concurrency
 from search.execution.file_transfer import DataTicket, ticket_for
 from search.execution.job_training import without_cold_items
 from search.pipeline.confirmation.test_split import require_finalist
@@ -56,40 +58,74 @@ def now(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
     return partial(function, *arguments)
 
 
-def begin_probes(run: Run, split: str, *, cold: bool) -> Probing:
-    """Every probe on `split`, and its power on validation, from now on; calling what is returned waits for them.
+class RunProbes:
+    """The probes of a run: their power on validation, which says what they cost here, then their gain on a split."""
 
-    Raises ClosedError before a finalist is fixed.
-    """
-    require_finalist(run.folder)
-    call: Call = run.trainer.call if run.trainer.keeps_processes else now
-    opened = partial(_opened, ticket_for(run.data), run.phase.suspect, cold)
-    return probes_of(opened, split, run.phase, run.console, call)
+    def __init__(self, run: Run, *, cold: bool) -> None:
+        """`cold`: the items of new lists are in no training."""
+        self._run = run
+        call: Call = run.trainer.call if run.trainer.keeps_processes else now
+        self._at_once = min(concurrency(run.options), len(PROBES)) if run.trainer.keeps_processes else 1
+        self._probes = Probes(partial(_opened, ticket_for(run.data), run.phase.suspect, cold), run.phase, call)
+
+    def begin_power(self) -> None:
+        """Measure the probes' power on validation from now on, beside what else is trained."""
+        self._probes.begin_power()
+
+    def seconds(self) -> float:
+        """About how long they will take on a split, from what their power took, for which this waits; 0 before that."""
+        each = [seconds * len(SEEDS) / len(POWER_SEEDS) for seconds in self._probes.power_seconds()]
+        return max(max(each), sum(each) / self._at_once) if each else 0.0
+
+    def begin(self, split: str) -> Probing:
+        """Every probe on `split` from now on; calling what is returned waits for them.
+
+        Raises ClosedError before a finalist is fixed.
+        """
+        require_finalist(self._run.folder)
+        return self._probes.begin(split, self._run.console)
 
 
-def probes_of(
-    opened: Callable[[], RankingDataset], split: str, phase: Phase, console: Console, call: Call = now
-) -> Probing:
-    """Every probe of the suspect, wherever `call` runs it and opens the data; one that fails is said and left out.
+class Probes:
+    """Every probe of a phase's suspect, wherever `call` runs it and `opened` opens the data.
 
     V1's score is an input on both sides, but where V1 itself reads the suspect: the suspect would come in by it.
     """
-    suspect, with_v1 = phase.suspect, phase.suspect not in phase.v1_reads
-    pairs = {name: call(_pair, opened, split, name, suspect, with_v1) for name in PROBES}
-    powers = {name: call(_power, opened, name, suspect, with_v1) for name in PROBES}
 
-    def found() -> list[FoundByProbe]:
-        out = []
-        for name in PROBES:
-            pair, power = pairs[name](), powers[name]()
-            if isinstance(pair, str):
-                said = f"the probe {name} failed and is not counted: {pair}"
-                console.print(said, style="yellow", highlight=False, markup=False)
-            else:
-                out.append(FoundByProbe(name=name, with_it=_arm(pair.with_it), without=_arm(pair.without), power=power))
-        return out
+    def __init__(self, opened: Callable[[], RankingDataset], phase: Phase, call: Call = now) -> None:
+        self._opened, self._call = opened, call
+        self._given = phase.suspect, phase.suspect not in phase.v1_reads
+        self._powers: dict[str, Callable[[], tuple[Power, float]]] = {}
 
-    return found
+    def begin_power(self) -> None:
+        """Measure each one's power on validation from now on, once."""
+        if not self._powers:
+            self._powers = {name: cache(self._call(_power, self._opened, name, *self._given)) for name in PROBES}
+
+    def power_seconds(self) -> list[float]:
+        """What each one's power took; waits for it. Empty before it was begun."""
+        return [power()[1] for power in self._powers.values()]
+
+    def begin(self, split: str, console: Console) -> Probing:
+        """Each one on `split`, and its power, from now on; one that fails is said on `console` and left out."""
+        pairs = {name: self._call(_pair, self._opened, split, name, *self._given) for name in PROBES}
+        self.begin_power()
+        powers = self._powers
+
+        def found() -> list[FoundByProbe]:
+            out = []
+            for name in PROBES:
+                pair, power = pairs[name](), powers[name]()[0]
+                if isinstance(pair, str):
+                    said = f"the probe {name} failed and is not counted: {pair}"
+                    console.print(said, style="yellow", highlight=False, markup=False)
+                else:
+                    out.append(
+                        FoundByProbe(name=name, with_it=_arm(pair.with_it), without=_arm(pair.without), power=power)
+                    )
+            return out
+
+        return found
 
 
 def no_probes() -> list[FoundByProbe]:
@@ -121,12 +157,14 @@ def _pair(opened: Callable[[], RankingDataset], split: str, name: str, suspect: 
         return f"{error}"
 
 
-def _power(opened: Callable[[], RankingDataset], name: str, suspect: str, with_v1: bool) -> Power:
-    data = opened()
+def _power(opened: Callable[[], RankingDataset], name: str, suspect: str, with_v1: bool) -> tuple[Power, float]:
+    """The power, and the seconds that it took."""
+    began, data = time.monotonic(), opened()
     try:
         plant = plant_signal(data, suspect=suspect)
-        return probe_power(
+        found = probe_power(
             data, POWER_SPLIT, partial(PROBES[name], suspect=suspect, with_v1=with_v1, seeds=POWER_SEEDS), plant
         )
     except Exception as error:  # such as nothing that can be planted here
-        return no_power(name, str(error))
+        found = no_power(name, str(error))
+    return found, time.monotonic() - began

@@ -49,7 +49,7 @@ from search.pipeline.confirmation.gathering import (
     rival_leads,
     shapley,
 )
-from search.pipeline.confirmation.probing import begin_probes, no_probes, read_probes
+from search.pipeline.confirmation.probing import RunProbes, no_probes, read_probes
 from search.pipeline.confirmation.seeds import MOST_ON_SHORT_LIST, deciding_seed
 from search.pipeline.confirmation.short_list import Candidate, candidates, short_list, short_list_jobs
 from search.pipeline.confirmation.test_split import (
@@ -200,7 +200,8 @@ def _decide_on_test(
 ) -> Confirmed:
     """The arms that decide, then the deciding split, once."""
     cold = needs_cold_lists(run, facts)
-    deciding = train_deciding_arms(run, finalist, references, cold=cold, deadline=run.deadline)
+    probes = RunProbes(run, cold=cold)
+    deciding = train_deciding_arms(run, finalist, references, cold=cold, probes=probes)
     here = _measured_on(run, deciding, "validation", references)
     chosen = choose_rivals(here)
     split = run.deciding
@@ -215,7 +216,7 @@ def _decide_on_test(
     contribution = open_contribution(run.folder, run.data, ARTEFACT, split=split, call=run.trainer.call)
     measuring = open_test_split(run.folder, run.data, [*ids, *listed], split=split, full=members, call=run.trainer.call)
     asked = archive_open(run, here)
-    probing = begin_probes(run, split, cold=cold) if asked else no_probes
+    probing = probes.begin(split) if asked else no_probes
     there = reference_rankers(run, split, tuned, cold=cold)
     said = measuring()
     clusters = open_clusters(run.folder, run.data, split=split)

@@ -1,11 +1,21 @@
-"""What a probe's trainings say of the suspect, as an arm."""
+"""What a probe's trainings say of the suspect, as an arm; what they take."""
+
+import time
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 
+from fusion_models.data import open_dataset
 from fusion_models.metrics.intervals.ensembles import arm_difference
+from fusion_models.probes import no_power
 from fusion_models.probes.scores import ProbeScores
-from search.pipeline.confirmation.probing import MEMBERS, SEEDS, _arm
+from search.options import RunOptions
+from search.pipeline.confirmation import probing
+from search.pipeline.confirmation.deciding import _affordable
+from search.pipeline.confirmation.probing import MEMBERS, POWER_SEEDS, PROBES, SEEDS, RunProbes, _arm
+from spaces import PHASES
 
 
 def probe(seed, trainings, queries=400, documents=8):
@@ -40,3 +50,43 @@ def test_more_trainings_than_members_tell_the_spread_of_a_probe():
 
 def test_a_probe_with_two_trainings_is_read_one_by_one():
     assert _arm(probe(0, 2)).k == 1
+
+
+@pytest.fixture
+def run():
+    """Of 100 seconds that are left, in which trainings of 10 seconds run one at a time."""
+    return SimpleNamespace(
+        options=RunOptions(phase="phase3", max_concurrent=1),
+        phase=PHASES["phase3"],
+        data=open_dataset("planted?queries=60&candidates=6"),
+        trainer=SimpleNamespace(keeps_processes=False, training_seconds=10.0),
+        deadline=time.monotonic() + 100.0,
+    )
+
+
+def test_the_time_of_the_probes_is_kept_before_the_deadline(run, monkeypatch):
+    asked = []
+    monkeypatch.setattr(
+        probing, "_power", lambda opened, name, *given: (asked.append(name) or no_power(name, ""), 15.0)
+    )
+    probes = RunProbes(run, cold=False)
+    assert probes.seconds() == 0.0  # no archive rule asks for them
+    assert _affordable(run, 9, probes)
+    probes.begin_power()
+    probes.begin_power()
+    assert probes.seconds() == pytest.approx(len(PROBES) * 15.0 * len(SEEDS) / len(POWER_SEEDS))  # 50 s
+    assert _affordable(run, 4, probes)
+    assert not _affordable(run, 5, probes)
+    assert asked == list(PROBES)  # each once
+
+
+def test_a_probe_s_power_says_what_it_took(run):
+    def opened():
+        time.sleep(0.2)
+        raise ValueError("cannot be opened here")
+
+    with pytest.raises(ValueError, match="cannot be opened here"):
+        probing._power(opened, "LambdaMART", "visual", True)
+    found, seconds = probing._power(lambda: run.data, "LambdaMART", "visual", True)
+    assert found.probe == "LambdaMART"
+    assert 0.0 < seconds < 60.0

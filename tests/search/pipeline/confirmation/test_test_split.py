@@ -2,18 +2,19 @@
 
 import ast
 from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from run_context import run_in
 
 import fusion_models
 import search
 from fusion_models.data import open_dataset
 from fusion_models.evaluation import split_lists
 from fusion_models.training import start, train
+from search.options import RunOptions
 from search.pipeline.baselines import reference_rankers
-from search.pipeline.confirmation.probing import begin_probes
+from search.pipeline.confirmation.probing import RunProbes
 from search.pipeline.confirmation.test_split import (
     ClosedError,
     open_clusters,
@@ -74,7 +75,7 @@ def test_no_other_module_names_a_deciding_split():
 
 def test_closed_without_a_finalist(tmp_path):
     folder = RunFolder(tmp_path)
-    run = SimpleNamespace(folder=folder)
+    run = run_in(folder, RunOptions(phase="phase3"), PHASES["phase3"], open_dataset("planted?queries=60&candidates=6"))
     for opened in (
         lambda: open_test_split(folder, None, ["confirm-t0001-s0"]),
         lambda: open_contribution(folder, None, "confirm-t0001-s0"),
@@ -82,7 +83,7 @@ def test_closed_without_a_finalist(tmp_path):
         lambda: open_inputs(folder, None, seed=0),
         lambda: open_labels(folder, None, seed=0),
         lambda: reference_rankers(run, DECIDING_SPLIT, {}),
-        lambda: begin_probes(run, DECIDING_SPLIT, cold=False),
+        lambda: RunProbes(run, cold=False).begin(DECIDING_SPLIT),
     ):
         with pytest.raises(ClosedError, match=r"no finalist\.json"):
             opened()
