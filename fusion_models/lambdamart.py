@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-import lightgbm
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -15,6 +15,9 @@ from torch import Tensor
 from fusion_models.data import RankingDataset
 from fusion_models.data.batch import Batch
 from fusion_models.evaluation import EVALUATION_QUERIES, Scored, score_with
+
+if TYPE_CHECKING:
+    import lightgbm  # half a second, with all of scikit-learn: every worker loads this module, and few train trees
 
 MAX_DOCUMENTS = 400_000
 """Training rows at the most: LightGBM holds them in memory. Whole queries are left out beyond it, and counted."""
@@ -90,6 +93,8 @@ def train_lambdamart(
     So whatever else is scored stays unread. Raises TreesError for fewer than two rows that LightGBM takes, or where it
     refuses the data.
     """
+    import lightgbm
+
     short = rows[data.candidates[rows] <= MAX_CANDIDATES]
     too_long = len(rows) - len(short)
     if len(short) < 2:
@@ -166,6 +171,8 @@ def _lightgbm_set(
     inputs: Inputs,
     reference: lightgbm.Dataset | None = None,
 ) -> lightgbm.Dataset:
+    import lightgbm
+
     features, labels, sizes = [], [], []
     for start in range(0, len(rows), EVALUATION_QUERIES):
         batch = data.gather(rows[start : start + EVALUATION_QUERIES])

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import nan
 
-import lightgbm
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -227,6 +226,8 @@ class _Lists:
         self, raw: Floats, inner: Floats, columns: Sequence[int] | None, target: npt.NDArray[np.float64]
     ) -> npt.NDArray[np.float64]:
         """Cross-fitted regression trees on raw and centred columns."""
+        import lightgbm
+
         sides = [values if columns is None else values[:, columns] for values in (raw, inner)]
         x, out = np.concatenate(sides, axis=1), np.zeros(len(target))
         options = {"objective": "regression", "num_leaves": 15, "learning_rate": 0.15, "feature_fraction": 0.5}

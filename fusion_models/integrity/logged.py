@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 
-import lightgbm
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -80,6 +79,8 @@ def _features(batch: Batch) -> npt.NDArray[np.float32]:
 
 def _readout(features: npt.NDArray[np.float32], target: Values, fold: npt.NDArray[np.integer]) -> Values:
     """Cross-fitted: a ridge readout, and trees on what it leaves."""
+    import lightgbm
+
     out = np.zeros(len(target))
     for number in (0, 1):
         fit, read = fold != number, fold == number
