@@ -99,10 +99,11 @@ def is_fragile(phase: Phase, evidence: Evidence) -> bool:
 def sees_more(phase: Phase, evidence: Evidence) -> Lead | None:
     """A rival that reads the suspect and surely beats the finalist: V2 is to be mended, not archived.
 
-    None where trees on everything, which would see a signal in the suspect, surely earn nothing from it: what leads
-    then, leads by something else.
+    None where trees on everything surely earn nothing from it: what leads then, leads by something else. Whether they
+    would find a planted signal is another question: their own lead is asked for its reason, not the suspect for its
+    worth.
     """
-    trees = [probe for probe in evidence.archive.probes if probe.name == TREES and probe.counts]
+    trees = [probe for probe in evidence.archive.probes if probe.name == TREES]
     if any(probe.gain.high < phase.thresholds.nothing_to_give for probe in trees):
         return None
     ahead = [lead for lead in evidence.rivals.values() if lead and lead.with_suspect and lead.interval.high < 0.0]

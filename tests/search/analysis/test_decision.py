@@ -151,16 +151,21 @@ def test_nothing_to_give_needs_a_probe_outside_the_family_that_would_see_it():
 
 def test_no_archive_where_a_rival_with_the_image_surely_leads():
     ahead = healthy().rivals | {"trees": Lead(rival="LambdaMART", interval=around(-0.008, 0.005), with_suspect=True)}
-    blind = tuple(dataclasses.replace(p, counts=p.counts and p.name != TREES) for p in nothing().probes)
-    trees_blind = dataclasses.replace(nothing(), probes=(*blind, Probe(name="products", gain=around(0.0), counts=True)))
-    found = decide(PHASES["phase3"], "t", healthy(archive=trees_blind, rivals=ahead))
+    trees = next(probe for probe in nothing().probes if probe.name == TREES)
+    products = Probe(name="products", gain=around(0.0), counts=True)
+
+    def decided(probe, rivals=ahead):
+        probes = dataclasses.replace(nothing(), probes=(probe, products))
+        return decide(PHASES["phase3"], "t", healthy(archive=probes, rivals=rivals))
+
+    unsure = dataclasses.replace(trees, gain=around(0.003, 0.004), counts=False)
+    found = decided(unsure)
     assert found.verdict == "PAUSE_AND_FIX"
     assert any("does not see what LambdaMART sees" in reason for reason in found.reasons)
     without = {"trees": dataclasses.replace(ahead["trees"], with_suspect=False)}
-    assert decide(PHASES["phase3"], "t", healthy(archive=trees_blind, rivals=ahead | without)).verdict == "ARCHIVE"
-    assert decide(PHASES["phase3"], "t", healthy(archive=nothing(), rivals=ahead)).verdict == "ARCHIVE", (
-        "trees that surely earn nothing from the image lead by something else"
-    )
+    assert decided(unsure, ahead | without).verdict == "ARCHIVE"
+    for counts in (True, False):  # trees that surely earn nothing from the image lead by something else
+        assert decided(dataclasses.replace(trees, counts=counts)).verdict == "ARCHIVE"
 
 
 @pytest.mark.parametrize("changes", [{"ndcg_gain": around(0.011)}, {"over_tuned_v1": around(-0.001)}])
