@@ -6,6 +6,7 @@ python benchmarks/probes.py planted:seed-case planted:no-visual [--split validat
 from __future__ import annotations
 
 import argparse
+import functools
 import time
 
 import torch
@@ -13,7 +14,7 @@ import torch
 from fusion_models.data import open_dataset
 from fusion_models.data.clusters import query_clusters
 from fusion_models.metrics import Interval
-from fusion_models.probes import PROBES, plant_signal, probe_power
+from fusion_models.probes import PROBES, probe_power
 
 
 def said(found: Interval) -> str:
@@ -30,22 +31,21 @@ def main() -> None:
     parser.add_argument("--suspect", default="visual")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    print("| data | probe | with - without | planted, worth | found | counts | processor s |")
-    print("|---|---|---|---|---|---|---|")
+    print("| data | probe | with - without | planted, worth | plants | found | counts | processor s |")
+    print("|---|---|---|---|---|---|---|---|")
     for source in options.data:
         data = open_dataset(source)
-        groups, plant = query_clusters(data, options.split), plant_signal(data, suspect=options.suspect)
+        groups = query_clusters(data, options.split)
         for name, pair in PROBES.items():
             began = time.process_time()
 
-            def probe(of, split, pair=pair):  # type: ignore[no-untyped-def]
-                return pair(of, split, suspect=options.suspect, seeds=range(options.seeds))
-
-            gain = probe(data, options.split).gain(groups)
-            power = probe_power(data, options.split, probe, plant, clusters=groups)
+            probe = functools.partial(pair, suspect=options.suspect)
+            gain = probe(data, options.split, seeds=range(options.seeds)).gain(groups)
+            power = probe_power(data, options.split, probe, suspect=options.suspect, clusters=groups)
             spent = time.process_time() - began
             counts = "yes" if power.counts else "no"
-            cells = (f"`{source}`", name, said(gain), f"{plant.worth:.4f}", said(power.gain), counts, f"{spent:.0f}")
+            found = (f"{power.worth:.4f}", f"{len(power.plants)}", said(power.gain), counts)
+            cells = (f"`{source}`", name, said(gain), *found, f"{spent:.0f}")
             print(f"| {' | '.join(cells)} |", flush=True)
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from fusion_models.lambdamart import train_lambdamart, tree_scores
 from fusion_models.metrics import Interval, standardise
 from fusion_models.modalities import SUSPECT
 from fusion_models.probes.columns import Rows
-from fusion_models.probes.scores import ProbePair
+from fusion_models.probes.scores import ProbePair, pooled_gain
 
 WORTH = 0.02
 """nDCG that an oracle gains from the planted signal."""
@@ -29,7 +29,15 @@ WEIGHTS = np.geomspace(0.05, 3.0, 13)
 """Of the signal beside the reference's scores (standardised within queries), from which the oracle takes the best."""
 STRONGEST, HALVINGS = 4.0, 12
 
-Probe = Callable[[RankingDataset, str], ProbePair]
+LOOKS = (3, 5, 8)
+"""Numbers of plants after which the power is read: what is plain after three asks for no more. Each look has its share
+of the 5 % that a probe which finds nothing may have."""
+
+
+class Probe(Protocol):
+    """A pair of a probe with one training a seed on each side, such as `tree_pair`."""
+
+    def __call__(self, data: RankingDataset, split: str, *, seeds: Sequence[int]) -> ProbePair: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,14 +57,19 @@ class Plant:
 
 @dataclass(frozen=True, kw_only=True)
 class Power:
-    """What one probe found of a planted signal."""
+    """What one probe found of planted signals."""
 
     probe: str
-    plant: Plant | None
-    """None: no signal could be planted."""
+    plants: tuple[Plant, ...]
+    """One after the other, each with one training on each side; empty where none could be planted."""
     gain: Interval
-    """With the suspect minus without it, on the planted labels."""
+    """With the suspect minus without it, on the planted labels, over plants and queries."""
     detail: str = ""
+
+    @property
+    def worth(self) -> float:
+        """What an oracle gains from a plant, in the mean."""
+        return sum(plant.worth for plant in self.plants) / len(self.plants) if self.plants else math.nan
 
     @property
     def counts(self) -> bool:
@@ -64,7 +77,12 @@ class Power:
 
         Half, because a probe that finds less would bound a real signal of that size below the threshold of "nothing".
         """
-        return self.plant is not None and self.gain.low > 0 and self.gain.mean >= ENOUGH * self.plant.worth
+        return bool(self.plants) and self.gain.low > 0 and self.gain.mean >= ENOUGH * self.worth
+
+    @property
+    def plain(self) -> bool:
+        """Whether more plants would change little: it counts, or surely finds less than half."""
+        return self.counts or self.gain.high < ENOUGH * self.worth
 
 
 def plant_signal(
@@ -106,18 +124,39 @@ def probe_power(
     data: RankingDataset,
     split: str,
     probe: Probe,
-    plant: Plant,
     *,
+    suspect: str = SUSPECT,
+    worth: float = WORTH,
     clusters: npt.ArrayLike | None = None,
 ) -> Power:
-    """What `probe(dataset, split)` finds of `plant` on `split`. It trains on planted labels and is read on such."""
-    pair = probe(plant.into(data), split)
-    return Power(probe=pair.name, plant=plant, gain=pair.gain(clusters), detail=pair.with_it.detail)
+    """What `probe` finds on `split` of signals that are planted into `data`, each worth `worth` to an oracle.
+
+    It trains on planted labels and is read on such. Every plant is a draw of its own: two other columns, and another
+    order of documents of one grade. So a query's luck with one is not its luck with the next, and eight plants with one
+    training each tell more than one plant with eight. It ends at the first of `LOOKS` where the answer is plain.
+    Raises ValueError as `plant_signal`.
+    """
+    plants: list[Plant] = []
+    pairs: list[ProbePair] = []
+    level = 1.0 - 0.05 / len(LOOKS)
+    for most in LOOKS:
+        for seed in range(len(plants), most):
+            plants.append(plant_signal(data, suspect=suspect, worth=worth, seed=seed))
+            pairs.append(probe(plants[-1].into(data), split, seeds=(seed,)))
+        found = Power(
+            probe=pairs[0].name,
+            plants=tuple(plants),
+            gain=pooled_gain(pairs, clusters, level),
+            detail="; ".join(pair.with_it.detail for pair in pairs),
+        )
+        if found.plain:
+            break
+    return found
 
 
 def no_power(probe: str, reason: str) -> Power:
     """A probe whose power could not be measured; it does not count."""
-    return Power(probe=probe, plant=None, gain=Interval(math.nan, -math.inf, math.inf), detail=reason)
+    return Power(probe=probe, plants=(), gain=Interval(math.nan, -math.inf, math.inf), detail=reason)
 
 
 def _reference(data: RankingDataset, rows: Rows, others: Sequence[str], seed: int, threads: int) -> Scored:

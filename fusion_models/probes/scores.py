@@ -54,20 +54,22 @@ class ProbePair:
     with_it: ProbeScores
     without: ProbeScores
 
-    def differences(self) -> Values:
-        """`[n, Q']`: nDCG with the modality minus without it, on the queries that have a relevant item and count."""
-        found = self.with_it.ndcg() - self.without.ndcg()
-        return found[:, self._known(found)]
-
     def gain(self, clusters: npt.ArrayLike | None = None, level: float = 0.95) -> Interval:
-        """Mean of `differences` by the queries' weights, over trainings and queries (or clusters `[Q]` of them)."""
-        found = self.with_it.ndcg() - self.without.ndcg()
-        known = self._known(found)
-        groups = None if clusters is None else np.asarray(clusters)[known]
-        return seed_interval(linearised(found[:, known], of_rows(self.with_it.uneven, known)), groups, level)
+        """See `pooled_gain`, of this pair alone."""
+        return pooled_gain([self], clusters, level)
 
-    def _known(self, differences: Values) -> npt.NDArray[np.bool_]:
-        return counted(differences.sum(axis=0), self.with_it.uneven)
+
+def pooled_gain(pairs: Sequence[ProbePair], clusters: npt.ArrayLike | None = None, level: float = 0.95) -> Interval:
+    """Mean of nDCG with the modality less that without it, over the trainings of all pairs and over queries.
+
+    By the queries' weights, on those that have a relevant item and count; `clusters` `[Q]`: those that stand together.
+    The pairs are of one probe on the same lists; their labels may differ, as long as each query has the same grades.
+    """
+    found = np.concatenate([pair.with_it.ndcg() - pair.without.ndcg() for pair in pairs])
+    uneven_weights = pairs[0].with_it.uneven
+    known = counted(found.sum(axis=0), uneven_weights)
+    groups = None if clusters is None else np.asarray(clusters)[known]
+    return seed_interval(linearised(found[:, known], of_rows(uneven_weights, known)), groups, level)
 
 
 def stacked(trainings: Sequence[Scored], detail: str = "") -> ProbeScores:

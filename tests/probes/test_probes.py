@@ -2,6 +2,7 @@
 
 import math
 import pickle
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,9 +12,21 @@ from fusion_models.data import open_dataset
 from fusion_models.data.views.sign_planted import sign_planted, sign_signal
 from fusion_models.lambdamart import train_lambdamart, tree_scores
 from fusion_models.metrics import Interval, ndcg
-from fusion_models.probes import Power, no_power, plant_signal, probe_power, product_pair, read_probes, tree_pair
+from fusion_models.probes import (
+    Plant,
+    Power,
+    ProbePair,
+    ProbeScores,
+    no_power,
+    plant_signal,
+    power,
+    probe_power,
+    product_pair,
+    read_probes,
+    tree_pair,
+)
 from fusion_models.probes.columns import centred, fit_columns
-from fusion_models.probes.power import joined
+from fusion_models.probes.power import LOOKS, joined
 from fusion_models.probes.second_order import screen_products
 
 SIGNED = "planted:seed-case?queries=420&candidates=12&visual_width=48&label_lean=0"
@@ -152,20 +165,67 @@ def columns_of_ones(nothing, tmp_path):
 def test_a_plant_is_worth_what_it_should_be_and_a_probe_that_finds_it_counts(nothing):
     plant = plant_signal(nothing, worth=0.06, seed=1)
     assert plant.worth == pytest.approx(0.06, abs=0.006)
-    found = probe_power(nothing, "test", lambda d, s: product_pair(d, s, seeds=(0, 1)), plant)
+    found = probe_power(nothing, "test", product_pair, worth=0.06)
     assert found.counts
     assert 0.03 < found.gain.mean < 0.09
-    blind = probe_power(nothing, "test", lambda d, s: tree_pair(d, s, seeds=(0, 1), products=False), plant)
+    assert found.worth == pytest.approx(0.06, abs=0.006)
+    assert len(found.plants) == LOOKS[0], "what is plain asks for no more"
+    blind = probe_power(nothing, "test", partial(tree_pair, products=False), worth=0.06)
     assert not blind.counts
     with pytest.raises(ValueError, match=r"no sign-coded signal of visual is worth 0\.9"):
         plant_signal(nothing, worth=0.9)
+    with pytest.raises(ValueError, match=r"no sign-coded signal of visual is worth 0\.9"):
+        probe_power(nothing, "test", product_pair, worth=0.9)
+
+
+def pair_that_finds(share, spread, relevant=True):
+    """Finds `share` of 0.02 in the mean; a plant's luck, and a query's with a plant, deviate by `spread`."""
+
+    def probe(data, split, *, seeds):
+        random = np.random.default_rng([seeds[0], 17])
+        queries = 250
+        labels = torch.zeros(queries, 2)
+        labels[:, 0] = float(relevant)
+        wins = (1.0 - 1.0 / np.log2(3)) ** -1 * (0.02 * share + spread * random.standard_normal(queries))
+        with_it, without = (torch.zeros(1, queries, 2) for _ in range(2))
+        with_it[0, :, 0], without[0, :, 0] = 1.0, 1.0
+        lost = torch.from_numpy(random.random(queries) < np.abs(wins))
+        worse = torch.from_numpy(wins > 0)
+        without[0, lost & worse, 1] = 2.0  # the second document first, and so 1 / log2(3) of the first one's gain
+        with_it[0, lost & ~worse, 1] = 2.0
+        valid = torch.ones(queries, 2, dtype=torch.bool)
+        scores = [
+            ProbeScores(rows=np.arange(queries), scores=s, labels=labels, v1=torch.zeros(queries, 2), valid=valid)
+            for s in (with_it, without)
+        ]
+        return ProbePair(name="made", suspect="visual", with_it=scores[0], without=scores[1])
+
+    return probe
+
+
+def test_more_plants_are_drawn_while_the_power_is_open(nothing, monkeypatch):
+    drawn = []
+
+    def plant(data, *, suspect, worth, seed):
+        drawn.append(seed)
+        return Plant(suspect=suspect, seed=seed, strength=0.3, worth=worth)
+
+    monkeypatch.setattr(power, "plant_signal", plant)
+    monkeypatch.setattr(Plant, "into", lambda self, data: data)
+    counted = [probe_power(nothing, "validation", pair_that_finds(0.9, spread)) for spread in (0.01, 0.1)]
+    assert [found.counts for found in counted] == [True, True]
+    assert len(counted[0].plants) == LOOKS[0] < len(counted[1].plants), "noise asks for more of them"
+    assert drawn == [*range(len(counted[0].plants)), *range(len(counted[1].plants))], "each a draw of its own"
+    nothing_found = probe_power(nothing, "validation", pair_that_finds(0.0, 0.02))
+    assert not nothing_found.counts
+    assert len(nothing_found.plants) == LOOKS[0], "surely less than half"
 
 
 def test_what_probes_say_together(nothing):
     plant = plant_signal(nothing)
 
     def power(low):
-        return Power(probe="", plant=plant, gain=Interval(0.015, low, 0.02))
+        return Power(probe="", plants=(plant,), gain=Interval(0.015, low, 0.02))
 
     sees, blind = power(0.01), power(-0.01)
     small, large, some = Interval(0.001, -0.002, 0.004), Interval(0.001, -0.01, 0.012), Interval(0.004, 0.001, 0.007)

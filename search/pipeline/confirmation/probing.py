@@ -14,8 +14,9 @@ from typing import Any
 from rich.console import Console
 
 from fusion_models.data import RankingDataset
+from fusion_models.data.clusters import query_clusters
 from fusion_models.metrics.intervals.ensembles import Arm, arm_of, metric_of
-from fusion_models.probes.power import Power, no_power, plant_signal, probe_power
+from fusion_models.probes.power import Power, no_power, probe_power
 from fusion_models.probes.products import product_pair
 from fusion_models.probes.scores import ProbePair, ProbeScores
 from fusion_models.probes.trees import tree_pair
@@ -33,10 +34,8 @@ SEEDS = (0, 1, 2, 3, 4)
 MEMBERS = 2
 """Of the ensembles that an arm stands for. With one fewer than there are trainings too little is left over to tell
 their spread: three trainings gave intervals of twice the width."""
-POWER_SEEDS = (0, 1, 2)
-"""Trainings that look for the planted signal."""
 POWER_SPLIT = "validation"
-"""Where a planted signal is looked for: no label of the deciding split is read for it."""
+"""Where planted signals are looked for: no label of the deciding split is read for it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -74,7 +73,7 @@ class RunProbes:
 
     def seconds(self) -> float:
         """About how long they will take on a split, from what their power took, for which this waits; 0 before that."""
-        each = [seconds * len(SEEDS) / len(POWER_SEEDS) for seconds in self._probes.power_seconds()]
+        each = [seconds * len(SEEDS) for seconds in self._probes.training_seconds()]
         return max(max(each), sum(each) / self._at_once) if each else 0.0
 
     def begin(self, split: str) -> Probing:
@@ -102,8 +101,8 @@ class Probes:
         if not self._powers:
             self._powers = {name: cache(self._call(_power, self._opened, name, *self._given)) for name in PROBES}
 
-    def power_seconds(self) -> list[float]:
-        """What each one's power took; waits for it. Empty before it was begun."""
+    def training_seconds(self) -> list[float]:
+        """What each one's trainings took for its power, one on each side; waits for it. Empty before it was begun."""
         return [power()[1] for power in self._powers.values()]
 
     def begin(self, split: str, console: Console) -> Probing:
@@ -158,13 +157,12 @@ def _pair(opened: Callable[[], RankingDataset], split: str, name: str, suspect: 
 
 
 def _power(opened: Callable[[], RankingDataset], name: str, suspect: str, with_v1: bool) -> tuple[Power, float]:
-    """The power, and the seconds that it took."""
+    """The power, and the seconds that one training on each side took for it."""
     began, data = time.monotonic(), opened()
+    probe = partial(PROBES[name], suspect=suspect, with_v1=with_v1)
     try:
-        plant = plant_signal(data, suspect=suspect)
-        found = probe_power(
-            data, POWER_SPLIT, partial(PROBES[name], suspect=suspect, with_v1=with_v1, seeds=POWER_SEEDS), plant
-        )
+        groups = query_clusters(data, POWER_SPLIT)
+        found = probe_power(data, POWER_SPLIT, probe, suspect=suspect, clusters=groups)
     except Exception as error:  # such as nothing that can be planted here
         found = no_power(name, str(error))
-    return found, time.monotonic() - began
+    return found, (time.monotonic() - began) / max(1, len(found.plants))

@@ -61,7 +61,7 @@ def probe(gain):
         without=arm(np.stack([noisy(2.5, 500 + i) for i in range(5)]), LABELS, LISTS.valid, 2),
         power=Power(
             probe="LambdaMART",
-            plant=Plant(suspect="visual", seed=0, strength=1.0, worth=0.02),
+            plants=(Plant(suspect="visual", seed=0, strength=1.0, worth=0.02),),
             gain=Interval(0.02, 0.015, 0.025),
         ),
     )

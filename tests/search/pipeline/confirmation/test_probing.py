@@ -9,12 +9,12 @@ import torch
 
 from fusion_models.data import open_dataset
 from fusion_models.metrics.intervals.ensembles import arm_difference
-from fusion_models.probes import no_power
+from fusion_models.probes import no_power, power
 from fusion_models.probes.scores import ProbeScores
 from search.options import RunOptions
-from search.pipeline.confirmation import probing
+from search.pipeline.confirmation import deciding, probing
 from search.pipeline.confirmation.deciding import _affordable
-from search.pipeline.confirmation.probing import MEMBERS, POWER_SEEDS, PROBES, SEEDS, RunProbes, _arm
+from search.pipeline.confirmation.probing import MEMBERS, PROBES, SEEDS, RunProbes, _arm
 from spaces import PHASES
 
 
@@ -66,21 +66,24 @@ def run():
 
 def test_the_time_of_the_probes_is_kept_before_the_deadline(run, monkeypatch):
     asked = []
-    monkeypatch.setattr(
-        probing, "_power", lambda opened, name, *given: (asked.append(name) or no_power(name, ""), 15.0)
-    )
+    for module in (probing, deciding):
+        monkeypatch.setattr(module, "concurrency", lambda options: 1)
+    monkeypatch.setattr(probing, "ticket_for", lambda data: None)
+    monkeypatch.setattr(probing, "_power", lambda opened, name, *given: (asked.append(name) or no_power(name, ""), 5.0))
     probes = RunProbes(run, cold=False)
     assert probes.seconds() == 0.0  # no archive rule asks for them
     assert _affordable(run, 9, probes)
     probes.begin_power()
     probes.begin_power()
-    assert probes.seconds() == pytest.approx(len(PROBES) * 15.0 * len(SEEDS) / len(POWER_SEEDS))  # 50 s
+    assert probes.seconds() == pytest.approx(len(PROBES) * 5.0 * len(SEEDS))  # 50 s, one at a time
     assert _affordable(run, 4, probes)
     assert not _affordable(run, 5, probes)
     assert asked == list(PROBES)  # each once
 
 
-def test_a_probe_s_power_says_what_it_took(run):
+def test_a_probe_s_power_says_what_it_took(run, monkeypatch):
+    monkeypatch.setattr(power, "LOOKS", (2,))
+
     def opened():
         time.sleep(0.2)
         raise ValueError("cannot be opened here")
@@ -89,4 +92,5 @@ def test_a_probe_s_power_says_what_it_took(run):
         probing._power(opened, "LambdaMART", "visual", True)
     found, seconds = probing._power(lambda: run.data, "LambdaMART", "visual", True)
     assert found.probe == "LambdaMART"
-    assert 0.0 < seconds < 60.0
+    assert len(found.plants) == 2
+    assert 0.0 < seconds < 30.0
