@@ -11,6 +11,7 @@ from fusion_models.metrics.intervals.planning import detectable
 from search.monitoring.progress import clock
 from search.pipeline.ablation import expected_trainings
 from search.pipeline.confirmation.arms import fewest_trainings, proper_subsets
+from search.pipeline.confirmation.probing import MOST_TRAININGS, PROBES
 from search.pipeline.confirmation.seeds import MOST_ON_SHORT_LIST
 from search.pipeline.confirmation.short_list import SHORT_LIST
 from search.pipeline.context import Run
@@ -59,6 +60,11 @@ def print_plan(run: Run, stages: Sequence[Stage], concurrent: int) -> float:
     )
     if asked != 0:
         run.console.print(f"deciding: {_arms_said(phase)}", highlight=False)
+        run.console.print(
+            f"beside them, while a rule that ends V2 may hold: up to {MOST_TRAININGS} trainings of the probes "
+            f"({', '.join(PROBES)}), which take their time from further deciding trainings",
+            highlight=False,
+        )
         queries, gain = _deciding_queries(run), phase.thresholds.nothing_to_give
         shown = gain + expected_to_show(data, queries, fresh)
         run.console.print(

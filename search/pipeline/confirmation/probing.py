@@ -16,7 +16,7 @@ from rich.console import Console
 from fusion_models.data import RankingDataset
 from fusion_models.data.clusters import query_clusters
 from fusion_models.metrics.intervals.ensembles import Arm, arm_of, metric_of
-from fusion_models.probes.power import Power, no_power, probe_power
+from fusion_models.probes.power import LOOKS, Power, no_power, probe_power
 from fusion_models.probes.products import product_pair
 from fusion_models.probes.scores import ProbePair, ProbeScores
 from fusion_models.probes.trees import tree_pair
@@ -36,6 +36,8 @@ MEMBERS = 2
 their spread: three trainings gave intervals of twice the width."""
 POWER_SPLIT = "validation"
 """Where planted signals are looked for: no label of the deciding split is read for it."""
+MOST_TRAININGS = len(PROBES) * 2 * (len(SEEDS) + LOOKS[-1])
+"""Of all probes on both sides, those for their power included."""
 
 
 @dataclass(frozen=True, kw_only=True)
