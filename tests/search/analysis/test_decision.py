@@ -179,9 +179,19 @@ def test_no_archive_by_any_rule_where_a_probe_surely_earns_what_the_ranker_does_
     assert any("does not see what the probe products sees" in reason for reason in found.reasons)
     sees = dataclasses.replace(blind, refit_gain=around(0.04, 0.01))
     assert decide(PHASES["phase3"], "t", healthy(archive=sees)).verdict == "ARCHIVE", "the ranker sees it too"
-    little = dataclasses.replace(probes[1], gain=around(0.007, 0.004))
-    unsure = dataclasses.replace(blind, probes=(probes[0], little))
-    assert decide(PHASES["phase3"], "t", healthy(archive=unsure)).verdict == "ARCHIVE"
+
+    def decided(gain):
+        return decide(
+            PHASES["phase3"],
+            "t",
+            healthy(archive=dataclasses.replace(blind, probes=(probes[0], dataclasses.replace(probes[1], gain=gain)))),
+        ).verdict
+
+    assert decided(around(0.006, 0.0035)) == "PAUSE_AND_FIX", (
+        "surely something, though not surely 0.005 (a planted world)"
+    )
+    assert decided(around(0.006, 0.0065)) == "ARCHIVE", "perhaps nothing"
+    assert decided(around(0.004, 0.0015)) == "ARCHIVE", "less than counts as something"
 
 
 def test_phase_1_archives_only_where_the_base_recipe_s_own_drop_fails_and_no_probe_earns():
