@@ -28,15 +28,17 @@ from search.pipeline.confirmation.test_split import require_finalist
 from search.pipeline.context import Run
 from spaces import Phase
 
-PROBES: Mapping[str, Callable[..., ProbePair]] = {TREES: tree_pair, "network on products": product_pair}
-SEEDS = (0, 1, 2, 3, 4)
-"""Trainings of a probe on each side."""
+PRODUCTS = "network on products"
+PROBES: Mapping[str, Callable[..., ProbePair]] = {TREES: tree_pair, PRODUCTS: product_pair}
+SEEDS: Mapping[str, int] = {TREES: 10, PRODUCTS: 5}
+"""Trainings of a probe on each side. Where training queries are few, trees differ more from seed to seed than the
+network does: with five their bound was two to five times as wide (docs/log.md, 2026-11-28)."""
 MEMBERS = 2
 """Of the ensembles that an arm stands for. With one fewer than there are trainings too little is left over to tell
 their spread: three trainings gave intervals of twice the width."""
 POWER_SPLIT = "validation"
 """Where planted signals are looked for: no label of the deciding split is read for it."""
-MOST_TRAININGS = len(PROBES) * 2 * (len(SEEDS) + LOOKS[-1])
+MOST_TRAININGS = sum(2 * (trainings + LOOKS[-1]) for trainings in SEEDS.values())
 """Of all probes on both sides, those for their power included."""
 
 
@@ -75,7 +77,7 @@ class RunProbes:
 
     def seconds(self) -> float:
         """About how long they will take on a split, from what their power took, for which this waits; 0 before that."""
-        each = [seconds * len(SEEDS) for seconds in self._probes.training_seconds()]
+        each = [seconds * SEEDS[name] for name, seconds in self._probes.training_seconds().items()]
         return max(max(each), sum(each) / self._at_once) if each else 0.0
 
     def begin(self, split: str) -> Probing:
@@ -103,9 +105,9 @@ class Probes:
         if not self._powers:
             self._powers = {name: cache(self._call(_power, self._opened, name, *self._given)) for name in PROBES}
 
-    def training_seconds(self) -> list[float]:
+    def training_seconds(self) -> dict[str, float]:
         """What each one's trainings took for its power, one on each side; waits for it. Empty before it was begun."""
-        return [power()[1] for power in self._powers.values()]
+        return {name: power()[1] for name, power in self._powers.items()}
 
     def begin(self, split: str, console: Console) -> Probing:
         """Each one on `split`, and its power, from now on; one that fails is said on `console` and left out."""
@@ -153,7 +155,7 @@ def _opened(ticket: DataTicket, suspect: str, cold: bool) -> RankingDataset:
 def _pair(opened: Callable[[], RankingDataset], split: str, name: str, suspect: str, with_v1: bool) -> ProbePair | str:
     """The pair, or why there is none: a probe that fails costs itself, never the run."""
     try:
-        return PROBES[name](opened(), split, suspect=suspect, with_v1=with_v1, seeds=SEEDS)
+        return PROBES[name](opened(), split, suspect=suspect, with_v1=with_v1, seeds=range(SEEDS[name]))
     except Exception as error:  # such as lists too long for LightGBM
         return f"{error}"
 
