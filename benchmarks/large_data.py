@@ -108,7 +108,7 @@ def _steps(folder: Path, most: int) -> str:
     steps = math.ceil(len(data.rows("train")) / recipe.train.batch_queries)
     began, done = time.perf_counter(), 0
     for batch in seen.batches("train", recipe.train.batch_queries, generator=state.generator):
-        train_step(state.model, state.optimiser, batch, recipe, progress=0.5, generator=state.generator)
+        train_step(state, batch, progress=0.5)
         done += 1
         if done == most:
             break

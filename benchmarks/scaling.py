@@ -19,7 +19,7 @@ from fusion_models.data import open_dataset
 from fusion_models.data.batch import Batch
 from fusion_models.data.schema import FeatureSchema, FeatureStatistics
 from fusion_models.models import build_ranker
-from fusion_models.training import save, start, train_step
+from fusion_models.training import TrainingState, save, start, train_step
 
 REPEATS = 7
 
@@ -51,7 +51,6 @@ def step_seconds(queries: int, candidates: int, features: int, changes: dict[str
     )
     recipe = Recipe().updated(changes)
     model = build_ranker(recipe, schema, statistics)
-    optimiser = torch.optim.AdamW([{"params": list(model.parameters()), "scale": 1.0}], fused=True)
     shape = (queries, candidates)
     batch = Batch(
         features={m: torch.randn(*shape, widths[m]) for m in ("visual", "text", "metadata")},
@@ -62,8 +61,16 @@ def step_seconds(queries: int, candidates: int, features: int, changes: dict[str
         query=torch.arange(queries),
         item=torch.arange(queries * candidates).reshape(shape),
     )
-    generator = torch.Generator().manual_seed(0)
-    seconds = best(lambda: train_step(model, optimiser, batch, recipe, progress=0.5, generator=generator))
+    state = TrainingState(
+        recipe=recipe,
+        seed=0,
+        model=model,
+        optimiser=torch.optim.AdamW([{"params": list(model.parameters()), "scale": 1.0}], fused=True),
+        device=torch.device("cpu"),
+        generator=torch.Generator().manual_seed(0),
+        random_state=torch.get_rng_state(),
+    )
+    seconds = best(lambda: train_step(state, batch, progress=0.5))
     return seconds, sum(p.numel() for p in model.parameters())
 
 

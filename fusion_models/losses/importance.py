@@ -36,26 +36,27 @@ def shuffled_within_lists(x: Tensor, valid: Tensor, generator: Source, shard: Sh
     return x.gather(1, order.unsqueeze(-1).expand_as(x))
 
 
+def suspect_shuffled(batch: Batch, suspect: str, generator: Source, shard: Shard = WHOLE) -> Batch:
+    """The batch with the suspect's features shuffled within each list."""
+    shuffled = shuffled_within_lists(batch.features[suspect], batch.valid, generator, shard)
+    return batch._replace(features={**batch.features, suspect: shuffled})
+
+
 def reliance(
     forward: Callable[[Batch], RankerOutput],
-    batch: Batch,
+    shuffled: Batch,
     loss: Tensor,
     ranking: Callable[[Tensor, Tensor, Tensor], Tensor],
     *,
-    suspect: str,
     margin: float,
-    generator: Source,
-    shard: Shard = WHOLE,
 ) -> Tensor:
-    """max(0, margin - (ranking loss with the suspect shuffled within each list - `loss`)).
+    """max(0, margin - (ranking loss of `shuffled` - `loss`)); see `suspect_shuffled`.
 
     The shuffled pass has no gradient, so the term can only be met by ranking better with the right features, never by
     breaking on wrong ones.
     """
-    shuffled = shuffled_within_lists(batch.features[suspect], batch.valid, generator, shard)
     with torch.no_grad():
-        scores = forward(batch._replace(features={**batch.features, suspect: shuffled})).scores
-        worse = ranking(scores, batch.labels, batch.valid)
+        worse = ranking(forward(shuffled).scores, shuffled.labels, shuffled.valid)
     return torch.relu(margin - (worse - loss))
 
 

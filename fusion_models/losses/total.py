@@ -44,17 +44,24 @@ FIRST = Suspect(SUSPECT, 0)
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What a term may read; see `total_loss`."""
+    """A batch that has passed forward once: all that its loss hangs on, and what a term may read."""
 
     forward: Callable[[Batch], RankerOutput]
+    """For terms that need a second pass (the shuffled suspect): the ranker with everything but the batch fixed,
+    dropped modalities included."""
     batch: Batch
     config: LossConfig
     out: RankerOutput
+    """The ranker's output for `batch`."""
     generator: Source
+    """Draws shuffles and samples."""
     suspect: Suspect = FIRST
     decoded: Tensor | None = None
+    """`[n]`, where pictures show the suspect: the documents whose thumbnail the forward pass decoded."""
     thumbnails: Tensor | None = None
+    """`[n, 3, S, S]`: their true pictures."""
     shard: Shard = WHOLE
+    """Which part of a batch that several processes train on `batch` is: the loss is that of the whole."""
 
     @property
     def ranking(self) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
@@ -67,41 +74,13 @@ class Step:
         return self.ranking(self.out.scores, self.batch.labels, self.batch.valid)
 
 
-def total_loss(
-    forward: Callable[[Batch], RankerOutput],
-    batch: Batch,
-    config: LossConfig,
-    out: RankerOutput,
-    *,
-    generator: Source,
-    suspect: Suspect = FIRST,
-    decoded: Tensor | None = None,
-    thumbnails: Tensor | None = None,
-    shard: Shard = WHOLE,
-) -> tuple[Tensor, dict[str, Tensor]]:
-    """The loss of `out`, the ranker's output for `batch`, and its parts.
-
-    `forward` is for terms that need a second pass (the shuffled suspect): the ranker with everything but the batch
-    fixed, dropped modalities included. `generator` draws shuffles and samples. Where pictures show the suspect,
-    `decoded` `[n]` are the documents whose thumbnail the forward pass decoded, `thumbnails` `[n, 3, S, S]` the truth.
-    `shard` says which part of a batch that several processes train on this `batch` is: the loss is that of the whole.
+def total_loss(step: Step) -> tuple[Tensor, dict[str, Tensor]]:
+    """The loss of `step.out`, `[]`, and its parts.
 
     Returns the total and the *unweighted* parts by name, `ranking` and `total` included. A term of weight 0 is
     neither computed nor among them.
     """
-    terms = [name for name in TERMS if getattr(config, name) > 0.0]
-    step = Step(
-        forward=forward,
-        batch=batch,
-        config=config,
-        out=out,
-        generator=generator,
-        suspect=suspect,
-        decoded=decoded,
-        thumbnails=thumbnails,
-        shard=shard,
-    )
-    return sum_of_terms(terms, step)
+    return sum_of_terms([name for name in TERMS if getattr(step.config, name) > 0.0], step)
 
 
 def sum_of_terms(terms: Sequence[str], step: Step) -> tuple[Tensor, dict[str, Tensor]]:
@@ -116,21 +95,13 @@ def sum_of_terms(terms: Sequence[str], step: Step) -> tuple[Tensor, dict[str, Te
 def _suspect_importance(step: Step) -> Tensor:
     if step.config.suspect_importance_form == "literal":
         return importance.literal_importance(step.out.projected[:, :, step.suspect.place], step.batch.valid, step.shard)
+    margin, suspect = step.config.reliance_margin, step.suspect.name
     if step.config.suspect_importance_form == "masking":
-        margin, suspect = step.config.reliance_margin, step.suspect.name
         return importance.masking_gap(
             step.forward, step.batch, step.ranking_loss, step.ranking, suspect=suspect, margin=margin
         )
-    return importance.reliance(
-        step.forward,
-        step.batch,
-        step.ranking_loss,
-        step.ranking,
-        suspect=step.suspect.name,
-        margin=step.config.reliance_margin,
-        generator=step.generator,
-        shard=step.shard,
-    )
+    shuffled = importance.suspect_shuffled(step.batch, suspect, step.generator, step.shard)
+    return importance.reliance(step.forward, shuffled, step.ranking_loss, step.ranking, margin=margin)
 
 
 def _variance(step: Step) -> Tensor:

@@ -17,7 +17,7 @@ from fusion_models.config import Recipe
 from fusion_models.data import RankingDataset
 from fusion_models.data.batch import Batch
 from fusion_models.export import ExportError, export_program
-from fusion_models.losses import total_loss
+from fusion_models.losses import Step, total_loss
 from fusion_models.metrics import BLANKS, blank
 from fusion_models.modalities import usual_suspect
 from fusion_models.models import TrainableRanker, build_ranker
@@ -141,7 +141,8 @@ class Bench:
             torch.manual_seed(SEED)
             for _ in range(STEPS):
                 optimiser.zero_grad(set_to_none=True)
-                total_loss(model, batch, self.recipe.loss, model(batch), generator=generator)[0].backward()  # type: ignore[no-untyped-call]
+                step = Step(forward=model, batch=batch, config=self.recipe.loss, out=model(batch), generator=generator)
+                total_loss(step)[0].backward()  # type: ignore[no-untyped-call]
                 for name, parameter in model.named_parameters():
                     if parameter.grad is not None and name in largest:
                         largest[name] = max(largest[name] or 0.0, float(parameter.grad.abs().max()))

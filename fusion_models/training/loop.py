@@ -111,12 +111,9 @@ def _train_epoch(
     following = _seed_dropout(state, process_group)
     for step, (batch, shard) in enumerate(_shares(state, data, process_group)):
         parts = train_step(
-            state.model,
-            state.optimiser,
+            state,
             batch,
-            state.recipe,
             progress=(state.epoch * steps + step + 1) / (train_config.epochs * steps),
-            generator=state.generator,
             forward=forward,
             thumbnails=data.thumbnails if data.schema.thumbnail is not None else None,
             shard=shard,

@@ -1,4 +1,4 @@
-"""One optimisation step: a function of a model, a batch and numbers."""
+"""One optimisation step: a function of a training's state, a batch and numbers."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from fusion_models.config import Recipe
 from fusion_models.data.batch import Batch
-from fusion_models.losses import THUMBNAIL_DOCUMENTS, Suspect, modulate_gradients, sample_documents, total_loss
-from fusion_models.models import RankerOutput, TrainableRanker
+from fusion_models.losses import THUMBNAIL_DOCUMENTS, Step, Suspect, modulate_gradients, sample_documents, total_loss
+from fusion_models.models import RankerOutput
 from fusion_models.process_group import WHOLE, Shard
+from fusion_models.training.state import TrainingState
 
 
 class DivergedError(FloatingPointError):
@@ -43,25 +43,22 @@ def kept_by_chance(chance: Tensor, dropout: float | Tensor) -> Tensor:
 
 
 def train_step(
-    model: TrainableRanker,
-    optimiser: torch.optim.Optimizer,
+    state: TrainingState,
     batch: Batch,
-    recipe: Recipe,
     *,
     progress: float,
-    generator: torch.Generator,
     forward: Forward | None = None,
     thumbnails: Thumbnails | None = None,
     shard: Shard = WHOLE,
 ) -> dict[str, Tensor]:
-    """Train on one batch; the loss parts come back detached, so that the caller decides when to wait for them.
+    """Train `state`'s model on one batch; the loss parts come back detached: the caller decides when to wait for them.
 
     `progress` in (0, 1] is the share of all steps done with this one. `forward` is the model wrapped for several
     workers, or to save memory. `thumbnails` looks up the pictures of items, where the dataset has them. `shard` says
     which part of the workers' common batch `batch` is; what is drawn at random is drawn for all of it.
     """
+    model, optimiser, generator, train = state.model, state.optimiser, state.generator, state.recipe.train
     forward = forward or model
-    train = recipe.train
     keep = None
     if train.modality_dropout > 0.0:
         queries = shard.queries(len(batch.query))
@@ -84,15 +81,17 @@ def train_step(
 
     out = run(batch, decoded)
     total, parts = total_loss(
-        run,
-        batch,
-        recipe.loss,
-        out,
-        generator=generator,
-        suspect=Suspect.of(model),
-        decoded=decoded,
-        thumbnails=pictures,
-        shard=shard,
+        Step(
+            forward=run,
+            batch=batch,
+            config=state.recipe.loss,
+            out=out,
+            generator=generator,
+            suspect=Suspect.of(model),
+            decoded=decoded,
+            thumbnails=pictures,
+            shard=shard,
+        )
     )
     optimiser.zero_grad(set_to_none=True)
     total.backward()  # type: ignore[no-untyped-call]

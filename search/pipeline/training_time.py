@@ -29,7 +29,7 @@ def seconds_a_training(data: RankingDataset, phase: Phase) -> float:
         config = phase.base.train
         for batch in data.batches("train", config.batch_queries, generator=state.generator):
             began = time.perf_counter()
-            train_step(state.model, state.optimiser, batch, phase.base, progress=0.5, generator=state.generator)
+            train_step(state, batch, progress=0.5)
             times.append(time.perf_counter() - began)
             if len(times) == PROBE_STEPS:
                 break

@@ -125,7 +125,7 @@ CHECKS = {
         import random_batches as random
         import torch
         from fusion_models.config import LOSS_TERMS, Recipe
-        from fusion_models.losses import total_loss
+        from fusion_models.losses import Step, total_loss
         from fusion_models.models import build_ranker
         from fusion_models.training.stack.structure import FREE, SWITCHES
         from search.monitoring.hparams import PART_GROUPS
@@ -134,7 +134,9 @@ CHECKS = {
 
         recipe = Recipe().updated({"loss.calm": 0.5, "model.layers": 1})
         batch, model = random.batch(), build_ranker(recipe, random.schema(), random.statistics())
-        total, parts = total_loss(model, batch, recipe.loss, model(batch), generator=torch.Generator())
+        generator = torch.Generator()
+        step = Step(forward=model, batch=batch, config=recipe.loss, out=model(batch), generator=generator)
+        total, parts = total_loss(step)
         assert list(parts) == ["ranking", "calm", "total"]
         torch.testing.assert_close(total, parts["ranking"] + 0.5 * parts["calm"])
         assert "loss.calm" in PHASES["phase1"].ranges and "loss.calm" in SWITCHES and "loss.calm" in FREE

@@ -46,7 +46,8 @@ def test_reliance_is_a_hinge_whose_shuffled_pass_has_no_gradient(margin, expecte
         return Out(weight * batch.features["visual"][..., 0])
 
     loss = listnet(weight * b.features["visual"][..., 0], b.labels, b.valid)
-    term = importance.reliance(forward, b, loss, listnet, suspect="visual", margin=margin, generator=generator())
+    mixed = importance.suspect_shuffled(b, "visual", generator())
+    term = importance.reliance(forward, mixed, loss, listnet, margin=margin)
     if expected is not None:
         assert term.item() == expected
         return

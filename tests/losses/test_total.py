@@ -1,9 +1,11 @@
+from dataclasses import replace
+
 import pytest
 import random_batches as random
 import torch
 
 from fusion_models.config import LOSS_TERMS, Recipe
-from fusion_models.losses import RANKING_LOSSES, TERMS, modulate_gradients, total_loss
+from fusion_models.losses import RANKING_LOSSES, TERMS, Step, modulate_gradients, total_loss
 from fusion_models.losses.modulation import modulation_coefficients
 from fusion_models.models import build_ranker
 
@@ -23,6 +25,11 @@ def built(**changes):
         return build_ranker(recipe, random.schema(), random.statistics()), recipe
 
 
+def stepped(model, batch, config, seed=None):
+    generator = torch.Generator() if seed is None else torch.Generator().manual_seed(seed)
+    return Step(forward=model, batch=batch, config=config, out=model(batch), generator=generator)
+
+
 def test_every_term_of_the_configuration_has_a_function():
     assert tuple(TERMS) == LOSS_TERMS
     assert set(RANKING_LOSSES) == {"listnet", "lambdarank", "approx_ndcg", "neural_ndcg", "ranknet"}
@@ -34,7 +41,7 @@ def test_total_is_the_weighted_sum_of_its_parts(forms):
     weights = {Recipe().key(f"loss.{t}"): 0.1 * (i + 1) for i, t in enumerate(terms)}
     model, recipe = built(**weights, **forms)
     b = random.batch()
-    total, parts = total_loss(model, b, recipe.loss, model(b), generator=torch.Generator().manual_seed(0))
+    total, parts = total_loss(stepped(model, b, recipe.loss, seed=0))
     named = ["visual_importance" if t == "suspect_importance" else t for t in terms]
     assert list(parts) == ["ranking", *named, "total"]
     expected = parts["ranking"] + sum(getattr(recipe.loss, t) * parts[n] for t, n in zip(terms, named, strict=True))
@@ -50,7 +57,7 @@ def test_a_weight_of_zero_computes_nothing(monkeypatch):
         monkeypatch.setitem(TERMS, name, never)
     model, recipe = built()
     b = random.batch()
-    total, parts = total_loss(never, b, recipe.loss, model(b), generator=torch.Generator())
+    total, parts = total_loss(replace(stepped(model, b, recipe.loss), forward=never))
     assert set(parts) == {"ranking", "total"}
     assert total is parts["ranking"]
 
@@ -60,16 +67,17 @@ def test_numbers_are_values_not_structure():
     model, recipe = built(**{"loss.variance": 1.0})
     b = random.batch()
     other = recipe.updated({"loss.variance": 2.0, "loss.temperature": 0.5}).loss
-    one, _ = total_loss(model, b, recipe.loss, model(b), generator=torch.Generator())
-    two, _ = total_loss(model, b, other, model(b), generator=torch.Generator())
+    one, _ = total_loss(stepped(model, b, recipe.loss))
+    two, _ = total_loss(stepped(model, b, other))
     assert one.item() != two.item()
 
 
 def test_modulation_scales_the_encoders_alone():
     model, recipe = built(**{"loss.unimodal": 1.0, "train.gradient_modulation": 0.5})
     b = random.batch()
-    out = model(b)
-    total_loss(model, b, recipe.loss, out, generator=torch.Generator())[0].backward()
+    step = stepped(model, b, recipe.loss)
+    out = step.out
+    total_loss(step)[0].backward()
     before = {n: p.grad.clone() for n, p in model.named_parameters()}
     coefficients = modulate_gradients(model, out, b, strength=0.5)
     torch.testing.assert_close(coefficients, modulation_coefficients(out.auxiliary["unimodal"], b, strength=0.5))

@@ -1,6 +1,7 @@
 """One conformance suite that every fusion variant passes."""
 
 import itertools
+from dataclasses import replace
 
 import pytest
 import random_batches as random
@@ -10,7 +11,7 @@ from torch import nn
 from torch.func import functional_call, stack_module_state, vmap
 
 from fusion_models.config import LOSS_TERMS, Recipe
-from fusion_models.losses import sample_documents, total_loss
+from fusion_models.losses import Step, sample_documents, total_loss
 from fusion_models.modalities import MODALITIES
 from fusion_models.models import VARIANTS, build_ranker
 
@@ -38,6 +39,11 @@ def ranker(variant, changes=None, *, seed=0, context=4, thumbnail=None, **more):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return build_ranker(recipe, random.schema(context, thumbnail), random.statistics(context)), recipe
+
+
+def stepped(model, batch, recipe, out, generator=None):
+    """What the recipe's loss is made of."""
+    return Step(forward=model, batch=batch, config=recipe.loss, out=out, generator=generator or torch.Generator())
 
 
 def test_shapes(variant):
@@ -116,7 +122,8 @@ def test_every_parameter_is_reached_by_a_gradient(variant):
     keep = torch.rand(6, 3, generator=g) > 0.3
     out = model(b, keep=keep, reversal=1.0, decode=decoded)
     thumbnails = torch.randint(0, 256, (8, 3, 16, 16), generator=g).to(torch.uint8)
-    total, parts = total_loss(model, b, recipe.loss, out, generator=g, decoded=decoded, thumbnails=thumbnails)
+    step = stepped(model, b, recipe, out, g)
+    total, parts = total_loss(replace(step, decoded=decoded, thumbnails=thumbnails))
     assert len(parts) == 2 + sum(getattr(recipe.loss, term) > 0 for term in LOSS_TERMS)
     total.backward()
     for name, parameter in model.named_parameters():
@@ -128,7 +135,7 @@ def test_every_parameter_is_reached_by_a_gradient(variant):
 def test_the_ranking_loss_reaches_every_parameter_of_the_plain_ranker(variant):
     model, recipe = ranker(variant, {"model.text_tokens": 2})
     b = random.batch(queries=6, full=True)
-    total_loss(model, b, recipe.loss, model(b), generator=torch.Generator())[0].backward()
+    total_loss(stepped(model, b, recipe, model(b)))[0].backward()
     for name, parameter in model.named_parameters():
         assert parameter.grad.abs().max() > 1e-9, name
 
@@ -237,7 +244,7 @@ def test_trains_under_ddp(variant):
     keep = torch.tensor([[True, False, True]] * 4)
     for _ in range(2):  # the second step raises if the first left a parameter out
         out = wrapped(b, keep=keep, reversal=0.5)
-        total_loss(wrapped, b, recipe.loss, out, generator=g)[0].backward()
+        total_loss(stepped(wrapped, b, recipe, out, g))[0].backward()
 
 
 def test_learns_a_match_between_query_and_item(variant):
@@ -248,7 +255,7 @@ def test_learns_a_match_between_query_and_item(variant):
     optimiser = torch.optim.AdamW(model.parameters(), lr=3e-3, fused=True)
     losses = []
     for _ in range(60):
-        loss, _ = total_loss(model, b, recipe.loss, model(b), generator=torch.Generator())
+        loss, _ = total_loss(stepped(model, b, recipe, model(b)))
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
