@@ -17,7 +17,7 @@ import torch
 
 from fusion_models.config import Flat, Recipe
 from fusion_models.data import RankingDataset, open_dataset
-from fusion_models.evaluation import evaluate
+from fusion_models.evaluation import Blanking, evaluate
 from fusion_models.metrics import Interval
 from fusion_models.quantities import Outputs
 from fusion_models.training import start, train
@@ -90,7 +90,7 @@ class Trainings:
             for _ in train(state, self.data):
                 pass
             state.model.load_state_dict(state.best_weights)
-            self._known[key] = evaluate(state.model, self.data, "test", blanks=("visual",)).outputs
+            self._known[key] = evaluate(state.model, self.data, "test", Blanking(("visual",))).outputs
         return self._known[key]
 
 

@@ -17,7 +17,7 @@ import torch
 
 from fusion_models.config import Recipe
 from fusion_models.data import RankingDataset, open_dataset
-from fusion_models.evaluation import evaluate, score
+from fusion_models.evaluation import Blanking, evaluate, score
 from fusion_models.models import Ensemble, FusionRanker
 from fusion_models.training import start, train
 from fusion_models.tuned_v1 import prepare
@@ -71,7 +71,7 @@ def row(name: str, recipe: Recipe, data: RankingDataset, seeds: int) -> list[str
     blind = arm(recipe.restricted(("text", "metadata")), data, seeds)
     drops, correlations = [], []
     for ranker in whole.rankers:
-        found = evaluate(ranker, data, "validation", blanks=("visual",)).numbers()
+        found = evaluate(ranker, data, "validation", Blanking(("visual",))).numbers()
         drops.append(found["visual_masking_drop"])
         correlations.append(found["v1_correlation"])
     gain = whole.ndcg.mean() - blind.ndcg.mean()

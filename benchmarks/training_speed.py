@@ -33,7 +33,7 @@ for _ in train(state, data):
     pass
 trained = time.process_time()
 state.model.load_state_dict(state.best_weights)
-evaluate(state.model, data, "validation", ranks=True, pictures=True)
+evaluate(state.model, data, "validation")
 ended = time.process_time()
 print(json.dumps({"train": trained - began, "measure": ended - trained, "wall": time.perf_counter() - wall,
                   "epochs": state.epoch, "ndcg": state.best_ndcg}))

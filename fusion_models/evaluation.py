@@ -79,8 +79,6 @@ class Evaluation:
 
     split: str
     outputs: Outputs
-    ranks: bool = False
-    """Whether `numbers` holds all that the outputs tell, or only what every epoch measures."""
 
     @property
     def rows(self) -> npt.NDArray[np.int64]:
@@ -126,38 +124,55 @@ class Evaluation:
         """`[K, M]`: mean share over all documents, layer by layer."""
         return np.average(self.shares, axis=0, weights=self.documents * self.outputs.lists.weights)
 
-    def numbers(self) -> dict[str, float]:
-        """The scalars of this evaluation under the names that every table uses; fractions are fractions."""
-        return numbers(self.outputs, epochs=not self.ranks)
+    def numbers(self, *, ranks: bool = False) -> dict[str, float]:
+        """The scalars of this evaluation under the names that every table uses; fractions are fractions.
+
+        What every epoch measures; `ranks` adds the rest, such as the rank statistics of V1 agreement, which cost a sort
+        or a square a list.
+        """
+        return numbers(self.outputs, epochs=not ranks)
+
+
+@dataclass(frozen=True)
+class Blanking:
+    """Which modalities are blanked, each alone, and in which ways."""
+
+    modalities: Sequence[str] | None = None
+    """None: all of the ranker's. Those that it has not are left out."""
+    kinds: Sequence[Blank] = ("zero",)
+    seed: int = 0
+    """Of shuffles: each is read as the mean over 20 draws."""
+
+    def of(self, modalities: Sequence[str]) -> list[tuple[str, Blank]]:
+        """Every (modality, kind) of a ranker with these modalities."""
+        wanted = modalities if self.modalities is None else self.modalities
+        return [(modality, kind) for modality in wanted if modality in modalities for kind in self.kinds]
+
+
+NO_BLANKING = Blanking(modalities=())
 
 
 def evaluate(
     model: Ranker,
     data: RankingDataset,
     split: str,
+    blanking: Blanking = Blanking(),
     *,
-    blanks: Sequence[str] | None = None,
-    kinds: Sequence[Blank] = ("zero",),
-    ranks: bool = False,
-    pictures: bool = False,
-    values: bool = True,
-    device: torch.device | str = "cpu",
-    seed: int = 0,
+    brief: bool = False,
     process_group: ProcessGroup = ALONE,
 ) -> Evaluation:
-    """Score `split` plainly and again for each blanked modality and kind of blank.
+    """Score `split` plainly, and again for each blanked modality and kind of blank, on the ranker's device.
 
-    `blanks`: the modalities to blank, all by default. A shuffle is the mean of 20 draws, from `seed`. `ranks` adds the
-    rank statistics of V1 agreement, which cost a sort or a square a list; `pictures` the SSIM of decoded thumbnails,
-    where the ranker decodes them; `values=False` leaves out the shares weighted by values, which can cost three
-    quarters of a pass. Every process of `process_group` calls this with the same ranker, scores its share of the
-    batches, and gets the whole Evaluation.
+    `brief` leaves out what no epoch reads: the shares weighted by values, which can cost three quarters of a pass, and
+    the SSIM of decoded thumbnails, where the ranker decodes them. Every process of `process_group` calls this with the
+    same ranker, scores its share of the batches, and gets the whole Evaluation.
     """
     model.eval()
     data = seen_by(model, data)
+    decodes = model.thumbnail is not None and not brief
     mine = []
-    for _, batch in _batches(data, split, device, process_group):
-        with torch.no_grad(), nullcontext() if values else model.scores_only():
+    for _, batch in _batches(data, split, model.device, process_group):
+        with torch.no_grad(), model.scores_only() if brief else nullcontext():
             out = model(batch)
         weighted = None if out.value_shares is None else query_shares(out.value_shares, batch.valid).cpu()
         mine.append(
@@ -165,7 +180,7 @@ def evaluate(
                 lists=_lists(batch, out.scores),
                 shares=query_shares(_shares(model, batch, out), batch.valid).cpu(),
                 value_shares=weighted,
-                ssim=_query_ssim(model, data, batch, out.fused) if pictures and model.thumbnail is not None else None,
+                ssim=_query_ssim(model, data, batch, out.fused) if decodes else None,
             )
         )
     measured = process_group.join(mine)
@@ -178,44 +193,33 @@ def evaluate(
         lists=scored.lists(),
         scores=scored.scores.double().numpy(),
         modalities=model.modalities,
-        blanked=blanked_scores(
-            model,
-            data,
-            split,
-            blanks=model.modalities if blanks is None else blanks,
-            kinds=kinds,
-            device=device,
-            seed=seed,
-            process_group=process_group,
-        ),
+        blanked=blanked_scores(model, data, split, blanking, process_group=process_group),
         shares=torch.cat([part.shares for part in measured])[order].numpy(),
         value_shares=torch.cat(value_shares)[order].numpy() if value_shares else None,
         share_kind=model.share_kind,
         ssim=torch.cat(similarity)[order].double().numpy() if similarity else None,
     )
-    return Evaluation(split=split, outputs=outputs, ranks=ranks)
+    return Evaluation(split=split, outputs=outputs)
 
 
 def blanked_scores(
     model: Ranker,
     data: RankingDataset,
     split: str,
+    blanking: Blanking,
     *,
-    blanks: Sequence[str],
-    kinds: Sequence[Blank] = ("zero",),
-    device: torch.device | str = "cpu",
-    seed: int = 0,
     process_group: ProcessGroup = ALONE,
 ) -> dict[tuple[str, str], Values]:
     """(modality, blank) -> scores `[D, Q, L]`, D draws, rows ascending, with that modality blanked; see `evaluate`."""
     model.eval()
-    wanted = [(modality, kind) for modality in blanks if modality in model.modalities for kind in kinds]
+    wanted, device = blanking.of(model.modalities), model.device
     if not wanted:
         return {}
     data = seen_by(model, data)
     mine: list[tuple[Tensor, dict[tuple[str, str], Tensor]]] = []
     for index, batch in _batches(data, split, device, process_group):
-        generator = torch.Generator(device).manual_seed(seed + index)  # a batch's draws, whichever process makes them
+        # a batch's draws, whichever process makes them
+        generator = torch.Generator(device).manual_seed(blanking.seed + index)
         with torch.no_grad():
             inputs = model.projections(batch, None) if isinstance(model, FusionRanker) else None
         found: dict[tuple[str, str], Tensor] = {
@@ -234,7 +238,7 @@ def blanked_scores(
 
 
 def _batches(
-    data: RankingDataset, split: str, device: torch.device | str, process_group: ProcessGroup
+    data: RankingDataset, split: str, device: torch.device, process_group: ProcessGroup
 ) -> Iterator[tuple[int, Batch]]:
     """This process's share of a split's batches, each with its place among all."""
     for index, rows in enumerate(data.row_batches(split, EVALUATION_QUERIES)):

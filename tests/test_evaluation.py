@@ -14,7 +14,7 @@ from fusion_models.data import open_dataset
 from fusion_models.data.planted import draw, tables
 from fusion_models.data.planted.presets import planted_config
 from fusion_models.data.tables import write_tables
-from fusion_models.evaluation import blanked_scores, evaluate, score
+from fusion_models.evaluation import Blanking, blanked_scores, evaluate, score
 from fusion_models.lambdamart import TreesError, train_lambdamart, tree_scores
 from fusion_models.latency import scoring_latency
 from fusion_models.metrics import centred_correlation, chance_ndcg, ndcg, tune_weighted_sum
@@ -83,7 +83,7 @@ def without(modality, value=0.0):
 
 
 def test_values_line_up_with_ascending_rows_and_equal_a_naive_loop(model, data):
-    found = evaluate(model, data, "validation", blanks=MODALITIES, ranks=True)
+    found = evaluate(model, data, "validation")
     alone = list(one_by_one(model, data, "validation"))
     assert found.rows.tolist() == sorted(data.rows("validation").tolist())
     np.testing.assert_allclose(found.ndcg, [naive_ndcg(b.labels, s) for b, s in alone], atol=1e-5)
@@ -92,18 +92,19 @@ def test_values_line_up_with_ascending_rows_and_equal_a_naive_loop(model, data):
     assert found.documents.tolist() == [len(s) for _, s in alone]
     centred = [(s - s.mean(), b.v1[0].double().numpy() - b.v1[0].double().numpy().mean()) for b, s in alone]
     x, y = (np.concatenate(side) for side in zip(*centred, strict=True))
-    assert found.numbers()["v1_correlation"] == pytest.approx(np.corrcoef(x, y)[0, 1], abs=1e-5)
+    numbers = found.numbers(ranks=True)
+    assert numbers["v1_correlation"] == pytest.approx(np.corrcoef(x, y)[0, 1], abs=1e-5)
     taus = [stats.kendalltau(s, b.v1[0]).statistic for b, s in alone]
-    assert found.numbers()["v1_kendall"] == pytest.approx(np.median(taus), abs=1e-6)
+    assert numbers["v1_kendall"] == pytest.approx(np.median(taus), abs=1e-6)
     kept = [np.argmax(s) == int(b.v1[0].argmax()) for b, s in alone]
-    assert found.numbers()["top1_stability"] == pytest.approx(np.mean(kept))
+    assert numbers["top1_stability"] == pytest.approx(np.mean(kept))
     np.testing.assert_allclose(found.shares.sum(axis=-1), 1.0, atol=1e-5)
 
 
 @pytest.mark.parametrize("modality", ["visual", "text"])
 def test_the_zero_blank_is_of_raw_features(model, data, modality):
     """Not the training mean, which is 0 after standardising, and not the null token of a dropped modality."""
-    found = evaluate(model, data, "validation", blanks=(modality,), kinds=("zero", "mean"))
+    found = evaluate(model, data, "validation", Blanking((modality,), ("zero", "mean")))
     for kind, value in (("zero", 0.0), ("mean", model.feature_mean(modality))):
         blanked = one_by_one(model, data, "validation", without(modality, value))
         expected = np.array([naive_ndcg(b.labels, s) for b, s in blanked])
@@ -123,7 +124,7 @@ def test_a_shuffle_is_a_mean_of_draws_from_its_seed(model, data, monkeypatch):
 
     def drawn(seed):
         kinds = ("shuffle_within", "shuffle_across")
-        return blanked_scores(model, data, "validation", blanks=("text",), kinds=kinds, seed=seed)
+        return blanked_scores(model, data, "validation", Blanking(("text",), kinds, seed))
 
     one, again, other = drawn(0), drawn(0), drawn(1)
     for key, values in one.items():
@@ -134,7 +135,7 @@ def test_a_shuffle_is_a_mean_of_draws_from_its_seed(model, data, monkeypatch):
 
 def test_contribution_adds_up_and_late_sum_does_not_interact(model, data):
     found = contribution(model, data, "validation")
-    evaluation = evaluate(model, data, "validation", blanks=("visual",))
+    evaluation = evaluate(model, data, "validation", Blanking(("visual",)))
     assert found.masked_values["visual+text+metadata"] == pytest.approx(evaluation.mean_ndcg, abs=1e-6)
     blind = np.nanmean(evaluation.masked["visual", "zero"])
     assert found.masked_values["text+metadata"] == pytest.approx(blind, abs=1e-6)

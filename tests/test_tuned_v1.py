@@ -8,7 +8,7 @@ from fusion_models.config import Recipe
 from fusion_models.contribution import contribution
 from fusion_models.data import DataError, open_dataset
 from fusion_models.data.views.relabelled import relabelled
-from fusion_models.evaluation import evaluate, score
+from fusion_models.evaluation import Blanking, evaluate, score
 from fusion_models.latency import scoring_latency
 from fusion_models.metrics import blank, ndcg
 from fusion_models.models import build_ranker
@@ -141,7 +141,7 @@ def test_blanks_leave_it_alone(ranker, small_data):
     blanked = blank(batch, "text", "zero")
     assert torch.equal(blanked.context, batch.context)
     expected = ndcg(ranker(blanked).scores, batch.labels, batch.valid).detach().numpy()
-    found = evaluate(ranker, small_data, "validation", blanks=("text",))
+    found = evaluate(ranker, small_data, "validation", Blanking(("text",)))
     np.testing.assert_allclose(found.masked["text", "zero"], expected, atol=1e-6)
     naive = ranker(ranker.complete(blank(small_data.gather(small_data.rows("validation")), "text", "zero"))).scores
     assert not torch.allclose(naive, ranker(blanked).scores)

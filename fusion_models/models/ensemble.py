@@ -51,6 +51,11 @@ class Ensemble(nn.Module):
         return tuple(self.rankers)  # type: ignore[arg-type]
 
     @property
+    def device(self) -> torch.device:
+        """See `TrainableRanker.device`."""
+        return self.members[0].device
+
+    @property
     def trees(self) -> TreeEnsemble | None:
         """Of a tuned V1 in the context, the same in every member."""
         return self.members[0].trees

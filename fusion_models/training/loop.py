@@ -12,7 +12,7 @@ import torch
 
 from fusion_models.data import RankingDataset
 from fusion_models.data.batch import Batch
-from fusion_models.evaluation import Evaluation, blanked_scores, evaluate
+from fusion_models.evaluation import NO_BLANKING, Blanking, Evaluation, blanked_scores, evaluate
 from fusion_models.process_group import ALONE, ProcessGroup, Shard, shard_of
 from fusion_models.training.accumulation import Slices
 from fusion_models.training.memory import keep_freed_memory
@@ -60,20 +60,12 @@ def train(state: TrainingState, data: RankingDataset, *, process_group: ProcessG
         if parts is None:
             state.ended = True
             return
-        evaluation = evaluate(
-            state.model, data, "validation", blanks=(), values=False, device=state.device, process_group=process_group
-        )
+        evaluation = evaluate(state.model, data, "validation", NO_BLANKING, brief=True, process_group=process_group)
         state.epoch += 1
         improved = evaluation.mean_ndcg > state.best_ndcg
         if improved:
-            blanked = blanked_scores(
-                state.model,
-                data,
-                "validation",
-                blanks=(state.recipe.suspect,),
-                device=state.device,
-                process_group=process_group,
-            )
+            suspect = Blanking((state.recipe.suspect,))
+            blanked = blanked_scores(state.model, data, "validation", suspect, process_group=process_group)
             outputs = dataclasses.replace(evaluation.outputs, blanked=blanked)
             evaluation = dataclasses.replace(evaluation, outputs=outputs)
             state.best_epoch, state.best_ndcg = state.epoch, evaluation.mean_ndcg

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from fusion_models.config import Recipe
 from fusion_models.data import RankingDataset
 from fusion_models.data.clusters import query_clusters
-from fusion_models.evaluation import Evaluation, evaluate
+from fusion_models.evaluation import Blanking, Evaluation, evaluate
 from fusion_models.files import whole_folder
 from fusion_models.latency import scoring_latency
 from fusion_models.metrics import BLANKS, paired_bootstrap, sign_flip_p
@@ -38,23 +38,15 @@ MEMBERS = "weights-*.safetensors"
 def measure(state: TrainingState, data: RankingDataset, job: Job, *, process_group: ProcessGroup = ALONE) -> Evaluation:
     """The best epoch's weights on the validation split in full; every process of `process_group` gets the whole."""
     state.model.load_state_dict(state.best_weights)
-    return evaluate(
-        state.model,
-        data,
-        "validation",
-        kinds=BLANKS if job.detail == "full" else ("zero",),
-        ranks=True,
-        pictures=True,
-        device=state.device,
-        process_group=process_group,
-    )
+    blanking = Blanking(kinds=BLANKS) if job.detail == "full" else Blanking()
+    return evaluate(state.model, data, "validation", blanking, process_group=process_group)
 
 
 def write_finished(
     evaluation: Evaluation, state: TrainingState, data: RankingDataset, job: Job, folder: Path
 ) -> dict[str, float]:
     """Write a measured ranker, its recipe and what it said; returns the numbers, intervals included."""
-    numbers = evaluation.numbers() | {"best_epoch": float(state.best_epoch)}
+    numbers = evaluation.numbers(ranks=True) | {"best_epoch": float(state.best_epoch)}
     numbers["parameters"] = float(sum(p.numel() for p in state.model.parameters()))
     numbers["queries"] = float(np.isfinite(evaluation.ndcg).sum())
     gain = evaluation.ndcg - evaluation.v1_ndcg

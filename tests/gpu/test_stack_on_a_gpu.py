@@ -6,7 +6,7 @@ import torch
 
 from fusion_models.config import Recipe
 from fusion_models.data import open_dataset
-from fusion_models.evaluation import evaluate
+from fusion_models.evaluation import NO_BLANKING, Blanking, evaluate
 from fusion_models.metrics import BLANKS
 from fusion_models.models import VARIANTS
 from fusion_models.training import DivergedError, start, train
@@ -163,9 +163,9 @@ def test_evaluation_and_blanks_are_those_of_a_ranker_alone(data):
     split = StackedEvaluation(data, Tables(data, CUDA), "validation", device=CUDA, channels=48)
     masked = split.masked(ranker, weights, blanks=("visual",), kinds=BLANKS)
     for model, one, blanks in zip(models, split(ranker, weights), masked, strict=True):
-        theirs = evaluate(model, data, "validation", blanks=(), device=CUDA)
+        theirs = evaluate(model, data, "validation", NO_BLANKING)
         assert one.numbers() == pytest.approx(theirs.numbers(), abs=1e-4)
         np.testing.assert_allclose(one.shares, theirs.shares, atol=1e-4)
-        expected = evaluate(model, data, "validation", blanks=("visual",), kinds=BLANKS, device=CUDA).masked
+        expected = evaluate(model, data, "validation", Blanking(("visual",), BLANKS)).masked
         for key, values in expected.items():
             np.testing.assert_allclose(blanks[key], values, atol=5e-3, err_msg=str(key))

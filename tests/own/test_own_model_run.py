@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 
 from fusion_models.data import open_dataset
-from fusion_models.evaluation import evaluate
+from fusion_models.evaluation import Blanking, evaluate
 from fusion_models.export import (
     eager_scorer,
     export_onnx,
@@ -131,7 +131,7 @@ def test_and_is_audited_from_its_export(run, tmp_path):
     (tmp_path / "inputs.json").write_text(json.dumps({"inputs": list(names), "rows": "lists"}))
     result = audit(data=DATA, model=str(path), phase="phase3", results=tmp_path)
     told = json.loads((result.path / "evidence.json").read_text())["quantities"]
-    mine = numbers(evaluate(ranker, data, "test", kinds=BLANKS).outputs)
+    mine = numbers(evaluate(ranker, data, "test", Blanking(kinds=BLANKS)).outputs)
     for name in ("ndcg_gain", "visual_masking_drop", "text_masking_drop_shuffle_within", "v1_spearman_mean"):
         assert told[name]["mean"] == pytest.approx(mine[name], abs=1e-6), name
     assert result.verdict == "PAUSE_AND_FIX"

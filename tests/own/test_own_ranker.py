@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from fusion_models.config import Recipe
-from fusion_models.evaluation import evaluate
+from fusion_models.evaluation import Blanking, evaluate
 from fusion_models.export import (
     eager_scorer,
     export_program,
@@ -122,7 +122,8 @@ def test_its_own_loop_is_stepped_epoch_by_epoch(small_data):
 
 
 def test_shares_are_read_from_gradients_where_it_has_none(small_data):
-    found = evaluate(ranker(FIXED, small_data), small_data, "validation", kinds=("zero", "mean", "shuffle_within"))
+    kinds = ("zero", "mean", "shuffle_within")
+    found = evaluate(ranker(FIXED, small_data), small_data, "validation", Blanking(kinds=kinds))
     assert found.outputs.share_kind == "gradient_times_input"
     assert found.shares.shape[1:] == (1, 3)
     torch.testing.assert_close(torch.from_numpy(found.shares.sum(-1)), torch.ones(len(found.shares), 1).double())

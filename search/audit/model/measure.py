@@ -18,10 +18,10 @@ from fusion_models import latency
 from fusion_models.contribution import INTERACTION_REFERENCES
 from fusion_models.data import RankingDataset, open_dataset
 from fusion_models.data.batch import Batch
-from fusion_models.evaluation import EVALUATION_QUERIES, SHUFFLE_DRAWS, score_with
+from fusion_models.evaluation import EVALUATION_QUERIES, SHUFFLE_DRAWS, Blanking, score_with
 from fusion_models.export import Scorer
 from fusion_models.metrics import additive_projection, blank, keep_only, poisson_arrivals, subsets
-from fusion_models.metrics.masking import BLANKS, Blank
+from fusion_models.metrics.masking import BLANKS
 from search.audit.model.files import open_model
 from search.audit.model.input_map import InputMap
 from search.audit.model.scorer import scorer_of
@@ -73,8 +73,8 @@ def measure(job: Mapping[str, Any], say: Say) -> None:
     for split in SPLITS:
         now(f"scoring the {split} split")
         out[f"{split}.scores"] = _flat(scorer, data, split)
-        kinds: Sequence[Blank] = BLANKS if split == "test" else BLANKS[:1]
-        out |= _blanked(scorer, data, split, modalities, kinds, job["seed"], now)
+        kinds = BLANKS if split == "test" else BLANKS[:1]
+        out |= _blanked(scorer, data, split, Blanking(modalities, kinds, job["seed"]), now)
     out |= _kept(scorer, data, modalities, now)
     if not given.in_lists:
         out["test.additive"] = _additive(scorer, data, modalities, job["seed"], now)
@@ -89,31 +89,22 @@ def _flat(scorer: Scorer, data: RankingDataset, split: str) -> npt.NDArray[np.fl
     return np.asarray(scored.scores[scored.valid].double().numpy())
 
 
-def _blanked(
-    scorer: Scorer,
-    data: RankingDataset,
-    split: str,
-    modalities: Sequence[str],
-    kinds: Sequence[Blank],
-    seed: int,
-    now: Say,
-) -> Arrays:
+def _blanked(scorer: Scorer, data: RankingDataset, split: str, blanking: Blanking, now: Say) -> Arrays:
     """`SPLIT.blanked.MODALITY.KIND` -> `[D, documents]`; a batch's draws are those of `evaluation.evaluate`."""
     found: dict[str, list[npt.NDArray[np.float64]]] = {}
     order: list[npt.NDArray[np.int64]] = []
     for index, rows in enumerate(data.row_batches(split, EVALUATION_QUERIES)):
         batch = data.gather(rows)
-        generator = torch.Generator().manual_seed(seed + index)
+        generator = torch.Generator().manual_seed(blanking.seed + index)
         order.append(np.repeat(batch.query.numpy(), batch.valid.sum(dim=1).numpy()))
-        for modality in modalities:
-            for kind in kinds:
-                now(f"blanking {modality} ({kind}) on the {split} split, batch {index + 1}")
-                mean = data.statistics.mean[modality] if kind == "mean" else None
-                draws = [
-                    scorer(blank(batch, modality, kind, mean=mean, generator=generator))[batch.valid].numpy()
-                    for _ in range(SHUFFLE_DRAWS if kind in SHUFFLES else 1)
-                ]
-                found.setdefault(f"{split}.blanked.{modality}.{kind}", []).append(np.stack(draws))
+        for modality, kind in blanking.of(tuple(data.item_features)):
+            now(f"blanking {modality} ({kind}) on the {split} split, batch {index + 1}")
+            mean = data.statistics.mean[modality] if kind == "mean" else None
+            draws = [
+                scorer(blank(batch, modality, kind, mean=mean, generator=generator))[batch.valid].numpy()
+                for _ in range(SHUFFLE_DRAWS if kind in SHUFFLES else 1)
+            ]
+            found.setdefault(f"{split}.blanked.{modality}.{kind}", []).append(np.stack(draws))
     sorting = np.argsort(np.concatenate(order), kind="stable")
     return {name: np.concatenate(parts, axis=1)[:, sorting] for name, parts in found.items()}
 

@@ -13,7 +13,7 @@ import numpy as np
 from fusion_models.contribution import Contribution, contribution
 from fusion_models.data import RankingDataset
 from fusion_models.data.crossed_clusters import crossed_clusters
-from fusion_models.evaluation import evaluate, split_lists
+from fusion_models.evaluation import Blanking, evaluate, split_lists
 from fusion_models.files import write_whole
 from fusion_models.integrity import Check, copies_check, isolation_checks, logged_check, separability_checks
 from fusion_models.metrics import BLANKS
@@ -109,10 +109,10 @@ def _contribution(ranker: Files, ticket: DataTicket, split: str) -> Contribution
 
 def _measure(ranker: Files, ticket: DataTicket, split: str, full: bool) -> bytes:
     """The file that the driver keeps."""
-    kinds = BLANKS if full else ("zero",)
+    blanking = Blanking(kinds=BLANKS) if full else Blanking()
     data = ticket.open()
     with unpacked(ranker) as place:
-        evaluation = evaluate(load_ranker(place, data), data, split, kinds=kinds, pictures=True)
+        evaluation = evaluate(load_ranker(place, data), data, split, blanking)
         write_outputs(evaluation.outputs, place / "outputs.npz")
         return (place / "outputs.npz").read_bytes()
 

@@ -13,7 +13,7 @@ from outside import broken_models
 
 from fusion_models import export
 from fusion_models.data import open_dataset
-from fusion_models.evaluation import evaluate, split_lists
+from fusion_models.evaluation import Blanking, evaluate, split_lists
 from fusion_models.metrics import BLANKS
 from fusion_models.models import Ensemble
 from fusion_models.quantities import numbers
@@ -324,7 +324,7 @@ def test_our_own_recipe_exported_and_audited_has_the_numbers_of_the_run(healthy,
     measure(job | {"seed": 0, "into": str(into)}, lambda doing: None)
     with np.load(into, allow_pickle=False) as arrays:
         given = given_model(dict(arrays), split_lists(data, "test"), MODALITIES, "test")
-    mine, run = given.artefact(1), evaluate(ranker, data, "test", kinds=BLANKS).outputs
+    mine, run = given.artefact(1), evaluate(ranker, data, "test", Blanking(kinds=BLANKS)).outputs
     valid = run.lists.valid
     assert np.abs(mine.scores - run.scores)[valid].max() < 1e-6
     told = numbers(mine)

@@ -8,7 +8,7 @@ import torch
 
 from fusion_models.config import Recipe
 from fusion_models.contribution import contribution
-from fusion_models.evaluation import evaluate, score
+from fusion_models.evaluation import Blanking, evaluate, score
 from fusion_models.latency import scoring_latency
 from fusion_models.metrics import ndcg
 from fusion_models.metrics.fusion import standardise
@@ -84,10 +84,10 @@ def test_its_ndcg_is_that_of_the_mean_of_standardised_scores(trainings, artefact
 
 def test_every_measurement_works_on_it(artefact, small_data):
     ranker = load_ranker(artefact, small_data)
-    found = evaluate(ranker, small_data, "validation", kinds=("zero", "mean"), ranks=True)
+    found = evaluate(ranker, small_data, "validation", Blanking(kinds=("zero", "mean")))
     assert found.shares.shape[-1] == 3
     assert found.outputs.value_shares is not None
-    assert {"ndcg", "visual_masking_drop", "v1_correlation", "attention_visual"} <= set(found.numbers())
+    assert {"ndcg", "visual_masking_drop", "v1_correlation", "attention_visual"} <= set(found.numbers(ranks=True))
     given = contribution(ranker, small_data, "validation")
     assert set(given.effective_rank) == {"visual", "text", "metadata"}
     assert np.isfinite(given.interaction_gain).any()

@@ -8,7 +8,7 @@ import torch
 
 from fusion_models.config import Recipe
 from fusion_models.data import open_dataset
-from fusion_models.evaluation import evaluate
+from fusion_models.evaluation import NO_BLANKING, Blanking, evaluate
 from fusion_models.metrics import BLANKS
 from fusion_models.training import DivergedError, load, save, start, train
 from fusion_models.training.stack import Stack, differences, structure, train_stack
@@ -181,7 +181,7 @@ def test_an_evaluation_and_every_blank_are_those_of_a_ranker_alone(data):
         together = split(ranker, weights)
         masked = split.masked(ranker, weights, blanks=("visual", "text"), kinds=BLANKS)
         for model, one, blanks in zip(models, together, masked, strict=True):
-            theirs = evaluate(model, data, "validation", blanks=())
+            theirs = evaluate(model, data, "validation", NO_BLANKING)
             assert one.numbers() == pytest.approx(theirs.numbers(), abs=1e-5)
             for name in ("rows", "documents", "ndcg", "v1_ndcg", "shares"):
                 np.testing.assert_allclose(
@@ -192,7 +192,7 @@ def test_an_evaluation_and_every_blank_are_those_of_a_ranker_alone(data):
                 assert (mine is None) == (other is None)
                 if mine is not None:
                     np.testing.assert_allclose(mine, other, atol=1e-4, rtol=1e-4, err_msg=name)
-            expected = evaluate(model, data, "validation", blanks=("visual", "text"), kinds=BLANKS).masked
+            expected = evaluate(model, data, "validation", Blanking(("visual", "text"), BLANKS)).masked
             assert list(blanks) == list(expected)
             for key, values in expected.items():
                 np.testing.assert_allclose(blanks[key], values, atol=1e-3, err_msg=str(key))
