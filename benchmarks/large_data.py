@@ -135,11 +135,11 @@ def _evaluated(folder: Path, split: str) -> tuple[Any, Any]:
 
 def baselines(folder: Path) -> str:
     """One of the fifteen LambdaMARTs, on everything, and its scores of validation."""
-    from fusion_models.lambdamart import train_lambdamart, tree_scores
+    from fusion_models.lambdamart import TreeInputs, train_lambdamart, tree_scores
     from fusion_models.modalities import MODALITIES
 
     data = _opened(folder)
-    trees = train_lambdamart(data, data.rows("train"), modalities=MODALITIES, with_v1=True, seed=0)
+    trees = train_lambdamart(data, data.rows("train"), TreeInputs(modalities=MODALITIES, with_v1=True), seed=0)
     tree_scores(trees, data, "validation")
     return f"{trees.queries:,} training queries of {len(data.rows('train')):,}"
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,7 @@ class TreesError(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Inputs:
+class TreeInputs:
     """What the trees see of a document."""
 
     modalities: tuple[str, ...]
@@ -71,27 +71,19 @@ class Trees:
     """A trained LambdaMART. Pickles."""
 
     booster: lightgbm.Booster
-    inputs: Inputs
+    inputs: TreeInputs
     queries: int
     """Training queries that were read, those of early stopping included."""
     too_long: int = 0
     """Training queries with more than `MAX_CANDIDATES` candidates, which were left out."""
 
 
-def train_lambdamart(
-    data: RankingDataset,
-    rows: Rows,
-    *,
-    modalities: Sequence[str] | None = None,
-    with_v1: bool = False,
-    derived: Derived | None = None,
-    seed: int = 0,
-    threads: int = 1,
-) -> Trees:
-    """LambdaMART on these modalities (default: all) and the query rows `rows`, of which a tenth only stops it early.
+def train_lambdamart(data: RankingDataset, rows: Rows, inputs: TreeInputs | None = None, *, seed: int = 0) -> Trees:
+    """LambdaMART on these inputs (default: every modality), one thread, and the query rows `rows`.
 
-    So whatever else is scored stays unread. Raises TreesError for fewer than two rows that LightGBM takes, or where it
-    refuses the data.
+    A tenth of the rows only stops it early, so whatever else is scored stays unread.
+
+    Raises TreesError for fewer than two rows that LightGBM takes, or where it refuses the data.
     """
     import lightgbm
 
@@ -107,9 +99,7 @@ def train_lambdamart(
     documents = np.cumsum(data.candidates[order])
     order = order[: max(2, int(np.searchsorted(documents, MAX_DOCUMENTS, side="right")))]
     held_out = max(1, len(order) // 10)
-    inputs = Inputs(
-        modalities=data.schema.modalities if modalities is None else tuple(modalities), with_v1=with_v1, derived=derived
-    )
+    inputs = inputs or TreeInputs(modalities=data.schema.modalities)
     levels = _grades(data, order)
     train_set = _lightgbm_set(data, order[held_out:], levels, inputs)
     stop_set = _lightgbm_set(data, order[:held_out], levels, inputs, reference=train_set)
@@ -126,7 +116,7 @@ def train_lambdamart(
         "lambdarank_truncation_level": 15,
         "label_gain": label_gain(levels),
         "max_bin": 63,
-        "num_threads": threads,
+        "num_threads": 1,
         "seed": seed,
         "deterministic": True,
         "verbosity": -1,
@@ -168,7 +158,7 @@ def _lightgbm_set(
     data: RankingDataset,
     rows: Rows,
     levels: npt.NDArray[np.float64],
-    inputs: Inputs,
+    inputs: TreeInputs,
     reference: lightgbm.Dataset | None = None,
 ) -> lightgbm.Dataset:
     import lightgbm

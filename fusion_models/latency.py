@@ -23,6 +23,8 @@ Answer = Callable[[Request], object]
 
 MOST_LATE = 5.0
 """Seconds behind its schedule after which a run is cut: the server cannot hold the rate, and waits only grow."""
+UTILISATION = 0.5
+"""Share of the time that `scoring_latency` keeps a ranker busy."""
 
 
 def answerer(scorer: Scorer, data: RankingDataset, candidates: int | None = None, device: str = "cpu") -> Answer:
@@ -95,17 +97,15 @@ def scoring_latency(
     model: Ranker,
     data: RankingDataset,
     *,
-    split: str = "validation",
     queries: int = 60,
     warm_up: int = 10,
-    utilisation: float = 0.5,
-    device: torch.device | str = "cpu",
 ) -> Latency:
-    """Score `queries` of a split one by one, features in and order out, at evenly scheduled arrivals.
+    """Score `queries` of the validation split one by one, features in and order out, at evenly scheduled arrivals.
 
-    The arrival rate keeps the ranker busy for `utilisation` of the time. Threads are the process's own.
+    The arrival rate keeps the ranker busy for `UTILISATION` of the time. It runs on the ranker's device; threads are
+    the process's own.
     """
-    requests = single_requests(data, split, warm_up + queries)
-    answer = answerer(eager_scorer(model), data, device=str(device))
-    interval = warm_seconds(answer, requests[:warm_up]) / utilisation
+    requests = single_requests(data, "validation", warm_up + queries)
+    answer = answerer(eager_scorer(model), data, device=str(model.device))
+    interval = warm_seconds(answer, requests[:warm_up]) / UTILISATION
     return summarise_latency(open_loop(answer, requests[warm_up:], interval * np.arange(queries)))

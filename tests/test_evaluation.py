@@ -15,7 +15,7 @@ from fusion_models.data.planted import draw, tables
 from fusion_models.data.planted.presets import planted_config
 from fusion_models.data.tables import write_tables
 from fusion_models.evaluation import Blanking, blanked_scores, evaluate, score
-from fusion_models.lambdamart import TreesError, train_lambdamart, tree_scores
+from fusion_models.lambdamart import TreeInputs, TreesError, train_lambdamart, tree_scores
 from fusion_models.latency import scoring_latency
 from fusion_models.metrics import centred_correlation, chance_ndcg, ndcg, tune_weighted_sum
 from fusion_models.modalities import MODALITIES
@@ -150,8 +150,8 @@ def test_contribution_adds_up_and_late_sum_does_not_interact(model, data):
     assert found.ssim == {}
 
 
-def trees(data, split, **options):
-    return tree_scores(train_lambdamart(data, data.rows("train"), seed=3, **options), data, split)
+def trees(data, split, inputs=None):
+    return tree_scores(train_lambdamart(data, data.rows("train"), inputs, seed=3), data, split)
 
 
 def v1_correlation(scored):
@@ -165,9 +165,9 @@ def test_lambdamart_learns_on_training_queries_alone_and_lines_up(data):
     chance = np.array([float(chance_ndcg(b.labels, b.valid)) for b in labels])
     np.testing.assert_array_equal(np.isnan(found.ndcg()), np.isnan(chance))
     assert np.nanmean(found.ndcg()) > np.nanmean(chance) + 0.1
-    blind = trees(data, "validation", modalities=("metadata",))
+    blind = trees(data, "validation", TreeInputs(modalities=("metadata",)))
     assert np.nanmean(blind.ndcg()) < np.nanmean(found.ndcg())
-    told = trees(data, "validation", modalities=("text", "metadata"), with_v1=True)
+    told = trees(data, "validation", TreeInputs(modalities=("text", "metadata"), with_v1=True))
     # the more of V1 it reads
     assert -1 <= v1_correlation(blind) < v1_correlation(found) < v1_correlation(told) < 1
 

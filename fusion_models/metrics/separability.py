@@ -8,6 +8,9 @@ from scipy import special
 
 from fusion_models.metrics.intervals.interval import Floats, Interval
 
+FOLDS = 5
+LEVEL = 0.95
+
 
 def split_auc(
     train: npt.ArrayLike,
@@ -16,9 +19,7 @@ def split_auc(
     generator: np.random.Generator,
     train_groups: npt.ArrayLike | None = None,
     held_out_groups: npt.ArrayLike | None = None,
-    folds: int = 5,
     ridge: float = 1.0,
-    level: float = 0.95,
 ) -> Interval:
     """Cross-validated AUC of a ridge logistic regression that tells training rows from held-out rows; 0.5: it cannot.
 
@@ -29,8 +30,8 @@ def split_auc(
         ridge: penalty on the squared weights of standardised features, in rows' worth.
 
     Returns:
-        Mean AUC over folds, with its normal interval, cut at 0 and 1: DeLong's variance within the folds, times
-        `1 + folds / (folds - 1)` because the folds' classifiers share their training rows (Nadeau and Bengio). Without
+        Mean AUC over 5 folds, with its normal 95 % interval, cut at 0 and 1: DeLong's variance within the folds, times
+        `1 + 5 / 4` because the folds' classifiers share their training rows (Nadeau and Bengio). Without
         that factor the interval misses 0.5 in 14 to 20 % of equal splits; with it in about 3 %.
 
     Raises:
@@ -46,16 +47,16 @@ def split_auc(
     if not (np.isfinite(left).all() and np.isfinite(right).all()):
         raise ValueError("features must be finite")
     groups = [_groups(left, train_groups, 0), _groups(right, held_out_groups, len(left))]
-    if min(len(np.unique(side)) for side in groups) < folds:
-        raise ValueError(f"each side needs at least {folds} rows (or groups) for {folds} folds")
-    fold = _folds(groups, folds, generator)
+    if min(len(np.unique(side)) for side in groups) < FOLDS:
+        raise ValueError(f"each side needs at least {FOLDS} rows (or groups) for {FOLDS} folds")
+    fold = _folds(groups, generator)
     features, target = np.concatenate([left, right]), np.repeat([0.0, 1.0], [len(left), len(right)])
     identity = np.concatenate(groups)
-    parts = [_fold_auc(features, target, identity, fold == number, ridge) for number in range(folds)]
+    parts = [_fold_auc(features, target, identity, fold == number, ridge) for number in range(FOLDS)]
     auc = float(np.mean([part[0] for part in parts]))
-    variance = float(np.mean([part[1] for part in parts])) / folds * (1 + folds / (folds - 1))
-    half = float(special.ndtri((1 + level) / 2)) * variance**0.5
-    return Interval(auc, max(auc - half, 0.0), min(auc + half, 1.0), level)
+    variance = float(np.mean([part[1] for part in parts])) / FOLDS * (1 + FOLDS / (FOLDS - 1))
+    half = float(special.ndtri((1 + LEVEL) / 2)) * variance**0.5
+    return Interval(auc, max(auc - half, 0.0), min(auc + half, 1.0), LEVEL)
 
 
 def auc(negative: Floats, positive: Floats) -> float:
@@ -70,12 +71,12 @@ def _groups(rows: Floats, groups: npt.ArrayLike | None, offset: int) -> npt.NDAr
     return ids
 
 
-def _folds(groups: list[npt.NDArray[np.int64]], folds: int, generator: np.random.Generator) -> npt.NDArray[np.int64]:
+def _folds(groups: list[npt.NDArray[np.int64]], generator: np.random.Generator) -> npt.NDArray[np.int64]:
     """Fold of each row, rows of one group together. Groups are dealt out side by side, so that each fold has both."""
     place: dict[int, int] = {}
     for side in groups:
         fresh = [int(g) for g in generator.permutation(np.unique(side)) if int(g) not in place]
-        place.update((group, number % folds) for number, group in enumerate(fresh))
+        place.update((group, number % FOLDS) for number, group in enumerate(fresh))
     return np.array([place[int(g)] for side in groups for g in side], dtype=np.int64)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from fusion_models.data import RankingDataset
 from fusion_models.data.views.sign_planted import regraded, sign_planted, sign_signal
 from fusion_models.evaluation import Scored
-from fusion_models.lambdamart import train_lambdamart, tree_scores
+from fusion_models.lambdamart import TreeInputs, train_lambdamart, tree_scores
 from fusion_models.metrics import Interval, standardise
 from fusion_models.modalities import SUSPECT
 from fusion_models.probes.columns import Rows
@@ -92,7 +92,6 @@ def plant_signal(
     worth: float = WORTH,
     seed: int = 0,
     rows: Rows | None = None,
-    threads: int = 1,
 ) -> Plant:
     """A sign-coded signal of the suspect, as strong as gives an oracle `worth` on the training queries.
 
@@ -102,7 +101,7 @@ def plant_signal(
     """
     train = data.rows("train") if rows is None else rows
     signal = sign_signal(data, suspect, seed)
-    reference = _reference(data, train, [m for m in data.schema.modalities if m != suspect], seed, threads)
+    reference = _reference(data, train, tuple(m for m in data.schema.modalities if m != suspect), seed)
     judged = signal[np.asarray(data.judged_item)]
     column = _lists(data, reference, judged)
 
@@ -159,12 +158,12 @@ def no_power(probe: str, reason: str) -> Power:
     return Power(probe=probe, plants=(), gain=Interval(math.nan, -math.inf, math.inf), detail=reason)
 
 
-def _reference(data: RankingDataset, rows: Rows, others: Sequence[str], seed: int, threads: int) -> Scored:
+def _reference(data: RankingDataset, rows: Rows, others: tuple[str, ...], seed: int) -> Scored:
     """The training queries, each as trees score it that were trained on the other half."""
     halves = np.array_split(np.random.default_rng([seed, 11]).permutation(rows), 2)
     parts = []
     for mine, other in (halves, halves[::-1]):
-        trees = train_lambdamart(data, other, modalities=others, seed=seed, threads=threads)
+        trees = train_lambdamart(data, other, TreeInputs(modalities=others), seed=seed)
         parts.append(tree_scores(trees, data, mine))
     return joined(parts)
 

@@ -159,10 +159,9 @@ def product_probe(
     modalities: Sequence[str] | None = None,
     with_v1: bool = False,
     seeds: Sequence[int] = (0, 1, 2),
-    rows: Rows | None = None,
 ) -> ProbeScores:
-    """The network on these modalities (default: all), trained once a seed on `train` (or the query rows `rows`)."""
-    train = data.rows("train") if rows is None else rows
+    """The network on these modalities (default: all), trained once a seed on the split `train`."""
+    train = data.rows("train")
     columns = fit_columns(
         data, train, modalities=data.schema.modalities if modalities is None else tuple(modalities), with_v1=with_v1
     )
@@ -181,13 +180,12 @@ def product_pair(
     suspect: str = SUSPECT,
     with_v1: bool = False,
     seeds: Sequence[int] = (0, 1, 2),
-    rows: Rows | None = None,
 ) -> ProbePair:
     """`product_probe` on every modality, and on every modality but `suspect`. Raises ValueError for an unknown one."""
     require_suspect(suspect, data.schema.modalities)
     others = [m for m in data.schema.modalities if m != suspect]
     found = [
-        product_probe(data, split, modalities=seen, with_v1=with_v1, seeds=seeds, rows=rows)
+        product_probe(data, split, modalities=seen, with_v1=with_v1, seeds=seeds)
         for seen in (data.schema.modalities, others)
     ]
     return ProbePair(name=NAME, suspect=suspect, with_it=found[0], without=found[1])

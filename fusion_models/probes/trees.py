@@ -14,9 +14,9 @@ from torch import Tensor
 
 from fusion_models.data import RankingDataset
 from fusion_models.data.batch import Batch
-from fusion_models.lambdamart import train_lambdamart, tree_scores
+from fusion_models.lambdamart import TreeInputs, train_lambdamart, tree_scores
 from fusion_models.modalities import SUSPECT, require_suspect
-from fusion_models.probes.columns import Rows, cosines, fit_columns
+from fusion_models.probes.columns import cosines, fit_columns
 from fusion_models.probes.scores import ProbePair, ProbeScores, stacked
 from fusion_models.probes.second_order import Products, screen_products
 
@@ -31,23 +31,20 @@ def tree_probe(
     with_v1: bool = False,
     products: bool = True,
     seeds: Sequence[int] = (0, 1, 2),
-    rows: Rows | None = None,
-    threads: int = 1,
 ) -> ProbeScores:
-    """LambdaMART on these modalities (default: all), trained once a seed on `train` (or the query rows `rows`).
+    """LambdaMART on these modalities (default: all), trained once a seed on the split `train`.
 
     A seed decides which tenth of the queries stops the training early, what is bagged, and which half proposes
     products. With `products=False` the trees see what the baseline sees.
     """
-    train = data.rows("train") if rows is None else rows
+    train = data.rows("train")
     seen = data.schema.modalities if modalities is None else tuple(modalities)
     columns = fit_columns(data, train, modalities=seen, with_v1=with_v1) if products else None
     scored, detail = [], []
     for seed in seeds:
         derived = None if columns is None else _Derived(screen_products(data, train, columns, seed=seed))
-        trees = train_lambdamart(
-            data, train, modalities=seen, with_v1=with_v1, derived=derived, seed=seed, threads=threads
-        )
+        inputs = TreeInputs(modalities=seen, with_v1=with_v1, derived=derived)
+        trees = train_lambdamart(data, train, inputs, seed=seed)
         scored.append(tree_scores(trees, data, split))
         detail.append(f"{trees.booster.best_iteration} trees, {derived.products.count if derived else 0} products")
     return stacked(scored, "; ".join(detail))
@@ -71,16 +68,12 @@ def tree_pair(
     with_v1: bool = False,
     products: bool = True,
     seeds: Sequence[int] = (0, 1, 2),
-    rows: Rows | None = None,
-    threads: int = 1,
 ) -> ProbePair:
     """`tree_probe` on every modality, and on every modality but `suspect`. Raises ValueError for an unknown one."""
     require_suspect(suspect, data.schema.modalities)
     others = [m for m in data.schema.modalities if m != suspect]
     found = [
-        tree_probe(
-            data, split, modalities=seen, with_v1=with_v1, products=products, seeds=seeds, rows=rows, threads=threads
-        )
+        tree_probe(data, split, modalities=seen, with_v1=with_v1, products=products, seeds=seeds)
         for seen in (data.schema.modalities, others)
     ]
     return ProbePair(name=NAME, suspect=suspect, with_it=found[0], without=found[1])

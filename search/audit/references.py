@@ -10,7 +10,7 @@ import numpy as np
 
 from fusion_models.data import RankingDataset
 from fusion_models.evaluation import Scored, split_lists
-from fusion_models.lambdamart import Trees, TreesError, train_lambdamart, tree_scores
+from fusion_models.lambdamart import TreeInputs, Trees, TreesError, train_lambdamart, tree_scores
 from fusion_models.metrics import WeightedSum
 from fusion_models.quantities import Lists, Outputs, standardised
 from search.analysis.measure import tuned_sum
@@ -105,7 +105,8 @@ def _alone(modality: str) -> str:
 
 
 def _train(data: RankingDataset, one: _Wanted, seed: int) -> Trees:
-    return train_lambdamart(data, data.rows("train"), modalities=one.modalities, with_v1=one.with_v1, seed=seed)
+    inputs = TreeInputs(modalities=one.modalities, with_v1=one.with_v1)
+    return train_lambdamart(data, data.rows("train"), inputs, seed=seed)
 
 
 def _measured(data: RankingDataset, split: str, one: _Wanted, trees: Sequence[Trees] | None, failed: str) -> Reference:

@@ -12,7 +12,7 @@ import pandas as pd
 
 from fusion_models.config import Recipe
 from fusion_models.evaluation import Scored, score
-from fusion_models.lambdamart import TreesError, train_lambdamart, tree_scores
+from fusion_models.lambdamart import TreeInputs, TreesError, train_lambdamart, tree_scores
 from fusion_models.metrics import WeightedSum
 from fusion_models.quantities import Lists, Outputs, ensemble, quantity, standardised
 from fusion_models.work import told
@@ -214,7 +214,7 @@ def _trees(
     data = ticket.open()
     seen = without_cold_items(ticket, cold) if cold else data
     rows = seen.rows("train")
-    trees = train_lambdamart(seen, rows, modalities=modalities, with_v1=True, seed=seed)
+    trees = train_lambdamart(seen, rows, TreeInputs(modalities=modalities, with_v1=True), seed=seed)
     said = f"{trees.booster.best_iteration} trees, {trees.queries} of {len(rows)} training queries"
     if trees.too_long:
         said += f"; {trees.too_long} with too many candidates for LightGBM left out"

@@ -59,7 +59,7 @@ def write_finished(
     numbers |= {"ndcg_gain_ci_low": interval.low, "ndcg_gain_ci_high": interval.high}
     numbers["ndcg_gain_p"] = sign_flip_p(gain, generator=generator, clusters=clusters, weights=counts)
     if job.latency:
-        numbers["latency_p95_ms"] = scoring_latency(state.model, data, device=state.device).p95
+        numbers["latency_p95_ms"] = scoring_latency(state.model, data).p95
     folder.mkdir(parents=True, exist_ok=True)
     weights = {k: v.detach().clone().contiguous().cpu() for k, v in state.model.state_dict().items()}
     save_file(weights, folder / WEIGHTS)

@@ -10,7 +10,7 @@ import torch
 
 from fusion_models.data import open_dataset
 from fusion_models.data.views.sign_planted import sign_planted, sign_signal
-from fusion_models.lambdamart import train_lambdamart, tree_scores
+from fusion_models.lambdamart import TreeInputs, train_lambdamart, tree_scores
 from fusion_models.metrics import Interval, ndcg
 from fusion_models.probes import (
     Plant,
@@ -109,7 +109,8 @@ def test_columns_are_standardised_by_the_rows_given_and_zero_where_padded(small_
 def test_trees_score_the_rows_that_they_have_not_seen(small_data):
     rows = small_data.rows("train")
     half = rows[: len(rows) // 2]
-    trees = pickle.loads(pickle.dumps(train_lambdamart(small_data, half, with_v1=True, seed=1)))
+    inputs = TreeInputs(modalities=small_data.schema.modalities, with_v1=True)
+    trees = pickle.loads(pickle.dumps(train_lambdamart(small_data, half, inputs, seed=1)))
     parts = [tree_scores(trees, small_data, part) for part in (rows[len(rows) // 2 :], half)]
     both, whole = joined(parts), tree_scores(trees, small_data, rows)
     assert np.array_equal(both.rows, np.sort(rows))

@@ -36,9 +36,7 @@ def probability_settled(
     trainings: Sequence[int] = (),
     queries: Sequence[int] = (),
     side: Side = "either",
-    level: float | None = None,
     draws: int = DRAWS,
-    generator: np.random.Generator | None = None,
 ) -> Floats:
     """Chance that the whole interval lies on one side of `threshold` once there are more trainings, or more queries.
 
@@ -51,8 +49,7 @@ def probability_settled(
         trainings: totals of each arm, `T` of them; an arm that has more keeps them. By default those there are.
         queries: totals, `N` of them; by default those there are.
         side: where the interval must come to lie; `above` is the chance that an "at least" gate passes.
-        level: of the interval to come; by default that of `interval`.
-        generator: by default one of a fixed seed, the same for every cell of the grid.
+        draws: how many, from one fixed seed for every cell of the grid.
 
     Returns:
         `[T, N]` probabilities; NaN where the interval's limits are infinite, for nothing is known of its variance.
@@ -69,10 +66,10 @@ def probability_settled(
     out = np.full((len(wanted_n), len(wanted_q)), nan)
     if not (isfinite(interval.low) and isfinite(interval.high)):
         return out
-    seed = int((generator or np.random.default_rng(0)).integers(2**62))
+    seed = int(np.random.default_rng(0).integers(2**62))
     for row, n in enumerate(wanted_n):
         for column, q in enumerate(wanted_q):
-            mean, half = _predicted(interval, n, q, level or interval.level, draws, np.random.default_rng(seed))
+            mean, half = _predicted(interval, n, q, draws, np.random.default_rng(seed))
             above, below = mean - half > threshold, mean + half < threshold
             settled = {"either": above | below, "above": above, "below": below}[side]
             out[row, column] = settled.mean()
@@ -129,7 +126,7 @@ class _Pooled:
 
 
 def _predicted(
-    interval: Interval, trainings: int, queries: int, level: float, draws: int, random: np.random.Generator
+    interval: Interval, trainings: int, queries: int, draws: int, random: np.random.Generator
 ) -> tuple[Floats, Floats]:
     """Mean and half-width of the interval to come, `[draws]` each."""
     part = interval.variance
@@ -149,7 +146,7 @@ def _predicted(
     total = total + np.maximum(seeds, 0.0)
     mean = interval.mean + np.sqrt(np.maximum(now - then, 0.0)) * random.standard_normal(draws)
     freedom = np.divide(total**2, weight, out=np.full(draws, 1.0), where=weight > 0)
-    half = special.stdtrit(freedom, (1 + level) / 2) * np.sqrt(total)
+    half = special.stdtrit(freedom, (1 + interval.level) / 2) * np.sqrt(total)
     return mean, np.asarray(half)
 
 
