@@ -11,8 +11,8 @@ import argparse
 import numpy as np
 
 from search.experiment.guardrails import GUARDRAILS
-from search.experiment.ramp_simulation import Draw, drifting_ramp, safety_power, unlike_arms, watched
-from search.experiment.rollout import rollout_plan
+from search.experiment.ramp_simulation import DailyLooks, Draw, drifting_ramp, safety_power, unlike_arms, watched
+from search.experiment.rollout import Baseline, rollout_plan
 from search.experiment.simulation import Rates, fixed_horizon, interleaved, logged, peeking, sample_ratios
 from search.experiment.sizes import power_of_means
 
@@ -60,9 +60,8 @@ def ramp_tables(generator: np.random.Generator, runs: int) -> None:
         "| guardrail, V1 and V2 | units a day | read | clear at some look | stop at some look |\n|---|---|---|---|---|"
     )
     for title, guardrail, treated, kept, daily in cases:
-        found_watch = watched(
-            generator, guardrail, treated, kept, runs=few, share=0.05, daily=daily, days=30, alpha=level
-        )
+        looks = DailyLooks(runs=few, share=0.05, daily=daily, days=30, alpha=level)
+        found_watch = watched(generator, guardrail, treated, kept, looks)
         for name, seen in found_watch.items():
             print(f"| {title} | {daily} | {name} | {seen.clear:.4f} | {seen.stop:.4f} |")
 
@@ -73,8 +72,8 @@ def ramp_tables(generator: np.random.Generator, runs: int) -> None:
     table("Stages of 5, 20 and 50 %, 20,000 units each, 6 points of drift", rows)
 
     known = {"failed answers": (0.002, 0.0447), "slow answers": (0.05, 0.12), "revenue": (3.0, 6.0)}
-    plan = rollout_plan(baseline_mean=0.55, baseline_sd=0.3, effect=0.015)
-    priced = rollout_plan(baseline_mean=0.55, baseline_sd=0.3, effect=0.015, guardrail_baselines=known)
+    plan = rollout_plan(Baseline(mean=0.55, sd=0.3), 0.015)
+    priced = rollout_plan(Baseline(mean=0.55, sd=0.3, guardrails=known), 0.015)
     shown = safety_power(generator, plan, runs=runs)
     print(
         "\nA plan for +0.015 at a deviation of 0.3, and the units under V2 at which a harmless V2 clears a guardrail\n"

@@ -7,6 +7,7 @@ side by side.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -23,6 +24,8 @@ from search.experiment.strata import pooled, stratified_difference
 
 Draw = Callable[[tuple[int, ...]], Floats]
 """Draws a metric's units of a shape."""
+MEAN, SD = 0.5, 0.3
+"""Of the metric that drifts over a ramp, as it begins."""
 
 
 class Watched(NamedTuple):
@@ -49,26 +52,31 @@ def unlike_arms(
     return {"Welch": rates(plain, 0.0), "difference of means": rates(difference_of_means(treated, kept), 0.0)}
 
 
+@dataclass(frozen=True, kw_only=True)
+class DailyLooks:
+    """R experiments at one stage, each looked at once a day."""
+
+    runs: int
+    share: float
+    """Fraction of the units that goes to treatment, at random."""
+    daily: int
+    """Units a day, both arms together."""
+    days: int
+    alpha: float
+    """Level of the guardrail."""
+
+
 def watched(
-    generator: np.random.Generator,
-    guardrail: Guardrail,
-    treatment: Draw,
-    control: Draw,
-    *,
-    runs: int,
-    share: float,
-    daily: int,
-    days: int,
-    alpha: float,
+    generator: np.random.Generator, guardrail: Guardrail, treatment: Draw, control: Draw, looks: DailyLooks
 ) -> dict[str, Watched]:
-    """A guardrail at level `alpha` looked at daily, `daily` units a day of which `share` go to treatment at random.
+    """What the looks at one guardrail say.
 
     "by its own": burn-in of 200 units over both arms together and each arm's own variance, as it must not be read.
     """
-    sizes = generator.binomial(daily, share, (runs, days))
-    arms = running(treatment, sizes), running(control, daily - sizes)
-    harm, margin, _ = limits(guardrail, *arms, alpha=alpha)
-    return {"each arm": _watched(harm, margin), "by its own": _watched(*_by_its_own(guardrail, *arms, alpha))}
+    sizes = generator.binomial(looks.daily, looks.share, (looks.runs, looks.days))
+    arms = running(treatment, sizes), running(control, looks.daily - sizes)
+    harm, margin, _ = limits(guardrail, *arms, alpha=looks.alpha)
+    return {"each arm": _watched(harm, margin), "by its own": _watched(*_by_its_own(guardrail, *arms, looks.alpha))}
 
 
 def running(draw: Draw, sizes: npt.NDArray[np.int64]) -> Moments:
@@ -90,19 +98,17 @@ def drifting_ramp(
     units: int,
     drift: float,
     effect: float,
-    mean: float = 0.5,
-    sd: float = 0.3,
 ) -> dict[str, Rates]:
     """Stages of `units` units each, over which the metric drifts by `drift` in all: three ways of reading them.
 
     `width` and `covered` are of the true `effect`; `shown` says how often 0 is left out.
     """
-    means = mean + drift * np.linspace(0.0, 1.0, len(shares))
+    means = MEAN + drift * np.linspace(0.0, 1.0, len(shares))
     treated, kept = [], []
     for share, middle in zip(shares, means, strict=True):
         count = generator.binomial(units, share, runs).astype(np.float64)
-        treated.append(_drawn(generator, count, middle + effect, sd))
-        kept.append(_drawn(generator, units - count, middle, sd))
+        treated.append(_drawn(generator, count, middle + effect, SD))
+        kept.append(_drawn(generator, units - count, middle, SD))
     return {
         "moments over all stages": rates(stratified_difference([pooled(treated)], [pooled(kept)]), effect),
         "last stage alone": rates(stratified_difference(treated[-1:], kept[-1:]), effect),

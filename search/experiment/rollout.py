@@ -39,6 +39,20 @@ WATCH = 7
 
 
 @dataclass(frozen=True, kw_only=True)
+class Baseline:
+    """What is known of V1 before a release, a unit (a query, a user)."""
+
+    mean: float
+    """Of the metric, and its standard deviation."""
+    sd: float
+    daily_units: float | None = None
+    """Units a day over all traffic, that have not been seen before; None: days are left open."""
+    guardrails: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    """Mean and standard deviation of guardrails, by name. The stages are then long enough for a harmless V2 to clear
+    them, which is what lets a stage go on."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Stage:
     """One share of the traffic under V2, the rest under V1."""
 
@@ -99,26 +113,19 @@ class StageReading:
 
 
 def rollout_plan(
-    *,
-    baseline_mean: float,
-    baseline_sd: float,
+    baseline: Baseline,
     effect: float,
-    daily_units: float | None = None,
+    *,
     alpha: float = 0.05,
     power: float = 0.8,
     stages: Sequence[float] = (0.05, 0.2, 0.5, 1.0),
     guardrails: Sequence[Guardrail] = GUARDRAILS,
-    guardrail_baselines: Mapping[str, tuple[float, float]] | None = None,
 ) -> RolloutPlan:
     """Stages, sample sizes, days and guardrails of a release that is to show `effect`.
 
     Args:
-        baseline_mean, baseline_sd: mean and standard deviation a unit (a query, a user) of the metric under V1.
         effect: wanted difference of means, in the metric's unit (+0.015 nDCG, say).
-        daily_units: units a day over all traffic, that have not been seen before; None: days are left open.
         stages: ascending fractions of the traffic under V2; the last may be 1.
-        guardrail_baselines: mean and standard deviation a unit under V1 of guardrails, by name. The stages are then
-            long enough for a harmless V2 to clear them, which is what lets a stage go on.
 
     Raises:
         ValueError: stages not ascending in (0, 1], none below 1, a baseline of no guardrail or without a margin to
@@ -126,40 +133,38 @@ def rollout_plan(
     """
     shares = tuple(stages)
     _require_ascending(shares)
-    if daily_units is not None and not (isfinite(daily_units) and daily_units > 0):
-        raise ValueError(f"daily_units must be above 0, got {daily_units}")
-    if not isfinite(baseline_mean):
-        raise ValueError(f"baseline_mean must be finite, got {baseline_mean}")
-    baselines = dict(guardrail_baselines or {})
+    daily = baseline.daily_units
+    if daily is not None and not (isfinite(daily) and daily > 0):
+        raise ValueError(f"the baseline's daily_units must be above 0, got {daily}")
+    if not isfinite(baseline.mean):
+        raise ValueError(f"the baseline's mean must be finite, got {baseline.mean}")
     design = _Design(
-        sd=baseline_sd,
+        sd=baseline.sd,
         effect=effect,
-        daily=daily_units,
+        daily=daily,
         alpha=alpha,
         power=power,
         level=family_level(guardrails, alpha),
-        baselines=_with_guardrails(guardrails, baselines),
+        baselines=_with_guardrails(guardrails, baseline.guardrails),
     )
     compared = [share for share in shares if share < 1.0]
     deciding = max(compared, key=lambda share: (min(share, 1 - share), share))
-    planned = tuple(
-        _full(daily_units) if share == 1.0 else _stage(share, share == deciding, design) for share in shares
-    )
+    planned = tuple(_full(daily) if share == 1.0 else _stage(share, share == deciding, design) for share in shares)
     days = [stage.days for stage in planned]
     return RolloutPlan(
-        baseline_mean=baseline_mean,
-        baseline_sd=baseline_sd,
+        baseline_mean=baseline.mean,
+        baseline_sd=baseline.sd,
         effect=effect,
-        relative_effect=effect / baseline_mean if baseline_mean else None,
+        relative_effect=effect / baseline.mean if baseline.mean else None,
         alpha=alpha,
         power=power,
-        daily_units=daily_units,
-        units_per_arm=size_of_means(effect, baseline_sd, alpha=alpha, power=power),
+        daily_units=daily,
+        units_per_arm=size_of_means(effect, baseline.sd, alpha=alpha, power=power),
         stages=planned,
-        total_days=None if daily_units is None else sum(d for d in days if d is not None),
+        total_days=None if daily is None else sum(d for d in days if d is not None),
         guardrails=tuple(guardrails),
         rules=_rules(deciding, alpha, len(guardrails)),
-        unsized=tuple(g.name for g in guardrails if g.name not in baselines),
+        unsized=tuple(g.name for g in guardrails if g.name not in baseline.guardrails),
     )
 
 

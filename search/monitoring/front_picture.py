@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from functools import lru_cache
 
 from PIL import Image, ImageDraw, ImageFont
@@ -30,61 +32,85 @@ def front_picture(phase: Phase, searched: Sequence[TrialRecord]) -> tuple[bytes,
     title = f"{phase.name}: front of {len(front)} among {len(finished)} finished, {len(searched)} ended"
     draw.text((12, 10), title, fill=INK, font=_font(16))
     for place, other in enumerate(others):
-        _panel(draw, (MARGIN, TOP + place * (PANEL + BELOW)), phase, other, first, finished, front)
+        across, up = (_Axis.of(phase, objective, finished) for objective in (other, first))
+        panel = _Panel(MARGIN, TOP + place * (PANEL + BELOW), across, up)
+        _draw_axes(draw, panel)
+        _draw_trials(draw, panel, finished, front)
     out = io.BytesIO()
     image.save(out, "PNG")
     return out.getvalue(), image.size
 
 
-def _panel(
-    draw: ImageDraw.ImageDraw,
-    corner: tuple[int, int],
-    phase: Phase,
-    across: Objective,
-    up: Objective,
-    records: Sequence[TrialRecord],
-    front: set[str],
-) -> None:
-    left, top = corner
-    spans = [_span(phase, objective, records) for objective in (across, up)]
+@dataclass(frozen=True)
+class _Axis:
+    """An objective, and the values from one end of a panel to the other: all of its trials and gates, and more."""
 
-    def at(x: float, y: float) -> tuple[float, float]:
-        u, v = ((value - low) / (high - low) for value, (low, high) in zip((x, y), spans, strict=True))
-        return left + u * PANEL, top + (1 - v) * PANEL
+    objective: Objective
+    gates: tuple[float, ...]
+    """Thresholds on the objective."""
+    low: float
+    high: float
 
+    @staticmethod
+    def of(phase: Phase, objective: Objective, records: Sequence[TrialRecord]) -> _Axis:
+        gates = tuple(gate.threshold for gate in phase.gates if gate.quantity == objective.name)
+        values = [*(record.numbers[objective.name] for record in records), *gates]
+        low, high = min(values, default=0.0), max(values, default=1.0)
+        pad = 0.08 * (high - low) or 0.05
+        return _Axis(objective, gates, low - pad, high + pad)
+
+    def share(self, value: float) -> float:
+        """How far along the axis a value lies."""
+        return (value - self.low) / (self.high - self.low)
+
+    def value(self, share: float) -> float:
+        return self.low + share * (self.high - self.low)
+
+
+@dataclass(frozen=True)
+class _Panel:
+    """One objective against another."""
+
+    left: int
+    top: int
+    across: _Axis
+    up: _Axis
+
+    def x(self, value: float) -> float:
+        return self.left + self.across.share(value) * PANEL
+
+    def y(self, value: float) -> float:
+        return self.top + (1 - self.up.share(value)) * PANEL
+
+
+def _draw_axes(draw: ImageDraw.ImageDraw, panel: _Panel) -> None:
+    left, top, across, up = panel.left, panel.top, panel.across, panel.up
     draw.rectangle((left, top, left + PANEL, top + PANEL), outline=FAINT)
     for share in (0.0, 0.5, 1.0):
-        x, y = (low + share * (high - low) for low, high in spans)
-        draw.text((left + share * PANEL, top + PANEL + 4), f"{x:.2f}", fill=INK, font=_font(13), anchor="ma")
-        draw.text((left - 6, top + (1 - share) * PANEL), f"{y:+.3f}", fill=INK, font=_font(13), anchor="rm")
-    better = "right" if across.direction == "maximize" else "left"
-    draw.text(
-        (left + PANEL / 2, top + PANEL + 26), f"{across.name} (better: {better})", fill=INK, font=_font(14), anchor="ma"
-    )
-    draw.text((left + 6, top + 4), f"{up.name} (better: up)", fill=INK, font=_font(14))
-    for gate in phase.gates:
-        if gate.quantity == across.name and spans[0][0] < gate.threshold < spans[0][1]:
-            x = at(gate.threshold, spans[1][0])[0]
-            _dashed(draw, (x, top), (x, top + PANEL))
-        if gate.quantity == up.name and spans[1][0] < gate.threshold < spans[1][1]:
-            y = at(spans[0][0], gate.threshold)[1]
-            _dashed(draw, (left, y), (left + PANEL, y))
+        x, y = f"{across.value(share):.2f}", f"{up.value(share):+.3f}"
+        draw.text((left + share * PANEL, top + PANEL + 4), x, fill=INK, font=_font(13), anchor="ma")
+        draw.text((left - 6, top + (1 - share) * PANEL), y, fill=INK, font=_font(13), anchor="rm")
+    better = "right" if across.objective.direction == "maximize" else "left"
+    said = f"{across.objective.name} (better: {better})"
+    draw.text((left + PANEL / 2, top + PANEL + 26), said, fill=INK, font=_font(14), anchor="ma")
+    draw.text((left + 6, top + 4), f"{up.objective.name} (better: up)", fill=INK, font=_font(14))
+    for gate in across.gates:
+        _dashed(draw, (panel.x(gate), top), (panel.x(gate), top + PANEL))
+    for gate in up.gates:
+        _dashed(draw, (left, panel.y(gate)), (left + PANEL, panel.y(gate)))
+
+
+def _draw_trials(
+    draw: ImageDraw.ImageDraw, panel: _Panel, records: Sequence[TrialRecord], front: AbstractSet[str]
+) -> None:
     for record in sorted(records, key=lambda r: r.trial_id in front):
-        x, y = at(record.numbers[across.name], record.numbers[up.name])
+        x = panel.x(record.numbers[panel.across.objective.name])
+        y = panel.y(record.numbers[panel.up.objective.name])
         on = record.trial_id in front
         radius = 5 if on else 4
         draw.ellipse(
             (x - radius, y - radius, x + radius, y + radius), fill=FRONT if on else None, outline=FRONT if on else OTHER
         )
-
-
-def _span(phase: Phase, objective: Objective, records: Sequence[TrialRecord]) -> tuple[float, float]:
-    """What the trials and the gates need, and a little more."""
-    values = [record.numbers[objective.name] for record in records]
-    values += [gate.threshold for gate in phase.gates if gate.quantity == objective.name]
-    low, high = min(values, default=0.0), max(values, default=1.0)
-    pad = 0.08 * (high - low) or 0.05
-    return low - pad, high + pad
 
 
 def _dashed(draw: ImageDraw.ImageDraw, start: tuple[float, float], end: tuple[float, float]) -> None:

@@ -29,7 +29,7 @@ from search.analysis.judged import read_judged
 from search.analysis.release_decision import Validated, decide_release
 from search.analysis.tables import write_tables
 from search.execution.cluster import ray_session
-from search.experiment.rollout import RolloutPlan, rollout_plan
+from search.experiment.rollout import Baseline, RolloutPlan, rollout_plan
 from search.options import RunOptions
 from search.pipeline.ablation import Intact, ablate, ablation_complete
 from search.pipeline.confirmation.arms import STAGE as DECIDING
@@ -225,7 +225,7 @@ def _rollout(run: Run) -> RolloutPlan:
     known = counted(lists.v1_ndcg, lists.uneven)
     v1 = linearised(lists.v1_ndcg[known], of_rows(lists.uneven, known))
     effect = run.phase.thresholds.least_gain
-    return rollout_plan(baseline_mean=float(v1.mean()), baseline_sd=float(v1.std(ddof=1)), effect=effect)
+    return rollout_plan(Baseline(mean=float(v1.mean()), sd=float(v1.std(ddof=1))), effect)
 
 
 def _finished_phase3(options: RunOptions, console: Console) -> RunFolder:

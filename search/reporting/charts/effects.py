@@ -5,7 +5,7 @@ from __future__ import annotations
 import altair as alt
 
 from search.reporting.charts.figure import EMPHASIS, FAINT, MUTED, Figure, Panel, missing
-from search.reporting.charts.forest import forest, signed_tips
+from search.reporting.charts.forest import MeanAxis, forest, signed_tips
 from search.reporting.records import RunRecord
 from search.reporting.words import FRACTIONS, label
 
@@ -45,12 +45,10 @@ def ablation(run: RunRecord) -> Figure:
         chart = forest(
             rows,
             row="removed",
-            mean="change",
-            title="change when taken out, CI95",
+            axis=MeanAxis("change", "change when taken out, CI95", "~%" if objective.endswith(FRACTIONS) else ""),
             tips=["removed", "changes", "status", "seeds", *numbers, "p_holm"],
             colour=colour,
             size=60,
-            form="~%" if objective.endswith(FRACTIONS) else "",
         )
         panels.append(
             Panel(

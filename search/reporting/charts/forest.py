@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import altair as alt
@@ -21,34 +22,42 @@ def row_axis() -> alt.Axis:
     return alt.Axis(labelLimit=200, labelExpr="split(datum.label, '\\n')", labelOffset={"condition": two, "value": 0})
 
 
+@dataclass(frozen=True)
+class MeanAxis:
+    """What a forest plot shows along its axis."""
+
+    column: str
+    """Of the means."""
+    title: str
+    form: str = ""
+    """The numbers' format, of D3."""
+
+
 def forest(
     table: pd.DataFrame,
     *,
     row: str,
-    mean: str,
-    title: str,
+    axis: MeanAxis,
     tips: Sequence[Any],
     colour: alt.Color | None = None,
     size: int = 70,
-    form: str = "",
 ) -> Any:
-    """A forest plot of columns `mean`, `ci_low` and `ci_high`, rows in the table's order.
+    """A forest plot of the axis's column, `ci_low` and `ci_high`, rows in the table's order.
 
-    `title` names the axis and `form` is its numbers' format (of D3), `colour` is the encoding of dots and bars
-    (default: one colour for all).
+    `colour` is the encoding of dots and bars (default: one colour for all), `size` that of dots.
     """
     drawn = table.assign(row=[wrapped(str(name)) for name in table[row]])
     order = list(dict.fromkeys(drawn["row"]))
     base = alt.Chart(drawn).encode(y=alt.Y("row:N", sort=order, title=None, axis=row_axis()))
     if colour is not None:
         base = base.encode(color=colour)
-    axis = alt.Axis(titleAnchor="end", format=form) if form else alt.Axis(titleAnchor="end")
+    along = alt.Axis(titleAnchor="end", format=axis.form) if axis.form else alt.Axis(titleAnchor="end")
     bar: dict[str, Any] = {} if colour is not None else {"color": EMPHASIS}
     dot: dict[str, Any] = {} if colour is not None else {"color": INK}
     return alt.layer(
         zero_line(),
-        base.mark_rule(strokeWidth=2, **bar).encode(x=alt.X("ci_low:Q", title=title, axis=axis), x2="ci_high:Q"),
-        base.mark_point(filled=True, size=size, opacity=1, **dot).encode(x=f"{mean}:Q", tooltip=list(tips)),
+        base.mark_rule(strokeWidth=2, **bar).encode(x=alt.X("ci_low:Q", title=axis.title, axis=along), x2="ci_high:Q"),
+        base.mark_point(filled=True, size=size, opacity=1, **dot).encode(x=f"{axis.column}:Q", tooltip=list(tips)),
     )
 
 

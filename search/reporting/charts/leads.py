@@ -8,7 +8,7 @@ import altair as alt
 import pandas as pd
 
 from search.reporting.charts.figure import EMPHASIS, FAINT, Figure, Panel, missing
-from search.reporting.charts.forest import forest, signed_tips
+from search.reporting.charts.forest import MeanAxis, forest, signed_tips
 from search.reporting.charts.modalities import NOT_OPENED
 from search.reporting.charts.standing import level
 from search.reporting.records import RunRecord
@@ -82,7 +82,7 @@ def _panel(group: str, title: str, axis: str, drawn: pd.DataFrame) -> Panel:
         scale = alt.Scale(domain=[COUNTS, SILENT], range=[EMPHASIS, FAINT])
         colour = alt.Color("counts:N", scale=scale, legend=None)
     tips: list[Any] = ["name", "rival", *signed_tips("mean", "ci_low", "ci_high")]
-    chart = forest(drawn, row="name", mean="mean", title=f"{axis}, interval", tips=tips, colour=colour)
+    chart = forest(drawn, row="name", axis=MeanAxis("mean", f"{axis}, interval"), tips=tips, colour=colour)
     said = "; ".join(
         f"{r['name']} {number(r['mean'], 'gain')} {interval(r['ci_low'], r['ci_high'], 'gain')}"
         for r in drawn.to_dict("records")

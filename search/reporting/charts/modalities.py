@@ -8,7 +8,7 @@ import altair as alt
 import pandas as pd
 
 from search.reporting.charts.figure import Figure, Panel, missing, modality_scale
-from search.reporting.charts.forest import forest, signed_tips
+from search.reporting.charts.forest import MeanAxis, forest, signed_tips
 from search.reporting.records import RunRecord
 from search.reporting.words import TUNED_V1, modality_name, short_ranker
 from search.run_store.looks import SPLIT_NAMES
@@ -82,7 +82,7 @@ def _worth_panel(name: str, title: str, axis: str, rows: pd.DataFrame, colour: a
         name=f"contribution-{name}",
         title=title,
         alt=f"{title}, with intervals: {said}",
-        chart=forest(rows, row="modality", mean="value", title=axis, tips=tips, colour=colour),
+        chart=forest(rows, row="modality", axis=MeanAxis("value", axis), tips=tips, colour=colour),
         height=150,
     )
 
@@ -227,9 +227,8 @@ def rivals(run: RunRecord) -> Figure:
     else:
         return missing("rivals", title, "The reference rankers have not been measured yet.")
     table = pd.DataFrame(rows)
-    chart = forest(
-        table, row="ranker", mean="lead", title=said, tips=["rival", *signed_tips("lead", "ci_low", "ci_high")]
-    )
+    tips = ["rival", *signed_tips("lead", "ci_low", "ci_high")]
+    chart = forest(table, row="ranker", axis=MeanAxis("lead", said), tips=tips)
     panel = Panel(
         name="rivals",
         title=title,
@@ -257,8 +256,7 @@ def subdomains(run: RunRecord) -> Figure:
     chart = forest(
         table,
         row="subdomain",
-        mean="mean",
-        title="nDCG gain over V1, CI95",
+        axis=MeanAxis("mean", "nDCG gain over V1, CI95"),
         tips=["subdomain", "queries", *signed_tips("mean", "ci_low", "ci_high")],
     )
     panel = Panel(

@@ -10,8 +10,8 @@ import pytest
 
 from search.experiment.analysis import difference_of_means, ratio_difference
 from search.experiment.guardrails import GUARDRAILS, Guardrail, events, may_ramp, read_guardrails
-from search.experiment.ramp_simulation import drifting_ramp, running, safety_power, unlike_arms, watched
-from search.experiment.rollout import next_stage, rollout_plan
+from search.experiment.ramp_simulation import DailyLooks, drifting_ramp, running, safety_power, unlike_arms, watched
+from search.experiment.rollout import Baseline, next_stage, rollout_plan
 from search.experiment.sequential import Moments, always_valid_difference
 from search.experiment.sizes import detectable_always_valid, size_always_valid
 from search.experiment.strata import moments as strata_moments
@@ -39,10 +39,8 @@ def moments(units, mean, variance):
 def test_failures_that_treble_are_never_shown_to_be_harmless(daily, upper):
     """From 0.2 to 0.6 % at a share of 5 %, looked at daily. Before: clear in 41 to 77 % of 500 (MC error 2 points)."""
     draw = np.random.default_rng(0)
-    found = watched(
-        draw, replace(FAILED, upper=upper), coin(draw, 0.006), coin(draw, 0.002),
-        runs=500, share=0.05, daily=daily, days=30, alpha=LEVEL,
-    )  # fmt: skip
+    looks = DailyLooks(runs=500, share=0.05, daily=daily, days=30, alpha=LEVEL)
+    found = watched(draw, replace(FAILED, upper=upper), coin(draw, 0.006), coin(draw, 0.002), looks)
     assert found["each arm"].clear <= LEVEL
     assert found["by its own"].clear > 0.3
 
@@ -78,7 +76,8 @@ def test_skewed_revenue_that_is_the_same_in_both_arms_is_not_stopped(revenue):
     """800 experiments, 30 daily looks at 5 % of 200 units. By its own: 4 to 25 % (MC error to 1.5 points)."""
     draw = np.random.default_rng(2)
     same = revenue(draw)
-    found = watched(draw, REVENUE, same, same, runs=800, share=0.05, daily=200, days=30, alpha=LEVEL)
+    looks = DailyLooks(runs=800, share=0.05, daily=200, days=30, alpha=LEVEL)
+    found = watched(draw, REVENUE, same, same, looks)
     assert found["each arm"].stop <= LEVEL
     assert found["by its own"].stop > 0.02
 
@@ -86,13 +85,13 @@ def test_skewed_revenue_that_is_the_same_in_both_arms_is_not_stopped(revenue):
 def test_guardrails_hold_their_level_at_the_margin_and_still_find_harm_and_safety():
     """300 experiments a row, 40 looks: errors at 1 % (MC error 0.6 points), power where events are plenty."""
     draw = np.random.default_rng(3)
-    design = {"runs": 300, "share": 0.5, "daily": 800, "days": 40, "alpha": LEVEL}
+    looks = DailyLooks(runs=300, share=0.5, daily=800, days=40, alpha=LEVEL)
     rail = replace(FAILED, margin=0.01)
-    at_margin = watched(draw, rail, coin(draw, 0.03), coin(draw, 0.02), **design)["each arm"]
+    at_margin = watched(draw, rail, coin(draw, 0.03), coin(draw, 0.02), looks)["each arm"]
     assert at_margin.clear <= LEVEL + 3.5 * error(LEVEL, 300)
     assert at_margin.stop <= LEVEL + 3.5 * error(LEVEL, 300)
-    assert watched(draw, rail, coin(draw, 0.02), coin(draw, 0.02), **design)["each arm"].clear > 0.9
-    assert watched(draw, rail, coin(draw, 0.04), coin(draw, 0.02), **design)["each arm"].stop > 0.9
+    assert watched(draw, rail, coin(draw, 0.02), coin(draw, 0.02), looks)["each arm"].clear > 0.9
+    assert watched(draw, rail, coin(draw, 0.04), coin(draw, 0.02), looks)["each arm"].stop > 0.9
 
 
 def test_a_ranker_that_fails_a_third_of_its_requests_is_stopped_within_forty_units():
@@ -203,7 +202,7 @@ def test_what_a_safety_stage_is_said_to_show_it_shows():
 
     Before: the t interval's size at the full level, which this reading shows with 0.2 to 0.3.
     """
-    plan = rollout_plan(baseline_mean=0.55, baseline_sd=0.3, effect=0.015, daily_units=900)
+    plan = rollout_plan(Baseline(mean=0.55, sd=0.3, daily_units=900), 0.015)
     found = safety_power(np.random.default_rng(9), plan, runs=4_000)
     assert set(found) == {0.05, 0.2}
     for share, power in found.items():
@@ -221,7 +220,7 @@ def test_always_valid_size_and_detectable_effect_agree():
 def test_plan_and_guardrails_have_one_condition_for_going_on():
     rails = (FAILED, REVENUE)
     known = {"failed answers": (0.002, 0.0447), "revenue": (3.0, 2.0)}
-    plan = rollout_plan(baseline_mean=0.55, baseline_sd=0.3, effect=0.015, guardrails=rails, guardrail_baselines=known)
+    plan = rollout_plan(Baseline(mean=0.55, sd=0.3, guardrails=known), 0.015, guardrails=rails)
     stage = plan.stages[0]
     assert stage.treatment_units >= max(stage.units_to_clear.values())
     assert any("every guardrail is clear" in rule for rule in plan.rules)
@@ -261,9 +260,7 @@ def test_a_stage_as_long_as_planned_clears_a_harmless_ranker_with_the_planned_po
     """At the stage's last look alone, 300 experiments (MC error 2.3 points)."""
     known = {"failed answers": (0.02, 0.14)}
     rail = replace(FAILED, margin=0.01)
-    plan = rollout_plan(
-        baseline_mean=0.55, baseline_sd=0.3, effect=0.015, guardrails=(rail,), guardrail_baselines=known
-    )
+    plan = rollout_plan(Baseline(mean=0.55, sd=0.3, guardrails=known), 0.015, guardrails=(rail,))
     stage, draw = plan.stages[0], np.random.default_rng(10)
     arms = [coin(draw, 0.02)((300, n)) for n in (stage.treatment_units, stage.control_units)]
     read = [
@@ -278,13 +275,14 @@ def test_a_stage_as_long_as_planned_clears_a_harmless_ranker_with_the_planned_po
 
 
 def test_baselines_that_no_stage_can_be_sized_by_are_refused():
-    base = {"baseline_mean": 0.55, "baseline_sd": 0.3, "effect": 0.015}
+    base = Baseline(mean=0.55, sd=0.3)
     with pytest.raises(ValueError, match="no guardrail of this plan"):
-        rollout_plan(**base, guardrail_baselines={"speed": (1.0, 1.0)})
+        rollout_plan(replace(base, guardrails={"speed": (1.0, 1.0)}), 0.015)
     with pytest.raises(ValueError, match="above 0"):
-        rollout_plan(**base, guardrail_baselines={"failed answers": (0.0, 0.0)})
+        rollout_plan(replace(base, guardrails={"failed answers": (0.0, 0.0)}), 0.015)
+    known = replace(base, guardrails={FAILED.name: (0.1, 0.3)})
     with pytest.raises(ValueError, match="margin of 0"):
-        rollout_plan(**base, guardrails=[replace(FAILED, margin=0.0)], guardrail_baselines={FAILED.name: (0.1, 0.3)})
+        rollout_plan(known, 0.015, guardrails=[replace(FAILED, margin=0.0)])
 
 
 def test_a_share_above_its_upper_bound_is_refused_by_name():

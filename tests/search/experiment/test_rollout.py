@@ -4,11 +4,11 @@ import json
 
 import pytest
 
-from search.experiment.rollout import WEEK, plan_power, rollout_plan
+from search.experiment.rollout import WEEK, Baseline, plan_power, rollout_plan
 
 
-def plan(**changes):
-    return rollout_plan(**({"baseline_mean": 0.55, "baseline_sd": 0.3, "effect": 0.015} | changes))
+def plan(daily_units=None, **changes):
+    return rollout_plan(Baseline(mean=0.55, sd=0.3, daily_units=daily_units), 0.015, **changes)
 
 
 def test_five_per_cent_comes_first_and_the_even_split_decides():
