@@ -71,7 +71,8 @@ def fits(trials: int, scratch: Path) -> list[tuple[float, float]]:
 
 def grouped(trials: int, scratch: Path) -> list[tuple[float, float]]:
     """The same as trials of a run: Tune, journal and all."""
-    from search.execution.tuning import run_stages
+    from search.execution.file_transfer import DataTicket
+    from search.execution.tuning import TuneSession
     from search.options import RunOptions
     from search.run_store.job import Job, TrialRecord
     from search.run_store.journal import open_journal
@@ -86,15 +87,12 @@ def grouped(trials: int, scratch: Path) -> list[tuple[float, float]]:
 
     jobs = [Job.from_plain(plain_job(f"trial{i}")) for i in range(trials)]
     stage = FixedStage(open_journal(scratch / "study.journal"), "baselines", jobs)
-    run_stages(
-        [stage],
-        [Clock()],
+    TuneSession(
         RunOptions(phase="phase3", data=DATA, workers_per_trial=2),
-        source=DATA,
-        cache=None,
+        DataTicket(source=DATA),
         checkpoints=scratch / "checkpoints",
         tune_folder=scratch / "tune",
-    )
+    ).train([stage], [Clock()])
     seconds = [record.seconds for record in stage.records()]
     return [(end - begin, spent) for begin, end, spent in zip(ends, ends[1:], seconds, strict=False)]
 

@@ -59,7 +59,8 @@ def search_on(nodes: int, trials: int, epoch_seconds: float, checkpoint_bytes: i
     from ray.cluster_utils import Cluster
 
     import search.execution.tuning
-    from search.execution.tuning import run_stages
+    from search.execution.file_transfer import DataTicket
+    from search.execution.tuning import TuneSession
     from search.options import RunOptions
     from search.run_store.job import Job
     from search.run_store.journal import open_journal
@@ -85,15 +86,13 @@ def search_on(nodes: int, trials: int, epoch_seconds: float, checkpoint_bytes: i
                 def on_end(self, stage: Any, record: Any, result: dict[str, Any]) -> None: ...
 
             driver = time.process_time()
-            run_stages(
-                [FixedStage(open_journal(scratch / "study.journal"), "baselines", jobs)],
-                [Clock()],
+            session = TuneSession(
                 RunOptions(phase="phase1", address=cluster.address, max_concurrent=nodes * ROOM),
-                source="clipart",
-                cache=None,
+                DataTicket(source="clipart"),
                 checkpoints=scratch / "checkpoints",
                 tune_folder=scratch / "tune",
             )
+            session.train([FixedStage(open_journal(scratch / "study.journal"), "baselines", jobs)], [Clock()])
             middle = reports[len(reports) // 4 : 3 * len(reports) // 4]  # starts and ends of processes left out
             return {
                 "wall": time.perf_counter() - began,

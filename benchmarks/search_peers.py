@@ -4,7 +4,7 @@ Every way of searching gets the same planted data, the same space (phase 1's), t
 takes first points, the same training (its seed, too) and measurement of a finished ranker, two trainings at once, and
 the same wall time, from the first import on. Ways:
 
-    ours, ours without MO-ASHA     search.execution.tuning.run_stages as a run calls it, TensorBoard included
+    ours, ours without MO-ASHA     search.execution.tuning.TuneSession as a run calls it, TensorBoard included
     Tune + OptunaSearch            a function trainable, as Ray's documentation shows it
     Optuna alone                   study.optimize in two processes on one journal (TPE)
     random search                  the same with RandomSampler
@@ -124,7 +124,8 @@ def ours(seed: int, folder: Path, *, scheduler: str = "moasha") -> None:
     from rich.console import Console
 
     from search.execution.cluster import ray_session
-    from search.execution.tuning import run_stages
+    from search.execution.file_transfer import DataTicket
+    from search.execution.tuning import TuneSession
     from search.monitoring.background import InBackground
     from search.monitoring.progress import ProgressObserver
     from search.monitoring.tensorboard import TensorBoardObserver
@@ -157,15 +158,10 @@ def ours(seed: int, folder: Path, *, scheduler: str = "moasha") -> None:
         stage.total = MANY
         board = InBackground(TensorBoardObserver(place.tensorboard, phase()))
         with ProgressObserver(Console(stderr=True), phase(), MANY) as progress, board:
-            run_stages(
-                [stage],
-                [progress, board, Logging()],
-                options,
-                source=DATA,
-                cache=None,
-                checkpoints=place.checkpoints,
-                tune_folder=place.tune,
+            session = TuneSession(
+                options, DataTicket(source=DATA), checkpoints=place.checkpoints, tune_folder=place.tune
             )
+            session.train([stage], [progress, board, Logging()])
 
 
 def ours_without_moasha(seed: int, folder: Path) -> None:

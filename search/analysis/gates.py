@@ -208,7 +208,7 @@ def _enough_trainings(evidence: Evidence) -> GateResult:
 
 
 def _fact(gate: Gate, value: float, *, key: str) -> GateResult:
-    return _result(gate, Interval(value, value, value), key=key, kind="fact", group="trainings")
+    return dataclasses.replace(_result(gate, Interval(value, value, value), key=key, group="trainings"), kind="fact")
 
 
 def _result(
@@ -217,27 +217,26 @@ def _result(
     status: Status = "not measured",
     *,
     key: str = "",
-    kind: Kind = "quantity",
     group: Group = "phase",
     note: str = "",
 ) -> GateResult:
-    key = key or gate.name
+    """A quantity's interval against its gate; a point, such as a count, is never undecided."""
     found = interval or Interval(nan, nan, nan)
     if interval is not None:
         status = status_of(gate, interval)
     return GateResult(
-        key=key,
+        key=key or gate.name,
         name=gate.name,
         group=group,
         quantity=gate.quantity,
-        kind=kind,
+        kind="quantity",
         value=found.mean,
         ci_low=found.low,
         ci_high=found.high,
         threshold=gate.threshold,
         direction="at least" if gate.at_least is not None else "at most",
         status=status,
-        needed=outlook(found, gate.threshold) if kind == "quantity" and status == "undecided" else "",
+        needed=outlook(found, gate.threshold) if status == "undecided" else "",
         note=note,
     )
 

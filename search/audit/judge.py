@@ -26,7 +26,6 @@ from search.pipeline.confirmation.gathering import (
     archive_evidence,
     blind_lead,
     choose_rivals,
-    measured,
     refit_gains,
     rival_leads,
     shapley,
@@ -74,13 +73,13 @@ class Case:
         """Everything on one split, as the pipeline gathers it."""
         given = self.test if split == DECIDING_SPLIT else self.validation
         assert given is not None
-        return measured(
-            phase,
-            plan_of(phase, given),
-            self.members,
-            given.trained,
-            self.references[split],
-            self.clusters if split == DECIDING_SPLIT else None,
+        return Measured(
+            phase=phase,
+            plan=plan_of(phase, given),
+            members=self.members,
+            trained=given.trained,
+            references=self.references[split],
+            clusters=self.clusters if split == DECIDING_SPLIT else None,
             given=True,
         )
 

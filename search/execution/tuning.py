@@ -9,6 +9,7 @@ cluster may shrink meanwhile, and what is measured runs as Ray tasks, one on eac
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import tempfile
 import time
@@ -20,7 +21,6 @@ import ray
 import torch
 from ray import tune
 
-from fusion_models.metrics.ranking_metric import NDCG_10, RankingMetric
 from search.execution.capacity import Capacity, Waiting, WaitingWatch, stack_size, with_places
 from search.execution.ddp.ddp_trial import GroupedTrial
 from search.execution.ddp.worker_groups import WORKER_DEATHS, GroupPool, Shape, close_groups, group_pool
@@ -51,42 +51,29 @@ REPORT_SECONDS = float(os.environ.get("FUSION_SEARCH_REPORT_SECONDS", "2"))
 class TuneSession:
     """Trains what the stages of one run have, and makes calls between them. Ray must be running, also when it ends.
 
-    Used as a context manager: while the block runs on one machine, processes stay from stage to stage (`keep`).
+    Used as a context manager: while the block runs on one machine, processes stay from stage to stage.
     """
 
     def __init__(
         self,
         options: RunOptions,
+        data: DataTicket,
         *,
-        source: str,
-        cache: str | None = None,
-        fingerprint: str | None = None,
-        arrays: Path | None = None,
-        metric: RankingMetric = NDCG_10,
         checkpoints: Path,
         tune_folder: Path,
         epoch_limit: float = EPOCH_LIMIT,
         report_seconds: float = REPORT_SECONDS,
-        keep: bool = True,
     ) -> None:
-        """`fingerprint`, `arrays` and `metric` are those of the driver's data; machines that cannot open `source` are
-        sent them.
+        """`data`: the driver's, which is its home from here on: machines that cannot open its source are sent it.
 
         One process trains for `report_seconds` between two checkpoints, at least an epoch; workers of a group an epoch.
         """
         self._options = options
         self._checkpoints, self._folder = checkpoints, tune_folder
         self._epoch_limit, self._report_seconds = epoch_limit, report_seconds
-        self._ticket = DataTicket(
-            source=source,
-            cache=cache,
-            fingerprint=fingerprint,
-            folder=str(arrays),
-            metric=metric,
-            home=open_home(),
-        )
+        self._ticket = dataclasses.replace(data, home=open_home())
         alone = options.workers_per_trial == 1 and options.gpus_per_worker == 0 and stack_size(options) == 1
-        self._keep = keep and options.address is None and alone
+        self._keep = options.address is None and alone
         self._staying: Experiment | None = None
 
     @property
@@ -209,19 +196,6 @@ class TuneSession:
                 callbacks=list(callbacks),
             ),
         )
-
-
-def run_stages(
-    stages: Sequence[Stage],
-    observers: Sequence[Observer],
-    options: RunOptions,
-    *,
-    deadline: float | None = None,
-    on_waiting: Waiting | None = None,
-    **data: Any,
-) -> None:
-    """Train the stages in a session of their own; `data` as for `TuneSession`."""
-    TuneSession(options, **data, keep=False).train(stages, observers, deadline=deadline, on_waiting=on_waiting)
 
 
 Call = Callable[..., Callable[[], Any]]

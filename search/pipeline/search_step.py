@@ -56,9 +56,9 @@ def search(run: Run, warm: Mapping[str, Flat]) -> tuple[dict[ReferenceRole, Weig
         sampler=options.sampler,
         trials=options.trials or phase.trials,
         seed=options.seed,
-        warm=warm,
         earlier=run.earlier,
     )
+    trials.enqueue_warm(warm)
     trials.lag = search_lag(options)
     for note in trials.notes:
         run.console.print(f"earlier front: {note}", highlight=False)

@@ -12,6 +12,7 @@ from rich.console import Console
 
 from fusion_models.data import RankingDataset
 from search.analysis.tables import write_tables
+from search.execution.file_transfer import ticket_for
 from search.execution.searcher import Observer
 from search.execution.tuning import TuneSession, call_in_ray
 from search.monitoring.background import InBackground
@@ -40,15 +41,10 @@ class Trainer:
         console: Console,
         *,
         p_on_front: Mapping[str, float] | None = None,
-        ended: bool = False,
     ) -> None:
-        """`ended`: of a run that has ended and trains more; its trials are read from its journal.
-
-        `p_on_front`: of such a run, so that its pareto.csv keeps it.
-        """
+        """`p_on_front`: of a run that has ended and trains more, so that its pareto.csv keeps it."""
         self._store, self._phase, self._data = store, phase, data
         self._options, self._console, self._p_on_front = options, console, p_on_front
-        self._ended = ended
         self._stages: list[Stage] = []
         self._session: TuneSession | None = None
         self.tracking = tracking_for(options, store.folder, console)
@@ -66,8 +62,6 @@ class Trainer:
 
     def records(self, *names: str) -> list[TrialRecord]:
         """Trials of the named stages, or of all that have been opened so far."""
-        if self._ended:
-            return [r for r in journal_records(self._store.journal) if not names or r.stage in names]
         return [r for stage in self._stages if not names or stage.name in names for r in stage.records()]
 
     @contextlib.contextmanager
@@ -76,18 +70,14 @@ class Trainer:
         folder = self._store.folder
         session = TuneSession(
             self._options,
-            source=self._data.source,
-            fingerprint=self._data.fingerprint,
-            arrays=self._data.folder,
-            metric=self._data.metric,
+            ticket_for(self._data),
             checkpoints=folder.checkpoints,
             tune_folder=folder.tune,
             epoch_limit=epoch_limit(self._options, self._phase, self.training_seconds),
-            keep=keep,
         )
         before, self._session = self._session, session
         try:
-            with session:
+            with session if keep else contextlib.nullcontext():
                 yield
         finally:
             self._session = before
@@ -122,3 +112,11 @@ class Trainer:
             for observer in mirroring:
                 observer.close()
         write_tables(folder, self._phase, journal_records(self._store.journal), self._p_on_front)
+
+
+class TrainerOfEnded(Trainer):
+    """Of a run that has ended and trains more: its trials are those of its journal."""
+
+    def records(self, *names: str) -> list[TrialRecord]:
+        """Trials of the named stages, or of all."""
+        return [r for r in journal_records(self._store.journal) if not names or r.stage in names]

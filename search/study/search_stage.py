@@ -34,7 +34,8 @@ def trial_number(trial_id: str) -> int:
 
 
 class SearchStage(Stage):
-    """A study that samples a phase's space. The base recipe and the known points are asked first, then warm ones.
+    """A study that samples a phase's space. The base recipe and the known points are asked first, then warm ones
+    (`enqueue_warm`).
 
     Trials of earlier runs that lie in the space are taken over as told: they count beyond `trials`.
 
@@ -50,7 +51,6 @@ class SearchStage(Stage):
         sampler: str,
         trials: int,
         seed: int,
-        warm: Mapping[str, Flat] | None = None,
         earlier: Earlier | None = None,
     ) -> None:
         self.phase = phase
@@ -72,7 +72,6 @@ class SearchStage(Stage):
             self._take_over(earlier)
         self.total += sum("taken over" in t.user_attrs for t in self.study.get_trials(deepcopy=False))
         self._enqueue_known(phase.known_recipes())
-        self._enqueue_warm(warm or {})
 
     def seen_by(self, number: int) -> int | None:
         """The highest number of the trials whose results trial `number` sees; None: whatever has ended."""
@@ -125,7 +124,7 @@ class SearchStage(Stage):
         for name, recipe in recipes.items():
             self._enqueue(name, parameters(self.phase.ranges, recipe.flat(), base))
 
-    def _enqueue_warm(self, recipes: Mapping[str, Flat]) -> None:
+    def enqueue_warm(self, recipes: Mapping[str, Flat]) -> None:
         """Recipes of an earlier front, moved into the space where they lie outside it; those already there left out."""
         base = self.phase.base.flat()
         trials = self.study.get_trials(deepcopy=False)

@@ -10,7 +10,8 @@ from ray.cluster_utils import Cluster
 
 from search.execution.cluster import ray_session
 from search.execution.failures import NODE
-from search.execution.tuning import run_stages
+from search.execution.file_transfer import DataTicket
+from search.execution.tuning import TuneSession
 from search.options import RunOptions
 from search.run_store.job import Job
 from search.run_store.journal import open_journal
@@ -51,16 +52,14 @@ def main() -> None:
     with ray_session(options):
         thief = Thief(cluster, machines)
         stage = FixedStage(open_journal(folder / "study.journal"), "baselines", jobs)
-        run_stages(
-            [stage],
-            [thief],
+        session = TuneSession(
             options,
-            source=source,
+            DataTicket(source=source),
             checkpoints=folder / "checkpoints",
             tune_folder=folder / "tune",
             report_seconds=0.0,
-            on_waiting=lambda *_: None,
         )
+        session.train([stage], [thief], on_waiting=lambda *_: None)
     cluster.shutdown()
     records = {
         r.trial_id: {"state": r.state, "epochs": r.epochs, "numbers": r.numbers, "reason": r.state_reason}

@@ -7,6 +7,8 @@ must show on them too.
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 
 from fusion_models.data.views.cold import ColdLists, cold_items, cold_lists
@@ -16,7 +18,7 @@ from fusion_models.quantities import Lists, Outputs
 from fusion_models.quantities.outputs import Values, tensor
 from search.analysis.judged import Cold
 from search.analysis.measure import mean_interval
-from search.pipeline.confirmation.gathering import Measured, measured, refit_gains
+from search.pipeline.confirmation.gathering import Measured, refit_gains
 from search.pipeline.context import Run
 from search.run_store.facts import Facts
 from search.run_store.looks import DECIDING_SPLIT, Look
@@ -41,7 +43,7 @@ def read_cold(run: Run, whole: Measured, look: Look, *, needed: bool) -> Cold:
         return Cold(needed=True, queries=len(lists.kept))
     cut = {key: [_cut(outputs, lists) for outputs in runs] for key, runs in whole.trained.items()}
     clusters = None if whole.clusters is None else whole.clusters[lists.kept]
-    found = measured(whole.phase, whole.plan, whole.members, cut, (), clusters)
+    found = dataclasses.replace(whole, trained=cut, references=(), clusters=clusters)
     artefact = found.artefact
     gain = artefact.ndcg - artefact.lists.v1_ndcg
     weights = artefact.lists.uneven

@@ -25,7 +25,7 @@ from search.pipeline.confirmation.arms import (
     trial_id,
 )
 from search.pipeline.confirmation.finalist import Finalist
-from search.pipeline.confirmation.gathering import Measured, Trained, measured, refit_gains
+from search.pipeline.confirmation.gathering import Measured, Trained, refit_gains
 from search.pipeline.confirmation.probing import RunProbes
 from search.pipeline.context import Run
 from search.run_store.artifacts import OUTPUTS, read_outputs
@@ -138,7 +138,9 @@ def _on_validation(run: Run, deciding: Deciding, references: Sequence[Reference]
         key: [read_outputs(run.folder.checkpoints / t / OUTPUTS, lists) for t in ids]
         for key, ids in deciding.trainings.items()
     }
-    return measured(run.phase, deciding.plan, deciding.members, trained, references)
+    return Measured(
+        phase=run.phase, plan=deciding.plan, members=deciding.members, trained=trained, references=references
+    )
 
 
 def archive_open(run: Run, found: Measured) -> bool:

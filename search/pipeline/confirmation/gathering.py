@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 
@@ -55,9 +56,15 @@ class Measured:
     trained: Trained
     references: Sequence[Reference]
     clusters: Clusters = None
-    arms: Mapping[ArmKey, Arm] = field(default_factory=dict)
     given: bool = False
     """A ranker of somebody else's: where it has one training, its leads are its own, over queries alone."""
+
+    @cached_property
+    def arms(self) -> Mapping[ArmKey, Arm]:
+        """Of every recipe that has two trainings at least, all as ensembles of one size."""
+        several = {key: runs for key, runs in self.trained.items() if len(runs) > 1}
+        size = max(1, min([self.members, *(len(runs) - 1 for runs in several.values())]))
+        return {key: recipe_arm(runs, size) for key, runs in several.items()}
 
     def lead(self, other: Arm | Values, level: float = 0.95) -> Interval | None:
         """nDCG of the finalist's recipe less another's; None with fewer than two trainings, unless it was given."""
@@ -87,31 +94,6 @@ class Measured:
         """The base recipe as an ensemble of as many."""
         found = self.trained.get(self.plan.base, ())
         return ensemble(found[: self.members]) if found else None
-
-
-def measured(
-    phase: Phase,
-    plan: ArmPlan,
-    members: int,
-    trained: Trained,
-    references: Sequence[Reference],
-    clusters: Clusters = None,
-    *,
-    given: bool = False,
-) -> Measured:
-    """With the arms of every recipe that has two trainings at least, all as ensembles of one size."""
-    size = max(1, min(members, *(len(runs) - 1 for runs in trained.values() if len(runs) > 1), members))
-    arms = {key: recipe_arm(runs, size) for key, runs in trained.items() if len(runs) > 1}
-    return Measured(
-        phase=phase,
-        plan=plan,
-        members=members,
-        trained=trained,
-        references=references,
-        clusters=clusters,
-        arms=arms,
-        given=given,
-    )
 
 
 def _negative(interval: Interval) -> Interval:

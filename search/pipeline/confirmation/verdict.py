@@ -44,7 +44,6 @@ from search.pipeline.confirmation.gathering import (
     archive_evidence,
     blind_lead,
     choose_rivals,
-    measured,
     refit_gains,
     rival_leads,
     shapley,
@@ -85,6 +84,30 @@ class Confirmed:
     ablation: pd.DataFrame | None = None
 
 
+@dataclass(frozen=True, kw_only=True)
+class _ShortList:
+    """The short list with fresh seeds, on validation: each candidate as an ensemble."""
+
+    candidates: Sequence[Candidate]
+    outputs: Mapping[str, Outputs]
+    """By trial; so are the quantities."""
+    quantities: Mapping[str, Mapping[str, Interval]]
+
+    def rows(self, finalist: Finalist | None) -> list[ConfirmedRow]:
+        """Of confirmed.csv."""
+        return [
+            ConfirmedRow(
+                trial_id=c.trial_id,
+                name="base" if c.is_base else c.trial_id,
+                finalist=finalist is not None and c.trial_id == finalist.trial_id,
+                split="validation",
+                seeds=len(c.trainings),
+                quantities=self.quantities[c.trial_id],
+            )
+            for c in self.candidates
+        ]
+
+
 def confirm_and_decide(
     run: Run, tuned: Mapping[ReferenceRole, WeightedSum], references: Sequence[Reference]
 ) -> Confirmed:
@@ -93,30 +116,20 @@ def confirm_and_decide(
     `tuned` and `references`: the reference rankers as validation has them.
     """
     facts = read_facts(run.options.facts)
-    found, of_each = _short_list(run)
-    rows = [
-        ConfirmedRow(
-            trial_id=c.trial_id,
-            name="base" if c.is_base else c.trial_id,
-            finalist=False,
-            split="validation",
-            seeds=len(c.trainings),
-            quantities=of_each[c.trial_id][1],
-        )
-        for c in found
-    ]
-    leads = {c.trial_id: _validation_leads(run, c, of_each, found, references) for c in found}
-    measured_here = {name: intervals for name, (_, intervals) in of_each.items()}
+    listed = _short_list(run)
+    found = listed.candidates
+    leads = {c.trial_id: _validation_leads(run, c, listed, references) for c in found}
     finalist = None if run.chooses_anew else read_finalist(run.folder)
     if finalist is None and found:
-        best, listed = choose(run.phase, measured_here, leads, found), [c.trial_id for c in found]
-        finalist = fix_finalist(run.folder, best, _member_seeds(run), of=listed, verdict=run.verdict)
+        best, names = choose(run.phase, listed.quantities, leads, found), [c.trial_id for c in found]
+        finalist = fix_finalist(run.folder, best, _member_seeds(run), of=names, verdict=run.verdict)
     if finalist is None:
         decision = decide(run.phase, None, None, facts.statuses())
         decision = dataclasses.replace(decision, reasons=(_why_unconfirmed(run),))
-        confirmed = Confirmed(decision=decision, table=confirmed_table(run.phase, rows), finalist=None, evidence=None)
+        table = confirmed_table(run.phase, listed.rows(None))
+        confirmed = Confirmed(decision=decision, table=table, finalist=None, evidence=None)
     else:
-        confirmed = _decide_on_test(run, found, finalist, rows, facts, tuned, references)
+        confirmed = _decide_on_test(run, listed, finalist, facts, tuned, references)
     write_csv(confirmed.table, run.folder, "confirmed.csv")
     write_whole(run.folder.path / "decision.json", json_text(_described(confirmed)))
     split = SPLIT_NAMES[run.deciding]
@@ -155,33 +168,29 @@ def _member_seeds(run: Run) -> list[int]:
     return [deciding_seed(run.phase.name, index) for index in range(count)]
 
 
-def _short_list(run: Run) -> tuple[list[Candidate], dict[str, tuple[Outputs, dict[str, Interval]]]]:
-    """The short list with fresh seeds; each as an ensemble on validation, with its quantities."""
+def _short_list(run: Run) -> _ShortList:
+    """Trained where it is not yet, and read."""
     asked = run.options.confirm_seeds
     seeds = MOST_ON_SHORT_LIST if asked is None else min(MOST_ON_SHORT_LIST, asked)
     chosen = short_list(run.phase, run.trainer.records("search")) if seeds else []
     run.trainer.train([FixedStage(run.store.journal, CONFIRM, short_list_jobs(chosen, seeds), earlier=run.earlier)])
     found = candidates(chosen, run.trainer.records(CONFIRM))
     lists, clusters = split_lists(run.data, "validation"), query_clusters(run.data, "validation")
-    out = {}
+    outputs = {}
     for candidate in found:
         members = [read_outputs(run.folder.checkpoints / t / OUTPUTS, lists) for t in candidate.trainings]
-        together = ensemble(members)
-        out[candidate.trial_id] = (together, quantities(together, clusters=clusters))
-    return found, out
+        outputs[candidate.trial_id] = ensemble(members)
+    measured = {trial_id: quantities(together, clusters=clusters) for trial_id, together in outputs.items()}
+    return _ShortList(candidates=found, outputs=outputs, quantities=measured)
 
 
 def _validation_leads(
-    run: Run,
-    candidate: Candidate,
-    of_each: Mapping[str, tuple[Outputs, Mapping[str, Interval]]],
-    found: Sequence[Candidate],
-    references: Sequence[Reference],
+    run: Run, candidate: Candidate, listed: _ShortList, references: Sequence[Reference]
 ) -> list[Interval]:
     """Of a candidate's ensemble over the base recipe's, and from phase 3 on over trees and the weighted sum."""
-    outputs = of_each[candidate.trial_id][0]
+    outputs = listed.outputs[candidate.trial_id]
     mine = outputs.ndcg
-    rivals = [of_each[c.trial_id][0].ndcg for c in found if c.is_base and not candidate.is_base]
+    rivals = [listed.outputs[c.trial_id].ndcg for c in listed.candidates if c.is_base and not candidate.is_base]
     if run.phase.late:
         wanted = [by_role(references, "trees"), by_role(references, "sum with v1")]
         rivals += [reference.outputs.ndcg for reference in wanted if reference is not None]
@@ -191,9 +200,8 @@ def _validation_leads(
 
 def _decide_on_test(
     run: Run,
-    found: Sequence[Candidate],
+    listed: _ShortList,
     finalist: Finalist,
-    rows: Sequence[ConfirmedRow],
     facts: Facts,
     tuned: Mapping[ReferenceRole, WeightedSum],
     references: Sequence[Reference],
@@ -209,19 +217,27 @@ def _decide_on_test(
     if run.store.mirror is not None:
         run.store.mirror.sync()  # a look is noted at the store too before it is taken
     ids = [*chain(*deciding.trainings.values())]
-    listed = [*chain(*(c.trainings for c in found))]
+    compared = [*chain(*(c.trainings for c in listed.candidates))]
     members = deciding.trainings[deciding.plan.whole][: deciding.members]
     write_artefact(run.folder, members)
     run.console.print(f"opening the {SPLIT_NAMES[split]} for {len(ids)} trainings ({look.said()})", highlight=False)
     contribution = open_contribution(run.folder, run.data, ARTEFACT, split=split, call=run.trainer.call)
-    measuring = open_test_split(run.folder, run.data, [*ids, *listed], split=split, full=members, call=run.trainer.call)
+    opened = [*ids, *compared]
+    measuring = open_test_split(run.folder, run.data, opened, split=split, full=members, call=run.trainer.call)
     asked = archive_open(run, here)
     probing = probes.begin(split) if asked else no_probes
     there = reference_rankers(run, split, tuned, cold=cold)
     said = measuring()
     clusters = open_clusters(run.folder, run.data, split=split)
     trained = {key: [said[t] for t in trainings] for key, trainings in deciding.trainings.items()}
-    whole = measured(run.phase, deciding.plan, deciding.members, trained, there, clusters)
+    whole = Measured(
+        phase=run.phase,
+        plan=deciding.plan,
+        members=deciding.members,
+        trained=trained,
+        references=there,
+        clusters=clusters,
+    )
     chance = _context_alone(run, finalist, cold=cold)
     evidence = gather_evidence(run, whole, deciding, look, cold=read_cold(run, whole, look, needed=cold), chance=chance)
     evidence = dataclasses.replace(
@@ -233,12 +249,12 @@ def _decide_on_test(
     write_judged(evidence, run.folder.path)
     write_evidence(run, whole, evidence, contribution(), chance=chance)
     write_examples(run.folder, run.data, whole.artefact)
-    tested = _test_rows(found, finalist, whole, said, split, look)
+    tested = _test_rows(listed.candidates, finalist, whole, said, split, look)
     table = reference_table(there, clusters=clusters, split=split)
     _write_baselines(run, table, whole, references)
     return Confirmed(
         decision=decide(run.phase, finalist.trial_id, evidence, facts.statuses()),
-        table=confirmed_table(run.phase, [*tested, *_marked(rows, finalist)]),
+        table=confirmed_table(run.phase, [*tested, *listed.rows(finalist)]),
         finalist=finalist,
         intact=Intact(
             trial_id=finalist.trial_id,
@@ -264,7 +280,9 @@ def _measured_on(run: Run, deciding: Deciding, split: str, references: Sequence[
         key: [read_outputs(run.folder.checkpoints / t / f"{split}.npz", lists) for t in trainings]
         for key, trainings in deciding.trainings.items()
     }
-    return measured(run.phase, deciding.plan, deciding.members, trained, references)
+    return Measured(
+        phase=run.phase, plan=deciding.plan, members=deciding.members, trained=trained, references=references
+    )
 
 
 def gather_evidence(
@@ -288,10 +306,6 @@ def gather_evidence(
         has_attention=attentive,
         has_images=run.data.schema.shows(run.phase.suspect),
     )
-
-
-def _marked(rows: Sequence[ConfirmedRow], finalist: Finalist) -> list[ConfirmedRow]:
-    return [dataclasses.replace(row, finalist=row.trial_id == finalist.trial_id) for row in rows]
 
 
 def _test_rows(

@@ -24,7 +24,7 @@ from search.pipeline.continuation.reopen import reopen, stays_on_front
 from search.pipeline.continuation.warm_start import warm_recipes
 from search.pipeline.search_step import search, write_front
 from search.pipeline.summary import print_verdict
-from search.pipeline.trainer import Trainer
+from search.pipeline.trainer import TrainerOfEnded
 from search.reporting import build_report, read_run
 from search.run_store.folder import RunFolder, RunFolderError
 from search.run_store.journal import open_journal
@@ -96,5 +96,5 @@ def _reopened(folder: RunFolder, options: RunOptions, console: Console, mirror: 
         was.options, **anew, facts=options.facts or was.options.facts, resume=begun_before(folder, FLAG)
     )
     store = dataclasses.replace(was.store, mirror=mirror)
-    trainer = Trainer(store, was.phase, was.data, asked, console, p_on_front=stays_on_front(record), ended=True)
+    trainer = TrainerOfEnded(store, was.phase, was.data, asked, console, p_on_front=stays_on_front(record))
     return dataclasses.replace(was, options=asked, store=store, trainer=trainer, chooses_anew=True)

@@ -16,7 +16,7 @@ from search.pipeline.context import Run
 from search.pipeline.continuation.kept import ASKS, MACHINE, begin_verdict, begun_before, end_verdict, require_unchanged
 from search.pipeline.continuation.reopen import reopen, stays_on_front
 from search.pipeline.summary import print_verdict
-from search.pipeline.trainer import Trainer
+from search.pipeline.trainer import TrainerOfEnded
 from search.reporting import build_report, read_run
 from search.run_store.folder import RunFolder, RunFolderError
 from search.run_store.mirror import Mirror, mirrored
@@ -67,5 +67,5 @@ def _reopened(
     anew |= {"facts": options.facts or was.options.facts, "max_seeds": most}
     asked = dataclasses.replace(was.options, **anew, confirm_seeds=None, ablation=False)
     store = dataclasses.replace(was.store, mirror=mirror)
-    trainer = Trainer(store, was.phase, was.data, asked, console, p_on_front=stays_on_front(record), ended=True)
+    trainer = TrainerOfEnded(store, was.phase, was.data, asked, console, p_on_front=stays_on_front(record))
     return dataclasses.replace(was, options=asked, store=store, trainer=trainer, began=began, verdict=number)

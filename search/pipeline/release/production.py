@@ -92,7 +92,6 @@ def run_production(
     console: Console,
     *,
     source: RunFolder | None = None,
-    phase: Phase | None = None,
     timing: TimingSize = TimingSize(),  # noqa: B008  (frozen)
     link: RoadmapStep | None = None,
     mirror: Mirror | None = None,
@@ -122,7 +121,7 @@ def run_production(
     data = open_dataset(options.data)
     chosen, described = _chosen(source, data), source.read() or {}
     options = _of_suspect(options, phase_of(described).suspect, source)
-    phase = _over(phase or options.to_phase(PHASE4.name), phase_of(described))
+    phase = _over(options.to_phase(PHASE4.name), phase_of(described))
     variant = phase.base.model.variant
     require_same_model(source, described, own_model(variant).described() if is_own(variant) else None)
     folder.prepare(resume=options.resume and begun, fresh=options.fresh)

@@ -40,7 +40,8 @@ RUN = """
     import sys
     from pathlib import Path
     from search.execution.cluster import ray_session
-    from search.execution.tuning import run_stages
+    from search.execution.file_transfer import DataTicket
+    from search.execution.tuning import TuneSession
     from search.run_store.job import Job
     from search.run_store.journal import open_journal
     from search.options import RunOptions
@@ -52,7 +53,8 @@ RUN = """
     job = Job(trial_id="big", name="big", recipe=PHASES["phase1"].base.updated({"train.epochs": 1}).flat(), seed=0)
     with ray_session(options):
         stage = FixedStage(open_journal(folder / "study.journal"), "baselines", [job])
-        run_stages([stage], [], options, source=source, cache=None, checkpoints=folder / "c", tune_folder=folder / "t")
+        data = DataTicket(source=source)
+        TuneSession(options, data, checkpoints=folder / "c", tune_folder=folder / "t").train([stage], [])
     (record,) = stage.records()
     print("STATE", record.state, record.out_of_memory, record.state_reason)
 """

@@ -16,7 +16,7 @@ from fusion_models.training import load, start, train
 from search.execution.ddp.worker_groups import WORKER_DEATHS
 from search.execution.file_transfer import DataTicket
 from search.execution.job_training import JobTraining
-from search.execution.tuning import run_stages
+from search.execution.tuning import TuneSession
 from search.options import RunOptions
 from search.pipeline.phase import run_phase
 from search.run_store.artifacts import RECIPE, WEIGHTS
@@ -72,6 +72,12 @@ def options(tmp_path, **changes):
     return RunOptions(phase="phase3", data=SMALL, max_concurrent=2, results=str(tmp_path), **changes)
 
 
+def session(path, source, checkpoints=None, **more):
+    """A tune session in `path`; checkpoints lie there too, or elsewhere."""
+    folders = {"checkpoints": checkpoints or path / "checkpoints", "tune_folder": path / "tune"}
+    return TuneSession(options(path), DataTicket(source=source), **folders, **more)
+
+
 @pytest.fixture(scope="module")
 def killed(tmp_path_factory, small_data, shared_ray):
     """Trainings of which one is killed once, one as often as it is tried, and the others are left in peace."""
@@ -79,10 +85,7 @@ def killed(tmp_path_factory, small_data, shared_ray):
     jobs = [job("once"), job("always"), job("peace"), job("last")]
     killer = Killer({"once": 1, "always": 1 + WORKER_DEATHS})
     stage = FixedStage(open_journal(path / "study.journal"), "baselines", jobs)
-    run_stages(
-        [stage], [killer], options(path), source=small_data.source, cache=None,
-        checkpoints=path / "checkpoints", tune_folder=path / "tune", report_seconds=0.0,
-    )  # fmt: skip
+    session(path, small_data.source, report_seconds=0.0).train([stage], [killer])
     return path, stage, killer
 
 
@@ -159,10 +162,7 @@ def test_what_failed_says_why_and_is_told_as_failed(risky):
 
 def test_data_that_a_worker_cannot_open_is_the_reason_of_its_trial(tmp_path, shared_ray):
     stage = FixedStage(open_journal(tmp_path / "study.journal"), "baselines", [job("lost")])
-    run_stages(
-        [stage], [], options(tmp_path), source=str(tmp_path / "gone"), cache=None,
-        checkpoints=tmp_path / "checkpoints", tune_folder=tmp_path / "tune",
-    )  # fmt: skip
+    session(tmp_path, str(tmp_path / "gone")).train([stage], [])
     (record,) = stage.records()
     assert record.state == "failed"
     assert str(tmp_path / "gone") in record.state_reason
@@ -200,10 +200,7 @@ def test_a_training_that_hangs_is_killed_and_goes_on(tmp_path, small_data, share
     pipe = threading.Thread(target=block_one_reader, args=(folder / "progress.json",), daemon=True)
     pipe.start()
     stage = FixedStage(open_journal(tmp_path / "study.journal"), "baselines", [job("hung")])
-    run_stages(
-        [stage], [], options(tmp_path), source=small_data.source, cache=None, checkpoints=tmp_path / "checkpoints",
-        tune_folder=tmp_path / "tune", epoch_limit=20.0,
-    )  # fmt: skip
+    session(tmp_path, small_data.source, epoch_limit=20.0).train([stage], [])
     pipe.join(60)
     assert not pipe.is_alive()  # there was a reader, and it has gone
     (record,) = stage.records()
@@ -213,10 +210,7 @@ def test_a_training_that_hangs_is_killed_and_goes_on(tmp_path, small_data, share
 def test_a_full_disk_fails_the_trial_with_the_reason_and_not_the_run(full_disk, tmp_path, small_data, shared_ray):
     full_disk.fill()
     stage = FixedStage(open_journal(tmp_path / "study.journal"), "baselines", [job("full"), job("too")])
-    run_stages(
-        [stage], [], options(tmp_path), source=small_data.source, cache=None,
-        checkpoints=full_disk.path, tune_folder=tmp_path / "tune",
-    )  # fmt: skip
+    session(tmp_path, small_data.source, checkpoints=full_disk.path).train([stage], [])
     for record in stage.records():
         assert (record.state, record.epochs) == ("failed", 4)
         assert "No space left on device" in record.state_reason

@@ -17,7 +17,7 @@ from fusion_models.data import DataError, open_dataset
 from fusion_models.evaluation import split_lists
 from fusion_models.training import load, save, start
 from search.execution.file_transfer import DataTicket, Home, TrialFolder, open_home, pack, unpack
-from search.execution.tuning import run_stages
+from search.execution.tuning import TuneSession
 from search.pipeline.confirmation.test_split import open_test_split
 from search.run_store.artifacts import OUTPUTS, RECIPE, WEIGHTS, load_ranker, read_outputs
 from search.run_store.folder import RunFolder
@@ -45,11 +45,14 @@ def trained(away, tmp_path_factory, small_data):
     path = tmp_path_factory.mktemp("away")
     killer = Killer({"once": 1})
     stage = FixedStage(open_journal(path / "study.journal"), "baselines", [job("once"), job("peace")])
-    run_stages(
-        [stage], [killer], options(path), source=str(path / "only the driver has it"), cache=str(path / "cache"),
-        fingerprint=small_data.fingerprint, arrays=small_data.folder,
-        checkpoints=path / "run" / "checkpoints", tune_folder=path / "tune", report_seconds=0.0,
-    )  # fmt: skip
+    ticket = DataTicket(
+        source=str(path / "only the driver has it"),
+        cache=str(path / "cache"),
+        fingerprint=small_data.fingerprint,
+        folder=str(small_data.folder),
+    )
+    folders = {"checkpoints": path / "run" / "checkpoints", "tune_folder": path / "tune"}
+    TuneSession(options(path), ticket, **folders, report_seconds=0.0).train([stage], [killer])
     return path, stage, killer
 
 

@@ -9,8 +9,9 @@ from ray.tune.experiment import Trial
 
 from search.analysis.front import pareto_front
 from search.analysis.tables import trials_table
+from search.execution.file_transfer import DataTicket
 from search.execution.moasha import MultiObjectiveAsha, grace_period
-from search.execution.tuning import run_stages
+from search.execution.tuning import TuneSession
 from search.options import RunOptions
 from search.run_store.job import Job, Outcome
 from search.run_store.journal import open_journal
@@ -192,15 +193,12 @@ def run_search(tmp_path, scheduler, trials):
         FixedStage(storage, "baselines", [fixed]),
         SearchStage(storage, PHASE, sampler="random", trials=trials, seed=0),
     ]
-    run_stages(
-        stages,
-        [],
+    TuneSession(
         options,
-        source=SMALL,
-        cache=None,
+        DataTicket(source=SMALL),
         checkpoints=tmp_path / "checkpoints",
         tune_folder=tmp_path / "tune",
-    )
+    ).train(stages, [])
     return stages
 
 

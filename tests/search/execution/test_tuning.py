@@ -8,8 +8,9 @@ import psutil
 import pytest
 
 from search.execution.ddp.worker_groups import WORKER_DEATHS
+from search.execution.file_transfer import DataTicket
 from search.execution.interrupts import remembered_interrupts
-from search.execution.tuning import TuneSession, run_stages
+from search.execution.tuning import TuneSession
 from search.options import RunOptions
 from search.run_store.job import Job
 from search.run_store.journal import open_journal
@@ -41,7 +42,7 @@ def jobs(name, count):
 def session(path, small_data, **changes):
     options = RunOptions(phase="phase1", data=SMALL, max_concurrent=2, **changes)
     folders = {"checkpoints": path / "checkpoints", "tune_folder": path / "tune"}
-    return TuneSession(options, source=small_data.source, **folders, report_seconds=0.0)
+    return TuneSession(options, DataTicket(source=small_data.source), **folders, report_seconds=0.0)
 
 
 def train(open_session, storage, name, count=4, **more):
@@ -179,11 +180,9 @@ def test_a_stage_of_its_own_ends_with_the_error_of_its_last_trial_s_observer(tmp
     options = RunOptions(phase="phase1", data=SMALL, max_concurrent=2)
     stage = FixedStage(open_journal(tmp_path / "j"), "first", jobs("first", 1))
     with pytest.raises(OSError, match="no space left"):
-        run_stages(
-            [stage],
-            [Refuses()],
+        TuneSession(
             options,
-            source=small_data.source,
+            DataTicket(source=small_data.source),
             checkpoints=tmp_path / "checkpoints",
             tune_folder=tmp_path / "tune",
-        )
+        ).train([stage], [Refuses()])

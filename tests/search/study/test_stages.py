@@ -165,7 +165,9 @@ def test_every_sampler_proposes_inside_the_space_with_stopped_and_failed_trials_
 
 
 def warm_search(path, warm, earlier=None, trials=6):
-    return SearchStage(open_journal(path), PHASE, sampler="random", trials=trials, seed=0, warm=warm, earlier=earlier)
+    stage = SearchStage(open_journal(path), PHASE, sampler="random", trials=trials, seed=0, earlier=earlier)
+    stage.enqueue_warm(warm)
+    return stage
 
 
 def test_warm_points_are_asked_right_after_the_known_ones_and_survive_an_interruption(tmp_path):

@@ -9,7 +9,8 @@ import pytest
 from fusion_models.training import start, train
 from search.execution.capacity import concurrency
 from search.execution.ddp.worker_groups import Shape, close_groups, group_pool
-from search.execution.tuning import run_stages
+from search.execution.file_transfer import DataTicket
+from search.execution.tuning import TuneSession
 from search.options import RunOptions
 from search.run_store.job import Job
 from search.run_store.journal import open_journal
@@ -77,10 +78,9 @@ def trained(tmp_path_factory, small_data, shared_ray):
     stage = FixedStage(open_journal(path / "study.journal"), "baselines", jobs)
     saboteur = Saboteur(group_pool(Shape(workers=2, cpus=1, gpus=0.0), 1).board)
     try:
-        run_stages(
-            [stage], [saboteur], options(path), source=small_data.source, cache=None,
-            checkpoints=path / "checkpoints", tune_folder=path / "tune", epoch_limit=EPOCH_LIMIT,
-        )  # fmt: skip
+        folders = {"checkpoints": path / "checkpoints", "tune_folder": path / "tune"}
+        session = TuneSession(options(path), DataTicket(source=small_data.source), **folders, epoch_limit=EPOCH_LIMIT)
+        session.train([stage], [saboteur])
     finally:
         close_groups()
     return {record.trial_id: record for record in stage.records()}, saboteur

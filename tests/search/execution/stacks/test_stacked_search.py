@@ -11,8 +11,9 @@ import ray
 from blocking_pipe import block_one_reader
 
 from fusion_models.training import start, train
+from search.execution.file_transfer import DataTicket
 from search.execution.stacks.host_pool import HostPool
-from search.execution.tuning import run_stages
+from search.execution.tuning import TuneSession
 from search.options import RunOptions
 from search.run_store.artifacts import RECIPE, WEIGHTS
 from search.run_store.job import Job
@@ -51,10 +52,9 @@ def options(tmp_path, stack, **changes):
 
 
 def trained(tmp_path, stages, asked, small_data, observers=(), **more):
-    run_stages(
-        stages, list(observers), asked, source=small_data.source, cache=None,
-        checkpoints=tmp_path / "checkpoints", tune_folder=tmp_path / "tune", report_seconds=0.0, **more,
-    )  # fmt: skip
+    folders = {"checkpoints": tmp_path / "checkpoints", "tune_folder": tmp_path / "tune"}
+    session = TuneSession(asked, DataTicket(source=small_data.source), **folders, report_seconds=0.0, **more)
+    session.train(stages, list(observers))
 
 
 class Reports:

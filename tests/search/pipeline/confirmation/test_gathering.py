@@ -23,7 +23,6 @@ from search.pipeline.confirmation.gathering import (
     archive_evidence,
     blind_lead,
     choose_rivals,
-    measured,
     refit_gains,
     rival_leads,
     shapley,
@@ -60,7 +59,7 @@ def spoken(change: Any) -> tuple[dict[ArmKey, list[Outputs]], list[Reference]]:
 
 def found(change: Any) -> Measured:
     trained, references = spoken(change)
-    return measured(PHASE3, PLAN, 2, trained, references)
+    return Measured(phase=PHASE3, plan=PLAN, members=2, trained=trained, references=references)
 
 
 def with_lists(**changes: Any) -> Any:
