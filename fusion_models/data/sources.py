@@ -25,7 +25,7 @@ HALVED = "#halved"
 """After a source: validation is the search's half alone, and the other half is the split `deciding`."""
 
 
-def open_dataset(
+def open_dataset(  # noqa: PLR0913  (a door for users: a source, or tables by their names)
     source: str | Path | None = None,
     cache: str | Path | None = None,
     *,

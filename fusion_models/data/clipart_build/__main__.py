@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -81,6 +81,7 @@ def main(work: Path, out: Path) -> None:
     queries = make_queries(pictures, group, split, generator)
     asked = text_embeddings([q.text for q in queries])
     suggested = picture_to_text(visual[:, :VISUAL_WIDTH], titles, group, train)
+    catalogue = Catalogue(pictures, names, split, titles, suggested)
     print(f"{len(pictures)} kept, {len(queries)} queries, {group.max() + 1} groups")
 
     out.mkdir(parents=True, exist_ok=True)
@@ -96,7 +97,7 @@ def main(work: Path, out: Path) -> None:
     }
     write_table(out / "items.parquet", items)
     write_table(out / "queries.parquet", query_columns(queries, reduce_text(asked)))
-    write_table(out / "judgements.parquet", judge(queries, pictures, names, split, titles, asked, suggested, generator))
+    write_table(out / "judgements.parquet", judge(queries, asked, catalogue, generator))
     size = sum(f.stat().st_size for f in out.glob("*.parquet"))
     print(f"{size / 1e6:.2f} MB in {out}")
 
@@ -121,28 +122,35 @@ def once(pictures: list[Picture], same: Indices) -> tuple[Indices, list[Picture]
     return kept, [replace(pictures[row], keywords=keywords[int(same[row])]) for row in kept]
 
 
+@dataclass(frozen=True)
+class Catalogue:
+    """The N pictures that queries are asked of."""
+
+    pictures: list[Picture]
+    names: list[str]
+    split: Indices
+    titles: Array
+    """`[N, D]`: embeddings of the titles."""
+    suggested: Array
+    """`[N, D]`: embeddings of the title that each picture suggests."""
+
+
 def judge(
-    queries: list[Query],
-    pictures: list[Picture],
-    names: list[str],
-    split: Indices,
-    titles: Array,
-    asked: Array,
-    suggested: Array,
-    generator: np.random.Generator,
+    queries: list[Query], asked: Array, catalogue: Catalogue, generator: np.random.Generator
 ) -> dict[str, pa.Array]:
-    """The judgements' columns: every query against its candidates of its own split."""
+    """The judgements' columns: every query against its candidates of its own split; `asked`: `[Q, D]`, their texts."""
+    pictures, titles = catalogue.pictures, catalogue.titles
     title_words = [words(p.title) for p in pictures]
-    pools = {name: np.flatnonzero(split == number) for number, name in enumerate(SPLITS)}
+    pools = {name: np.flatnonzero(catalogue.split == number) for number, name in enumerate(SPLITS)}
     unit = asked / np.linalg.norm(asked, axis=1, keepdims=True)
     rows: dict[str, list[object]] = {"query_id": [], "item_id": [], "label": [], "v1_score": []}
     for query, vector in zip(queries, unit, strict=True):
         pool = pools[query.split]
         v1 = v1_scores(bm25(query.words, [title_words[i] for i in pool]), titles[pool] @ vector)
         grades = np.array([grade(query.words, pictures[i].keywords) for i in pool], dtype=np.int64)
-        for place in choose(v1, suggested[pool] @ vector, grades, generator):
+        for place in choose(v1, catalogue.suggested[pool] @ vector, grades, generator):
             rows["query_id"].append(query.name)
-            rows["item_id"].append(names[pool[place]])
+            rows["item_id"].append(catalogue.names[pool[place]])
             rows["label"].append(float(grades[place]))
             rows["v1_score"].append(float(v1[place]))
     floats = {"label", "v1_score"}

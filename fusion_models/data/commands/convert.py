@@ -135,7 +135,8 @@ def _first_rows(
             digests[name][code[is_first]] = found[is_first]
             row = checks.first_true(found != digests[name][code])
             if row is not None:
-                raise _differs(batch, file, key, name, row, start, int(first[code[row]]))
+                problem, remedy = _difference(batch, key, name, row, int(first[code[row]]))
+                raise DataError(problem, remedy, file=file, column=name, row=start + row)
         if is_first.any():
             yield batch.select([key, *columns]).filter(pa.array(is_first))
 
@@ -159,7 +160,8 @@ def _row_digests(
     return np.frombuffer(joined, dtype=np.uint64)
 
 
-def _differs(batch: Any, file: str, key: str, name: str, row: int, start: int, first: int) -> DataError:
+def _difference(batch: Any, key: str, name: str, row: int, first: int) -> tuple[str, str]:
+    """Of a batch's `row` from the id's row `first` of the table, in the column `name`: the problem, and the remedy."""
     kind, value = key.removesuffix("_id"), batch.column(key)[row].as_py()
     if name == "split":
         problem = f"query {value!r} is in {batch.column(name)[row].as_py()} here and in another split in row {first}."
@@ -167,7 +169,7 @@ def _differs(batch: Any, file: str, key: str, name: str, row: int, start: int, f
     else:
         problem = f"{kind} {value!r} has another value here than in row {first}."
         remedy = f"Give the {kind} the same value in each of its rows, or an id for each version of it."
-    return DataError(problem, remedy, file=file, column=name, row=start + row)
+    return problem, remedy
 
 
 def _write(sink: Callable[[str], Any], table: str, batches: Iterator[Any], names: dict[str, str]) -> int:
