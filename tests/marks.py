@@ -24,7 +24,7 @@ RAY = (
     "search/pipeline/test_roadmap.py",
     "search/pipeline/test_roadmap_release.py",
     "search/run_store/test_run_on_s3.py",
-    "test_walkthrough.py",
+    "docs/test_walkthrough.py",
 )
 """Modules, or tests of a module, that start Ray by themselves or in a process of their own."""
 SLOW: tuple[str, ...] = (
@@ -51,10 +51,10 @@ SLOW: tuple[str, ...] = (
     "search/audit/test_model.py::test_a_model_that_hangs_or_dies_costs_itself",
     "search/audit/test_model.py::test_our_own_recipe_exported_and_audited_has_the_numbers_of_the_run",
     "search/audit/test_audit_options.py::test_a_mistake_is_one_line_and_no_look",
-    "test_audit_page.py",
+    "docs/test_audit_page.py",
     "search/monitoring/test_tracking.py::test_mlflow_has_a_parent_and_a_child_a_training",
-    "test_many_worlds.py",
-    "test_pseudo_runs.py",
+    "benchmarks/test_many_worlds.py",
+    "benchmarks/test_pseudo_runs.py",
     "training/stack/test_equality.py",
     "training/test_optimiser.py::test_training_and_resuming_leave_the_compiler_alone",
     "training/test_process_group.py",

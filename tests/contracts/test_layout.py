@@ -43,3 +43,25 @@ def test_imports_are_counted_once_a_pair():
     assert ("search.analysis.gates", "search.analysis.judged") in edges
     assert ("search.analysis.gates", "spaces") in edges
     assert len([edge for edge in edges if edge[0] == edge[1]]) == 0
+
+
+BESIDE = {"browser", "cluster", "contracts", "gpu", "helpers", "outside", "own/modules"}
+"""Folders of tests/ that mirror none: tests of the whole, by what they need, and what tests import."""
+
+
+def folders(top):
+    return {path.parent for path in top.rglob("*.py") if "__pycache__" not in path.parts}
+
+
+def test_no_folder_holds_more_than_fifteen_modules():
+    for top in (*layout.HOUSE, "tests"):
+        for folder in folders(ROOT / top):
+            found = sorted(path.name for path in folder.glob("*.py"))
+            assert len(found) <= 15, f"{folder.relative_to(ROOT)} holds {len(found)} modules: {', '.join(found)}"
+
+
+def test_tests_mirror_what_they_test():
+    for folder in folders(ROOT / "tests") - {ROOT / "tests"}:
+        name = folder.relative_to(ROOT / "tests").as_posix()
+        there = any((place / name).is_dir() for place in (ROOT, ROOT / "fusion_models"))
+        assert there or name in BESIDE, f"tests/{name} mirrors no folder of the house"

@@ -325,7 +325,7 @@ def test_a_recipe_is_enough(name, house):
     try:
         done = subprocess.run(
             [sys.executable, "-c", dedent(CHECKS[name])], capture_output=True, text=True, check=False, cwd=house,
-            env=os.environ | {"PYTHONPATH": os.pathsep.join((str(house), str(ROOT / "tests")))},
+            env=os.environ | {"PYTHONPATH": os.pathsep.join((str(house), str(ROOT / "tests" / "helpers")))},
         )  # fmt: skip
     finally:
         for file in EDITS[name]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from scipy import stats
 
-sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from many_worlds import ENOUGH_QUERIES, FLAGS, line_of, page, pending, read, summary, upper_bound
 from worlds import KINDS, Truth, World, true_of, world
