@@ -157,7 +157,7 @@ def test_every_measurement_works_on_it(ranker, small_data):
 def test_training_reads_the_out_of_fold_scores(small_data, monkeypatch):
     seen = []
     monkeypatch.setattr(
-        "fusion_models.training.loop.train_step", lambda *a, **k: seen.append(a[2]) or {"total": torch.zeros(())}
+        "fusion_models.training.loop.train_step", lambda *a, **k: seen.append(a[1]) or {"total": torch.zeros(())}
     )
     state = start(Recipe().updated(SMALL | {"train.epochs": 1}), small_data, seed=0)
     next(train(state, small_data))
