@@ -14,6 +14,7 @@ import argparse
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -139,6 +140,7 @@ def shared_training(recipe: Recipe, data: RankingDataset, members: int, seed: in
         lr=recipe.train.learning_rate,
         fused=True,
     )
+    shared = replace(state, model=model, optimiser=optimiser)  # type: ignore[arg-type]
     config, generator = recipe.train, state.generator
     steps = -(-len(data.rows("train")) // config.batch_queries)
     best, best_epoch, weights = -np.inf, 0, {k: v.clone() for k, v in model.state_dict().items()}
@@ -146,7 +148,7 @@ def shared_training(recipe: Recipe, data: RankingDataset, members: int, seed: in
         for step, batch in enumerate(data.batches("train", config.batch_queries, generator=generator)):
             progress = (epoch * steps + step + 1) / (config.epochs * steps)
             many = repeated(batch, members)
-            train_step(model, optimiser, many, recipe, progress=progress, generator=generator)  # type: ignore[arg-type]
+            train_step(shared, many, progress=progress)
         reached = ndcg(model, data)
         if reached > best:
             best, best_epoch = reached, epoch
