@@ -75,10 +75,16 @@ def _nothing_to_give(phase: Phase, found: ArchiveEvidence) -> ArchiveRule:
     if len(known) < len(gains) or not counting:
         why = "" if counting else BLIND_PROBES if found.probes else NOT_ASKED
         return _rule("nothing to give", name, None, phase.thresholds.nothing_to_give, note=why)
-    earning = [probe for probe in found.probes if probe.gain.low > phase.thresholds.nothing_to_give]
-    largest = max([*known, *(probe.gain for probe in earning)], key=lambda gain: gain.high)
-    said = _said([probe for probe in found.probes if probe.counts or probe in earning])
+    sure = earning(phase, found)
+    largest = max([*known, *(probe.gain for probe in sure)], key=lambda gain: gain.high)
+    said = _said([probe for probe in found.probes if probe.counts or probe in sure])
     return _rule("nothing to give", name, largest, phase.thresholds.nothing_to_give, note=said)
+
+
+def earning(phase: Phase, found: ArchiveEvidence) -> list[Probe]:
+    """Probes that surely earn from the suspect, and in the mean what counts as something, whether they count or not."""
+    least = phase.thresholds.nothing_to_give
+    return [probe for probe in found.probes if probe.gain.low > 0.0 and probe.gain.mean >= least]
 
 
 def _said(probes: Sequence[Probe]) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from search.analysis.archive import ArchiveRule, archive_rules
+from search.analysis.archive import ArchiveRule, archive_rules, earning
 from search.analysis.gates import GateResult, Status, blank_gates, read_gates
 from search.analysis.judged import TREES, Evidence, Lead, Probe
 from spaces import Phase
@@ -98,32 +98,35 @@ def is_fragile(phase: Phase, evidence: Evidence) -> bool:
 def sees_more(phase: Phase, evidence: Evidence) -> Lead | None:
     """A rival that reads the suspect and surely beats the finalist: V2 is to be mended, not archived.
 
-    None where trees on everything surely earn nothing from it: what leads then, leads by something else. Whether they
-    would find a planted signal is another question: their own lead is asked for its reason, not the suspect for its
-    worth.
+    Not one that leads by something else than the suspect. Trees do where they surely earn nothing from it, whether or
+    not they would find a planted signal: their own lead is asked for its reason, not the suspect for its worth. Any
+    rival does where trees would find a signal, and surely earn nothing.
     """
     trees = [probe for probe in evidence.archive.probes if probe.name == TREES]
-    if any(probe.gain.high < phase.thresholds.nothing_to_give for probe in trees):
+    earning_nothing = [probe for probe in trees if probe.gain.high < phase.thresholds.nothing_to_give]
+    if any(probe.counts for probe in earning_nothing):
         return None
-    ahead = [lead for lead in evidence.rivals.values() if lead and lead.with_suspect and lead.interval.high < 0.0]
+    ahead = [
+        lead
+        for role, lead in evidence.rivals.items()
+        if lead and lead.with_suspect and lead.interval.high < 0.0 and not (role == "trees" and earning_nothing)
+    ]
     return min(ahead, key=lambda lead: lead.interval.mean, default=None)
 
 
 def earns_more(phase: Phase, evidence: Evidence) -> Probe | None:
-    """A probe that surely earns from the suspect, in the mean as much as is something, and more than the ranker does.
+    """A probe that surely earns from the suspect, in the mean as much as is something, and more than the ranker.
 
     A ranker that does not see its image gains what a tuned V1 gains, whatever the image is worth. So this holds off
     every archive rule, not the one on refit gains alone. What a probe surely earns counts, whether or not it finds a
-    planted signal. That it is surely more than `nothing_to_give` is not asked: an image worth 0.008 is found as 0.006
-    with an interval from 0.001 on, and V2 would end by a rule that holds for want of seeing it.
+    planted signal. More than the ranker: its whole interval lies above what the ranker's refit gain is in the mean.
+    Neither that the two differ surely is asked, nor that the probe surely earns `nothing_to_give`: an image worth 0.008
+    was found as 0.006 [0.001, 0.011] by two probes and as 0.001 [-0.005, 0.006] by the ranker, and V2 would have ended
+    by a rule that held for want of seeing it. So this errs to PAUSE_AND_FIX.
     """
     own = evidence.archive.refit_gain
     seen = 0.0 if own is None else max(0.0, own.mean)
-    sure = [
-        probe
-        for probe in evidence.archive.probes
-        if probe.gain.low > seen and probe.gain.mean >= phase.thresholds.nothing_to_give
-    ]
+    sure = [probe for probe in earning(phase, evidence.archive) if probe.gain.low > seen]
     return max(sure, key=lambda probe: probe.gain.low, default=None)
 
 

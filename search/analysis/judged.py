@@ -43,7 +43,7 @@ class Probe:
     gain: Interval
     """At the level of an archive rule."""
     counts: bool
-    """Whether it finds a signal worth 0.02 that was planted into the suspect's own columns."""
+    """Whether it finds signals, each worth 0.02, that were planted into the suspect's own columns."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,8 +61,8 @@ def print_plan(run: Run, stages: Sequence[Stage], concurrent: int) -> float:
     if asked != 0:
         run.console.print(f"deciding: {_arms_said(phase)}", highlight=False)
         run.console.print(
-            f"beside them, while a rule that ends V2 may hold: up to {MOST_TRAININGS} trainings of the probes "
-            f"({', '.join(PROBES)}), which take their time from further deciding trainings",
+            f"not counted there: up to {MOST_TRAININGS} small trainings of the probes ({', '.join(PROBES)}), while a "
+            "rule that ends V2 may hold; their time is kept free before further deciding trainings",
             highlight=False,
         )
         queries, gain = _deciding_queries(run), phase.thresholds.nothing_to_give

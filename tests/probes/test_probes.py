@@ -3,6 +3,7 @@
 import math
 import pickle
 from functools import partial
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,8 +16,6 @@ from fusion_models.metrics import Interval, ndcg
 from fusion_models.probes import (
     Plant,
     Power,
-    ProbePair,
-    ProbeScores,
     no_power,
     plant_signal,
     power,
@@ -179,47 +178,56 @@ def test_a_plant_is_worth_what_it_should_be_and_a_probe_that_finds_it_counts(not
         probe_power(nothing, "test", product_pair, worth=0.9)
 
 
-def pair_that_finds(share, spread, relevant=True):
-    """Finds `share` of 0.02 in the mean; a plant's luck, and a query's with a plant, deviate by `spread`."""
-
-    def probe(data, split, *, seeds):
-        random = np.random.default_rng([seeds[0], 17])
-        queries = 250
-        labels = torch.zeros(queries, 2)
-        labels[:, 0] = float(relevant)
-        wins = (1.0 - 1.0 / np.log2(3)) ** -1 * (0.02 * share + spread * random.standard_normal(queries))
-        with_it, without = (torch.zeros(1, queries, 2) for _ in range(2))
-        with_it[0, :, 0], without[0, :, 0] = 1.0, 1.0
-        lost = torch.from_numpy(random.random(queries) < np.abs(wins))
-        worse = torch.from_numpy(wins > 0)
-        without[0, lost & worse, 1] = 2.0  # the second document first, and so 1 / log2(3) of the first one's gain
-        with_it[0, lost & ~worse, 1] = 2.0
-        valid = torch.ones(queries, 2, dtype=torch.bool)
-        scores = [
-            ProbeScores(rows=np.arange(queries), scores=s, labels=labels, v1=torch.zeros(queries, 2), valid=valid)
-            for s in (with_it, without)
-        ]
-        return ProbePair(name="made", suspect="visual", with_it=scores[0], without=scores[1])
-
-    return probe
-
-
-def test_more_plants_are_drawn_while_the_power_is_open(nothing, monkeypatch):
-    drawn = []
+@pytest.fixture
+def plants(monkeypatch):
+    """Plants that cost nothing, of seeds that are noted; those in `failing` cannot be made."""
+    made = SimpleNamespace(seeds=[], failing=())
 
     def plant(data, *, suspect, worth, seed):
-        drawn.append(seed)
+        made.seeds.append(seed)
+        if seed in made.failing:
+            raise ValueError(f"no plant {seed}")
         return Plant(suspect=suspect, seed=seed, strength=0.3, worth=worth)
 
     monkeypatch.setattr(power, "plant_signal", plant)
     monkeypatch.setattr(Plant, "into", lambda self, data: data)
-    counted = [probe_power(nothing, "validation", pair_that_finds(0.9, spread)) for spread in (0.01, 0.1)]
-    assert [found.counts for found in counted] == [True, True]
-    assert len(counted[0].plants) == LOOKS[0] < len(counted[1].plants), "noise asks for more of them"
-    assert drawn == [*range(len(counted[0].plants)), *range(len(counted[1].plants))], "each a draw of its own"
-    nothing_found = probe_power(nothing, "validation", pair_that_finds(0.0, 0.02))
-    assert not nothing_found.counts
-    assert len(nothing_found.plants) == LOOKS[0], "surely less than half"
+    return made
+
+
+def found_of(gains, monkeypatch, nothing):
+    """The power where the plants together give an interval by how many there are."""
+
+    def pair(data, split, *, seeds):
+        side = SimpleNamespace(detail=f"seed {seeds[0]}")
+        return SimpleNamespace(name="made", with_it=side, without=side)
+
+    monkeypatch.setattr(power, "pooled_gain", lambda pairs, clusters, level: gains[len(pairs)])
+    return probe_power(nothing, "validation", pair)
+
+
+def test_more_plants_are_drawn_while_the_power_is_open(nothing, monkeypatch, plants):
+    plain, barely, unsure = Interval(0.018, 0.009, 0.027), Interval(0.012, 0.002, 0.022), Interval(0.012, -0.001, 0.025)
+    little = Interval(0.002, -0.003, 0.007)
+    for first, counts in ((plain, True), (little, False)):
+        found = found_of({LOOKS[0]: first}, monkeypatch, nothing)
+        assert (len(found.plants), found.counts) == (LOOKS[0], counts)
+    found = found_of(dict(zip(LOOKS, (barely, barely, barely), strict=True)), monkeypatch, nothing)
+    assert (len(found.plants), found.counts) == (LOOKS[-1], True), "just above half may be luck at an early look"
+    found = found_of(dict(zip(LOOKS, (barely, unsure, little), strict=True)), monkeypatch, nothing)
+    assert (len(found.plants), found.counts) == (LOOKS[-1], False)
+    assert plants.seeds[-LOOKS[-1] :] == [*range(LOOKS[-1])], "each a draw of its own"
+
+
+def test_a_plant_that_fails_costs_itself(nothing, monkeypatch, plants):
+    plants.failing = (1, 4)
+    gains = {n: Interval(0.018, -0.001, 0.037) for n in range(1, 6)} | {6: Interval(0.018, 0.004, 0.032)}
+    found = found_of(gains, monkeypatch, nothing)
+    assert [plant.seed for plant in found.plants] == [0, 2, 3, 5, 6, 7]
+    assert found.counts
+    assert "a plant failed: no plant 4" in found.detail
+    plants.failing = tuple(range(LOOKS[-1]))
+    with pytest.raises(ValueError, match="no plant 0"):
+        found_of(gains, monkeypatch, nothing)
 
 
 def test_what_probes_say_together(nothing):

@@ -92,7 +92,10 @@ def train_deciding_arms(
     for step in STEPS:
         if step <= first or run.options.confirm_seeds is not None or step > most:
             continue
-        wanted = open_arms(run, _on_validation(run, deciding, references))
+        here = _on_validation(run, deciding, references)
+        if archive_open(run, here):
+            probes.begin_power()
+        wanted = open_arms(run, here)
         more = {key: max(counts[key], step) if key in wanted else counts[key] for key in counts}
         if more == counts or not _affordable(run, sum(more.values()) - sum(counts.values()), probes):
             break

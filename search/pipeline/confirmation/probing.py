@@ -5,10 +5,10 @@ They are trained only where an archive rule may still hold: elsewhere nobody rea
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, partial
+from math import isnan
 from typing import Any
 
 from rich.console import Console
@@ -39,7 +39,7 @@ their spread: three trainings gave intervals of twice the width."""
 POWER_SPLIT = "validation"
 """Where planted signals are looked for: no label of the deciding split is read for it."""
 MOST_TRAININGS = sum(2 * (trainings + LOOKS[-1]) for trainings in SEEDS.values())
-"""Of all probes on both sides, those for their power included."""
+"""Of all probes on both sides, those for their power included; a planted signal has two more, of half the queries."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,8 +56,8 @@ Probing = Callable[[], list[FoundByProbe]]
 Call = Callable[..., Callable[[], Any]]
 
 
-def now(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
-    """A call where no other process could make it."""
+def later(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
+    """A call where no process stands by: it is made by who waits for it."""
     return partial(function, *arguments)
 
 
@@ -67,17 +67,24 @@ class RunProbes:
     def __init__(self, run: Run, *, cold: bool) -> None:
         """`cold`: the items of new lists are in no training."""
         self._run = run
-        call: Call = run.trainer.call if run.trainer.keeps_processes else now
+        call: Call = run.trainer.call if run.trainer.keeps_processes else later
         self._at_once = min(concurrency(run.options), len(PROBES)) if run.trainer.keeps_processes else 1
         self._probes = Probes(partial(_opened, ticket_for(run.data), run.phase.suspect, cold), run.phase, call)
 
     def begin_power(self) -> None:
-        """Measure the probes' power on validation from now on, beside what else is trained."""
+        """Measure the probes' power on validation, beside what else is trained where processes stand by."""
         self._probes.begin_power()
 
     def seconds(self) -> float:
-        """About how long they will take on a split, from what their power took, for which this waits; 0 before that."""
-        each = [seconds * SEEDS[name] for name, seconds in self._probes.training_seconds().items()]
+        """About how long they will take on a split, for which this waits for their power; 0 before that was begun.
+
+        A probe whose power could not be measured is taken to train as long as the base recipe.
+        """
+        known = self._probes.training_seconds()
+        each = [
+            SEEDS[name] * (self._run.trainer.training_seconds if isnan(seconds) else seconds)
+            for name, seconds in known.items()
+        ]
         return max(max(each), sum(each) / self._at_once) if each else 0.0
 
     def begin(self, split: str) -> Probing:
@@ -88,6 +95,11 @@ class RunProbes:
         require_finalist(self._run.folder)
         return self._probes.begin(split, self._run.console)
 
+    def left_out(self) -> list[FoundByProbe]:
+        """None of them, where no archive rule asks for any; waits for a power that was begun."""
+        self._probes.training_seconds()
+        return []
+
 
 class Probes:
     """Every probe of a phase's suspect, wherever `call` runs it and `opened` opens the data.
@@ -95,30 +107,29 @@ class Probes:
     V1's score is an input on both sides, but where V1 itself reads the suspect: the suspect would come in by it.
     """
 
-    def __init__(self, opened: Callable[[], RankingDataset], phase: Phase, call: Call = now) -> None:
+    def __init__(self, opened: Callable[[], RankingDataset], phase: Phase, call: Call = later) -> None:
         self._opened, self._call = opened, call
         self._given = phase.suspect, phase.suspect not in phase.v1_reads
-        self._powers: dict[str, Callable[[], tuple[Power, float]]] = {}
+        self._powers: dict[str, Callable[[], Power | str]] = {}
 
     def begin_power(self) -> None:
-        """Measure each one's power on validation from now on, once."""
+        """Measure each one's power on validation, once."""
         if not self._powers:
-            self._powers = {name: cache(self._call(_power, self._opened, name, *self._given)) for name in PROBES}
+            self._powers = {name: self._begun(_power, name) for name in PROBES}
 
     def training_seconds(self) -> dict[str, float]:
-        """What each one's trainings took for its power, one on each side; waits for it. Empty before it was begun."""
-        return {name: power()[1] for name, power in self._powers.items()}
+        """What one training on each side of each took for its power; waits for it. Empty before it was begun."""
+        return {name: self._power(name).seconds for name in self._powers}
 
     def begin(self, split: str, console: Console) -> Probing:
         """Each one on `split`, and its power, from now on; one that fails is said on `console` and left out."""
-        pairs = {name: self._call(_pair, self._opened, split, name, *self._given) for name in PROBES}
+        pairs = {name: self._begun(partial(_pair, split), name) for name in PROBES}
         self.begin_power()
-        powers = self._powers
 
         def found() -> list[FoundByProbe]:
             out = []
             for name in PROBES:
-                pair, power = pairs[name](), powers[name]()[0]
+                pair, power = pairs[name](), self._power(name)
                 if isinstance(pair, str):
                     said = f"the probe {name} failed and is not counted: {pair}"
                     console.print(said, style="yellow", highlight=False, markup=False)
@@ -130,10 +141,22 @@ class Probes:
 
         return found
 
+    def _begun(self, function: Callable[..., Any], name: str) -> Callable[[], Any]:
+        """The call; waiting for it gives what it gave, or in words why nothing: it costs itself, never the run."""
+        waiting = self._call(function, self._opened, name, *self._given)
 
-def no_probes() -> list[FoundByProbe]:
-    """Where no archive rule asks for them."""
-    return []
+        @cache
+        def answer() -> Any:
+            try:
+                return waiting()
+            except Exception as error:  # such as lists too long for LightGBM, or a process that dies again and again
+                return str(error) or type(error).__name__
+
+        return answer
+
+    def _power(self, name: str) -> Power:
+        found = self._powers[name]()
+        return no_power(name, found) if isinstance(found, str) else found
 
 
 def read_probes(found: Sequence[FoundByProbe]) -> list[tuple[str, Arm, Arm, bool]]:
@@ -152,21 +175,11 @@ def _opened(ticket: DataTicket, suspect: str, cold: bool) -> RankingDataset:
     return without_cold_items(ticket, suspect) if cold else ticket.open()
 
 
-def _pair(opened: Callable[[], RankingDataset], split: str, name: str, suspect: str, with_v1: bool) -> ProbePair | str:
-    """The pair, or why there is none: a probe that fails costs itself, never the run."""
-    try:
-        return PROBES[name](opened(), split, suspect=suspect, with_v1=with_v1, seeds=range(SEEDS[name]))
-    except Exception as error:  # such as lists too long for LightGBM
-        return f"{error}"
+def _pair(split: str, opened: Callable[[], RankingDataset], name: str, suspect: str, with_v1: bool) -> ProbePair:
+    return PROBES[name](opened(), split, suspect=suspect, with_v1=with_v1, seeds=range(SEEDS[name]))
 
 
-def _power(opened: Callable[[], RankingDataset], name: str, suspect: str, with_v1: bool) -> tuple[Power, float]:
-    """The power, and the seconds that one training on each side took for it."""
-    began, data = time.monotonic(), opened()
+def _power(opened: Callable[[], RankingDataset], name: str, suspect: str, with_v1: bool) -> Power:
+    data = opened()
     probe = partial(PROBES[name], suspect=suspect, with_v1=with_v1)
-    try:
-        groups = query_clusters(data, POWER_SPLIT)
-        found = probe_power(data, POWER_SPLIT, probe, suspect=suspect, clusters=groups)
-    except Exception as error:  # such as nothing that can be planted here
-        found = no_power(name, str(error))
-    return found, (time.monotonic() - began) / max(1, len(found.plants))
+    return probe_power(data, POWER_SPLIT, probe, suspect=suspect, clusters=query_clusters(data, POWER_SPLIT))

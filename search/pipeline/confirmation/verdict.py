@@ -48,7 +48,7 @@ from search.pipeline.confirmation.gathering import (
     rival_leads,
     shapley,
 )
-from search.pipeline.confirmation.probing import RunProbes, no_probes, read_probes
+from search.pipeline.confirmation.probing import RunProbes, read_probes
 from search.pipeline.confirmation.seeds import MOST_ON_SHORT_LIST, deciding_seed
 from search.pipeline.confirmation.short_list import Candidate, candidates, short_list, short_list_jobs
 from search.pipeline.confirmation.test_split import (
@@ -225,7 +225,7 @@ def _decide_on_test(
     opened = [*ids, *compared]
     measuring = open_test_split(run.folder, run.data, opened, split=split, full=members, call=run.trainer.call)
     asked = archive_open(run, here)
-    probing = probes.begin(split) if asked else no_probes
+    probing = probes.begin(split) if asked else probes.left_out
     there = reference_rankers(run, split, tuned, cold=cold)
     said = measuring()
     clusters = open_clusters(run.folder, run.data, split=split)

@@ -98,7 +98,7 @@ def _notes(found: dict[str, Any], word: str) -> list[str]:
         notes.append(f"The strongest ranker without the {word}, chosen on validation: {blind['rival']}.")
     silent = [probe["name"] for probe in found.get("probes") or [] if not probe["counts"]]
     if silent:
-        notes.append(f"Found no planted signal, so nothing follows from what it says: {', '.join(silent)}.")
+        notes.append(f"Found no planted signal, so it bounds nothing: {', '.join(silent)}.")
     if found.get("no_probes"):
         notes.append(found["no_probes"])
     elif not found.get("probes"):

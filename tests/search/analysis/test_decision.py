@@ -166,6 +166,10 @@ def test_no_archive_where_a_rival_with_the_image_surely_leads():
     assert decided(unsure, ahead | without).verdict == "ARCHIVE"
     for counts in (True, False):  # trees that surely earn nothing from the image lead by something else
         assert decided(dataclasses.replace(trees, counts=counts)).verdict == "ARCHIVE"
+    by_sum = healthy().rivals | {"sum": Lead(rival="sum", interval=around(-0.012, 0.005), with_suspect=True)}
+    assert decided(dataclasses.replace(trees, counts=True), by_sum).verdict == "ARCHIVE"
+    found = decided(dataclasses.replace(trees, counts=False), by_sum)
+    assert found.verdict == "PAUSE_AND_FIX", "its image part is no tree, and may see what trees are blind to"
 
 
 @pytest.mark.parametrize("changes", [{"ndcg_gain": around(0.011)}, {"over_tuned_v1": around(-0.001)}])

@@ -1,11 +1,14 @@
 """What a probe's trainings say of the suspect, as an arm; what they take."""
 
+import dataclasses
+import io
 import time
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 
 from fusion_models.data import open_dataset
 from fusion_models.metrics.intervals.ensembles import arm_difference
@@ -14,7 +17,7 @@ from fusion_models.probes.scores import ProbeScores
 from search.options import RunOptions
 from search.pipeline.confirmation import deciding, probing
 from search.pipeline.confirmation.deciding import _affordable
-from search.pipeline.confirmation.probing import MEMBERS, PROBES, SEEDS, RunProbes, _arm
+from search.pipeline.confirmation.probing import MEMBERS, PROBES, SEEDS, Probes, RunProbes, _arm
 from spaces import PHASES
 
 
@@ -55,44 +58,59 @@ def test_a_probe_with_two_trainings_is_read_one_by_one():
 
 
 @pytest.fixture
-def run():
-    """Of 100 seconds that are left, in which trainings of 10 seconds run one at a time."""
+def run(monkeypatch):
+    """Of 1,000 seconds that are left, in which trainings of 100 seconds run one at a time."""
+    for module in (probing, deciding):
+        monkeypatch.setattr(module, "concurrency", lambda options: 1)
+    monkeypatch.setattr(probing, "ticket_for", lambda data: None)
     return SimpleNamespace(
         options=RunOptions(phase="phase3", max_concurrent=1),
         phase=PHASES["phase3"],
         data=open_dataset("planted?queries=60&candidates=6"),
-        trainer=SimpleNamespace(keeps_processes=False, training_seconds=10.0),
-        deadline=time.monotonic() + 100.0,
+        trainer=SimpleNamespace(keeps_processes=False, training_seconds=100.0),
+        deadline=time.monotonic() + 1_000.0,
     )
 
 
 def test_the_time_of_the_probes_is_kept_before_the_deadline(run, monkeypatch):
     asked = []
-    for module in (probing, deciding):
-        monkeypatch.setattr(module, "concurrency", lambda options: 1)
-    monkeypatch.setattr(probing, "ticket_for", lambda data: None)
-    monkeypatch.setattr(probing, "_power", lambda opened, name, *given: (asked.append(name) or no_power(name, ""), 5.0))
+
+    def power_of(opened, name, *given):
+        asked.append(name)
+        return dataclasses.replace(no_power(name, ""), seconds=40.0)
+
+    monkeypatch.setattr(probing, "_power", power_of)
     probes = RunProbes(run, cold=False)
     assert probes.seconds() == 0.0  # no archive rule asks for them
     assert _affordable(run, 9, probes)
     probes.begin_power()
     probes.begin_power()
-    assert probes.seconds() == pytest.approx(5.0 * sum(SEEDS.values()))  # 75 s, one at a time
-    assert _affordable(run, 2, probes)
-    assert not _affordable(run, 3, probes)
+    assert probes.seconds() == pytest.approx(40.0 * sum(SEEDS.values()))  # 600 s, one at a time
+    assert _affordable(run, 3, probes)
+    assert not _affordable(run, 5, probes)
     assert asked == list(PROBES)  # each once
 
 
-def test_a_probe_s_power_says_what_it_took(run, monkeypatch):
-    monkeypatch.setattr(power, "LOOKS", (2,))
+def test_a_probe_whose_process_dies_costs_itself_and_time_is_kept_for_it(run, monkeypatch):
+    def dies(opened, name, *given):
+        raise RuntimeError("its process ended three times")
 
-    def opened():
-        time.sleep(0.2)
-        raise ValueError("cannot be opened here")
+    monkeypatch.setattr(probing, "_power", dies)
+    probes = RunProbes(run, cold=False)
+    probes.begin_power()
+    assert probes.seconds() == pytest.approx(100.0 * sum(SEEDS.values()))  # as long as the base recipe trains
+    assert probes.left_out() == []
+    console = Console(file=io.StringIO(), width=200)
+    monkeypatch.setattr(probing, "_pair", dies)
+    assert Probes(lambda: run.data, run.phase).begin("validation", console)() == []
+    assert console.file.getvalue().count("failed and is not counted: its process ended three times") == len(PROBES)
 
-    with pytest.raises(ValueError, match="cannot be opened here"):
-        probing._power(opened, "LambdaMART", "visual", True)
-    found, seconds = probing._power(lambda: run.data, "LambdaMART", "visual", True)
+
+def test_a_probe_s_power_says_what_a_training_takes(run, monkeypatch):
+    monkeypatch.setattr(power, "LOOKS", (3,))
+    clock = iter(range(100))
+    monkeypatch.setattr(power.time, "monotonic", lambda: float(next(clock)))
+    found = probing._power(lambda: run.data, "LambdaMART", "visual", True)
     assert found.probe == "LambdaMART"
-    assert len(found.plants) == 2
-    assert 0.0 < seconds < 30.0
+    assert len(found.plants) == 3
+    assert found.seconds == 1.0  # the clock goes on by one at each look: planting is not counted
