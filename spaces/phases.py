@@ -63,6 +63,19 @@ SCREENED = SMALL_BATCHES | {"model.columns": "confirmed", "model.products": 8, "
 
 What cannot be learnt by heart may be learnt faster: twice the rate (docs/log.md, 2026-11-28)."""
 
+LOW_RANK = SCREENED | {
+    "model.variant": "low_rank_tensor",
+    "model.context": "none",
+    "model.scale": "block",
+    "model.text_tokens": 4,
+    "model.dropout": 0.35,
+    "model.token_dropout": 0.15,
+    "train.visual_learning_rate_scale": 5.0,
+    "train.learning_rate": 5e-3,
+}
+"""What searches in planted worlds of few queries came to again and again: products of the modalities, strong dropout,
+V1's score no input (docs/log.md, 2026-11-28)."""
+
 _REGULARISERS: dict[str, Range] = {
     "train.learning_rate": Float(low=1e-3, high=1e-2, log=True),
     "train.visual_learning_rate_scale": Float(low=1.0, high=10.0, log=True),
@@ -147,6 +160,7 @@ PHASE3 = Phase(
         "multi-task": WITHOUT_V1,
         "small batches": SMALL_BATCHES,
         "screened": SCREENED,
+        "low rank": LOW_RANK,
     },
     reference=BALANCED,
     ranges={

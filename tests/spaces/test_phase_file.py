@@ -45,7 +45,7 @@ def test_the_example_of_the_docs_is_what_it_says():
     assert (phase.ranges["train.learning_rate"].low, phase.ranges["train.learning_rate"].log) == (2e-3, True)
     assert phase.ranges["loss.variance"] == Weight(low=0.01, high=0.3)
     assert "loss.adversarial" not in phase.ranges
-    assert list(phase.known) == ["balanced", "tuned V1", "multi-task", "small batches", "screened", "ours"]
+    assert list(phase.known) == ["balanced", "tuned V1", "multi-task", "small batches", "screened", "low rank", "ours"]
     for recipe in phase.known_recipes().values():
         parameters(phase.ranges, recipe.flat(), phase.base.flat())
 

@@ -82,6 +82,7 @@ def _rank(rank, size, folder):
     for name, (source, changes, more) in json.loads((folder / "trainings.json").read_text()).items():
         found = trained(source, changes, process_group=TorchProcessGroup(), **more)
         (folder / f"{name}.{rank}").write_bytes(pickle.dumps(found))
+    torch.distributed.barrier()  # so that none leaves while another still writes to it
     torch.distributed.destroy_process_group()
 
 

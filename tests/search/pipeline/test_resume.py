@@ -37,8 +37,8 @@ TRIALS = 7
 TOTALS = {"baselines": 3 * REFERENCE_SEEDS, "search": TRIALS}
 KILLS = int(os.environ.get("FUSION_SEARCH_KILLS", "3"))
 SEED = int(os.environ.get("FUSION_SEARCH_KILL_SEED", "0"))
-NAMES = ["base", "balanced", "tuned V1", "multi-task", "small batches", "screened", "sampled"]
-"""Of a search of seven trials, in the order in which they are asked."""
+NAMES = ["base", "balanced", "tuned V1", "multi-task", "small batches", "screened", "low rank", "sampled"]
+"""Of a search of eight trials, in the order in which they are asked."""
 LINES = 45
 """Of the journal, that all kills together let be written: less than the whole run writes."""
 pytestmark = pytest.mark.timeout(600 + 60 * KILLS)

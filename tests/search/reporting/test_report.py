@@ -241,7 +241,7 @@ def test_leads_probes_and_new_items_are_drawn_with_their_intervals(whole):
     assert table.loc["gain over V1", "mean"] == pytest.approx(0.02)
     said = html.unescape(text)
     assert "The strongest ranker without the image, chosen on validation: LambdaMART without visual." in said
-    assert "Found no planted signal, so nothing follows from what it says: network on products." in said
+    assert "Found no planted signal, so it bounds nothing: network on products." in said
 
 
 def changed(folder, name, change):
