@@ -14,7 +14,7 @@ import torch
 from fusion_models.data import open_dataset
 from fusion_models.data.clusters import query_clusters
 from fusion_models.metrics import Interval
-from fusion_models.probes import PROBES, probe_power
+from fusion_models.probes import PROBES, plant_signal, probe_power
 
 
 def said(found: Interval) -> str:
@@ -41,7 +41,8 @@ def main() -> None:
 
             probe = functools.partial(pair, suspect=options.suspect)
             gain = probe(data, options.split, seeds=range(options.seeds)).gain(groups)
-            power = probe_power(data, options.split, probe, suspect=options.suspect, clusters=groups)
+            plant = functools.partial(plant_signal, data, suspect=options.suspect)
+            power = probe_power(data, options.split, probe, plant=plant, clusters=groups)
             spent = time.process_time() - began
             counts = "yes" if power.counts else "no"
             found = (f"{power.worth:.4f}", f"{len(power.plants)}", said(power.gain), counts)

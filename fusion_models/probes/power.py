@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -131,33 +132,36 @@ def probe_power(
     split: str,
     probe: PairTraining,
     *,
-    suspect: str = SUSPECT,
-    worth: float = WORTH,
+    plant: Callable[..., Plant] | None = None,
+    looks: Sequence[int] = LOOKS,
     clusters: npt.ArrayLike | None = None,
 ) -> Power:
-    """What `probe` finds on `split` of signals that are planted into `data`, each worth `worth` to an oracle.
+    """What `probe` finds on `split` of signals that are planted into `data`.
+
+    `plant(seed=...)`: makes one; by default `plant_signal`, of the default suspect and worth.
 
     It trains on planted labels and is read on such. Every plant is a draw of its own: of two columns, and of the order
     of documents of one grade. So a query's luck with one is not its luck with the next, and eight plants with one
-    training each tell more than one plant with eight. It ends at the first of `LOOKS` where the answer is plain. A
+    training each tell more than one plant with eight. It ends at the first of `looks` where the answer is plain. A
     plant that cannot be made or trained on is left out. Raises what the first one raised where none is left.
     """
     plants: list[Plant] = []
     pairs: list[ProbePair] = []
     failed: list[Exception] = []
-    seconds, level = 0.0, 1.0 - 0.05 / len(LOOKS)
+    seconds, level = 0.0, 1.0 - 0.05 / len(looks)
     found: Power | None = None
-    for seed in range(LOOKS[-1]):
+    made = plant or partial(plant_signal, data)
+    for seed in range(looks[-1]):
         try:
-            plant = plant_signal(data, suspect=suspect, worth=worth, seed=seed)
-            planted, began = plant.into(data), time.monotonic()
+            drawn = made(seed=seed)
+            planted, began = drawn.into(data), time.monotonic()
             pairs.append(probe(planted, split, seeds=(seed,)))
         except Exception as error:  # such as columns with one side, or lists too long for LightGBM
             failed.append(error)
         else:
-            plants.append(plant)
+            plants.append(drawn)
             seconds += time.monotonic() - began
-        if plants and seed + 1 in LOOKS:
+        if plants and seed + 1 in looks:
             found = Power(
                 probe=pairs[0].name,
                 plants=tuple(plants),

@@ -11,7 +11,7 @@ from fusion_models.metrics.intervals.planning import detectable
 from search.monitoring.progress import clock
 from search.pipeline.ablation import expected_trainings
 from search.pipeline.confirmation.arms import fewest_trainings, proper_subsets
-from search.pipeline.confirmation.probing import MOST_TRAININGS, PROBES
+from search.pipeline.confirmation.probing import PROBES, most_trainings
 from search.pipeline.confirmation.seeds import MOST_ON_SHORT_LIST
 from search.pipeline.confirmation.short_list import SHORT_LIST
 from search.pipeline.context import Run
@@ -61,8 +61,8 @@ def print_plan(run: Run, stages: Sequence[Stage], concurrent: int) -> float:
     if asked != 0:
         run.console.print(f"deciding: {_arms_said(phase)}", highlight=False)
         run.console.print(
-            f"not counted there: up to {MOST_TRAININGS} small trainings of the probes ({', '.join(PROBES)}), while a "
-            "rule that ends V2 may hold; their time is kept free before further deciding trainings",
+            f"not counted there: up to {most_trainings(data)} small trainings of the probes ({', '.join(PROBES)}), "
+            "while a rule that ends V2 may hold; their time is kept free before further deciding trainings",
             highlight=False,
         )
         queries, gain = _deciding_queries(run), phase.thresholds.nothing_to_give

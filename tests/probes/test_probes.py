@@ -165,17 +165,19 @@ def columns_of_ones(nothing, tmp_path):
 def test_a_plant_is_worth_what_it_should_be_and_a_probe_that_finds_it_counts(nothing):
     plant = plant_signal(nothing, worth=0.06, seed=1)
     assert plant.worth == pytest.approx(0.06, abs=0.006)
-    found = probe_power(nothing, "test", product_pair, worth=0.06)
+    found = probe_power(nothing, "test", product_pair, plant=partial(plant_signal, nothing, worth=0.06))
     assert found.counts
     assert 0.03 < found.gain.mean < 0.09
     assert found.worth == pytest.approx(0.06, abs=0.006)
     assert len(found.plants) == LOOKS[0], "what is plain asks for no more"
-    blind = probe_power(nothing, "test", partial(tree_pair, products=False), worth=0.06)
+    blind = probe_power(
+        nothing, "test", partial(tree_pair, products=False), plant=partial(plant_signal, nothing, worth=0.06)
+    )
     assert not blind.counts
     with pytest.raises(ValueError, match=r"no sign-coded signal of visual is worth 0\.9"):
         plant_signal(nothing, worth=0.9)
     with pytest.raises(ValueError, match=r"no sign-coded signal of visual is worth 0\.9"):
-        probe_power(nothing, "test", product_pair, worth=0.9)
+        probe_power(nothing, "test", product_pair, plant=partial(plant_signal, nothing, worth=0.9))
 
 
 @pytest.fixture
@@ -183,11 +185,11 @@ def plants(monkeypatch):
     """Plants that cost nothing, of seeds that are noted; those in `failing` cannot be made."""
     made = SimpleNamespace(seeds=[], failing=())
 
-    def plant(data, *, suspect, worth, seed):
+    def plant(data, *, seed):
         made.seeds.append(seed)
         if seed in made.failing:
             raise ValueError(f"no plant {seed}")
-        return Plant(suspect=suspect, seed=seed, strength=0.3, worth=worth)
+        return Plant(suspect="visual", seed=seed, strength=0.3, worth=0.02)
 
     monkeypatch.setattr(power, "plant_signal", plant)
     monkeypatch.setattr(Plant, "into", lambda self, data: data)

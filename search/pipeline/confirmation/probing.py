@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cache, partial
+from functools import cache, cached_property, partial
 from math import isnan
 from typing import Any
 
@@ -16,7 +16,7 @@ from rich.console import Console
 from fusion_models.data import RankingDataset
 from fusion_models.data.clusters import query_clusters
 from fusion_models.metrics.intervals.ensembles import Arm, arm_of, metric_of
-from fusion_models.probes.power import LOOKS, Power, no_power, probe_power
+from fusion_models.probes.power import LOOKS, Power, no_power, plant_signal, probe_power
 from fusion_models.probes.products import product_pair
 from fusion_models.probes.scores import ProbePair, ProbeScores
 from fusion_models.probes.trees import tree_pair
@@ -30,16 +30,16 @@ from spaces import Phase
 
 PRODUCTS = "network on products"
 PROBES: Mapping[str, Callable[..., ProbePair]] = {TREES: tree_pair, PRODUCTS: product_pair}
-SEEDS: Mapping[str, int] = {TREES: 10, PRODUCTS: 5}
-"""Trainings of a probe on each side. Where training queries are few, trees differ more from seed to seed than the
-network does: with five their bound was two to five times as wide (docs/log.md, 2026-11-28)."""
+SEEDS = 5
+"""Trainings of a probe on each side."""
+SMALL = 20_000
+"""Training documents up to which trees have twice as many, and a power up to eight plants instead of three. With so few
+a training takes a second, and trees differ more from seed to seed than queries do (docs/log.md, 2026-11-28)."""
 MEMBERS = 2
 """Of the ensembles that an arm stands for. With one fewer than there are trainings too little is left over to tell
 their spread: three trainings gave intervals of twice the width."""
 POWER_SPLIT = "validation"
 """Where planted signals are looked for: no label of the deciding split is read for it."""
-MOST_TRAININGS = sum(2 * (trainings + LOOKS[-1]) for trainings in SEEDS.values())
-"""Of all probes on both sides, those for their power included; a planted signal has two more, of half the queries."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,10 +66,13 @@ class RunProbes:
 
     def __init__(self, run: Run, *, cold: bool) -> None:
         """`cold`: the items of new lists are in no training."""
-        self._run = run
+        self._run, self._cold = run, cold
+
+    @cached_property
+    def _probes(self) -> Probes:
+        run = self._run
         call: Call = run.trainer.call if run.trainer.keeps_processes else later
-        self._at_once = min(concurrency(run.options), len(PROBES)) if run.trainer.keeps_processes else 1
-        self._probes = Probes(partial(_opened, ticket_for(run.data), run.phase.suspect, cold), run.phase, call)
+        return Probes(partial(_opened, ticket_for(run.data), run.phase.suspect, self._cold), run.phase, call)
 
     def begin_power(self) -> None:
         """Measure the probes' power on validation, beside what else is trained where processes stand by."""
@@ -82,10 +85,11 @@ class RunProbes:
         """
         known = self._probes.training_seconds()
         each = [
-            SEEDS[name] * (self._run.trainer.training_seconds if isnan(seconds) else seconds)
+            seeds(name, self._run.data) * (self._run.trainer.training_seconds if isnan(seconds) else seconds)
             for name, seconds in known.items()
         ]
-        return max(max(each), sum(each) / self._at_once) if each else 0.0
+        at_once = min(concurrency(self._run.options), len(PROBES)) if self._run.trainer.keeps_processes else 1
+        return max(max(each), sum(each) / at_once) if each else 0.0
 
     def begin(self, split: str) -> Probing:
         """Every probe on `split` from now on; calling what is returned waits for them.
@@ -159,6 +163,26 @@ class Probes:
         return no_power(name, found) if isinstance(found, str) else found
 
 
+def seeds(name: str, data: RankingDataset) -> int:
+    """Trainings of the probe on each side."""
+    return 2 * SEEDS if name == TREES and is_small(data) else SEEDS
+
+
+def looks(data: RankingDataset) -> tuple[int, ...]:
+    """Numbers of plants after which a power is read here."""
+    return LOOKS if is_small(data) else LOOKS[:1]
+
+
+def most_trainings(data: RankingDataset) -> int:
+    """Of all probes on both sides, those for their power included; a plant has two more, of half the queries."""
+    return sum(2 * (seeds(name, data) + looks(data)[-1]) for name in PROBES)
+
+
+def is_small(data: RankingDataset) -> bool:
+    """Whether the training split has at most `SMALL` documents."""
+    return int(data.candidates[data.rows("train")].sum()) <= SMALL
+
+
 def read_probes(found: Sequence[FoundByProbe]) -> list[tuple[str, Arm, Arm, bool]]:
     """Name, arm with the suspect, arm without it, and whether the probe counts."""
     return [(probe.name, probe.with_it, probe.without, probe.power.counts) for probe in found]
@@ -176,10 +200,12 @@ def _opened(ticket: DataTicket, suspect: str, cold: bool) -> RankingDataset:
 
 
 def _pair(split: str, opened: Callable[[], RankingDataset], name: str, suspect: str, with_v1: bool) -> ProbePair:
-    return PROBES[name](opened(), split, suspect=suspect, with_v1=with_v1, seeds=range(SEEDS[name]))
+    data = opened()
+    return PROBES[name](data, split, suspect=suspect, with_v1=with_v1, seeds=range(seeds(name, data)))
 
 
 def _power(opened: Callable[[], RankingDataset], name: str, suspect: str, with_v1: bool) -> Power:
     data = opened()
     probe = partial(PROBES[name], suspect=suspect, with_v1=with_v1)
-    return probe_power(data, POWER_SPLIT, probe, suspect=suspect, clusters=query_clusters(data, POWER_SPLIT))
+    plant, groups = partial(plant_signal, data, suspect=suspect), query_clusters(data, POWER_SPLIT)
+    return probe_power(data, POWER_SPLIT, probe, plant=plant, looks=looks(data), clusters=groups)

@@ -7,7 +7,7 @@ from fusion_models.data import open_dataset
 from fusion_models.data.views.cold import without_cold
 from fusion_models.data.views.relabelled import relabelled
 from fusion_models.data.views.sign_planted import sign_planted
-from fusion_models.probes import PROBES, power, probe_power
+from fusion_models.probes import PROBES, probe_power
 
 SOURCE = "planted:healthy?queries=300&candidates=8&item_reuse=8&v1_pair_feature=true"
 VIEWS = {
@@ -32,9 +32,8 @@ def test_lists_are_those_of_the_view_below(name):
 
 
 @pytest.mark.parametrize("name", PROBES)
-def test_a_probe_is_asked_for_its_power_where_cold_items_left_training(name, monkeypatch):
+def test_a_probe_is_asked_for_its_power_where_cold_items_left_training(name):
     """It failed, and with it every run of phase 3 in which test items recur."""
     cut = without_cold(open_dataset(SOURCE))
-    monkeypatch.setattr(power, "LOOKS", (1,))
-    found = probe_power(cut, "validation", PROBES[name])
+    found = probe_power(cut, "validation", PROBES[name], looks=(1,))
     assert np.isfinite(found.gain.mean)

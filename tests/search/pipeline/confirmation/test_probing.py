@@ -17,7 +17,17 @@ from fusion_models.probes.scores import ProbeScores
 from search.options import RunOptions
 from search.pipeline.confirmation import deciding, probing
 from search.pipeline.confirmation.deciding import _affordable
-from search.pipeline.confirmation.probing import MEMBERS, PROBES, SEEDS, Probes, RunProbes, _arm
+from search.pipeline.confirmation.probing import (
+    MEMBERS,
+    PROBES,
+    SEEDS,
+    Probes,
+    RunProbes,
+    _arm,
+    looks,
+    most_trainings,
+    seeds,
+)
 from spaces import PHASES
 
 
@@ -46,11 +56,9 @@ def half_width(trainings):
 
 
 def test_more_trainings_than_members_tell_the_spread_of_a_probe():
-    assert (
-        min(SEEDS.values()) >= MEMBERS + 3
-    )  # with one spare training the limits are those of one or two degrees of freedom
-    assert _arm(probe(0, min(SEEDS.values()))).k == MEMBERS
-    assert half_width(min(SEEDS.values())) < 0.75 * half_width(MEMBERS + 1)
+    assert SEEDS >= MEMBERS + 3  # with one spare training the limits are those of one or two degrees of freedom
+    assert _arm(probe(0, SEEDS)).k == MEMBERS
+    assert half_width(SEEDS) < 0.75 * half_width(MEMBERS + 1)
 
 
 def test_a_probe_with_two_trainings_is_read_one_by_one():
@@ -85,7 +93,7 @@ def test_the_time_of_the_probes_is_kept_before_the_deadline(run, monkeypatch):
     assert _affordable(run, 9, probes)
     probes.begin_power()
     probes.begin_power()
-    assert probes.seconds() == pytest.approx(40.0 * sum(SEEDS.values()))  # 600 s, one at a time
+    assert probes.seconds() == pytest.approx(40.0 * 3 * SEEDS)  # 600 s, one at a time
     assert _affordable(run, 3, probes)
     assert not _affordable(run, 5, probes)
     assert asked == list(PROBES)  # each once
@@ -98,7 +106,7 @@ def test_a_probe_whose_process_dies_costs_itself_and_time_is_kept_for_it(run, mo
     monkeypatch.setattr(probing, "_power", dies)
     probes = RunProbes(run, cold=False)
     probes.begin_power()
-    assert probes.seconds() == pytest.approx(100.0 * sum(SEEDS.values()))  # as long as the base recipe trains
+    assert probes.seconds() == pytest.approx(100.0 * 3 * SEEDS)  # as long as the base recipe trains
     assert probes.left_out() == []
     console = Console(file=io.StringIO(), width=200)
     monkeypatch.setattr(probing, "_pair", dies)
@@ -107,10 +115,18 @@ def test_a_probe_whose_process_dies_costs_itself_and_time_is_kept_for_it(run, mo
 
 
 def test_a_probe_s_power_says_what_a_training_takes(run, monkeypatch):
-    monkeypatch.setattr(power, "LOOKS", (3,))
+    monkeypatch.setattr(probing, "looks", lambda data: (3,))
     clock = iter(range(100))
     monkeypatch.setattr(power.time, "monotonic", lambda: float(next(clock)))
     found = probing._power(lambda: run.data, "LambdaMART", "visual", True)
     assert found.probe == "LambdaMART"
     assert len(found.plants) == 3
     assert found.seconds == 1.0  # the clock goes on by one at each look: planting is not counted
+
+
+def test_small_data_have_more_trainings_of_the_trees_and_more_plants(run, monkeypatch):
+    assert (seeds("LambdaMART", run.data), seeds("network on products", run.data)) == (2 * SEEDS, SEEDS)
+    assert most_trainings(run.data) == 2 * (3 * SEEDS + 2 * 8)
+    monkeypatch.setattr(probing, "SMALL", 100)
+    assert (seeds("LambdaMART", run.data), looks(run.data)) == (SEEDS, (3,))
+    assert most_trainings(run.data) == 2 * (2 * SEEDS + 2 * 3)
