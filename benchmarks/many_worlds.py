@@ -228,6 +228,9 @@ The oracle says what could be reached. It does not say what a ranker reaches fro
 ARCHIVE of what is there and cannot be learnt counts as wrong; and it knows no gate of the artefact (masking drop,
 shares), so a GO by a gate that was passed in error is not seen here.
 
+A world that was run again shows its last run; `many_worlds.jsonl` keeps all of them, and docs/log.md says what was
+mended in between (world 10 of prior 2 was ARCHIVE, and wrong, at 40533ee).
+
 Bounds are exact and one-sided, of {100 * CONFIDENCE:.0f} % (Clopper and Pearson 1934): 0 wrong of 100 is at most 3 %.
 """
 
