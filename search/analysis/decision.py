@@ -10,9 +10,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from fusion_models.probes import TREES
 from search.analysis.archive import ArchiveRule, archive_rules, earning
 from search.analysis.gates import GateResult, Status, blank_gates, read_gates
-from search.analysis.judged import TREES, Evidence, Lead, Probe
+from search.analysis.judged import Evidence, Lead, Probe
 from spaces import Phase
 
 Verdict = Literal["GO", "PAUSE_AND_FIX", "ARCHIVE"]

@@ -21,9 +21,6 @@ FILE = "judged.json"
 FEWEST_TRAININGS = 5
 """Fresh trainings of an arm below which nothing that it decides can be GO."""
 
-TREES = "LambdaMART"
-"""The probe that sees what any rival with the suspect sees: trees on every column, and on products of them."""
-
 
 @dataclass(frozen=True, kw_only=True)
 class Lead:

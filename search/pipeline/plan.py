@@ -8,10 +8,11 @@ from fusion_models.data import RankingDataset
 from fusion_models.data.crossed_clusters import crossed_clusters
 from fusion_models.metrics.intervals.interval import SeedPart, Variance
 from fusion_models.metrics.intervals.planning import detectable
+from fusion_models.probes import PROBES
 from search.monitoring.progress import clock
 from search.pipeline.ablation import expected_trainings
 from search.pipeline.confirmation.arms import fewest_trainings, proper_subsets
-from search.pipeline.confirmation.probing import PROBES, most_trainings
+from search.pipeline.confirmation.probing import most_trainings
 from search.pipeline.confirmation.seeds import MOST_ON_SHORT_LIST
 from search.pipeline.confirmation.short_list import SHORT_LIST
 from search.pipeline.context import Run

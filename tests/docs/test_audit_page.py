@@ -1,13 +1,10 @@
 """docs/audit.md walked through: rankers of other frameworks, trained outside this project, audited as the page says."""
 
 import json
-import os
-import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from pages import walk
 
 pytestmark = pytest.mark.timeout(1200)
 PAGE = Path(__file__).parents[2] / "docs" / "audit.md"
@@ -17,20 +14,9 @@ PAGE = Path(__file__).parents[2] / "docs" / "audit.md"
 def walked(tmp_path_factory):
     """The names that the page's code leaves, and its folder."""
     place = tmp_path_factory.mktemp("audit")
-    names = {}
-    folders = os.pathsep.join([str(PAGE.parents[1]), os.environ.get("PYTHONPATH", "")])
-    environment = os.environ | {"PYTHONPATH": folders, "OMP_NUM_THREADS": "1"}
-    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(place)
-        for language, code in re.findall(r"^```(python|bash)\n(.*?)^```$", PAGE.read_text(), re.DOTALL | re.MULTILINE):
-            if language == "python":
-                exec(compile(code, PAGE.name, "exec"), names)
-            else:
-                done = subprocess.run(
-                    ["bash", "-euc", code], env=environment, capture_output=True, text=True, timeout=900, check=False
-                )
-                assert done.returncode == 0, done.stdout + done.stderr
+        names, _ = walk(PAGE, place, timeout=900)
     return names, place / "results"
 
 

@@ -5,7 +5,7 @@ They are trained only where an archive rule may still hold: elsewhere nobody rea
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
 from math import isnan
@@ -16,11 +16,9 @@ from rich.console import Console
 from fusion_models.data import RankingDataset
 from fusion_models.data.clusters import query_clusters
 from fusion_models.metrics.intervals.ensembles import Arm, arm_of, metric_of
+from fusion_models.probes import PROBES, TREES
 from fusion_models.probes.power import LOOKS, Power, no_power, plant_signal, probe_power
-from fusion_models.probes.products import product_pair
 from fusion_models.probes.scores import ProbePair, ProbeScores
-from fusion_models.probes.trees import tree_pair
-from search.analysis.judged import TREES
 from search.execution.capacity import concurrency
 from search.execution.file_transfer import DataTicket, ticket_for
 from search.execution.job_training import without_cold_items
@@ -28,8 +26,6 @@ from search.pipeline.confirmation.test_split import require_finalist
 from search.pipeline.context import Run
 from spaces import Phase
 
-PRODUCTS = "network on products"
-PROBES: Mapping[str, Callable[..., ProbePair]] = {TREES: tree_pair, PRODUCTS: product_pair}
 SEEDS = 5
 """Trainings of a probe on each side."""
 SMALL = 20_000
@@ -100,8 +96,9 @@ class RunProbes:
         return self._probes.begin(split, self._run.console)
 
     def left_out(self) -> list[FoundByProbe]:
-        """None of them, where no archive rule asks for any; waits for a power that was begun."""
-        self._probes.training_seconds()
+        """None of them, where no archive rule asks for any; a process that still measures a power ends it first."""
+        if self._run.trainer.keeps_processes:
+            self._probes.training_seconds()
         return []
 
 

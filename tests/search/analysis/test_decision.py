@@ -7,8 +7,9 @@ import math
 import pytest
 
 from fusion_models.metrics import Interval
+from fusion_models.probes import TREES
 from search.analysis.decision import decide, is_fragile
-from search.analysis.judged import TREES, ArchiveEvidence, Cold, Evidence, Lead, Probe, read_judged, write_judged
+from search.analysis.judged import ArchiveEvidence, Cold, Evidence, Lead, Probe, read_judged, write_judged
 from search.run_store.folder import json_text
 from spaces import PHASES
 
