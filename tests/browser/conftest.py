@@ -44,5 +44,6 @@ def browser():
         options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
         chrome = webdriver.Chrome(options=options, service=Service(driver))
         chrome.set_page_load_timeout(120)
+        chrome.get("about:blank")  # else the browser's own first page asks for things while a test looks
         yield chrome
         chrome.quit()

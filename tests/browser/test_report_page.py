@@ -52,9 +52,14 @@ def test_the_console_and_the_requests_of_a_page_are_seen(browser, tmp_path):
     bad.write_text("<script>console.warn('careful'); throw new Error('broken')</script><img src='missing.png'>")
     forget(browser)
     browser.get(bad.as_uri())
-    said = " ".join(complaints(browser, ("SEVERE", "WARNING")))
-    assert "careful" in said
-    assert "broken" in said
+    said = []
+
+    def complete(driver):
+        """The console's entries may reach the driver after the page is loaded."""
+        said.extend(complaints(driver, ("SEVERE", "WARNING")))
+        return all(any(word in message for message in said) for word in ("careful", "broken"))
+
+    wait(browser, complete)
     assert {url.rpartition("/")[2] for url in requests(browser)} == {"bad.html", "missing.png"}
 
 

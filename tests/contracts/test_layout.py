@@ -60,6 +60,13 @@ def test_no_folder_holds_more_than_fifteen_modules():
             assert len(found) <= 15, f"{folder.relative_to(ROOT)} holds {len(found)} modules: {', '.join(found)}"
 
 
+def test_no_two_modules_of_tests_have_one_name():
+    """Pytest puts their folders on one path: of two `pages.py`, each test would import the first that was met."""
+    names = [path.name for path in (ROOT / "tests").rglob("*.py") if path.name not in ("conftest.py", "__init__.py")]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    assert twice == []
+
+
 def test_tests_mirror_what_they_test():
     for folder in folders(ROOT / "tests") - {ROOT / "tests"}:
         name = folder.relative_to(ROOT / "tests").as_posix()

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from pages import walk
+from walks import walk
 
 pytestmark = pytest.mark.timeout(1200)
 PAGE = Path(__file__).parents[2] / "docs" / "audit.md"

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from pages import walk
+from walks import walk
 
 PAGE = Path(__file__).parents[2] / "docs" / "bring-your-own-ranker.md"
 
