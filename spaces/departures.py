@@ -21,6 +21,7 @@ def departures(phase: Phase) -> list[str]:
     named = ROADMAP_STEPS.get(phase.name)
     if named is not None:
         named = for_dataset(named, phase.base.model.of_dataset, phase.suspect)
+        named = named.with_shares_of(phase.base.model.modalities)
     pairs = ((phase.gates, named.gates if named else ()), (phase.resume_gates, named.resume_gates if named else ()))
     roadmaps = named.metric if named else NDCG_10
     changed = phase.metric != roadmaps

@@ -18,8 +18,6 @@ NAMED = (
     "model.partner_tokens",
 )
 """Recipe keys that hold the name of the suspect or of its partner, as `Recipe.key` takes them."""
-SHARES = ("attention_max_share", "attention_min_share")
-"""Quantities whose limits mean something for a number of modalities alone."""
 IMAGE = "image"
 """What components of the roadmap call the suspect where it is the modality of pictures."""
 
@@ -48,21 +46,12 @@ def for_dataset(phase: Phase, modalities: tuple[str, ...], suspect: str) -> Phas
 
     even = len(phase.base.model.of_dataset) / len(modalities)
 
-    def scaled(quantity: str, value: float | None) -> float | None:
-        """A limit on shares is so much of an even share: 0.40 of three modalities are 0.30 of four."""
-        return round(value * even, 3) if value is not None and quantity in SHARES else value
-
     def gate(found: Gate) -> Gate:
-        return dataclasses.replace(
-            found,
-            name=said(found.name),
-            quantity=said(found.quantity),
-            at_least=scaled(found.quantity, found.at_least),
-            at_most=scaled(found.quantity, found.at_most),
-        )
+        limited = found.with_shares(even)
+        return dataclasses.replace(limited, name=said(found.name), quantity=said(found.quantity))
 
     def objective(found: Objective) -> Objective:
-        return dataclasses.replace(found, name=said(found.name), bound=scaled(found.name, found.bound))
+        return dataclasses.replace(found.with_shares(even), name=said(found.name))
 
     ranges = {
         keys.get(key, key): dataclasses.replace(span, when=named(span.when)) for key, span in phase.ranges.items()

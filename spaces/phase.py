@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from fusion_models.config import Flat, Recipe
@@ -15,6 +15,14 @@ from spaces.thresholds import Thresholds
 
 MOST_OBJECTIVES = 6
 """Beyond it nearly every trial is on the front."""
+SHARES = ("attention_max_share", "attention_min_share")
+"""Quantities whose limits mean something for a number of modalities alone."""
+UNBOUNDED = 0.10
+"""What counts as a whole step of an objective without a bound, in the quantity's own unit."""
+
+
+def _share_limit(quantity: str, limit: float | None, even: float) -> float | None:
+    return round(limit * even, 3) if limit is not None and quantity in SHARES and even != 1.0 else limit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +36,19 @@ class Objective:
     """Beyond it more is not better: values are counted up (or down) to here."""
     reference: float
     """The hypervolume's reference point on this axis: a value worse than any worth having."""
+
+    def with_shares(self, even: float) -> Objective:
+        """The same where an even share is `even` times as large: 0.40 of three modalities are 0.30 of four (3 / 4)."""
+        return replace(self, bound=_share_limit(self.name, self.bound, even))
+
+    @property
+    def corner(self) -> float:
+        """Its best value for the hypervolume: the bound; without one 0.10, or 0.10 beyond a reference that is there."""
+        if self.bound is not None:
+            return self.bound
+        if self.direction == "maximize":
+            return max(0.0, self.reference) + UNBOUNDED
+        return min(UNBOUNDED, self.reference - UNBOUNDED)
 
     def bounded(self, value: float) -> float:
         """`value` counted up to the bound."""
@@ -62,14 +83,21 @@ class Gate:
         """The number on the right side of which the quantity must lie."""
         return self.at_least if self.at_least is not None else self.at_most  # type: ignore[return-value]
 
+    def with_shares(self, even: float) -> Gate:
+        """The same where an even share is `even` times as large (see `Objective.with_shares`)."""
+        at_least, at_most = (_share_limit(self.quantity, limit, even) for limit in (self.at_least, self.at_most))
+        return replace(self, at_least=at_least, at_most=at_most)
+
     def violation(self, value: float) -> float:
         """How far `value` misses the gate, in the quantity's unit; <= 0 where it passes."""
         return self.threshold - value if self.at_least is not None else value - self.threshold
 
 
+WANTED_DROP = 0.05
+"""What blanking the image must cost, by the roadmap: a share of the nDCG."""
 RESUME_GATES = (
     Gate(name="resume: queries", quantity="queries", at_least=500, steers=False, needs="test split"),
-    Gate(name="resume: visual masking drop", quantity="visual_masking_drop", at_least=0.05),
+    Gate(name="resume: visual masking drop", quantity="visual_masking_drop", at_least=WANTED_DROP),
     Gate(name="resume: V1 correlation", quantity="v1_correlation", at_most=0.90),
     Gate(name="resume: V1 rank correlation", quantity="v1_spearman_mean", at_most=0.90, steers=False),
 )
@@ -149,9 +177,9 @@ class Phase:
 
     @property
     def wanted_drop(self) -> float:
-        """The masking drop of the suspect that a gate of this phase asks for; infinite where none does."""
+        """The masking drop of the suspect that a gate of this phase asks for; the roadmap's where none does."""
         wanted = [g.at_least for g in (*self.resume_gates, *self.gates) if g.quantity == f"{self.suspect}_masking_drop"]
-        return next((threshold for threshold in wanted if threshold is not None), float("inf"))
+        return next((threshold for threshold in wanted if threshold is not None), WANTED_DROP)
 
     def known_recipes(self) -> dict[str, Recipe]:
         """The base recipe and the known points, by name, in the order in which they are asked."""
@@ -180,10 +208,9 @@ class Phase:
     def with_base(self, changes: Mapping[str, Any]) -> Phase:
         """The same phase around another base recipe; a key that is set is no longer searched.
 
-        Of known points that are then the same, the first stays.
+        Of known points that are then the same, the first stays. Where the recipe reads fewer modalities, limits on
+        shares keep their distance from an even share.
         """
-        import dataclasses
-
         kept = {key: span for key, span in self.ranges.items() if key not in changes}
         known: dict[str, Flat] = {}
         for name, point in self.known.items():
@@ -192,4 +219,15 @@ class Phase:
                 known[name] = left
         reference = {k: v for k, v in self.reference.items() if k not in changes}
         base = self.base.updated(changes)
-        return dataclasses.replace(self, base=base, ranges=kept, known=known, reference=reference)
+        shared = self.with_shares_of(base.model.modalities)
+        return replace(shared, base=base, ranges=kept, known=known, reference=reference)
+
+    def with_shares_of(self, modalities: Sequence[str]) -> Phase:
+        """The same phase where limits on shares are for a ranker that reads these modalities."""
+        even = len(self.base.model.modalities) / len(modalities)
+        return replace(
+            self,
+            objectives=tuple(objective.with_shares(even) for objective in self.objectives),
+            gates=tuple(gate.with_shares(even) for gate in self.gates),
+            resume_gates=tuple(gate.with_shares(even) for gate in self.resume_gates),
+        )

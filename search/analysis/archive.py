@@ -56,7 +56,8 @@ def archive_rules(phase: Phase, evidence: Evidence) -> tuple[ArchiveRule, ...]:
             "gain", "the gain over V1 stays too small (better of finalist and base)", found.ndcg_gain, asked.least_gain
         )
     )
-    rules.append(_rule("tuned V1", "a tuned V1 gains as much", found.over_tuned_v1, asked.as_good_as_tuned_v1))
+    name = "a tuned V1 gains as much (as the better of finalist and base)"
+    rules.append(_rule("tuned V1", name, found.over_tuned_v1, asked.as_good_as_tuned_v1))
     return tuple(rules)
 
 

@@ -56,7 +56,7 @@ def gates_passed(phase: Phase, record: TrialRecord) -> tuple[int, int]:
 def hypervolume(phase: Phase, records: Sequence[TrialRecord]) -> float:
     """Share of the box between the phase's reference point and its best corner that the finished trials dominate.
 
-    Objectives without a bound take 0.10 beyond 0 as their corner, so that 1 is out of reach but the scale is readable.
+    An objective without a bound has a corner that is no limit (`Objective.corner`): beyond it more than 1 is reached.
     """
     points = costs(phase, [r for r in records if r.finished])
     return _dominated_share(phase, points[np.isfinite(points).all(axis=1)])
@@ -65,7 +65,7 @@ def hypervolume(phase: Phase, records: Sequence[TrialRecord]) -> float:
 def _dominated_share(phase: Phase, points: Points) -> float:
     signs = np.array([-1.0 if o.direction == "maximize" else 1.0 for o in phase.objectives])
     reference = np.array([o.reference for o in phase.objectives]) * signs
-    corner = np.array([o.bound if o.bound is not None else 0.10 for o in phase.objectives]) * signs
+    corner = np.array([o.corner for o in phase.objectives]) * signs
     inside = points[(points < reference).all(axis=1)]
     if len(inside) == 0:
         return 0.0

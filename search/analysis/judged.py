@@ -29,7 +29,8 @@ class Lead:
     rival: str
     interval: Interval
     with_suspect: bool = False
-    """Whether the rival reads the suspect: one that surely leads shows that V2 misses what is there."""
+    """Whether the rival reads the suspect and is of another family: one that surely leads shows that V2 misses what is
+    there. The base recipe is of V2's own family: where it is the better one, archive rules read it."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,7 +61,7 @@ def evidence_of(data: RankingDataset, case: Case, phase: Phase, evidence: Eviden
         "p": {"ndcg_gain": two_sided_p(evidence.quantities["ndcg_gain"])},
         "refit_gain": {name: plain(interval) for name, interval in evidence.refit_gain.items()},
         "refit_values": values | ({} if nothing is None else {"": weighted_mean(nothing, weights)}),
-        "refit_shapley": refit_shapley(whole, nothing) if nothing is not None else None,
+        "refit_shapley": refit_shapley(whole, nothing, case.look.level) if nothing is not None else None,
         "leads": {
             role: {"rival": lead.rival} | plain(lead.interval)
             for role, lead in evidence.rivals.items()
@@ -78,8 +78,8 @@ def evidence_of(data: RankingDataset, case: Case, phase: Phase, evidence: Eviden
         "cka": {},
         "effective_rank": {},
         "ssim": None,
-        "fusion_gain": fusion_gains(whole),
-        "subdomains": subdomain_gains(data, artefact, clusters=whole.clusters),
+        "fusion_gain": fusion_gains(whole, case.look.level),
+        "subdomains": subdomain_gains(data, artefact, clusters=whole.clusters, level=case.look.level),
         "attention_by_layer": None
         if shares is None
         else np.average(shares, axis=0, weights=artefact.lists.documents * artefact.lists.weights).tolist(),

@@ -31,6 +31,7 @@ class RemoteCall:
         self.path.write_bytes(pickle.dumps((function, arguments)))
         self._ended = threading.Event()
         self._error: BaseException | None = None
+        self._told: tuple[Any, Exception | None] | None = None
 
     def end(self, error: BaseException | None = None) -> None:
         """The call was made, or cannot be."""
@@ -38,14 +39,16 @@ class RemoteCall:
         self._ended.set()
 
     def answer(self) -> Any:
-        """Wait for what the function returned; raises what it raised, or why it could not be called."""
+        """Wait for what the function returned; raises what it raised, or why it could not be made. Each time alike."""
         while not self._ended.wait(LOOK_SECONDS):
             raise_if_interrupted()
         if self._error is not None:
             raise self._error
-        value, error = pickle.loads(_answer(self.path).read_bytes())
-        for path in (self.path, _answer(self.path)):
-            path.unlink()
+        if self._told is None:
+            self._told = pickle.loads(_answer(self.path).read_bytes())
+            for path in (self.path, _answer(self.path)):
+                path.unlink()
+        value, error = self._told
         if error is not None:
             raise error
         return value

@@ -42,8 +42,6 @@ PAIRS_AMONG = 3
 STAGE = "ablation"
 SEEDS = tuple(30_000 + index for index in range(3))
 """Of each variation's trainings: none that chose or decided anything."""
-_CORNER = 0.10
-"""What counts as a whole step of an objective without a bound; see `front.hypervolume`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -207,9 +205,10 @@ class _Ablation:
         return Variation(kind="pair", removed=removed, recipe=without(self.run.phase, self.recipe, removed))
 
     def _job(self, variation: Variation, seed: int, mark: str) -> Job:
-        trial = self.intact.trial_id
+        """Trainings for another split than the deciding one keep no weights, so they have ids of their own."""
+        trial, split = self.intact.trial_id, "" if self.split == self.run.deciding else f"-{self.split}"
         return Job(
-            trial_id=f"ablate-{trial}-{variation.slug}-{mark}",
+            trial_id=f"ablate-{trial}{split}-{variation.slug}-{mark}",
             name=f"{trial} without {' and '.join(variation.removed)}",
             recipe=variation.recipe.flat(),
             seed=seed,
@@ -256,9 +255,7 @@ class _Ablation:
 
     def _distance(self, change: Mapping[str, float]) -> float:
         """How far a change leads, summed over the objectives, each as a share of its span."""
-        spans = {
-            o.name: abs((o.bound if o.bound is not None else _CORNER) - o.reference) for o in self.run.phase.objectives
-        }
+        spans = {o.name: abs(o.corner - o.reference) for o in self.run.phase.objectives}
         return sum(abs(value) / spans[name] for name, value in change.items())
 
     def _ended(self) -> dict[str, TrialRecord]:

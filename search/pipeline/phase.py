@@ -11,7 +11,6 @@ from fusion_models.config import Flat
 from fusion_models.data import RankingDataset, open_dataset
 from fusion_models.data.readiness import require_rankable
 from fusion_models.models.own import is_own, own_model
-from search.analysis.tables import write_tables
 from search.execution.cluster import ray_session
 from search.options import RunOptions
 from search.pipeline.confirmation.verdict import confirm_and_decide
@@ -36,7 +35,6 @@ from search.run_store.folder import RunFolder, RunFolderError, environment, now
 from search.run_store.journal import open_journal
 from search.run_store.looks import DECIDING_SPLIT
 from search.run_store.mirror import Mirror, is_uri, local_results, mirror_of, mirrored
-from search.run_store.records import journal_records
 from search.run_store.start_weights import described_start, keep_start_weights, require_start_weights
 from search.study.taken_over import EarlierRuns
 from spaces import Phase, phase_to_plain
@@ -114,7 +112,7 @@ def _search_and_decide(run: Run, warm: Mapping[str, Flat]) -> None:
         with ray_session(run.options), run.trainer.tuning():
             confirmed = confirm_and_decide(run, *search(run, warm))
     except BaseException:  # Ctrl-C too, wherever it comes: what has finished is in the tables
-        write_tables(folder, run.phase, journal_records(run.store.journal))
+        run.trainer.write_tables()
         raise
     write_front(run)
     folder.write((folder.read() or {}) | {"end": now(), "seconds": round(time.monotonic() - run.began, 1)})

@@ -11,7 +11,8 @@ from fusion_models.metrics.intervals.planning import detectable
 from fusion_models.probes import PROBES
 from search.monitoring.progress import clock
 from search.pipeline.ablation import expected_trainings
-from search.pipeline.confirmation.arms import fewest_trainings, proper_subsets
+from search.pipeline.confirmation.arms import proper_subsets
+from search.pipeline.confirmation.deciding import first_trainings
 from search.pipeline.confirmation.probing import most_trainings
 from search.pipeline.confirmation.seeds import MOST_ON_SHORT_LIST
 from search.pipeline.confirmation.short_list import SHORT_LIST
@@ -43,8 +44,7 @@ def print_plan(run: Run, stages: Sequence[Stage], concurrent: int) -> float:
     left = {stage.name: stage.left for stage in stages}
     asked = run.options.confirm_seeds
     if asked != 0:
-        members = phase.base.train.members
-        fresh = fewest_trainings(members) if asked is None else asked
+        fresh = first_trainings(run, phase.base.train.members)
         left["short list"] = (SHORT_LIST + 1) * min(MOST_ON_SHORT_LIST, fresh)
         left["deciding"] = (len(phase.base.model.modalities) + BESIDE_REFITS) * fresh
         if run.options.ablation:

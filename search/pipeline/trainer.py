@@ -45,7 +45,7 @@ class Trainer:
         """`p_on_front`: of a run that has ended and trains more, so that its pareto.csv keeps it."""
         self._store, self._phase, self._data = store, phase, data
         self._options, self._console, self._p_on_front = options, console, p_on_front
-        self._stages: list[Stage] = []
+        self._stages: dict[str, Stage] = {}
         self._session: TuneSession | None = None
         self.tracking = tracking_for(options, store.folder, console)
         """The experiment tracker that hears of every training; `end` it when the run's files are written."""
@@ -62,7 +62,7 @@ class Trainer:
 
     def records(self, *names: str) -> list[TrialRecord]:
         """Trials of the named stages, or of all that have been opened so far."""
-        return [r for stage in self._stages if not names or stage.name in names for r in stage.records()]
+        return [r for name, stage in self._stages.items() if not names or name in names for r in stage.records()]
 
     @contextlib.contextmanager
     def tuning(self, *, keep: bool = True) -> Iterator[None]:
@@ -89,7 +89,7 @@ class Trainer:
 
     def train(self, stages: Sequence[Stage], *, deadline: float | None = None) -> None:
         """Train what the stages still have, and write the tables."""
-        self._stages += [stage for stage in stages if stage not in self._stages]
+        self._stages |= {stage.name: stage for stage in stages}  # one that is opened again reads the same journal
         left = sum(stage.left for stage in stages)
         if left <= 0:
             return
@@ -111,7 +111,11 @@ class Trainer:
             board.close()
             for observer in mirroring:
                 observer.close()
-        write_tables(folder, self._phase, journal_records(self._store.journal), self._p_on_front)
+        self.write_tables()
+
+    def write_tables(self) -> None:
+        """Write what the journal knows, so that what has finished is in the tables however a run ends."""
+        write_tables(self._store.folder, self._phase, journal_records(self._store.journal), self._p_on_front)
 
 
 class TrainerOfEnded(Trainer):

@@ -17,7 +17,7 @@ from fusion_models.config import Recipe
 from fusion_models.data import RankingDataset
 from fusion_models.data.clusters import query_clusters
 from fusion_models.evaluation import Blanking, Evaluation, evaluate
-from fusion_models.files import whole_folder
+from fusion_models.files import whole, whole_folder, write_whole
 from fusion_models.latency import scoring_latency
 from fusion_models.metrics import BLANKS, paired_bootstrap, sign_flip_p
 from fusion_models.metrics.intervals.weights import counted, of_rows
@@ -62,8 +62,9 @@ def write_finished(
         numbers["latency_p95_ms"] = scoring_latency(state.model, data).p95
     folder.mkdir(parents=True, exist_ok=True)
     weights = {k: v.detach().clone().contiguous().cpu() for k, v in state.model.state_dict().items()}
-    save_file(weights, folder / WEIGHTS)
-    (folder / RECIPE).write_text(json.dumps({"recipe": job.recipe, "seed": job.seed, "numbers": numbers}, indent=1))
+    with whole(folder / WEIGHTS) as staging:  # what stands there may be another run's file under a second name
+        save_file(weights, staging)
+    write_whole(folder / RECIPE, json.dumps({"recipe": job.recipe, "seed": job.seed, "numbers": numbers}, indent=1))
     write_outputs(evaluation.outputs, folder / OUTPUTS)
     return numbers
 
@@ -82,7 +83,8 @@ def write_outputs(outputs: Outputs, path: Path) -> None:
     }
     columns |= {f"blanked.{m}.{kind}": d[:, valid].astype(np.float32) for (m, kind), d in outputs.blanked.items()}
     columns |= {name: v for name in PER_QUERY if (v := getattr(outputs, name)) is not None}
-    np.savez_compressed(path, allow_pickle=False, **columns)
+    with whole(path) as staging, staging.open("wb") as file:
+        np.savez_compressed(file, allow_pickle=False, **columns)
 
 
 def read_outputs(path: Path, lists: Lists) -> Outputs:

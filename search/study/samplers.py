@@ -13,6 +13,8 @@ from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, GPSampler, NSGAIIISampler, NSGAIISampler, RandomSampler, TPESampler
 from optuna.trial import FrozenTrial, TrialState
 
+from search.study.stages import TAKEN_OVER
+
 
 def _startup(trials: int) -> int:
     """Random trials before the model is asked."""
@@ -81,7 +83,7 @@ class SeenStudy(Study):
 
 def _under_way(trial: FrozenTrial) -> FrozenTrial:
     """The trial as it was while it ran, without any result; one that was taken over never ran, and stays."""
-    if trial.state is TrialState.WAITING or "taken over" in trial.user_attrs:
+    if trial.state is TrialState.WAITING or TAKEN_OVER in trial.user_attrs:
         return trial
     return FrozenTrial(
         number=trial.number,

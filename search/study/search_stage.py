@@ -18,7 +18,7 @@ from search.run_store.job import Job, Outcome, TrialRecord
 from search.run_store.records import plain_outcome
 from search.study.rungs import Entry
 from search.study.samplers import InOrder, one_a_trial
-from search.study.stages import REPEATS, Earlier, Stage
+from search.study.stages import REPEATS, SEARCH, TAKEN_OVER, Earlier, Stage
 from spaces import Phase, parameters, project, suggest
 
 REPEATED_PROPOSALS = 10
@@ -55,7 +55,7 @@ class SearchStage(Stage):
     ) -> None:
         self.phase = phase
         self.seed = seed
-        super().__init__(storage, "search", directions=[o.direction for o in phase.objectives])
+        super().__init__(storage, SEARCH, directions=[o.direction for o in phase.objectives])
         self.needed = tuple(o.name for o in phase.objectives)
         if self.study.metric_names is None:  # for whoever opens the journal, such as optuna-dashboard
             with warnings.catch_warnings():
@@ -70,7 +70,7 @@ class SearchStage(Stage):
         """What became of warm points that do not lie in the space."""
         if earlier is not None:
             self._take_over(earlier)
-        self.total += sum("taken over" in t.user_attrs for t in self.study.get_trials(deepcopy=False))
+        self.total += sum(TAKEN_OVER in t.user_attrs for t in self.study.get_trials(deepcopy=False))
         self._enqueue_known(phase.known_recipes())
 
     def seen_by(self, number: int) -> int | None:
@@ -106,7 +106,7 @@ class SearchStage(Stage):
         outcome = earlier.outcome(job)
         if outcome is None or any(not math.isfinite(outcome.numbers.get(name, math.nan)) for name in self.needed):
             return
-        attributes = {"taken over": True, "job": job.plain(), "outcome": plain_outcome(outcome)}
+        attributes = {TAKEN_OVER: True, "job": job.plain(), "outcome": plain_outcome(outcome)}
         self.study.add_trial(
             optuna.create_trial(
                 values=self.phase.objective_values(outcome.numbers),
@@ -129,7 +129,7 @@ class SearchStage(Stage):
         base = self.phase.base.flat()
         trials = self.study.get_trials(deepcopy=False)
         there = [r.flat() for r in self.phase.known_recipes().values()]
-        there += [t.user_attrs["job"]["recipe"] for t in trials if "taken over" in t.user_attrs]
+        there += [t.user_attrs["job"]["recipe"] for t in trials if TAKEN_OVER in t.user_attrs]
         for name, recipe in recipes.items():
             try:
                 point = project(self.phase.ranges, recipe, base)

@@ -19,6 +19,10 @@ from search.run_store.job import Job, Outcome, TrialRecord
 from search.run_store.journal import together
 from search.run_store.records import plain_outcome, study_records, trial_record
 
+SEARCH = "search"
+"""The name of the search's study in a run's journal."""
+TAKEN_OVER = "taken over"
+"""Attribute of a search trial that an earlier run trained."""
 REPEATS = "repeats"
 """Attribute of a trial that was not run: the trial of the same configuration that had failed before."""
 
@@ -147,6 +151,10 @@ class FixedStage(Stage):
                 self.study.add_trial(optuna.create_trial(values=[done.numbers["ndcg"]], user_attrs=told))
                 self._asked += 1
         self.total = len(self._known)
+
+    def planned(self) -> list[Job]:
+        """Every training of the list, whether it was begun or not."""
+        return [Job.from_plain(t.user_attrs["planned"]) for t in self.study.get_trials(deepcopy=False)]
 
     def _job(self, trial: optuna.Trial) -> Job:
         return Job.from_plain(trial.user_attrs["planned"])

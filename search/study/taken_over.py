@@ -10,6 +10,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from fusion_models.data.sources import HALVED
 from fusion_models.files import link_or_copy
 from fusion_models.metrics.ranking_metric import NDCG_10, RankingMetric
 from search.run_store.artifacts import OUTPUTS, RECIPE, WEIGHTS
@@ -22,8 +23,9 @@ Identity = tuple[object, ...]
 
 
 class EarlierRuns:
-    """Finished trainings of earlier runs on the same data (fingerprint and halves), the latest run first.
+    """Finished trainings of earlier runs on the same data, wherever it lay, the latest run first.
 
+    The data are the same by their fingerprint, and by whether validation is halved, as at the end of `source`.
     Runs that were measured by another metric are left out: a training stops at the epoch that it finds best.
     """
 
@@ -43,10 +45,8 @@ class EarlierRuns:
         own = _sources(into.read() or {})
         for run in reversed(runs):
             described = run.read() or {}
-            if not run.journal.exists() or (described.get("data"), described.get("fingerprint")) != (
-                source,
-                fingerprint,
-            ):
+            there = str(described.get("data")).endswith(HALVED), described.get("fingerprint")
+            if not run.journal.exists() or there != (source.endswith(HALVED), fingerprint):
                 continue
             said = (described.get("definition") or {}).get("metric")
             if said is not None and said != dataclasses.asdict(metric):

@@ -70,3 +70,13 @@ def test_what_a_dataset_lacks_is_refused():
         dataclasses.replace(PHASES["phase1"], v1_reads=("sound",))
     with pytest.raises(ValueError, match="two modalities are needed"):
         for_dataset(PHASES["phase1"], ("text",), "text")
+
+
+def test_limits_on_shares_follow_the_modalities_that_the_ranker_reads():
+    """Of two modalities the larger share is at least 0.5: a limit of 0.40 could never hold."""
+    phase = PHASES["phase3"].with_base({"model.modalities": "visual+text"})
+    gates = {g.quantity: g for g in phase.gates}
+    assert (gates["attention_min_share"].at_least, gates["attention_max_share"].at_most) == (0.3, 0.6)
+    assert next(o.bound for o in phase.objectives if o.name == "attention_max_share") == 0.6
+    assert not departures(phase)
+    assert PHASES["phase3"].with_base({"train.epochs": 2}).gates == PHASES["phase3"].gates

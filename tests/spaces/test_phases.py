@@ -1,5 +1,7 @@
 """Phases are data that must hold together: every key exists, every known point lies in the space."""
 
+import dataclasses
+
 import optuna
 import pytest
 
@@ -72,3 +74,9 @@ def test_a_conditional_range_falls_back_to_the_base():
     for _ in range(30):
         point = suggest(study.ask(), ranges, base)
         assert point["loss.attention_entropy"] == 0.0 or point["model.variant"] == "cross_attention"
+
+
+def test_a_phase_without_a_gate_on_the_drop_wants_what_the_roadmap_wants():
+    """Else no drop would be enough for the rule "no rise", and none too much to be fragile."""
+    open_ended = dataclasses.replace(PHASES["phase1"], gates=(), resume_gates=())
+    assert open_ended.wanted_drop == PHASES["phase1"].wanted_drop == 0.05

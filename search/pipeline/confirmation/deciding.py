@@ -5,10 +5,11 @@ from __future__ import annotations
 import itertools
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from fusion_models.config import Recipe
+from fusion_models.data.clusters import query_clusters
 from fusion_models.evaluation import split_lists
 from fusion_models.metrics import Interval
 from search.analysis.gates import status_of
@@ -29,6 +30,7 @@ from search.pipeline.confirmation.gathering import Measured, Trained, refit_gain
 from search.pipeline.confirmation.probing import RunProbes
 from search.pipeline.context import Run
 from search.run_store.artifacts import OUTPUTS, read_outputs
+from search.run_store.job import Job
 from search.study.stages import FixedStage
 from spaces import Gate
 
@@ -74,51 +76,60 @@ def train_deciding_arms(
     The arm of the base recipe without the suspect is read by archive rules alone, so it is left out where validation
     says that the finalist surely earns from the suspect; where it is trained, the `probes` measure their power, since
     archive rules read them too. The run's deadline, less what the probes will take, ends the further steps; the first
-    one is never cut. Which arms get more is decided on validation: the deciding split stays closed.
+    one is never cut. Which arms get more is decided on validation: the deciding split stays closed. What was planned
+    before, by an earlier verdict or before an interruption, is never left out.
+
+    Raises ValueError where trainings were planned on other items.
     """
     recipe = Recipe.from_flat(finalist.recipe)
     members = len(finalist.seeds)
-    _require_same_items(run, cold=cold)
-    plan = plan_arms(run.phase, recipe, is_base=finalist.is_base, archive_open=False, arms=finalist.arms)
-    first = first_trainings(run, members)
-    counts = {key: max(first, _trained_before(run, plan, key)) for key in plan.recipes}
-    deciding = _train(run, plan, counts, members, cold=cold)
-    if archive_open(run, _on_validation(run, deciding, references)):
-        probes.begin_power()
-        plan = plan_arms(run.phase, recipe, is_base=finalist.is_base, archive_open=True, arms=finalist.arms)
-        counts = {key: counts.get(key, max(first, _trained_before(run, plan, key))) for key in plan.recipes}
+    before = FixedStage(run.store.journal, STAGE, []).planned()
+    _require_same_items(run, before, cold=cold)
+    known = {job.trial_id for job in before}
+    first, archive = first_trainings(run, members), False
+    steps = () if run.options.confirm_seeds is not None else [s for s in STEPS if s <= (run.options.max_seeds or MOST)]
+
+    def planned(counts: Mapping[ArmKey, int]) -> tuple[ArmPlan, dict[ArmKey, int]]:
+        plan = plan_arms(run.phase, recipe, is_base=finalist.is_base, archive_open=archive, arms=finalist.arms)
+        return plan, {key: counts.get(key, max(first, _planned_before(plan, key, known))) for key in plan.recipes}
+
+    plan, counts = planned({})
+    while True:
         deciding = _train(run, plan, counts, members, cold=cold)
-    most = run.options.max_seeds or MOST
-    for step in STEPS:
-        if step <= first or run.options.confirm_seeds is not None or step > most:
-            continue
+        if not deciding.trainings[plan.whole]:
+            return deciding
         here = _on_validation(run, deciding, references)
-        if archive_open(run, here):
+        if not archive and archive_open(run, here):
+            archive = True
             probes.begin_power()
-        wanted = open_arms(run, here)
-        more = {key: max(counts[key], step) if key in wanted else counts[key] for key in counts}
-        if more == counts or not _affordable(run, sum(more.values()) - sum(counts.values()), probes):
-            break
+            plan, counts = planned(counts)
+            continue
+        more = _next_step(counts, open_arms(run, here), steps)
+        if not _affordable(run, sum(more.values()) - sum(counts.values()), probes):
+            return deciding
         counts = more
-        deciding = _train(run, plan, counts, members, cold=cold)
-    return deciding
 
 
-def _trained_before(run: Run, plan: ArmPlan, key: ArmKey) -> int:
-    """Trainings of an arm that an earlier verdict of this run was taken from: a further one leaves none of them out."""
-    if run.verdict == 1:
-        return 0
-    known = {r.trial_id for r in run.trainer.records(STAGE)}
+def _next_step(counts: Mapping[ArmKey, int], wanted: Container[ArmKey], steps: Iterable[int]) -> dict[ArmKey, int]:
+    """The counts at the first step that gives a wanted arm more trainings; as they are where none does."""
+    for step in steps:
+        more = {key: max(count, step) if key in wanted else count for key, count in counts.items()}
+        if more != counts:
+            return more
+    return dict(counts)
+
+
+def _planned_before(plan: ArmPlan, key: ArmKey, known: Container[str]) -> int:
+    """Trainings of an arm that were planned before, by their trial ids."""
     return next(index for index in itertools.count() if trial_id(key, index, plan.arms) not in known)
 
 
-def _require_same_items(run: Run, *, cold: bool) -> None:
-    """Raises ValueError where an earlier verdict's trainings had other items: their ids would stand for both."""
-    before = {r.items for r in run.trainer.records(STAGE)} if run.verdict > 1 else set()
-    if before - {"without cold" if cold else "all"}:
+def _require_same_items(run: Run, before: Sequence[Job], *, cold: bool) -> None:
+    """Raises ValueError where trainings were planned on other items: their ids would stand for both."""
+    if {job.items for job in before} - {"without cold" if cold else "all"}:
         raise ValueError(
-            f"{run.folder.path}: the verdict before was decided {'with' if cold else 'without'} the items of new lists "
-            "in training; give the --facts (closed_catalogue) of then"
+            f"{run.folder.path}: its deciding trainings were begun {'with' if cold else 'without'} the items of new "
+            "lists in training; give the --facts (closed_catalogue) of then, or start over with --fresh"
         )
 
 
@@ -142,7 +153,12 @@ def _on_validation(run: Run, deciding: Deciding, references: Sequence[Reference]
         for key, ids in deciding.trainings.items()
     }
     return Measured(
-        phase=run.phase, plan=deciding.plan, members=deciding.members, trained=trained, references=references
+        phase=run.phase,
+        plan=deciding.plan,
+        members=deciding.members,
+        trained=trained,
+        references=references,
+        clusters=query_clusters(run.data, "validation"),
     )
 
 
@@ -174,10 +190,12 @@ def seeds_share(interval: Interval) -> float:
 
 
 def _affordable(run: Run, more: int, probes: RunProbes) -> bool:
-    """Whether so many trainings fit before the deadline, and the probes after them.
+    """Whether there are more trainings to make, and so many fit before the deadline, and the probes after them.
 
     Without a time budget only what is planned is trained.
     """
+    if more == 0:
+        return False
     if run.deadline is None:
         return run.options.max_seeds is not None
     each = run.trainer.training_seconds / max(1, concurrency(run.options))

@@ -25,9 +25,9 @@ Values = npt.NDArray[np.float64]
 
 
 def write_evidence(
-    run: Run, whole: Measured, evidence: Evidence, contribution: Contribution, *, chance: Values
+    run: Run, whole: Measured, evidence: Evidence, contribution: Contribution, *, chance: Values, level: float
 ) -> dict[str, Any]:
-    """Contribution, refits, fusion gain and subdomains of the finalist on the deciding split."""
+    """Contribution, refits, fusion gain and subdomains of the finalist on the deciding split, at this look's level."""
     artefact = whole.artefact
     interaction = contribution.interaction_gain
     own = whole.plan.whole.modalities
@@ -40,7 +40,7 @@ def write_evidence(
         "quantities": {name: plain(interval) for name, interval in evidence.quantities.items()},
         "refit_gain": {name: plain(interval) for name, interval in evidence.refit_gain.items()},
         "refit_values": values,
-        "refit_shapley": refit_shapley(whole, chance),
+        "refit_shapley": refit_shapley(whole, chance, level),
         "leads": {role: {"rival": lead.rival} | plain(lead.interval) for role, lead in evidence.rivals.items() if lead},
         "strongest_blind": {"rival": lead.rival} | plain(lead.interval) if (lead := evidence.strongest_blind) else None,
         "probes": [
@@ -52,8 +52,8 @@ def write_evidence(
         "cka": contribution.cka,
         "effective_rank": contribution.effective_rank,
         "ssim": contribution.ssim or None,
-        "fusion_gain": fusion_gains(whole),
-        "subdomains": subdomain_gains(run.data, artefact, clusters=whole.clusters),
+        "fusion_gain": fusion_gains(whole, level),
+        "subdomains": subdomain_gains(run.data, artefact, clusters=whole.clusters, level=level),
         "attention_by_layer": None
         if shares is None
         else np.average(shares, axis=0, weights=artefact.lists.documents * artefact.lists.weights).tolist(),
@@ -72,10 +72,10 @@ def refit_values(whole: Measured, chance: Values) -> dict[str, float]:
     return out
 
 
-def refit_shapley(whole: Measured, chance: Values) -> dict[str, Any] | None:
+def refit_shapley(whole: Measured, chance: Values, level: float = 0.95) -> dict[str, Any] | None:
     """Shares of the refitted Shapley values with their intervals; None unless every subset was trained."""
     arms = {frozenset(key.modalities): arm for key, arm in whole.arms.items() if key.of == "finalist"}
-    found = shapley_shares(whole.plan.whole.modalities, arms, chance, clusters=whole.clusters)
+    found = shapley_shares(whole.plan.whole.modalities, arms, chance, clusters=whole.clusters, level=level)
     return {name: plain(interval) for name, interval in found.items()} or None
 
 
@@ -84,7 +84,7 @@ def arm_mean(arm: Arm) -> float:
     return weighted_mean(arm.mean, arm.weights)
 
 
-def fusion_gains(whole: Measured) -> dict[str, dict[str, Any]]:
+def fusion_gains(whole: Measured, level: float = 0.95) -> dict[str, dict[str, Any]]:
     """nDCG of the finalist minus each rival's: best single modality, best pair, weighted sums, LambdaMART, tuned V1."""
     rivals: dict[str, tuple[str, Arm | Values]] = {}
     for title, size in (("best single modality", 1), ("best pair", 2)):
@@ -107,7 +107,7 @@ def fusion_gains(whole: Measured) -> dict[str, dict[str, Any]]:
         rivals["base recipe"] = "base recipe", whole.arms[whole.plan.base]
     out = {}
     for title, (name, rival) in rivals.items():
-        gain = whole.lead(rival)
+        gain = whole.lead(rival, level)
         if gain is not None:
             out[title] = {"rival": name} | plain(gain)
     return out
@@ -117,7 +117,9 @@ def _arm(outputs: Outputs, trainings: tuple[Outputs, ...], members: int) -> Arm 
     return recipe_arm(trainings, members) if len(trainings) > members else outputs.ndcg
 
 
-def subdomain_gains(data: RankingDataset, artefact: Outputs, *, clusters: Clusters) -> list[dict[str, Any]]:
+def subdomain_gains(
+    data: RankingDataset, artefact: Outputs, *, clusters: Clusters, level: float = 0.95
+) -> list[dict[str, Any]]:
     """The artefact's gain over V1 in each subdomain, with p corrected by Holm over the subdomains."""
     gain, weights = artefact.ndcg - artefact.lists.v1_ndcg, artefact.lists.uneven
     names = np.asarray(data.subdomain)[artefact.lists.rows]
@@ -127,7 +129,7 @@ def subdomain_gains(data: RankingDataset, artefact: Outputs, *, clusters: Cluste
         if chosen.sum() < 2:
             continue
         groups = clusters[chosen] if clusters is not None else None
-        interval = mean_interval(gain[chosen], of_rows(weights, chosen), clusters=groups)
+        interval = mean_interval(gain[chosen], of_rows(weights, chosen), clusters=groups, level=level)
         out.append({"subdomain": name, "queries": int(chosen.sum()), "p": _p(interval)} | plain(interval))
     for entry, adjusted in zip(out, holm([entry["p"] for entry in out]) if out else [], strict=True):
         entry["p_holm"] = float(adjusted)

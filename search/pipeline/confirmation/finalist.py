@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from scipy import special
@@ -89,19 +89,28 @@ def choose(
     """
     fewest = min(c.failed for c in found)
     left = [c for c in found if c.failed == fewest]
-    chances = {c.trial_id: chance(phase, measured[c.trial_id], leads.get(c.trial_id, ())) for c in left}
+    known = {name for c in left for name in measured[c.trial_id]}
+    chances = {c.trial_id: chance(phase, measured[c.trial_id], leads.get(c.trial_id, ()), known) for c in left}
     highest = max(chances.values())
     likely = [c for c in left if chances[c.trial_id] >= highest - AS_LIKELY]
     return max(likely, key=lambda c: measured[c.trial_id]["ndcg"].mean)
 
 
-def chance(phase: Phase, found: Mapping[str, Interval], leads: Sequence[Interval] = ()) -> float:
-    """Log of the probability that every gate that validation can tell of is met."""
+def chance(
+    phase: Phase, found: Mapping[str, Interval], leads: Sequence[Interval] = (), known: Container[str] = ()
+) -> float:
+    """Log of the probability that every gate that validation can tell of is met.
+
+    A gate on one of the quantities `known` of other candidates, which this one lacks, is surely missed: *not measured*
+    is never passed.
+    """
     total = 0.0
     for gate in _by_quantity((*phase.gates, *phase.resume_gates)):
         interval = found.get(gate.quantity)
         if interval is not None:
             total += _log_probability(-gate.violation(interval.mean), interval.standard_error)
+        elif gate.quantity in known:
+            total += math.log(LEAST_PROBABILITY)
     margin = phase.thresholds.rival_worse
     return total + sum(_log_probability(lead.mean + margin, lead.standard_error) for lead in leads)
 

@@ -43,7 +43,7 @@ class Chosen:
     """Of V1's score, where the strongest one is a refit with V1 added."""
     tuned_v1: str = ""
     better_is_base: bool = False
-    """Whether the base recipe, and not the finalist, is read by the rule on the gain."""
+    """Whether the base recipe, and not the finalist, is read by the rules on the gain and on the tuned V1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -237,7 +237,7 @@ def archive_evidence(
     base = found.base
     better = base if chosen.better_is_base and base is not None else found.artefact
     tuned = next((r for r in found.references if r.name == chosen.tuned_v1), None)
-    over_tuned = _lead(found, tuned, level) if tuned is not None else None
+    over_tuned = _better_over(found, chosen, tuned, level) if tuned is not None else None
     drop = quantity(drop_name(found.plan.suspect), (found.plan.suspect,))
     return ArchiveEvidence(
         refit_gain=refit_gains(found, level).get(found.plan.suspect),
@@ -249,10 +249,19 @@ def archive_evidence(
             for name, with_it, without, counts in probes
         ),
         ndcg_gain=quantity_interval(quantity("ndcg_gain"), better, clusters=found.clusters, level=level),
-        over_tuned_v1=over_tuned.interval if over_tuned is not None else None,
+        over_tuned_v1=over_tuned,
         base_drop=quantity_interval(drop, base, clusters=found.clusters, level=level) if base is not None else None,
         drop_rise=_rise(found, base, level),
     )
+
+
+def _better_over(found: Measured, chosen: Chosen, tuned: Reference, level: float) -> Interval | None:
+    """Lead over the tuned V1 of whichever recipe is the better one: the finalist is chosen for its gates."""
+    base = found.arms.get(found.plan.base) if chosen.better_is_base else None
+    if base is not None:
+        return arm_difference(base, _arm_of(tuned, base.k), found.clusters, level)
+    lead = _lead(found, tuned, level)
+    return lead.interval if lead is not None else None
 
 
 def _rise(found: Measured, base: Outputs | None, level: float) -> Interval | None:

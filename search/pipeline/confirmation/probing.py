@@ -1,6 +1,7 @@
 """Rankers outside the family: what the suspect is worth to them, and whether they would see it were it worth anything.
 
-They are trained only where an archive rule may still hold: elsewhere nobody reads them.
+They are trained only where an archive rule may still hold, by validation or by the deciding split: elsewhere nobody
+reads them.
 """
 
 from __future__ import annotations
@@ -96,7 +97,7 @@ class RunProbes:
         return self._probes.begin(split, self._run.console)
 
     def left_out(self) -> list[FoundByProbe]:
-        """None of them, where no archive rule asks for any; a process that still measures a power ends it first."""
+        """None of them, where no archive rule asks for any so far. What still measures a power ends it first."""
         if self._run.trainer.keeps_processes:
             self._probes.training_seconds()
         return []

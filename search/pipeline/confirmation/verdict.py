@@ -33,7 +33,7 @@ from search.pipeline.baselines import (
     reference_rankers,
     reference_table,
 )
-from search.pipeline.confirmation.arms import has_attention
+from search.pipeline.confirmation.arms import STAGE, has_attention
 from search.pipeline.confirmation.cold import needs_cold_lists, read_cold
 from search.pipeline.confirmation.deciding import Deciding, archive_open, train_deciding_arms
 from search.pipeline.confirmation.examples import write_examples
@@ -66,6 +66,7 @@ from search.run_store.facts import Facts, read_facts
 from search.run_store.folder import json_text
 from search.run_store.looks import DECIDING_SPLIT, SPLIT_NAMES, Look, count_look
 from search.study.stages import FixedStage
+from spaces import Phase
 
 CONFIRM = "confirm"
 
@@ -123,6 +124,8 @@ def confirm_and_decide(
     if finalist is None and found:
         best, names = choose(run.phase, listed.quantities, leads, found), [c.trial_id for c in found]
         finalist = fix_finalist(run.folder, best, _member_seeds(run), of=names, verdict=run.verdict)
+    if finalist is not None:
+        _drop_ablation_of_another(run, finalist)
     if finalist is None:
         decision = decide(run.phase, None, None, facts.statuses())
         decision = dataclasses.replace(decision, reasons=(_why_unconfirmed(run),))
@@ -135,15 +138,21 @@ def confirm_and_decide(
     split = SPLIT_NAMES[run.deciding]
     text = decision_text(run.phase, confirmed.decision, split, confirmed.look, weighted=run.data.weighted)
     write_whole(run.folder.path / "decision.md", text)
-    if finalist is None or not run.options.ablation:
+    if confirmed.intact is None or not run.options.ablation:
         return confirmed
     said = f"verdict: {confirmed.decision.verdict} ({run.folder.path / 'decision.md'}); now what each component does"
     run.console.print(said, highlight=False)
-    assert confirmed.intact is not None
     ablation = ablate(
         run, confirmed.intact, split=run.deciding, deadline=run.deadline
     )  # after the verdict: it explains
     return dataclasses.replace(confirmed, ablation=ablation)
+
+
+def _drop_ablation_of_another(run: Run, finalist: Finalist) -> None:
+    """Delete ablation.csv where it tells of an earlier verdict's finalist, with which it is kept (verdicts/NUMBER)."""
+    path = run.folder.path / "ablation.csv"
+    if path.exists() and run.verdict > 1 and set(pd.read_csv(path, dtype=str)["trial_id"]) != {finalist.trial_id}:
+        path.unlink()
 
 
 def _why_unconfirmed(run: Run) -> str:
@@ -210,6 +219,8 @@ def _decide_on_test(
     cold = needs_cold_lists(run, facts)
     probes = RunProbes(run, cold=cold)
     deciding = train_deciding_arms(run, finalist, references, cold=cold, probes=probes)
+    if not deciding.trainings[deciding.plan.whole]:
+        return _untrained(run, listed, finalist, facts)
     here = _measured_on(run, deciding, "validation", references)
     chosen = choose_rivals(here)
     split = run.deciding
@@ -246,8 +257,11 @@ def _decide_on_test(
         archive=archive_evidence(whole, chosen, read_probes(probing()), look.alpha),
         closed_catalogue=bool(facts.closed_catalogue),
     )
+    if not asked and archives(run.phase, evidence):
+        found = read_probes(probes.begin(split)())
+        evidence = dataclasses.replace(evidence, archive=archive_evidence(whole, chosen, found, look.alpha))
     write_judged(evidence, run.folder.path)
-    write_evidence(run, whole, evidence, contribution(), chance=chance)
+    write_evidence(run, whole, evidence, contribution(), chance=chance, level=look.level)
     write_examples(run.folder, run.data, whole.artefact)
     tested = _test_rows(listed.candidates, finalist, whole, said, split, look)
     table = reference_table(there, clusters=clusters, split=split)
@@ -268,6 +282,28 @@ def _decide_on_test(
     )
 
 
+def archives(phase: Phase, evidence: Evidence) -> bool:
+    """Whether the verdict would be ARCHIVE: then the probes are asked, even where the refit gains ask for none.
+
+    Another rule than "nothing to give" may hold where V2 does not see what a probe sees.
+    """
+    return decide(phase, "the finalist", evidence).verdict == "ARCHIVE"
+
+
+def _untrained(run: Run, listed: _ShortList, finalist: Finalist, facts: Facts) -> Confirmed:
+    """Nothing to judge, since every deciding training of the finalist failed; the deciding split stays closed."""
+    failed = [r for r in run.trainer.records(STAGE) if not r.finished]
+    why = next((r.state_reason for r in failed if r.state_reason), "no reason is known")
+    said = f"the finalist {finalist.trial_id} could not be trained again, not once (trials.csv says why): {why}"
+    decision = decide(run.phase, finalist.trial_id, None, facts.statuses())
+    return Confirmed(
+        decision=dataclasses.replace(decision, reasons=(said,)),
+        table=confirmed_table(run.phase, listed.rows(finalist)),
+        finalist=finalist,
+        evidence=None,
+    )
+
+
 def _context_alone(run: Run, finalist: Finalist, *, cold: bool) -> npt.NDArray[np.float64]:
     """`[Q]`: nDCG of the finalist's context alone, on the deciding split. `cold`: its trees see no cold items."""
     seen = without_cold_items(ticket_for(run.data), run.phase.suspect) if cold else run.data
@@ -281,7 +317,12 @@ def _measured_on(run: Run, deciding: Deciding, split: str, references: Sequence[
         for key, trainings in deciding.trainings.items()
     }
     return Measured(
-        phase=run.phase, plan=deciding.plan, members=deciding.members, trained=trained, references=references
+        phase=run.phase,
+        plan=deciding.plan,
+        members=deciding.members,
+        trained=trained,
+        references=references,
+        clusters=query_clusters(run.data, split),
     )
 
 
@@ -316,7 +357,7 @@ def _test_rows(
     split: str,
     look: Look,
 ) -> list[ConfirmedRow]:
-    """The artefact at the level of this look; the others of the short list for comparison, Holm's share of it each."""
+    """The artefact at the level of this look; the others of the short list share its error equally (Bonferroni)."""
     rows = []
     for candidate in found:
         mine = candidate.trial_id == finalist.trial_id

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 import time
 
+import optuna
 from rich.console import Console
 
-from search.analysis.tables import write_tables
 from search.execution.cluster import ray_session
 from search.options import RunOptions
 from search.pipeline.confirmation.verdict import confirm_and_decide
@@ -29,7 +29,7 @@ from search.reporting import build_report, read_run
 from search.run_store.folder import RunFolder, RunFolderError
 from search.run_store.journal import open_journal
 from search.run_store.mirror import Mirror, mirrored
-from search.run_store.records import journal_records
+from search.study.stages import SEARCH, TAKEN_OVER, refused
 
 FLAG = "--extend"
 OF_NOW = (*MACHINE, "trials", "confirm_seeds", "max_seeds", "ablation", "warm_from")
@@ -68,7 +68,7 @@ def extend_phase(folder: RunFolder, options: RunOptions, console: Console, mirro
             with ray_session(run.options), run.trainer.tuning():
                 confirmed = confirm_and_decide(run, *search(run, warm))
         except BaseException:  # Ctrl-C too: what has finished is in the tables
-            write_tables(folder, run.phase, journal_records(run.store.journal))
+            run.trainer.write_tables()
             raise
         write_front(run)
         end_verdict(folder, trials=options.trials)
@@ -79,8 +79,9 @@ def extend_phase(folder: RunFolder, options: RunOptions, console: Console, mirro
 
 
 def _require_more(folder: RunFolder, trials: int) -> None:
-    records = journal_records(open_journal(folder.journal))
-    there = sum(r.stage == "search" and r.taken_over is None for r in records)
+    study = optuna.load_study(study_name=SEARCH, storage=open_journal(folder.journal))
+    handed_out = [t for t in study.get_trials(deepcopy=False) if "job" in t.user_attrs and not refused(t)]
+    there = sum(TAKEN_OVER not in t.user_attrs for t in handed_out)
     if trials <= there:
         raise RunFolderError(
             f"{folder.path} has {there} trials already, and --trials says how many in all: give more than {there}"

@@ -43,12 +43,17 @@ def settle_phase(folder: RunFolder, options: RunOptions, console: Console, mirro
     require_unchanged(folder, options, (*MACHINE, *ASKS, *HOW_FAR))
     begun_before(folder, FLAG)
     began = time.monotonic()
+    run = _reopened(folder, options, console, mirror, began)
     number = begin_verdict(folder, FLAG).number
-    run = _reopened(folder, options, console, mirror, began, number)
+    run = dataclasses.replace(run, verdict=number)
     console.print(f"{folder.path}: verdict {number}, of the same finalist", highlight=False)
-    with mirrored(mirror, console), ray_session(run.options), run.trainer.tuning():
-        tuned = tune_sums(run)
-        confirmed = confirm_and_decide(run, tuned, reference_rankers(run, "validation", tuned))
+    try:
+        with mirrored(mirror, console), ray_session(run.options), run.trainer.tuning():
+            tuned = tune_sums(run)
+            confirmed = confirm_and_decide(run, tuned, reference_rankers(run, "validation", tuned))
+    except BaseException:  # Ctrl-C too: what has finished is in the tables
+        run.trainer.write_tables()
+        raise
     end_verdict(folder)
     build_report(folder, console)
     run.trainer.tracking.end()
@@ -56,9 +61,7 @@ def settle_phase(folder: RunFolder, options: RunOptions, console: Console, mirro
     return folder
 
 
-def _reopened(
-    folder: RunFolder, options: RunOptions, console: Console, mirror: Mirror | None, began: float, number: int
-) -> Run:
+def _reopened(folder: RunFolder, options: RunOptions, console: Console, mirror: Mirror | None, began: float) -> Run:
     """The run as it was, with the budget, seeds and machine of now."""
     record = read_run(folder.path)
     was = reopen(record, console)
@@ -68,4 +71,4 @@ def _reopened(
     asked = dataclasses.replace(was.options, **anew, confirm_seeds=None, ablation=False)
     store = dataclasses.replace(was.store, mirror=mirror)
     trainer = TrainerOfEnded(store, was.phase, was.data, asked, console, p_on_front=stays_on_front(record))
-    return dataclasses.replace(was, options=asked, store=store, trainer=trainer, began=began, verdict=number)
+    return dataclasses.replace(was, options=asked, store=store, trainer=trainer, began=began)

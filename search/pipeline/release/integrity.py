@@ -40,8 +40,10 @@ from search.run_store.artifacts import load_ranker, ranker_files, read_outputs
 from search.run_store.csv_tables import write_csv
 from search.run_store.folder import RunFolder
 from search.run_store.job import Job, Role
+from search.run_store.journal import open_journal
 from search.run_store.looks import DECIDING_SPLIT, LOOKS, look_of, opened_before
-from search.study.stages import FixedStage
+from search.run_store.records import journal_records
+from search.study.stages import SEARCH, FixedStage
 
 STAGE = "integrity"
 SEEDS = 3
@@ -173,7 +175,8 @@ def selection_checks(source: RunFolder, fingerprint: str) -> list[Check]:
         wrong.append(f"{LOOKS} does not know when this run looked")
     early = [look["looked"] for look in mine if (when := _time(look["looked"])) is not None and when < fixed]
     wrong += [f"looked at {when}, before the finalist was fixed at {fixed.isoformat()}" for when in early]
-    searched = sorted(p.parent.name for p in source.checkpoints.glob("t[0-9]*/test.npz"))
+    trials = [r.trial_id for r in journal_records(open_journal(source.journal)) if r.stage == SEARCH]
+    searched = [t for t in trials if (source.checkpoints / t / f"{DECIDING_SPLIT}.npz").exists()]
     wrong += [f"search trials were measured on the test split: {', '.join(searched[:5])}"] if searched else []
     others = len(looks) - len(mine)
     return [

@@ -27,7 +27,6 @@ from fusion_models.models.own import is_own, own_model
 from search.analysis.decision import Decision
 from search.analysis.judged import read_judged
 from search.analysis.release_decision import Validated, decide_release
-from search.analysis.tables import write_tables
 from search.execution.cluster import ray_session
 from search.experiment.rollout import Baseline, RolloutPlan, rollout_plan
 from search.options import RunOptions
@@ -135,9 +134,9 @@ def run_production(
     try:
         decision = _validate(run, chosen, timing)
     except BaseException:  # Ctrl-C too, wherever it comes: what has finished is in the tables
-        write_tables(folder, phase, journal_records(store.journal))
+        trainer.write_tables()
         raise
-    write_tables(folder, phase, trainer.records())
+    trainer.write_tables()
     folder.write((folder.read() or {}) | {"end": now(), "seconds": round(time.monotonic() - began, 1)})
     build_report(folder, console)
     trainer.tracking.end()
@@ -156,14 +155,20 @@ def _of_suspect(options: RunOptions, suspect: str, source: RunFolder) -> RunOpti
 
 
 def _over(phase: Phase, source: Phase) -> Phase:
-    """Phase 4 on what `source` searched: its space, components, metric; its resume gates where this file has none."""
+    """Phase 4 on what `source` searched: its space, components, metric, what V1 reads.
+
+    Its resume gates, too, where this phase's file has none, and every threshold that this file leaves alone.
+    """
     own = phase.resume_gates != for_dataset(PHASE4, phase.base.model.of_dataset, phase.suspect).resume_gates
+    changed = {k: v for k, v in vars(phase.thresholds).items() if v != getattr(PHASE4.thresholds, k)}
     return dataclasses.replace(
         phase,
         base=source.base,
         ranges=source.ranges,
         ablatable=source.ablatable,
         metric=source.metric,
+        v1_reads=source.v1_reads,
+        thresholds=dataclasses.replace(source.thresholds, **changed),
         resume_gates=phase.resume_gates if own else source.resume_gates,
     )
 
@@ -291,9 +296,8 @@ def _ablation(run: Run, chosen: Chosen) -> pd.DataFrame:
     assert chosen.finalist is not None
     earlier = chosen.folder.path / ABLATION
     if earlier.exists():
-        table = pd.read_csv(earlier)
-        mine = len(table) and "status" in table and not set(table["status"]) - {"measured"}
-        if mine and ablation_complete(table):
+        table = pd.read_csv(earlier, dtype={"trial_id": str})
+        if _is_of(table, chosen.finalist.trial_id) and ablation_complete(table) and not _missing_ablations(table):
             shutil.copy2(earlier, run.folder.path / ABLATION)
             return table
     count_look(run.folder, run.data.fingerprint, run.data.source)
@@ -306,10 +310,13 @@ def _ablation(run: Run, chosen: Chosen) -> pd.DataFrame:
     return ablate(run, intact, largest=len(run.phase.ablatable), deadline=run.deadline)
 
 
+def _is_of(table: pd.DataFrame, trial_id: str) -> bool:
+    """Whether a table is the ablation of this trial: after `--extend` an earlier finalist's may still lie there."""
+    return {"trial_id", "status"} <= set(table) and set(table["trial_id"]) == {trial_id}
+
+
 def _missing_ablations(table: pd.DataFrame) -> list[str]:
     """Components whose removal was not measured with every seed."""
-    if "status" not in table:
-        return []
     return [str(name) for name in table.loc[table["status"] != "measured", "removed"].drop_duplicates()]
 
 

@@ -1,11 +1,13 @@
 """The front against a brute-force order, on shuffled rows."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from search.analysis.front import costs, hypervolume, pareto_front
 from search.run_store.job import TrialRecord
-from spaces import PHASES
+from spaces import PHASES, Objective
 
 PHASE = PHASES["phase3"]
 
@@ -73,3 +75,21 @@ def test_hypervolume_of_one_point_is_its_box():
     # boxes from the reference: gain 0.10 of 0.20, drop 0.10 of 0.20, share 0.30 of 0.60, correlation 0.15 of 0.30
     assert hypervolume(PHASE, [point]) == pytest.approx(0.5**4)
     assert hypervolume(PHASE, [record(2, -0.5, 0.1, 0.4, 0.7)]) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("direction", "reference", "values"),
+    [
+        ("maximize", 0.10, (0.12, 0.15)),  # a reference that lies at the 0.10 of an objective without a bound
+        ("maximize", 0.50, (0.52, 0.55)),
+        ("minimize", 0.05, (0.04, 0.01)),
+        ("maximize", -0.10, (-0.05, 0.05)),
+    ],
+)
+def test_an_objective_without_a_bound_has_a_hypervolume_wherever_its_reference_lies(direction, reference, values):
+    (first, *others) = PHASE.objectives
+    phase = dataclasses.replace(
+        PHASE, objectives=(Objective(name=first.name, direction=direction, reference=reference), *others)
+    )
+    worse, better = (hypervolume(phase, [record(1, value, 0.1, 0.5, 0.8)]) for value in values)
+    assert 0.0 < worse < better < 1.0

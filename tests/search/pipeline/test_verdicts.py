@@ -5,6 +5,7 @@ Small sizes of two presets; all five, at full size and over seeds, are in `bench
 
 import json
 
+import pandas as pd
 import pytest
 
 from fusion_models.data import RankingDataset
@@ -17,6 +18,8 @@ QUICK = ("model.layers=1", "train.epochs=6", "model.text_tokens=1")
 def decided(data, results, console, phase="phase1"):
     options = RunOptions(phase=phase, data=data, trials=3, results=str(results), set=QUICK, ablation=False)
     folder = run_phase(options, console)
+    ids = pd.read_csv(folder.path / "trials.csv")["trial_id"]
+    assert ids.is_unique  # deciding trainings are made in several stages of one name
     return json.loads((folder.path / "decision.json").read_text())
 
 

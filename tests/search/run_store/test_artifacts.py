@@ -9,6 +9,7 @@ import torch
 from fusion_models.config import Recipe
 from fusion_models.contribution import contribution
 from fusion_models.evaluation import Blanking, evaluate, score
+from fusion_models.files import link_or_copy
 from fusion_models.latency import scoring_latency
 from fusion_models.metrics import ndcg
 from fusion_models.metrics.fusion import standardise
@@ -129,3 +130,15 @@ def test_trainings_of_different_recipes_are_no_ensemble(trainings, small_data, t
     with pytest.raises(ValueError, match="one recipe"):
         write_ensemble(tmp_path / "none", [])
     assert not (tmp_path / "mixed").exists()
+
+
+def test_a_second_name_of_another_run_s_file_keeps_what_it_held(trainings, small_data, tmp_path):
+    """Phase 4 links phase 3's trainings; where it has to train one again, phase 3's own stays as it was."""
+    place = tmp_path / "again"
+    place.mkdir()
+    before = {path.name: path.read_bytes() for path in trainings[0].iterdir()}
+    for name in before:
+        link_or_copy(trainings[0] / name, place / name)
+    trained(small_data, place, 7, **{"model.context": "tuned_v1"})
+    assert {path.name: path.read_bytes() for path in trainings[0].iterdir()} == before
+    assert {path.name: path.read_bytes() for path in place.iterdir()} != before

@@ -77,3 +77,15 @@ def test_want_of_memory_is_a_field_and_no_beginning_of_a_sentence(tmp_path):
     assert stage.tell(first, told).out_of_memory
     other = dataclasses.replace(told, reason="out of memory, or so it says", failure=None)
     assert not stage.tell(second, other).out_of_memory
+
+
+def test_the_same_data_at_another_path_are_the_same_and_halved_ones_are_not(tmp_path):
+    folder, _, search = run(tmp_path / "phase1")
+    ended(folder, search, search.ask())
+    folder.write({"data": "/old/shop", "fingerprint": "f"})
+    into = RunFolder(tmp_path / "other")
+    moved, halved = (
+        EarlierRuns([folder], into=into, source=f"/new/shop{end}", fingerprint="f") for end in ("", "#halved")
+    )
+    assert len(moved.searched()) == 1
+    assert halved.searched() == []

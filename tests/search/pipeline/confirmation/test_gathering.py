@@ -125,3 +125,15 @@ def test_the_phases_metric_is_what_gains_are_of() -> None:
     best = everything(whole, SUBDOMAIN)
     plain = everything(found(lambda outputs: outputs), SUBDOMAIN)
     assert all(best[name] != plain[name] for name in best if name.startswith(("refit gain", "lead", "archive")))
+
+
+def test_the_rule_on_the_tuned_v1_reads_the_better_of_finalist_and_base():
+    """The finalist is chosen for its gates: where the base recipe is the better ranker, V2 could still be that one."""
+    whole = found(lambda outputs: outputs)
+    chosen = dataclasses.replace(choose_rivals(whole), tuned_v1="tuned V1", better_is_base=False)
+    finalist = archive_evidence(whole, chosen, [], 0.05).over_tuned_v1
+    base = archive_evidence(whole, dataclasses.replace(chosen, better_is_base=True), [], 0.05).over_tuned_v1
+    better = whole.arms[whole.plan.base].mean - whole.arms[whole.plan.whole].mean
+    difference = np.nanmean(better)  # without the queries that have no relevant document
+    assert abs(difference) > 1e-4
+    assert base.mean - finalist.mean == pytest.approx(difference)

@@ -215,3 +215,13 @@ def test_the_short_list_begins_with_the_trial_that_meets_every_gate():
         searched("t3", attention_max_share=0.5),
     ]
     assert [record.trial_id for record in short_list(PHASE, front, size=2)] == ["t2", "t1"]
+
+
+def test_what_a_candidate_does_not_measure_it_does_not_pass():
+    """A recipe without a decoder has no SSIM, and so can never pass the gate on it."""
+    phase = PHASES["phase2"]
+    gate = next(gate for gate in phase.gates if gate.needs == "images")
+    without = quantities()
+    close = without | {gate.quantity: Interval(gate.threshold + 0.01, 0.0, 1.0, variance=Variance(query=0.02**2))}
+    known = {*without, *close}
+    assert chance(phase, without, known=known) < chance(phase, close, known=known) < chance(phase, without)

@@ -2,14 +2,18 @@
 
 import json
 
+import optuna
 import pandas as pd
 import pytest
 from conftest import SMALL  # of this folder
+from optuna.trial import TrialState
 
 from search.options import RunOptions
 from search.pipeline.continuation.kept import end_verdict
 from search.pipeline.phase import run_phase
 from search.run_store.folder import RunFolder, RunFolderError
+from search.run_store.journal import open_journal
+from search.study.stages import REPEATS
 
 
 def trials(folder, stage="search"):
@@ -98,6 +102,11 @@ def test_what_cannot_be_extended_says_why(finished, tmp_path, console):
     with pytest.raises(RunFolderError, match=r"other options \(data was 'planted\?queries=160&candidates=8'"):
         run_phase(asked(finished, trials=9, data="planted"), console)
     folder = RunFolder(finished / "phase1")
+    study = optuna.load_study(study_name="search", storage=open_journal(folder.journal))
+    refused = study.trials[0].user_attrs | {REPEATS: "t0000"}
+    study.add_trial(optuna.create_trial(state=TrialState.FAIL, user_attrs=refused))
+    with pytest.raises(RunFolderError, match="has 3 trials already"):  # a proposal that was not run is none
+        run_phase(asked(finished, trials=3), console)
     folder.write((folder.read() or {}) | {"roadmap": {"folder": "roadmap"}})
     with pytest.raises(RunFolderError, match=r"is a phase of a roadmap.*--warm-from"):
         run_phase(asked(finished, trials=9), console)

@@ -62,3 +62,12 @@ def test_a_verdict_that_was_begun_another_way_is_ended_first(finished, console):
     folder.write((folder.read() or {}) | {"further": {"number": 2, "by": "--extend", "start": "now"}})
     with pytest.raises(RunFolderError, match="has begun verdict 2 by --extend: end that one first"):
         run_phase(RunOptions(phase="phase1", results=str(finished), settle=True), console)
+
+
+def test_a_settling_that_cannot_open_its_data_begins_no_verdict(finished, console):
+    folder = RunFolder(finished / "phase1")
+    folder.write((folder.read() or {}) | {"fingerprint": "of other data"})
+    with pytest.raises(ValueError, match="holds other data than when"):
+        run_phase(RunOptions(phase="phase1", results=str(finished), settle=True), console)
+    assert "further" not in (folder.read() or {})  # else --extend would ask to end it first
+    assert not folder.verdicts.exists()

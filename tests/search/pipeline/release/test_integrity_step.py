@@ -4,6 +4,7 @@ import json
 from types import SimpleNamespace
 
 import numpy as np
+import optuna
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -21,6 +22,8 @@ from search.pipeline.confirmation.finalist import Finalist
 from search.pipeline.release.integrity import gain_check, integrity_table, selection_checks
 from search.run_store.artifacts import write_outputs
 from search.run_store.folder import RunFolder, json_text
+from search.run_store.job import Job
+from search.run_store.journal import open_journal
 from search.run_store.looks import count_look
 
 SMALL = "planted:healthy?queries=300&candidates=8&validation_fraction=0.3&test_fraction=0.3"
@@ -274,9 +277,13 @@ def test_looks_before_the_finalist_and_measured_search_trials_are_caught(tmp_pat
     count_look(folder, "abc", "shop")
     assert "before the finalist was fixed" in selection_checks(folder, "abc")[0].detail
     assert selection_checks(folder, "other data")[0].status == "fail"  # nobody knows when it looked
-    (folder.checkpoints / "t0003").mkdir(parents=True)
-    (folder.checkpoints / "t0003" / "test.npz").touch()
-    assert "t0003" in selection_checks(folder, "abc")[0].detail
+    study = optuna.create_study(study_name="search", storage=open_journal(folder.journal))
+    for name in ("t0003", "phase1-t0004"):  # the second one was taken over
+        job = Job(trial_id=name, name="sampled", recipe=Recipe().flat(), seed=0)
+        study.add_trial(optuna.create_trial(value=0.0, user_attrs={"job": job.plain()}))
+        (folder.checkpoints / name).mkdir(parents=True)
+        (folder.checkpoints / name / "test.npz").touch()
+    assert "t0003, phase1-t0004" in selection_checks(folder, "abc")[0].detail
     (folder.path / "finalist.json").unlink()
     assert selection_checks(folder, "abc")[0].status == "fail"
 

@@ -3,11 +3,12 @@
 import dataclasses
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from fusion_models.modalities import MODALITIES
 from search.options import RunOptions
-from search.pipeline.release.production import _of_suspect, _over
+from search.pipeline.release.production import _is_of, _missing_ablations, _of_suspect, _over
 from search.run_store.folder import RunFolder, RunFolderError
 from spaces import PHASE4, PHASES, Float, departures, for_dataset
 
@@ -40,3 +41,29 @@ def test_phase4_asks_for_phase_3s_suspect_and_keeps_its_resume_gates():
     assert _over(options.to_phase("phase4"), source).resume_gates == lenient
     with pytest.raises(RunFolderError, match="asks what text is worth, not metadata"):
         _of_suspect(RunOptions(phase="phase4", suspect="metadata"), "text", folder)
+
+
+def test_phase4_reads_the_thresholds_that_phase_3_was_decided_by_unless_its_own_file_says_otherwise(tmp_path):
+    """Else a gain of MRR that was GO is held against a threshold of nDCG, and archived."""
+    named = PHASES["phase3"]
+    mine = dataclasses.replace(named.thresholds, least_gain=0.004, nothing_to_give=0.002)
+    source = dataclasses.replace(named, thresholds=mine, v1_reads=("text",))
+    assert _over(PHASE4, source).thresholds == mine
+    assert _over(PHASE4, source).v1_reads == ("text",)
+    path = tmp_path / "mine.toml"
+    path.write_text('extends = "phase4"\n[thresholds]\nslowest_ms = 80\nnothing_to_give = 0.001\n')
+    found = _over(RunOptions(phase="phase4", phase_file=str(path)).to_phase(), source).thresholds
+    assert (found.least_gain, found.nothing_to_give, found.slowest_ms) == (0.004, 0.001, 80)
+
+
+def table(trial_id, **changes):
+    return pd.DataFrame({"trial_id": trial_id, "removed": ["a", "b"], "status": "measured"} | changes)
+
+
+def test_only_the_finalist_s_own_whole_ablation_is_taken_over():
+    assert _is_of(table("t0001"), "t0001")
+    assert not _missing_ablations(table("t0001"))
+    assert not _is_of(table("t0002"), "t0001")  # of an earlier verdict
+    assert not _is_of(table("t0001").drop(columns="status"), "t0001")
+    assert not _is_of(table("t0001").head(0), "t0001")
+    assert _missing_ablations(table("t0001", status=["measured", "in part"])) == ["b"]

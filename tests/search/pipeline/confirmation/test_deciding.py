@@ -1,0 +1,135 @@
+"""Which deciding trainings are made, over real journals: steps, further verdicts, interruptions, failures."""
+
+import dataclasses
+import time
+import zlib
+
+import numpy as np
+import pytest
+from outputs import random_outputs
+from run_context import run_in
+
+from fusion_models.evaluation import split_lists
+from search.options import RunOptions
+from search.pipeline.confirmation import deciding
+from search.pipeline.confirmation.deciding import train_deciding_arms
+from search.pipeline.confirmation.finalist import Finalist
+from search.pipeline.trainer import Trainer
+from search.run_store.artifacts import OUTPUTS, write_outputs
+from search.run_store.folder import RunFolder
+from search.run_store.job import Outcome
+from search.run_store.records import journal_records
+from spaces import PHASES
+
+PHASE = PHASES["phase3"]
+RECIPE = PHASE.base.updated({"train.batch_queries": 16})
+FINALIST = Finalist(trial_id="t0001", recipe=RECIPE.flat(), seeds=(0, 1, 2, 3))
+ARMS = {"finalist-visual+text+metadata", "finalist-text+metadata", "finalist-visual+metadata", "finalist-visual+text"}
+
+
+class Told(Trainer):
+    """Every training ends as it is told to, at once; what it says is noise about the labels, less without the image."""
+
+    fails = False
+    training_seconds = 1.0
+
+    def train(self, stages, *, deadline=None):
+        self._stages |= {stage.name: stage for stage in stages}
+        lists = split_lists(self._data, "validation")
+        for stage in stages:
+            while (job := stage.ask()) is not None:
+                place = self._store.folder.checkpoints / job.trial_id
+                place.mkdir(parents=True, exist_ok=True)
+                spread = 2.0 + (0.8 if "visual" not in job.role.modalities else 0.0)
+                outputs = random_outputs(lists, seed=zlib.crc32(job.trial_id.encode()), noise=spread)
+                write_outputs(dataclasses.replace(outputs, lists=lists), place / OUTPUTS)
+                state, numbers = ("failed", {}) if self.fails else ("finished", {"ndcg": 0.5})
+                reason = "out of luck" if self.fails else ""
+                stage.tell(job, Outcome(state=state, reason=reason, epochs=1, numbers=numbers, seconds=1.0))
+
+
+class Probes:
+    """Asked or not."""
+
+    begun = 0
+
+    def begin_power(self):
+        self.begun += 1
+
+    def seconds(self):
+        return 0.0
+
+
+@pytest.fixture
+def run(tmp_path, small_data, monkeypatch):
+    """A run of phase 3 on small data, before its deciding trainings."""
+    monkeypatch.setattr(deciding, "concurrency", lambda options: 1)  # without asking Ray
+    monkeypatch.setattr(deciding, "archive_open", lambda run, found: False)
+    monkeypatch.setattr(deciding, "open_arms", lambda run, found: {found.plan.whole, found.plan.without("visual")})
+    made = run_in(RunFolder(tmp_path), RunOptions(phase="phase3", max_concurrent=1), PHASE, small_data)
+    return again(made)
+
+
+def again(run, *, verdict=1, fails=False, **options):
+    """The run as the next command opens it."""
+    asked = dataclasses.replace(run.options, **options)
+    trainer = Told(run.store, run.phase, run.data, asked, run.console)
+    trainer.fails = fails
+    return dataclasses.replace(run, options=asked, trainer=trainer, verdict=verdict, began=time.monotonic())
+
+
+def trained(run, *, cold=False, probes=None):
+    """Slug -> trainings of each arm."""
+    found = train_deciding_arms(run, FINALIST, [], cold=cold, probes=probes or Probes())
+    assert {key: len(ids) for key, ids in found.trainings.items()} == dict(found.counts)
+    return {key.slug: count for key, count in found.counts.items()}
+
+
+def test_open_arms_get_more_step_by_step_while_there_is_time(run):
+    assert trained(run) == dict.fromkeys((*ARMS, "base-visual+text+metadata"), 5)  # no time budget: what is planned
+    counts = trained(again(run, time_budget="1h"))
+    assert {slug for slug, count in counts.items() if count == 12} == {
+        "finalist-visual+text+metadata",
+        "finalist-text+metadata",
+    }
+    assert set(counts.values()) == {5, 12}
+
+
+def test_a_further_verdict_goes_on_above_what_was_trained_before(run):
+    trained(again(run, time_budget="1h"))
+    counts = trained(again(run, verdict=2, max_seeds=20))
+    assert counts["finalist-text+metadata"] == 20  # and not 12: a look would be spent on nothing
+
+
+def test_what_was_trained_before_an_interruption_counts_without_a_time_budget(run):
+    before = trained(again(run, time_budget="1h"))
+    assert trained(again(run, resume=True)) == before
+
+
+def test_trainings_on_other_items_are_not_mixed(run):
+    trained(run, cold=False)
+    with pytest.raises(ValueError, match="begun with the items of new lists in training; give the --facts"):
+        trained(again(run, resume=True), cold=True)
+
+
+def test_an_archive_rule_that_opens_late_gets_its_arm_and_its_probes(run, monkeypatch):
+    monkeypatch.setattr(deciding, "archive_open", lambda run, found: len(found.trained[found.plan.whole]) > 5)
+    probes = Probes()
+    counts = trained(again(run, time_budget="1h"), probes=probes)
+    assert counts["base-text+metadata"] == 5
+    assert probes.begun == 1
+
+
+def test_a_finalist_that_cannot_be_trained_again_ends_the_trainings(run):
+    found = train_deciding_arms(again(run, fails=True, time_budget="1h"), FINALIST, [], cold=False, probes=Probes())
+    assert found.finished == 0
+    assert set(found.counts.values()) == {5}
+
+
+def test_a_training_stands_once_among_the_records_however_often_its_stage_is_opened(run):
+    trained(again(run, time_budget="1h"))
+    mine = again(run)
+    trained(mine)
+    ids = [record.trial_id for record in mine.trainer.records()]
+    assert len(ids) == len(set(ids)) == len(journal_records(run.store.journal))
+    assert np.isfinite([record.seconds for record in mine.trainer.records()]).all()

@@ -1,0 +1,62 @@
+"""What stands between the deciding trainings and the verdict."""
+
+import dataclasses
+from types import SimpleNamespace
+
+import pandas as pd
+import pytest
+from run_context import run_in
+
+from fusion_models.metrics import Interval
+from search.analysis.judged import ArchiveEvidence, Evidence
+from search.options import RunOptions
+from search.pipeline.confirmation import verdict
+from search.pipeline.confirmation.finalist import Finalist
+from search.pipeline.confirmation.verdict import archives, confirm_and_decide
+from search.run_store.folder import RunFolder
+from spaces import PHASES
+
+PHASE = PHASES["phase3"]
+FINALIST = Finalist(trial_id="t0001", recipe=PHASE.base.flat(), seeds=(0, 1, 2, 3))
+
+
+def around(mean):
+    return Interval(mean, mean - 0.001, mean + 0.001)
+
+
+@pytest.mark.parametrize("rule", ["ndcg_gain", "over_tuned_v1"])
+def test_probes_are_asked_too_where_another_rule_than_that_on_refit_gains_holds(rule):
+    """A ranker that earns 0.03 from its image may still miss most of it, and gain no more than a tuned V1."""
+    found = dict.fromkeys(("refit_gain", "ndcg_gain", "over_tuned_v1"), around(0.03))
+    evidence = Evidence(quantities={}, refit_gain={}, archive=ArchiveEvidence(**found))
+    assert not archives(PHASE, evidence)
+    assert archives(PHASE, dataclasses.replace(evidence, archive=ArchiveEvidence(**found | {rule: around(0.001)})))
+
+
+@pytest.fixture
+def run(tmp_path, small_data):
+    options = RunOptions(phase="phase3", max_concurrent=1, ablation=False)
+    return run_in(RunFolder(tmp_path), options, PHASE, small_data)
+
+
+def test_a_finalist_that_no_deciding_training_of_finished_is_no_verdict_and_no_look(run, monkeypatch):
+    listed = SimpleNamespace(candidates=[], outputs={}, quantities={}, rows=lambda finalist: [])
+    whole = SimpleNamespace(whole="whole")
+    failed = SimpleNamespace(trainings={"whole": []}, plan=whole)
+    monkeypatch.setattr(verdict, "_short_list", lambda run: listed)
+    monkeypatch.setattr(verdict, "read_finalist", lambda folder: FINALIST)
+    monkeypatch.setattr(verdict, "needs_cold_lists", lambda run, facts: False)
+    monkeypatch.setattr(verdict, "train_deciding_arms", lambda *given, **more: failed)
+    monkeypatch.setattr(verdict, "count_look", lambda *given, **more: pytest.fail("a look was taken"))
+    confirmed = confirm_and_decide(run, {}, [])
+    assert confirmed.decision.verdict == "PAUSE_AND_FIX"
+    assert "t0001 could not be trained again, not once" in confirmed.decision.reasons[0]
+    assert (run.folder.path / "decision.json").exists()
+
+
+def test_an_earlier_finalist_s_ablation_goes_with_its_verdict(run):
+    path = run.folder.path / "ablation.csv"
+    for trial_id, number, stays in (("t0001", 2, True), ("t0000", 1, True), ("t0000", 2, False)):
+        pd.DataFrame({"trial_id": [trial_id], "removed": ["x"]}).to_csv(path, index=False)
+        verdict._drop_ablation_of_another(dataclasses.replace(run, verdict=number), FINALIST)
+        assert path.exists() == stays
