@@ -1,7 +1,9 @@
 # Each target builds what it needs. `make run`, `make check`, `make test`, `make lint`, `make bench`.
 PYTHON ?= python3
 BIN := .venv/bin
-# Any torch that pyproject.toml admits will do; this build has no CUDA libraries where such a build is at hand.
+# Any torch that pyproject.toml admits will do. This version is pinned, as in README's commands, since CI tests with it. pip takes the build that
+# your index has, on Linux often one with CUDA, which a CPU does not need. `make test TORCH='torch==2.13.0 --index-url URL'`, where URL is
+# PyTorch's index of CPU wheels, gets the small one.
 TORCH ?= torch==2.13.0
 
 # What starts no Ray and is quick; tests/marks.py says which tests those are.

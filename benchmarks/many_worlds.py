@@ -224,9 +224,9 @@ Prior 2 draws a healthy world again until its oracle gains {GAIN:.2f} over V1, l
 image, and has refit gains of {REFIT_GAIN:.2f} and Shapley shares of {SHARE_RANGE[0]:.2f} to {SHARE_RANGE[1]:.2f}: a
 margin to every gate. Prior 1 did not, and called healthy what lies on the boundary of a drop of 5 %.
 
-The oracle says what could be reached. It does not say what a ranker reaches from a few hundred training queries, so an
-ARCHIVE of what is there and cannot be learnt counts as wrong; and it knows no gate of the artefact (masking drop,
-shares), so a GO by a gate that was passed in error is not seen here.
+The oracle says what could be reached, not what a ranker reaches from a few hundred training queries. We count ARCHIVE
+as wrong even where the signal exists but cannot be learnt from so few queries. The oracle has no masking drop and no
+shares, so a GO that passed those gates by error is not noticed.
 
 A world that was run again shows its last run; `many_worlds.jsonl` keeps all of them, and docs/log.md says what was
 mended in between (world 10 of prior 2 was ARCHIVE, and wrong, at 40533ee).

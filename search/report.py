@@ -33,7 +33,8 @@ class ReportOptions:
     explain: str | None = None
     """TRIAL: say in the terminal what it was, what it measured and why it stands where it does; builds nothing."""
     ablate: str | None = None
-    """TRIAL: train it again without each of its components (fresh seeds, validation split), then build the report."""
+    """TRIAL: train it again without each of its components, with fresh seeds, then build the report. The finalist is
+    measured on the split that decided, any other trial on validation."""
     out: str | None = None
     """File of a comparison; A-and-B.html beside the first run unless given."""
     json: bool = False

@@ -79,7 +79,7 @@ PRESETS: dict[str, PlantedConfig] = {
         v1_noise=0.6,
     ),
 }
-"""Datasets whose verdict is known (docs/evidence.md has what each gave). Each key is `planted:KEY`, and `""` plain
+"""Datasets whose verdict is known (docs/planted.md says what each holds). Each key is `planted:KEY`, and `""` plain
 `planted`, a small one to try things on. Where a refit gain must be bounded below 0.005 there are more test queries."""
 
 

@@ -1,6 +1,6 @@
 """What the field brings, kind by kind: each case reads like the plain dataset, or is refused in one line.
 
-docs/data-contract.md has the same kinds as a table.
+docs/hard-data.md has the same kinds as a table.
 """
 
 from __future__ import annotations
