@@ -219,7 +219,7 @@ class Result:
 
     @property
     def gates(self) -> pd.DataFrame:
-        """One row a gate: its status, what was measured with CI95, and its threshold."""
+        """One row a gate: its status, what was measured with its interval at the level of the look, its threshold."""
         found = pd.DataFrame(self.decision.get("gates", []))
         columns = (["phase"] if "phase" in found else []) + GATES
         return found.reindex(columns=columns)

@@ -73,7 +73,7 @@ def stays_on_front(record: RunRecord) -> dict[str, float] | None:
 
 
 def ablate_trial(record: RunRecord, trial_id: str, console: Console) -> None:
-    """Ablate any trial of a run: the finalist on the test split, which is open, any other on the validation split.
+    """Ablate any trial of a run: the finalist on the deciding split, which is open, any other on the validation split.
 
     The intact recipe is trained with the same fresh seeds where confirmation has not done so. Raises ValueError for an
     unknown trial (naming near ones), or a recipe that cannot be trained.
