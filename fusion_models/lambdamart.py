@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -13,6 +16,7 @@ import torch
 from torch import Tensor
 
 from fusion_models.data import RankingDataset
+from fusion_models.data.arrays.cache import build_once
 from fusion_models.data.batch import Batch
 from fusion_models.evaluation import EVALUATION_QUERIES, Scored, score_with
 
@@ -26,6 +30,8 @@ MAX_CANDIDATES = 10_000
 GAIN_BITS = 30
 """Largest gain, as a power of two, that LightGBM is handed: it knows none beyond float64."""
 ROUNDS, PATIENCE = 200, 20
+FORMAT = 1
+"""Of a kept folder; part of its name."""
 
 Rows = npt.NDArray[np.int64]
 Derived = Callable[[Batch], Tensor]
@@ -129,6 +135,31 @@ def train_lambdamart(data: RankingDataset, rows: Rows, inputs: TreeInputs | None
     except lightgbm.basic.LightGBMError as error:
         raise TreesError(f"LightGBM refused the data ({error})") from error
     return Trees(booster=booster, inputs=inputs, queries=len(order), too_long=too_long)
+
+
+def kept_lambdamart(data: RankingDataset, inputs: TreeInputs, *, seed: int) -> Trees:
+    """`train_lambdamart` on the whole training split, done once a node and kept beside the arrays.
+
+    A run asks the same trees for validation and then for the test split; a further verdict asks again. Raises
+    TreesError as it does, and ValueError for inputs with `derived` columns, which no name tells apart.
+    """
+    if inputs.derived is not None:
+        raise ValueError("trees with derived columns cannot be kept under a name")
+    import lightgbm
+
+    said = [FORMAT, lightgbm.__version__, data.identity, data.metric.name, inputs.modalities, inputs.with_v1, seed]
+    name = hashlib.sha256(json.dumps([*said, ROUNDS, PATIENCE, MAX_DOCUMENTS]).encode()).hexdigest()[:16]
+
+    def build(out: Path) -> None:
+        trees = train_lambdamart(data, data.rows("train"), inputs, seed=seed)
+        trees.booster.save_model(out / "trees.txt", num_iteration=trees.booster.best_iteration)
+        counts = {"queries": trees.queries, "too_long": trees.too_long, "best": trees.booster.best_iteration}
+        (out / "trees.json").write_text(json.dumps(counts))
+
+    folder = build_once(data.folder.with_name(f"{data.folder.name}-lambdamart-{name}"), build)
+    counts, booster = json.loads((folder / "trees.json").read_text()), lightgbm.Booster(model_file=folder / "trees.txt")
+    booster.best_iteration = counts["best"]
+    return Trees(booster=booster, inputs=inputs, queries=counts["queries"], too_long=counts["too_long"])
 
 
 def label_gain(levels: npt.NDArray[np.float64]) -> list[float]:

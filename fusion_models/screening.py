@@ -27,6 +27,7 @@ from fusion_models.data.arrays.cache import build_once
 from fusion_models.evaluation import EVALUATION_QUERIES
 from fusion_models.models import TrainableRanker
 from fusion_models.probes.columns import centred, fit_columns
+from fusion_models.probes.grouped_sums import GroupedSums
 from fusion_models.probes.second_order import SETTINGS, screen_products
 
 SURE = 3.0
@@ -36,7 +37,7 @@ ITEM_PARTS = 256
 """Into which items are dealt for the standard error: documents of one item are no independent witnesses."""
 SCALED_BY = 2_000
 """Training queries whose documents say a product's deviation, which its unit starts with as 1."""
-FORMAT = 5
+FORMAT = 6
 """Of the cached folder; part of its name."""
 
 
@@ -111,7 +112,7 @@ def _products(data: RankingDataset, modality: str) -> dict[str, Tensor]:
 def _columns(data: RankingDataset, modality: str) -> dict[str, Tensor]:
     rows = np.sort(data.rows("train"))
     columns = fit_columns(data, rows, modalities=(modality,), with_context=False)
-    documents, queries, items = _Sums(), _Sums(), _Sums()
+    documents, queries, items = GroupedSums(), GroupedSums(), GroupedSums()
     of_items = torch.zeros(ITEM_PARTS, columns.width, dtype=torch.float64)
     in_items = torch.zeros(ITEM_PARTS, dtype=torch.float64)
     for batch in data.batches(rows, EVALUATION_QUERIES):
@@ -129,26 +130,3 @@ def _columns(data: RankingDataset, modality: str) -> dict[str, Tensor]:
     told = (found > SURE * error) & (error > 0)
     chance = -float(special.ndtri(CHANCE / (2 * max(columns.width, 1))))
     return {"columns": told & (told & (found > chance * error)).any()}
-
-
-class _Sums:
-    """Sums `[D]` over groups of documents, none of which is held; in float64, so that machines agree."""
-
-    def __init__(self) -> None:
-        self.total = self._square = self._weighted = torch.zeros((), dtype=torch.float64)
-        self._groups, self._size, self._square_size = 0, 0.0, 0.0
-
-    def add(self, sums: Tensor, sizes: Tensor) -> None:
-        """`sums` `[G, D]` of G groups of `sizes` `[G]` documents."""
-        self.total, self._square = self.total + sums.sum(0), self._square + (sums**2).sum(0)
-        self._weighted = self._weighted + (sums * sizes[:, None]).sum(0)
-        self._groups += len(sums)
-        self._size += float(sizes.sum())
-        self._square_size += float((sizes**2).sum())
-
-    def error(self) -> Tensor:
-        """Standard error `[D]` of `total`, were the groups independent: of what each differs from its share by."""
-        mean = self.total / max(self._size, 1.0)
-        spread = self._square - 2 * mean * self._weighted + mean**2 * self._square_size
-        found: Tensor = (spread.clamp(min=0.0) * self._groups / max(self._groups - 1, 1)).sqrt()
-        return found

@@ -1,8 +1,9 @@
 """A tuned V1 as context: LambdaMART on what V1 reads, out of fold, one array of scores that all trainings share.
 
 What V1's team could do alone. A fusion ranker that has its score at hand is asked the question itself: what does V2
-add? Training queries are scored by trees that never saw them, nor queries that share words or items with them (as in
-stacked generalisation; Wolpert 1992), all others by trees of the whole training split, which travel with the ranker.
+add? Training queries are scored by trees that never saw them, nor queries that stand together with them (as in stacked
+generalisation; Wolpert 1992), all others by trees of the whole training split, which travel with the ranker. Which
+queries stand together says `data.folds`.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from fusion_models.models.trees import DEPTH, LEAVES, TREES, TreeEnsemble, array
 MOST_DOCUMENTS = 400_000
 """Of one fit: LightGBM holds them in memory. Whole queries are left out beyond it, by a fixed draw."""
 QUERIES_AT_ONCE = 64
-FORMAT = 1
+FORMAT = 2
 """Of the cached folder; part of its name."""
 PARAMETERS: dict[str, Any] = {
     "objective": "lambdarank",
@@ -116,7 +117,9 @@ def _scores_by(data: RankingDataset, trees: TreeEnsemble, key: str) -> Scores:
         _score(data, np.flatnonzero(data.candidates > 0), trees, scores)
         np.save(out / "scores.npy", scores)
 
-    folder = build_once(data.folder.with_name(f"{data.folder.name}-scored-{key}"), build)
+    # A view of the same folder, such as one without cold items, has other judgements.
+    view = hashlib.sha256(json.dumps([data.identity, len(data.judged_item)]).encode()).hexdigest()[:8]
+    folder = build_once(data.folder.with_name(f"{data.folder.name}-scored-{key}-{view}"), build)
     scores: Scores = np.load(folder / "scores.npy", mmap_mode="r")
     return scores
 

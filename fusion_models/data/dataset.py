@@ -143,8 +143,10 @@ class RankingDataset:
         """The same data whose batches carry one more column behind their context: `scores` `[judgements]`.
 
         `key` tells one such score from another. All arrays are shared. Another process that is sent it gets the data
-        without the column.
+        without the column. Raises ValueError for scores of other judgements.
         """
+        if len(scores) != len(self.judged_item):
+            raise ValueError(f"{len(scores)} scores for {len(self.judged_item)} judgements of {self.source}")
         view = object.__new__(type(self))
         view.__dict__.update(self.__dict__)
         view.__dict__.pop("_gatherer", None)

@@ -12,9 +12,10 @@ def require_rankable(data: RankingDataset) -> None:
     """Raise DataError, naming split and column, where no query of a split could tell one ranker from another.
 
     Every split needs a query with a relevant candidate and one that is not as relevant, and one whose candidates V1
-    tells apart. Queries that lack either are fine as long as others do not (they are counted, see `counts`).
+    tells apart. Queries that lack either are fine as long as others do not (they are counted, see `counts`); those of
+    weight 0 tell nothing.
     """
-    rows = np.flatnonzero(data.candidates > 0)
+    rows = np.flatnonzero((data.candidates > 0) & (data.weight > 0))
     first = data.offset[rows]
     differ = {
         "label": (np.maximum.reduceat(data.labels, first) > np.minimum.reduceat(data.labels, first)),

@@ -88,7 +88,7 @@ def deviation(std: np.ndarray, *, each: bool) -> np.ndarray:
     """What an input is divided by, `[D]`: each feature's own deviation, or one for a whole embedding."""
     if each:
         return std
-    return np.full_like(std, np.sqrt(np.mean(np.square(std))))
+    return np.full_like(std, np.sqrt(np.mean(np.square(std, dtype=np.float64))))  # 1e36 squared is no float32
 
 
 class ContextEncoder(nn.Module):

@@ -10,7 +10,6 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor, nn
@@ -40,7 +39,7 @@ def document_matrix(batch: Batch, reads: Sequence[str], context: int) -> Tensor:
         if 0 < width <= context:
             columns.append(torch.cosine_similarity(batch.features[m], given[..., :width], dim=-1).unsqueeze(-1))
     if V1 in reads:
-        columns.append(batch.v1_seen.unsqueeze(-1).to(given.dtype))
+        columns.append(batch.v1_seen.unsqueeze(-1))  # float64, and so is the matrix then: 1e9 + 0.1 is no float32
     return torch.cat(columns, dim=-1)
 
 
@@ -66,7 +65,7 @@ class TreeEnsemble(nn.Module):
         self.context = context
         own = torch.arange(NODES).repeat(TREES, 1)
         self.register_buffer("feature", torch.zeros(TREES, NODES, dtype=torch.int64))
-        self.register_buffer("threshold", torch.zeros(TREES, NODES))
+        self.register_buffer("threshold", torch.zeros(TREES, NODES, dtype=torch.float64))
         self.register_buffer("left", own)
         self.register_buffer("right", own.clone())
         self.register_buffer("value", torch.zeros(TREES, NODES))
@@ -125,7 +124,7 @@ def _fill(into: dict[str, npt.NDArray[Any]], root: Mapping[str, Any]) -> None:
         if node["decision_type"] != "<=":
             raise ValueError(f"trees are expected to split by <=, got {node['decision_type']!r}")
         into["feature"][at] = node["split_feature"]
-        into["threshold"][at] = _float32_below(float(node["threshold"]))
+        into["threshold"][at] = node["threshold"]
         into["left"][at] = place(node["left_child"], depth + 1)
         into["right"][at] = place(node["right_child"], depth + 1)
         return at
@@ -133,9 +132,3 @@ def _fill(into: dict[str, npt.NDArray[Any]], root: Mapping[str, Any]) -> None:
     found = place(root, 0)
     if found != 0:  # a tree that is one leaf: the root, which is an inner place, stands for it
         into["value"][0] = into["value"][found]
-
-
-def _float32_below(threshold: float) -> np.float32:
-    """The largest float32 that is not above: for float32 features x <= threshold is then the same question."""
-    near = np.float32(threshold)
-    return near if float(near) <= threshold else np.nextafter(near, np.float32(-np.inf))

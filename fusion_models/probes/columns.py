@@ -105,4 +105,11 @@ def centred(values: Tensor, query: Tensor) -> Tensor:
 def _raw(batch: Batch, modalities: tuple[str, ...], with_v1: bool, with_context: bool) -> Tensor:
     parts = [batch.features[m] for m in modalities]
     parts += [batch.context, cosines(batch, modalities)] if with_context else []
-    return torch.cat([*parts, batch.v1_seen[..., None].float()] if with_v1 else parts, dim=-1)
+    return torch.cat([*parts, _v1(batch)] if with_v1 else parts, dim=-1)
+
+
+def _v1(batch: Batch) -> Tensor:
+    """`[B, L, 1]`: V1's score less its mean in the query, before it is narrowed: 1e9 + 0.1 is no float32."""
+    score = batch.v1_seen.double().masked_fill(~batch.valid, 0.0)
+    mean = score.sum(dim=1, keepdim=True) / batch.valid.sum(dim=1, keepdim=True).clamp(min=1)
+    return (score - mean).masked_fill(~batch.valid, 0.0).float()[..., None]

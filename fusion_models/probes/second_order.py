@@ -27,6 +27,7 @@ from fusion_models.data.batch import Batch
 from fusion_models.data.folds import judged_items
 from fusion_models.evaluation import EVALUATION_QUERIES
 from fusion_models.probes.columns import Columns, Rows, centred
+from fusion_models.probes.grouped_sums import GroupedSums
 
 PROPOSED_PAIRS, PROPOSED_DIRECTIONS = 16, 8
 """By each half of the queries: pairs of columns for each form and pair of modalities, and eigenvectors at each end."""
@@ -185,14 +186,15 @@ class _Half:
     ) -> None:
         """`items` `[items]`: those whose documents it has."""
         self._number, kept = number, torch.from_numpy(items)
-        z, label, query, queries = [], [], [], 0
+        z, label, query, item, queries = [], [], [], [], 0
         for batch in data.batches(rows, EVALUATION_QUERIES):
             mine = batch.valid & kept[batch.item]
             z.append(columns(batch)[mine])
             label.append(batch.labels[mine].float())
             query.append(queries + mine.nonzero()[:, 0])
+            item.append(batch.item[mine])
             queries += len(batch.valid)
-        self._z, self._query = torch.cat(z), torch.cat(query)
+        self._z, self._query, self._item = torch.cat(z), torch.cat(query), torch.cat(item)
         self._blocks = np.array(columns.blocks)
         self._residual = self._unexplained(torch.cat(label).float())
 
@@ -238,8 +240,18 @@ class _Half:
         ]
 
     def strengths(self, products: Sequence[_Product]) -> Floats:
-        """`[K]`: covariance of each product with the residual, in its standard errors."""
+        """`[K]`: covariance of each product with the residual, in standard errors.
+
+        The larger of two: documents or items as what is independent. An item that recurs in many lists is one witness,
+        not as many.
+        """
         left, right, signed = _stacked(products, self._z.shape[1])
         each = centred(multiplied(self._z @ left, self._z @ right, signed), self._query) * self._residual[:, None]
-        error = each.std(0) / len(each) ** 0.5
-        return np.asarray((each.mean(0) / error.clamp(min=1e-12)).double().numpy())
+        each = each.double()
+        errors = []
+        for group in (torch.arange(len(each)), self._item):
+            _, place, sizes = torch.unique(group, return_inverse=True, return_counts=True)
+            sums = GroupedSums()
+            sums.add(each.new_zeros(len(sizes), each.shape[1]).index_add_(0, place, each), sizes.double())
+            errors.append(sums.error())
+        return np.asarray((each.sum(0) / torch.stack(errors).amax(dim=0).clamp(min=1e-12)).numpy())

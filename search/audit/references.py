@@ -10,12 +10,12 @@ import numpy as np
 
 from fusion_models.data import RankingDataset
 from fusion_models.evaluation import Scored, split_lists
-from fusion_models.lambdamart import TreeInputs, Trees, TreesError, train_lambdamart, tree_scores
+from fusion_models.lambdamart import TreeInputs, Trees, TreesError, kept_lambdamart, tree_scores
 from fusion_models.metrics import WeightedSum
 from fusion_models.quantities import Lists, Outputs, standardised
 from search.analysis.measure import tuned_sum
 from search.execution.cluster import processors
-from search.pipeline.baselines import REFERENCE_SEEDS, TREE_SEEDS, Reference, ReferenceRole
+from search.pipeline.baselines import REFERENCE_SEEDS, TREE_SEEDS, Reference, ReferenceRole, blind_inputs
 from spaces import Phase
 
 V1 = "V1"
@@ -27,15 +27,9 @@ class _Wanted:
 
     role: ReferenceRole
     name: str
-    modalities: tuple[str, ...]
-    with_v1: bool
+    inputs: TreeInputs
     seeds: int
     sees_suspect: bool = False
-
-    @property
-    def reads(self) -> tuple[tuple[str, ...], bool]:
-        """What decides its trees."""
-        return self.modalities, self.with_v1
 
 
 def references(
@@ -50,13 +44,15 @@ def references(
     trained: dict[str, list[Trees]] = {}
     failed: dict[str, str] = {}
     with ThreadPoolExecutor(processors()) as pool:  # LightGBM trains outside the interpreter's lock
-        jobs: dict[tuple[tuple[str, ...], bool], list[Future[Trees]]] = {}
+        jobs: dict[TreeInputs, list[Future[Trees]]] = {}
         for one in wanted:  # two that read the same are one
-            if one.reads not in jobs:
-                jobs[one.reads] = [pool.submit(_train, data, one, seed + i) for i in range(one.seeds)]
+            if one.inputs not in jobs:
+                jobs[one.inputs] = [
+                    pool.submit(kept_lambdamart, data, one.inputs, seed=seed + i) for i in range(one.seeds)
+                ]
         for one in wanted:
             try:
-                trained[one.name] = [job.result() for job in jobs[one.reads]]
+                trained[one.name] = [job.result() for job in jobs[one.inputs]]
             except TreesError as error:
                 failed[one.name] = str(error)
     out: dict[str, list[Reference]] = {}
@@ -78,35 +74,33 @@ def references(
 def _wanted(phase: Phase, modalities: Sequence[str]) -> list[_Wanted]:
     own, suspect = tuple(modalities), phase.suspect
     reads = tuple(m for m in own if m in phase.v1_reads)
-    rankers: list[tuple[ReferenceRole, str, tuple[str, ...]]] = [
-        ("trees", "LambdaMART", own),
-        ("blind trees", f"LambdaMART without {suspect}", tuple(m for m in own if m != suspect)),
-        ("tuned v1 trees", "tuned V1 (LambdaMART on V1's own features)", reads),
+    rankers: list[tuple[ReferenceRole, str, TreeInputs]] = [
+        ("trees", "LambdaMART", TreeInputs(modalities=own, with_v1=True)),
+        (
+            "blind trees",
+            f"LambdaMART without {suspect}",
+            blind_inputs(phase, tuple(m for m in own if m != suspect)),
+        ),
+        ("tuned v1 trees", "tuned V1 (LambdaMART on V1's own features)", TreeInputs(modalities=reads, with_v1=True)),
     ]
     alone = [
         _Wanted(
             role="single",
             name=_alone(m),
-            modalities=(m,),
-            with_v1=False,
+            inputs=TreeInputs(modalities=(m,)),
             seeds=REFERENCE_SEEDS,
             sees_suspect=m == suspect,
         )
         for m in own
     ]
     return alone + [
-        _Wanted(role=role, name=name, modalities=seen, with_v1=True, seeds=TREE_SEEDS, sees_suspect=suspect in seen)
+        _Wanted(role=role, name=name, inputs=seen, seeds=TREE_SEEDS, sees_suspect=suspect in seen.modalities)
         for role, name, seen in rankers
     ]
 
 
 def _alone(modality: str) -> str:
     return f"{modality} alone"
-
-
-def _train(data: RankingDataset, one: _Wanted, seed: int) -> Trees:
-    inputs = TreeInputs(modalities=one.modalities, with_v1=one.with_v1)
-    return train_lambdamart(data, data.rows("train"), inputs, seed=seed)
 
 
 def _measured(data: RankingDataset, split: str, one: _Wanted, trees: Sequence[Trees] | None, failed: str) -> Reference:

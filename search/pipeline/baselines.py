@@ -12,7 +12,7 @@ import pandas as pd
 
 from fusion_models.config import Recipe
 from fusion_models.evaluation import Scored, score
-from fusion_models.lambdamart import TreeInputs, TreesError, train_lambdamart, tree_scores
+from fusion_models.lambdamart import TreeInputs, TreesError, kept_lambdamart, tree_scores
 from fusion_models.metrics import WeightedSum
 from fusion_models.quantities import Lists, Outputs, ensemble, quantity, standardised
 from fusion_models.work import told
@@ -23,6 +23,7 @@ from search.pipeline.confirmation.test_split import require_finalist
 from search.pipeline.context import Run
 from search.run_store.artifacts import load_ranker
 from search.run_store.job import Job, Role, TrialRecord
+from spaces import Phase
 
 ReferenceRole = Literal[
     "v1", "single", "sum", "sum with v1", "trees", "blind trees", "tuned v1 sum", "tuned v1 trees", "base"
@@ -156,15 +157,15 @@ def _sums(run: Run, columns: Mapping[str, Any]) -> dict[ReferenceRole, list[str]
 
 
 def _begin_trees(run: Run, split: str, *, cold: bool) -> list[Callable[[], Reference]]:
-    """LambdaMART on everything, without the suspect, and on what V1 reads, all with V1's score as an input."""
+    """LambdaMART on everything, without the suspect, and on what V1 reads, with V1's score as an input."""
     phase = run.phase
     modalities = phase.base.model.modalities
     blind = tuple(m for m in modalities if m != phase.suspect)
     reads = tuple(m for m in modalities if m in phase.v1_reads)
-    wanted: list[tuple[ReferenceRole, str, tuple[str, ...]]] = [
-        ("trees", "LambdaMART", modalities),
-        ("blind trees", f"LambdaMART without {phase.suspect}", blind),
-        ("tuned v1 trees", "tuned V1 (LambdaMART on V1's own features)", reads),
+    wanted: list[tuple[ReferenceRole, str, TreeInputs]] = [
+        ("trees", "LambdaMART", TreeInputs(modalities=modalities, with_v1=True)),
+        ("blind trees", f"LambdaMART without {phase.suspect}", blind_inputs(phase, blind)),
+        ("tuned v1 trees", "tuned V1 (LambdaMART on V1's own features)", TreeInputs(modalities=reads, with_v1=True)),
     ]
     ticket, call = ticket_for(run.data), run.trainer.call if run.trainer.keeps_processes else _now
     # Where V1 reads all but the suspect, a tuned V1 and trees without the suspect are one ranker: trained once.
@@ -174,8 +175,14 @@ def _begin_trees(run: Run, split: str, *, cold: bool) -> list[Callable[[], Refer
         for seen in dict.fromkeys(seen for *_, seen in wanted)
     }
     return [
-        _Trees(role=role, name=name, sees=phase.suspect in seen, answers=answers[seen]) for role, name, seen in wanted
+        _Trees(role=role, name=name, sees=phase.suspect in seen.modalities, answers=answers[seen])
+        for role, name, seen in wanted
     ]
+
+
+def blind_inputs(phase: Phase, modalities: tuple[str, ...]) -> TreeInputs:
+    """Of trees without the suspect. Where V1 reads the suspect its score would bring it in, so they lack it too."""
+    return TreeInputs(modalities=modalities, with_v1=phase.suspect not in phase.v1_reads)
 
 
 def _now(function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
@@ -207,14 +214,12 @@ def _seeds(run: Run) -> list[int]:
     return [run.options.seed + i for i in range(TREE_SEEDS)]
 
 
-def _trees(
-    ticket: DataTicket, split: str, modalities: tuple[str, ...], seed: int, cold: str | None
-) -> tuple[Scored, str]:
+def _trees(ticket: DataTicket, split: str, inputs: TreeInputs, seed: int, cold: str | None) -> tuple[Scored, str]:
     """`cold`: the suspect, where the trees are trained without the items that cold lists are read on."""
     data = ticket.open()
     seen = without_cold_items(ticket, cold) if cold else data
     rows = seen.rows("train")
-    trees = train_lambdamart(seen, rows, TreeInputs(modalities=modalities, with_v1=True), seed=seed)
+    trees = kept_lambdamart(seen, inputs, seed=seed)
     said = f"{trees.booster.best_iteration} trees, {trees.queries} of {len(rows)} training queries"
     if trees.too_long:
         said += f"; {trees.too_long} with too many candidates for LightGBM left out"

@@ -12,6 +12,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from fusion_models.data.sources import HALVED
 from fusion_models.data.splits import DECIDING
 from fusion_models.files import write_whole
 from fusion_models.metrics.intervals.planning import look_level
@@ -84,7 +85,7 @@ def count_look(
         place, known = len(known), [*known, mine | {"looked": now()}]
     for path in (beside, state):
         _note(path, key, known)
-    return Look(number=place + 1, practice=source.split(":")[0].split("?")[0] in PRACTICE)
+    return Look(number=place + 1, practice=source.removesuffix(HALVED).split(":")[0].split("?")[0] in PRACTICE)
 
 
 def _joined(one: list[dict[str, str]], other: list[dict[str, str]]) -> list[dict[str, str]]:

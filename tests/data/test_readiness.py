@@ -1,5 +1,6 @@
 """A dataset on which no ranker can be told from another is refused before anything is trained."""
 
+import numpy as np
 import pytest
 
 from fusion_models.data import DataError, open_dataset
@@ -46,3 +47,11 @@ def test_one_telling_query_a_split_is_enough(ready, columns):
 
 def judged(columns):
     return columns["judgements"]["query_id"], columns["judgements"]["label"]
+
+
+def test_queries_of_weight_zero_tell_nothing(ready):
+    """Else every training would end without a number."""
+    data = ready()
+    data.weight = np.where(data.split == 1, 0.0, 1.0)
+    with pytest.raises(DataError, match="in none of the 0 queries of the validation split"):
+        require_rankable(data)

@@ -14,8 +14,9 @@ from fusion_models.export import TOLERANCE, eager_scorer, export_onnx, input_nam
 from fusion_models.models import build_ranker
 from fusion_models.models.products import CLIP, ProductUnits
 from fusion_models.probes.columns import fit_columns
+from fusion_models.probes.grouped_sums import GroupedSums
 from fusion_models.probes.second_order import screen_products
-from fusion_models.screening import _Sums, confirmed_columns, confirmed_products, start_screened
+from fusion_models.screening import confirmed_columns, confirmed_products, start_screened
 from fusion_models.training import start, train
 from fusion_models.training.warm_start import WeightsError, require_fitting, warm_start
 
@@ -156,7 +157,7 @@ def test_columns_that_tell_of_the_label_are_confirmed(wide):
 
 def test_the_standard_error_of_groups_is_a_naive_one():
     sums, sizes = torch.randn(7, 3, dtype=torch.float64), torch.randint(1, 9, (7,)).double()
-    streamed = _Sums()
+    streamed = GroupedSums()
     streamed.add(sums[:4], sizes[:4])
     streamed.add(sums[4:], sizes[4:])
     around = sums - sizes[:, None] * (sums.sum(0) / sizes.sum())

@@ -20,7 +20,7 @@ from fusion_models.data.views.lists import take_lists
 Floats = npt.NDArray[np.float64]
 
 BALANCED = 0.25
-"""Of a column's values at least this share lies on either side of its median: else its sign says next to nothing."""
+"""Of a column's values at least this share lies on either side of its cut: else its sign says next to nothing."""
 FITTED_ITEMS = 20_000
 """Items at the most that the linear readout is fitted on."""
 RIDGE = 0.01
@@ -66,6 +66,8 @@ def sign_planted(data: RankingDataset, modality: str, strength: float, seed: int
 def sign_signal(data: RankingDataset, modality: str, seed: int) -> Floats:
     """`[items]` of mean 0 and unit variance over the items that training judges.
 
+    A column is cut at its median, or between two of its values where many equal that: sparse columns are mostly 0.
+
     Raises ValueError where the modality has fewer than two columns whose sign says something.
     """
     features = data.item_features[modality]
@@ -74,12 +76,12 @@ def sign_signal(data: RankingDataset, modality: str, seed: int) -> Floats:
     random = np.random.default_rng([seed, 5])
     fitted = np.sort(random.permutation(judged)[:FITTED_ITEMS])
     known = np.asarray(features[fitted], dtype=np.float64)
-    centre = np.median(known, axis=0)
+    centre = _cuts(known)
     above, below = (known > centre).mean(0), (known < centre).mean(0)
     usable = np.flatnonzero((above >= BALANCED) & (below >= BALANCED) & (known.std(0) > 0))
     if len(usable) < 2:
         raise ValueError(
-            f"{modality} has {len(usable)} columns with values on both sides of their median: no sign code fits in"
+            f"{modality} has {len(usable)} columns with enough values on either side of a cut: no sign code fits in"
         )
     first, second = random.choice(usable, size=2, replace=False)
     scale = known[:, second].std()
@@ -92,6 +94,18 @@ def sign_signal(data: RankingDataset, modality: str, seed: int) -> Floats:
     weights = np.linalg.solve(gram, z.T @ (code[fitted] - code[fitted].mean()))
     code -= (features @ (weights / deviation).astype(np.float32)).astype(np.float64)
     return np.asarray((code - code[fitted].mean()) / code[fitted].std())
+
+
+def _cuts(known: Floats) -> Floats:
+    """`[D]`: where each column of `known` `[N, D]` is cut; the median unless values lie on it."""
+    out = np.median(known, axis=0)
+    for column in np.flatnonzero((known == out).any(axis=0)):
+        values = np.unique(known[:, column])
+        if len(values) > 1:
+            between = (values[1:] + values[:-1]) / 2
+            below = np.searchsorted(np.sort(known[:, column]), between) / len(known)
+            out[column] = between[np.argmin(np.abs(below - 0.5))]
+    return out
 
 
 def regraded(data: RankingDataset, contribution: Floats, seed: int) -> npt.NDArray[np.float64]:

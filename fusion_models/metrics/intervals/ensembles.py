@@ -19,7 +19,7 @@ from fusion_models.metrics.fusion import standardise
 from fusion_models.metrics.intervals.interval import Floats, Interval, SeedPart, Variance
 from fusion_models.metrics.intervals.query_intervals import Clustering, Clusters, clusters_of, t_limits
 from fusion_models.metrics.intervals.weights import counted, linearised, of_rows
-from fusion_models.metrics.ndcg import ndcg
+from fusion_models.metrics.ndcg import ndcg, scaled_gains
 from fusion_models.metrics.ranking_metric import RankingMetric
 
 Bools = npt.NDArray[np.bool_]
@@ -163,7 +163,7 @@ def ndcg_of(labels: npt.ArrayLike, valid: npt.ArrayLike, depth: int = DEPTH) -> 
     grades = torch.from_numpy(np.where(real, np.asarray(labels, dtype=np.float64), 0.0))
     every = torch.from_numpy(real)
     ndcg(torch.zeros_like(grades), grades, every, depth)  # checks the labels
-    gains = np.exp2(grades.numpy()) - 1.0
+    gains = scaled_gains(grades, every).numpy()
     ranks = np.arange(1, real.shape[1] + 1)
     discounts = np.where(ranks <= depth, 1.0 / np.log2(ranks + 1.0), 0.0)
     ideal = -np.sort(-gains, axis=1) @ discounts

@@ -183,8 +183,9 @@ def _blind(found: Measured, weight: float | None = None) -> dict[str, Outputs]:
     if runs:
         refit = ensemble(runs[: found.members])
         out[REFIT] = refit
-        weight = _v1_weight(found) if weight is None else weight
-        out[REFIT_WITH_V1] = _with_v1(refit, weight)
+        if found.plan.suspect not in found.phase.v1_reads:  # else V1's score would bring the suspect in
+            weight = _v1_weight(found) if weight is None else weight
+            out[REFIT_WITH_V1] = _with_v1(refit, weight)
     base = found.trained.get(found.plan.without(found.plan.suspect, "base"), ())
     if base:
         out[BASE_REFIT] = ensemble(base[: found.members])

@@ -17,7 +17,10 @@ from fusion_models.config import ModelConfig
 from fusion_models.data import RankingDataset, open_dataset
 from fusion_models.data.arrays.v1_scores import v1_input, v1_input_kind
 from fusion_models.evaluation import Scored
+from fusion_models.lambdamart import TreeInputs
 from fusion_models.models.projections import Projections
+from fusion_models.models.trees import document_matrix
+from fusion_models.probes.columns import fit_columns
 
 QUERIES, CANDIDATES = 40, 8
 
@@ -114,3 +117,20 @@ def test_a_query_without_candidates_plays_no_part() -> None:
     assert v1_input(v1, offset, "rank").tolist() == [1.0, 0.0, 0.0]
     assert v1_input(v1, offset, "centred").tolist() == [1.0, -1.0, 0.0]
     assert v1_input(np.zeros(0), np.zeros(3, np.int64), "rank").tolist() == []
+
+
+@pytest.mark.parametrize("name", ["plain", "one offset of 1e9"])
+def test_trees_and_probes_read_v1_s_order_too(name: str) -> None:
+    """float32 numbers around 1e9 are 64 apart."""
+    data = dataset(SCORES[name][0])
+    batch = data.gather(np.arange(QUERIES))
+    rows = np.arange(QUERIES)
+    seen = {
+        "tuned V1": document_matrix(batch, ("v1", "text"), data.schema.context)[..., -1],
+        "LambdaMART": torch.from_numpy(TreeInputs(modalities=("text",), with_v1=True).matrix(batch)[:, -1]),
+        "products": fit_columns(data, rows, modalities=("text",), with_v1=True)(batch)[..., -1],
+    }
+    for who, values in seen.items():
+        for query, mine in enumerate(values.reshape(QUERIES, CANDIDATES)):
+            there = data.v1[query * CANDIDATES : (query + 1) * CANDIDATES]
+            assert rankdata(mine).tolist() == rankdata(there).tolist(), who

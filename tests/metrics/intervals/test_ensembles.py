@@ -204,3 +204,14 @@ def test_a_difference_of_arms_covers_where_queries_cross() -> None:
         found = arm_difference(a, b, words)
         misses += not found.low <= 0 <= found.high
     assert 0.92 <= 1 - misses / repeats <= 0.985
+
+
+@pytest.mark.parametrize("scale", [1.0, 443.0, 1329.0, 1e90])
+def test_the_quick_ndcg_is_ndcg_for_labels_of_any_size(scale):
+    """2^1329 is no float64: a query with such a label must not count as one without a relevant document."""
+    random = np.random.default_rng(2)
+    labels, valid = random.integers(0, 4, (40, 9)) * scale, random.random((40, 9)) < 0.9
+    scores = random.normal(size=(40, 9))
+    expected = ndcg(torch.from_numpy(scores), torch.from_numpy(labels), torch.from_numpy(valid)).numpy()
+    np.testing.assert_allclose(ndcg_of(labels, valid)(scores), expected, atol=1e-12)
+    assert np.isfinite(expected).mean() > 0.9

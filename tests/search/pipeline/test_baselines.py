@@ -8,19 +8,19 @@ import pytest
 import torch
 
 from fusion_models.evaluation import Scored
-from fusion_models.lambdamart import TreesError
+from fusion_models.lambdamart import TreeInputs, TreesError
 from search.pipeline import baselines
 from spaces import PHASES
 
 
 def begun(monkeypatch: pytest.MonkeyPatch, v1_reads: tuple[str, ...], *, fails: bool = False) -> tuple[Any, list[Any]]:
-    trained: list[tuple[str, ...]] = []
+    trained: list[TreeInputs] = []
 
-    def trees(ticket: Any, split: str, modalities: tuple[str, ...], seed: int, cold: bool) -> tuple[Scored, str]:
-        trained.append(modalities)
+    def trees(ticket: Any, split: str, inputs: TreeInputs, seed: int, cold: bool) -> tuple[Scored, str]:
+        trained.append(inputs)
         if fails:
             raise TreesError("too long")
-        scores = torch.full((3, 2), float(seed + len(modalities)))
+        scores = torch.full((3, 2), float(seed + len(inputs.modalities)))
         valid = torch.ones(3, 2, dtype=torch.bool)
         scored = Scored(rows=np.arange(3), scores=scores, labels=scores, v1=scores, valid=valid)
         return scored, "10 trees"
@@ -41,7 +41,8 @@ def test_a_tuned_v1_that_reads_all_but_the_suspect_is_trained_once_with_the_tree
 ) -> None:
     found, trained = begun(monkeypatch, ("metadata", "text"))
     assert len(trained) == 2 * baselines.TREE_SEEDS
-    assert set(trained) == {("visual", "text", "metadata"), ("text", "metadata")}
+    assert {inputs.modalities for inputs in trained} == {("visual", "text", "metadata"), ("text", "metadata")}
+    assert all(inputs.with_v1 for inputs in trained)
     blind, tuned = found["blind trees"], found["tuned v1 trees"]
     assert blind.name != tuned.name
     np.testing.assert_array_equal(blind.outputs.scores, tuned.outputs.scores)
@@ -51,7 +52,17 @@ def test_a_tuned_v1_that_reads_all_but_the_suspect_is_trained_once_with_the_tree
 def test_a_tuned_v1_of_other_modalities_is_a_ranker_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     _, trained = begun(monkeypatch, ("text",))
     assert len(trained) == 3 * baselines.TREE_SEEDS
-    assert ("text",) in trained
+    assert ("text",) in {inputs.modalities for inputs in trained}
+
+
+def test_where_v1_reads_the_suspect_trees_without_it_lack_v1_s_score_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the suspect comes in by V1, and V2 cannot lead over a ranker "without" it."""
+    _, trained = begun(monkeypatch, ("visual", "text"))
+    assert {inputs.modalities: inputs.with_v1 for inputs in trained} == {
+        ("visual", "text", "metadata"): True,
+        ("text", "metadata"): False,
+        ("visual", "text"): True,
+    }
 
 
 def test_trees_that_cannot_be_trained_cost_themselves_in_both_roles(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,14 @@ def test_all_looks_together_keep_five_per_cent():
 
 
 def test_looks_at_practice_data_are_counted_and_spend_nothing(tmp_path):
-    for source in ("clipart", "planted", "planted:healthy", "planted?queries=160", "planted:healthy?queries=9"):
+    for source in (
+        "clipart",
+        "planted",
+        "planted:healthy",
+        "planted#halved",
+        "clipart#halved",
+        "planted:healthy?queries=9",
+    ):
         looks = [count_look(run(tmp_path / source / str(i)), source, source) for i in range(3)]
         assert [look.number for look in looks] == [1, 2, 3]
         assert [look.alpha for look in looks] == [0.05] * 3
