@@ -17,7 +17,7 @@ from torch import Tensor
 from fusion_models.data import RankingDataset
 from fusion_models.data.views.sign_planted import regraded, sign_planted, sign_signal
 from fusion_models.evaluation import Scored
-from fusion_models.lambdamart import TreeInputs, train_lambdamart, tree_scores
+from fusion_models.lambdamart import TreeInputs, Trees, train_lambdamart, tree_scores
 from fusion_models.metrics import Interval, standardise
 from fusion_models.modalities import SUSPECT
 from fusion_models.probes.columns import Rows
@@ -27,7 +27,7 @@ WORTH = 0.02
 """nDCG that an oracle gains from the planted signal."""
 ENOUGH = 0.5
 """Share of the worth that a probe must find, in the mean."""
-WEIGHTS = np.geomspace(0.05, 3.0, 13)
+WEIGHTS = np.geomspace(0.05, 3.0, 13).tolist()
 """Of the signal beside the reference's scores (standardised within queries), from which the oracle takes the best."""
 STRONGEST, HALVINGS = 4.0, 12
 
@@ -54,6 +54,8 @@ class Plant:
     strength: float
     worth: float
     """nDCG that an oracle gains from it on the training queries, beside a ranker without the suspect."""
+    worth_there: float | None = None
+    """The same on the lists that probes are read on, where those were named: shorter lists hold less of it."""
 
     def into(self, data: RankingDataset) -> RankingDataset:
         """The dataset that holds it."""
@@ -75,8 +77,9 @@ class Power:
 
     @property
     def worth(self) -> float:
-        """What an oracle gains from a plant, in the mean."""
-        return sum(plant.worth for plant in self.plants) / len(self.plants) if self.plants else math.nan
+        """What an oracle gains from a plant on the lists that were read, in the mean."""
+        gains = [plant.worth if plant.worth_there is None else plant.worth_there for plant in self.plants]
+        return sum(gains) / len(gains) if gains else math.nan
 
     @property
     def counts(self) -> bool:
@@ -100,21 +103,27 @@ def plant_signal(
     worth: float = WORTH,
     seed: int = 0,
     rows: Rows | None = None,
+    split: str | None = None,
 ) -> Plant:
     """A sign-coded signal of the suspect, as strong as gives an oracle `worth` on the training queries.
 
     The oracle knows the signal and adds it, at the best of `WEIGHTS`, to the scores of trees without the suspect that
-    were trained on the other half of the queries. Reads no label but training's. Raises ValueError where the suspect's
-    columns hold no sign code, or where no strength is worth so much.
+    were trained on the other half of the queries. What it is worth on the lists of `split` is told beside, at the same
+    weight. How strong it is hangs on no label but training's. Raises ValueError where the suspect's columns hold no
+    sign code, or where no strength is worth so much.
     """
     train = data.rows("train") if rows is None else rows
     signal = sign_signal(data, suspect, seed)
-    reference = _reference(data, train, tuple(m for m in data.schema.modalities if m != suspect), seed)
+    halves = _halves(data, train, tuple(m for m in data.schema.modalities if m != suspect), seed)
+    reference = joined([tree_scores(trees, data, mine) for trees, mine in halves])
     judged = signal[np.asarray(data.judged_item)]
     column = _lists(data, reference, judged)
 
+    def planted(scored: Scored, strength: float) -> Scored:
+        return replace(scored, labels=_lists(data, scored, regraded(data, strength * judged, seed)))
+
     def gain(strength: float) -> float:
-        return _oracle_gain(reference, _lists(data, reference, regraded(data, strength * judged, seed)), column)
+        return max(_gains(planted(reference, strength), column, WEIGHTS))
 
     low, high = 0.0, STRONGEST
     if gain(high) < worth:
@@ -124,7 +133,12 @@ def plant_signal(
     for _ in range(HALVINGS):
         middle = (low + high) / 2
         low, high = (low, middle) if gain(middle) >= worth else (middle, high)
-    return Plant(suspect=suspect, seed=seed, strength=high, worth=gain(high))
+    there = None
+    if split is not None:
+        weight = WEIGHTS[np.argmax(_gains(planted(reference, high), column, WEIGHTS))]
+        scored = _together([tree_scores(trees, data, split) for trees, _ in halves])
+        (there,) = _gains(planted(scored, high), _lists(data, scored, judged), [weight])
+    return Plant(suspect=suspect, seed=seed, strength=high, worth=max(gain(high), 0.0), worth_there=there)
 
 
 def probe_power(
@@ -181,14 +195,17 @@ def no_power(probe: str, reason: str) -> Power:
     return Power(probe=probe, plants=(), gain=Interval(math.nan, -math.inf, math.inf), detail=reason)
 
 
-def _reference(data: RankingDataset, rows: Rows, others: tuple[str, ...], seed: int) -> Scored:
-    """The training queries, each as trees score it that were trained on the other half."""
-    halves = np.array_split(np.random.default_rng([seed, 11]).permutation(rows), 2)
-    parts = []
-    for mine, other in (halves, halves[::-1]):
-        trees = train_lambdamart(data, other, TreeInputs(modalities=others), seed=seed)
-        parts.append(tree_scores(trees, data, mine))
-    return joined(parts)
+def _halves(data: RankingDataset, rows: Rows, others: tuple[str, ...], seed: int) -> list[tuple[Trees, Rows]]:
+    """Trees of either half of the training queries, and the other half, which they never saw."""
+    one, other = np.array_split(np.random.default_rng([seed, 11]).permutation(rows), 2)
+    inputs = TreeInputs(modalities=others)
+    return [(train_lambdamart(data, seen, inputs, seed=seed), unseen) for unseen, seen in ((one, other), (other, one))]
+
+
+def _together(parts: Sequence[Scored]) -> Scored:
+    """The same lists as several rankers score them, in the mean of their standardised scores."""
+    mean = torch.stack([standardise(part.scores, part.valid) for part in parts]).mean(dim=0)
+    return replace(parts[0], scores=mean)
 
 
 def joined(parts: Sequence[Scored]) -> Scored:
@@ -222,11 +239,12 @@ def _lists(data: RankingDataset, scored: Scored, values: npt.NDArray[np.floating
     return out
 
 
-def _oracle_gain(reference: Scored, labels: Tensor, signal: Tensor) -> float:
-    base = standardise(reference.scores, reference.valid)
+def _gains(scored: Scored, signal: Tensor, weights: Sequence[float]) -> list[float]:
+    """nDCG of the scores with so much of the signal `[Q, L]`, for each of the weights, less theirs alone."""
+    base = standardise(scored.scores, scored.valid)
 
     def reached(scores: Tensor) -> float:
-        return replace(reference, scores=scores, labels=labels).mean_ndcg()
+        return replace(scored, scores=scores).mean_ndcg()
 
-    best = max(reached(base + float(w) * signal) for w in WEIGHTS)
-    return max(best - reached(base), 0.0)
+    alone = reached(base)
+    return [reached(base + float(weight) * signal) - alone for weight in weights]

@@ -6,6 +6,7 @@ from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import torch
 
@@ -277,3 +278,22 @@ def test_sparse_columns_hold_a_sign_code_too(signed, monkeypatch):
     signal = sign_signal(view, "visual", 0)
     assert np.isfinite(signal).all()
     assert signal.std() == pytest.approx(1.0, abs=0.1)
+
+
+def test_what_a_plant_is_worth_is_told_of_the_lists_that_are_read(nothing):
+    """Lists of three candidates hold less of a signal than lists of twelve: the best probe finds no more than that."""
+    tables = {name: pq.read_table(f"{nothing.location}/{name}.parquet") for name in ("items", "queries", "judgements")}
+    split = dict(zip(*(tables["queries"][name].to_pylist() for name in ("query_id", "split")), strict=True))
+    place: dict[str, int] = {}
+    kept = []
+    for query in tables["judgements"]["query_id"].to_pylist():
+        place[query] = place.get(query, 0) + 1
+        kept.append(split[query] != "test" or place[query] <= 3)
+    tables["judgements"] = tables["judgements"].filter(kept)
+    short = open_dataset(**tables)
+    whole, cut = (plant_signal(data, worth=0.06, seed=1, split="test") for data in (nothing, short))
+    assert [whole.worth, cut.worth] == pytest.approx([0.06] * 2, abs=0.006)  # on training lists, which are alike
+    assert whole.worth_there == pytest.approx(0.06, abs=0.025)
+    assert cut.worth_there < 0.5 * whole.worth_there
+    found = Power(probe="x", plants=(cut,), gain=Interval(0.8 * cut.worth_there, 0.001, 0.1))
+    assert found.counts

@@ -205,5 +205,5 @@ def _pair(split: str, opened: Callable[[], RankingDataset], name: str, suspect: 
 def _power(opened: Callable[[], RankingDataset], name: str, suspect: str, with_v1: bool) -> Power:
     data = opened()
     probe = partial(PROBES[name], suspect=suspect, with_v1=with_v1)
-    plant, groups = partial(plant_signal, data, suspect=suspect), query_clusters(data, POWER_SPLIT)
+    plant, groups = partial(plant_signal, data, suspect=suspect, split=POWER_SPLIT), query_clusters(data, POWER_SPLIT)
     return probe_power(data, POWER_SPLIT, probe, plant=plant, looks=looks(data), clusters=groups)
