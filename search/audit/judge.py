@@ -192,7 +192,7 @@ def judge(case: Case, phase: Phase, evidence: Evidence, earlier: str = "") -> De
         chosen_here=not chosen_on_validation(case, phase),
     )
     rules = told.archive_rules if evidence.archive.refit_gain is None else _probes_said(decision, told)
-    return dataclasses.replace(told, gates=tuple(_doubted(case, gate) for gate in told.gates), archive_rules=rules)
+    return dataclasses.replace(told, gates=tuple(_noted(case, gate) for gate in told.gates), archive_rules=rules)
 
 
 def _probes_said(decision: Decision, told: Decision) -> tuple[ArchiveRule, ...]:
@@ -227,8 +227,12 @@ def _answers(case: Case) -> list[GateResult]:
     ]
 
 
-def _doubted(case: Case, gate: GateResult) -> GateResult:
-    """A gate on latency doubts a table's milliseconds that are as small as seconds."""
-    if gate.quantity != "latency_p95_ms" or case.test.runtime != AS_GIVEN or not gate.value < DOUBTED_MS:
-        return gate
-    return dataclasses.replace(gate, note="; ".join(filter(None, [gate.note, DOUBTED])))
+def _noted(case: Case, gate: GateResult) -> GateResult:
+    """The gate on trainings names the released ones; one on latency doubts milliseconds as small as seconds."""
+    more = ""
+    if gate.key == "trainings" and case.test.released:
+        several = "s" if len(case.test.released) > 1 else ""
+        more = f"released: training{several} {', '.join(case.test.released)}, first in the table"
+    elif gate.quantity == "latency_p95_ms" and case.test.runtime == AS_GIVEN and gate.value < DOUBTED_MS:
+        more = DOUBTED
+    return dataclasses.replace(gate, note="; ".join(filter(None, [gate.note, more])))

@@ -56,6 +56,7 @@ def evidence_of(data: RankingDataset, case: Case, phase: Phase, evidence: Eviden
     return {
         "split": DECIDING_SPLIT,
         "members": case.members,
+        "released": list(given.released),
         "trainings": {key.slug: len(runs) for key, runs in given.trained.items()},
         "quantities": {name: plain(interval) for name, interval in evidence.quantities.items()},
         "p": {"ndcg_gain": two_sided_p(evidence.quantities["ndcg_gain"])},

@@ -255,6 +255,15 @@ def test_odd_scores_come_to_a_verdict_that_is_not_go(odd, name, recwarn):
     assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)]
 
 
+def test_the_gate_on_trainings_says_which_one_is_released():
+    known = case(5, 5)
+    for released, said in (((), ""), (("42",), "released: training 42, "), (("42", "7"), "trainings 42, 7, ")):
+        found = verdict(dataclasses.replace(known, test=dataclasses.replace(known.test, released=released)))
+        (gate,) = [g for g in found.gates if g.key == "trainings"]
+        assert said in gate.note
+        assert bool(gate.note) == bool(released)
+
+
 def test_where_refits_were_given_the_archive_rule_waits_for_probes_alone():
     (rule,) = [r for r in verdict(case(5, 5)).archive_rules if r.key == "nothing to give"]
     assert not rule.measured
