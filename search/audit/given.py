@@ -15,6 +15,7 @@ from fusion_models.metrics.masking import shapley
 from fusion_models.quantities import Lists, Outputs, ensemble, quantity
 from search.audit.score_table import ScoreTable, judgements_of
 from search.pipeline.confirmation.arms import ArmKey, ArmPlan
+from search.reporting.words import AS_GIVEN
 from spaces import Phase
 
 Values = npt.NDArray[np.float64]
@@ -22,8 +23,6 @@ SAME_TO = 1e-3
 """How far, in deviations of the scores, a model may be from the table's scores of it."""
 ROUNDED = 0.005
 """What a share may be off by: it may be rounded to two decimals."""
-AS_GIVEN = "as given"
-"""The runtime of latencies that stand in a table."""
 V2 = "V2"
 """What tables, gates and sentences call the ranker that is audited."""
 

@@ -17,7 +17,7 @@ from search.analysis.judged import FEWEST_TRAININGS, Cold, Evidence, Lead
 from search.analysis.measure import Clusters, mean_ndcg, quantities
 from search.analysis.release_decision import Validated, decide_release
 from search.audit.checks import ANSWERS
-from search.audit.given import AS_GIVEN, V2, Given, plan_of
+from search.audit.given import V2, Given, plan_of
 from search.audit.missing import with_needed
 from search.pipeline.baselines import TUNED_V1, Reference
 from search.pipeline.confirmation.gathering import (
@@ -31,11 +31,12 @@ from search.pipeline.confirmation.gathering import (
     shapley,
 )
 from search.pipeline.confirmation.probing import FoundByProbe, read_probes
+from search.reporting.words import AS_GIVEN
 from search.run_store.facts import Facts
 from search.run_store.looks import DECIDING_SPLIT, Look
 from spaces import PHASE4, Phase
 
-NO_DOUBT = "no probe was asked: the refit gain leaves no doubt"
+NO_DOUBT = "no probe was trained: the refit gain leaves no doubt, or every probe failed"
 DOUBTED_MS = 1.0
 DOUBTED = "as the table says it: are these milliseconds, and not seconds?"
 

@@ -24,6 +24,7 @@ VERDICT_WORDS = {"GO": "GO", "PAUSE_AND_FIX": "PAUSE AND FIX", "ARCHIVE": "ARCHI
 NO_ARCHIVE = "no ARCHIVE, for "
 """How a decision's reasons begin that say why nobody is archived where an archive rule holds."""
 DROP = "masking_drop"
+LATENCY = "latency_p95_ms"
 WIDTH, HEIGHT, PAD = 220.0, 26.0, 6.0
 
 
@@ -156,6 +157,12 @@ def level(run: RunRecord) -> str:
     """Of the intervals that decide: `95 %`."""
     look = (run.decision or {}).get("look")
     return f"{100 * (look['level'] if look else 0.95):.4g} %"
+
+
+def level_of_latency(run: RunRecord) -> str:
+    """What a caption adds where phase 4's gate on latency has another level: looks spend nothing there."""
+    read = any(g["quantity"] == LATENCY and g["value"] is not None for g in (run.decision or {}).get("gates", []))
+    return " (latency: 95 %)" if read and not run.audited and level(run) != "95 %" else ""
 
 
 def measured_by(run: RunRecord) -> str:
