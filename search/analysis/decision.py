@@ -88,12 +88,18 @@ def decide(
 
 
 def is_fragile(phase: Phase, evidence: Evidence) -> bool:
-    """Blanking the suspect costs what the gate wants, and yet its refit gain is not surely something: not fused."""
-    drop = evidence.quantities.get(f"{phase.suspect}_masking_drop")
+    """Blanking the suspect costs what the gate wants, and yet its refit gain is not surely something: not fused.
+
+    Where no refit was measured nothing is known of that, and a gate of every phase keeps the verdict from GO.
+    """
     gain = evidence.refit_gain.get(phase.suspect)
-    if drop is None or drop.mean < phase.wanted_drop:
-        return False
-    return gain is None or gain.low <= 0.0
+    return breaks(phase, evidence) and gain is not None and gain.low <= 0.0
+
+
+def breaks(phase: Phase, evidence: Evidence) -> bool:
+    """Whether blanking the suspect costs what the gate wants."""
+    drop = evidence.quantities.get(f"{phase.suspect}_masking_drop")
+    return drop is not None and drop.mean >= phase.wanted_drop
 
 
 def sees_more(phase: Phase, evidence: Evidence) -> Lead | None:
@@ -167,10 +173,12 @@ def _reasons(
     said = [f"{rule.name}: {_bound(rule)}" for rule in holding]
     if holding:
         said += [f"no ARCHIVE, for the ranker does not see {what}" for what in seen]
-    if fragile:
-        gain = evidence.refit_gain.get(phase.suspect)
-        found = f"[{gain.low:+.4f}, {gain.high:+.4f}]" if gain else "not measured"
+    gain = evidence.refit_gain.get(phase.suspect)
+    if fragile and gain is not None:
+        found = f"[{gain.low:+.4f}, {gain.high:+.4f}]"
         said.append(f"fragile, not fused: blanking {phase.suspect} costs enough, but its refit gain is {found}")
+    elif gain is None and breaks(phase, evidence):
+        said.append(f"blanking {phase.suspect} costs enough; whether the ranker needs it no refit has measured")
     for status in ("fail", "undecided", "not measured"):
         names = [gate.name for gate in gates if gate.status == status]
         if names:

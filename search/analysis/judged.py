@@ -84,7 +84,8 @@ class Evidence:
     """Modality -> nDCG of the finalist minus that of the same recipe retrained without it, ensembles on both sides."""
     archive: ArchiveEvidence = ArchiveEvidence()
     strongest_blind: Lead | None = None
-    """Over the strongest ranker without the suspect, chosen on validation."""
+    """Over the strongest ranker without the suspect, chosen on validation (by an audit that lacks V2's scores there, on
+    the test split)."""
     rivals: Mapping[str, Lead | None] = field(default_factory=dict)
     """Role (base, trees, sum) -> lead over it; None where it could not be measured."""
     shapley_share: Mapping[str, Interval] = field(default_factory=dict)

@@ -15,6 +15,7 @@ from fusion_models.metrics.masking import shapley
 from fusion_models.quantities import Lists, Outputs, ensemble, quantity
 from search.audit.score_table import ScoreTable, judgements_of
 from search.pipeline.confirmation.arms import ArmKey, ArmPlan
+from search.reporting.words import AS_GIVEN
 from spaces import Phase
 
 Values = npt.NDArray[np.float64]
@@ -22,8 +23,6 @@ SAME_TO = 1e-3
 """How far, in deviations of the scores, a model may be from the table's scores of it."""
 ROUNDED = 0.005
 """What a share may be off by: it may be rounded to two decimals."""
-AS_GIVEN = "as given"
-"""The runtime of latencies that stand in a table."""
 V2 = "V2"
 """What tables, gates and sentences call the ranker that is audited."""
 
@@ -37,6 +36,8 @@ class Given:
     """The V2 with all modalities and its refits, by training; the released one first."""
     kept: Mapping[frozenset[str], Outputs] = field(default_factory=dict)
     """Scores of the released ranker with all but these modalities blanked by zeros, where they were given."""
+    released: tuple[str, ...] = ()
+    """Which trainings the released ranker averages, by the names of a table that holds several."""
     nothing: Values | None = None
     """`[Q]`: nDCG of a V2 that was trained without any modality."""
     latency: Values | None = None
@@ -111,6 +112,7 @@ def given_scores(
         modalities=tuple(modalities),
         trained=trained,
         kept=kept,
+        released=tuple(table.trainings[i] for i in scored[:members]) if len(table.trainings) > 1 else (),
         nothing=nothing,
         latency=_latency(table, data, lists, places),
     )
@@ -248,7 +250,8 @@ def together(model: Given, table: Given, source: str) -> Given:
             column="v2_score",
         )
     shown = replace(mine, shares=theirs.shares, ssim=theirs.ssim)
-    return replace(model, trained={**table.trained, whole: [shown, *table.trained[whole][1:]]}, nothing=table.nothing)
+    trained = {**table.trained, whole: [shown, *table.trained[whole][1:]]}
+    return replace(model, trained=trained, released=table.released, nothing=table.nothing)
 
 
 def masked_values(given: Given, members: int) -> dict[frozenset[str], float]:

@@ -17,7 +17,7 @@ from search.analysis.judged import FEWEST_TRAININGS, Cold, Evidence, Lead
 from search.analysis.measure import Clusters, mean_ndcg, quantities
 from search.analysis.release_decision import Validated, decide_release
 from search.audit.checks import ANSWERS
-from search.audit.given import AS_GIVEN, V2, Given, plan_of
+from search.audit.given import V2, Given, plan_of
 from search.audit.missing import with_needed
 from search.pipeline.baselines import TUNED_V1, Reference
 from search.pipeline.confirmation.gathering import (
@@ -31,11 +31,12 @@ from search.pipeline.confirmation.gathering import (
     shapley,
 )
 from search.pipeline.confirmation.probing import FoundByProbe, read_probes
+from search.reporting.words import AS_GIVEN
 from search.run_store.facts import Facts
 from search.run_store.looks import DECIDING_SPLIT, Look
 from spaces import PHASE4, Phase
 
-NO_DOUBT = "no probe was asked: the refit gain leaves no doubt"
+NO_DOUBT = "no probe was trained: the refit gain leaves no doubt, or every probe failed"
 DOUBTED_MS = 1.0
 DOUBTED = "as the table says it: are these milliseconds, and not seconds?"
 
@@ -192,7 +193,7 @@ def judge(case: Case, phase: Phase, evidence: Evidence, earlier: str = "") -> De
         chosen_here=not chosen_on_validation(case, phase),
     )
     rules = told.archive_rules if evidence.archive.refit_gain is None else _probes_said(decision, told)
-    return dataclasses.replace(told, gates=tuple(_doubted(case, gate) for gate in told.gates), archive_rules=rules)
+    return dataclasses.replace(told, gates=tuple(_noted(case, gate) for gate in told.gates), archive_rules=rules)
 
 
 def _probes_said(decision: Decision, told: Decision) -> tuple[ArchiveRule, ...]:
@@ -227,8 +228,12 @@ def _answers(case: Case) -> list[GateResult]:
     ]
 
 
-def _doubted(case: Case, gate: GateResult) -> GateResult:
-    """A gate on latency doubts a table's milliseconds that are as small as seconds."""
-    if gate.quantity != "latency_p95_ms" or case.test.runtime != AS_GIVEN or not gate.value < DOUBTED_MS:
-        return gate
-    return dataclasses.replace(gate, note="; ".join(filter(None, [gate.note, DOUBTED])))
+def _noted(case: Case, gate: GateResult) -> GateResult:
+    """The gate on trainings names the released ones; one on latency doubts milliseconds as small as seconds."""
+    more = ""
+    if gate.key == "trainings" and case.test.released:
+        several = "s" if len(case.test.released) > 1 else ""
+        more = f"released: training{several} {', '.join(case.test.released)}, first in the table"
+    elif gate.quantity == "latency_p95_ms" and case.test.runtime == AS_GIVEN and gate.value < DOUBTED_MS:
+        more = DOUBTED
+    return dataclasses.replace(gate, note="; ".join(filter(None, [gate.note, more])))

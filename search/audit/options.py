@@ -36,7 +36,7 @@ class AuditOptions:
     suspect: str | None = None
     """The modality that V2 is suspected not to use, by its name in the data; visual unless given."""
     members: int = 1
-    """Trainings that the released ranker averages: the first of the table's column `training`."""
+    """Trainings that the released ranker averages: those that stand first in the table (column `training`)."""
     facts: str | None = None
     """TOML file of business facts (see docs/facts.example.toml)."""
     seed: int = 0

@@ -222,7 +222,7 @@ def _ids(table: pd.DataFrame, name: str, source: str) -> list[str]:
 
 
 def _trainings(table: pd.DataFrame, source: str) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
-    """Names of the trainings, the released one first, and the training of each row."""
+    """Names of the trainings in the order in which the table has them, so the released one first, and each row's."""
     if TRAINING not in table.columns:
         return ("0",), np.zeros(len(table), dtype=np.int64)
     text = _ids(table, TRAINING, source)
@@ -230,9 +230,8 @@ def _trainings(table: pd.DataFrame, source: str) -> tuple[tuple[str, ...], npt.N
         keys: list[Any] = [int(name) for name in text]
     except ValueError:
         keys = list(text)
-    order = sorted(set(keys))
-    place = {key: i for i, key in enumerate(order)}
-    return tuple(map(str, order)), np.array([place[key] for key in keys], dtype=np.int64)
+    place, names = pd.factorize(np.array(keys, dtype=object))
+    return tuple(map(str, names)), np.asarray(place, dtype=np.int64)
 
 
 def _require_unique(

@@ -18,7 +18,7 @@ from fusion_models.metrics.intervals.weights import weighted_mean
 from search.analysis.judged import Evidence, write_judged
 from search.analysis.measure import ConfirmedRow, confirmed_table, quantities
 from search.audit.given import V2, Given, anchored_interaction, masked_shapley, masked_values
-from search.audit.judge import Case
+from search.audit.judge import Case, chosen_on_validation
 from search.pipeline.baselines import reference_table
 from search.pipeline.confirmation.examples import write_examples
 from search.pipeline.confirmation.explained import arm_mean, fusion_gains, plain, refit_shapley, subdomain_gains
@@ -53,9 +53,11 @@ def evidence_of(data: RankingDataset, case: Case, phase: Phase, evidence: Eviden
     weights = artefact.lists.uneven
     values = {"+".join(key.modalities): arm_mean(arm) for key, arm in whole.arms.items()}
     blind = evidence.strongest_blind
+    chosen_on = "validation" if chosen_on_validation(case, phase) else DECIDING_SPLIT
     return {
         "split": DECIDING_SPLIT,
         "members": case.members,
+        "released": list(given.released),
         "trainings": {key.slug: len(runs) for key, runs in given.trained.items()},
         "quantities": {name: plain(interval) for name, interval in evidence.quantities.items()},
         "p": {"ndcg_gain": two_sided_p(evidence.quantities["ndcg_gain"])},
@@ -67,11 +69,12 @@ def evidence_of(data: RankingDataset, case: Case, phase: Phase, evidence: Eviden
             for role, lead in evidence.rivals.items()
             if lead and role != "base"
         },
-        "strongest_blind": {"rival": blind.rival} | plain(blind.interval) if blind else None,
+        "strongest_blind": {"rival": blind.rival, "chosen_on": chosen_on} | plain(blind.interval) if blind else None,
         "probes": [{"name": p.name, "counts": p.counts} | plain(p.gain) for p in evidence.archive.probes],
         "no_probes": None
         if evidence.archive.probes
-        else f"No probe was asked: no archive rule holds, and no refits say that {phase.suspect} may hold nothing.",
+        else f"No probe was trained: no archive rule holds, and no refits say that {phase.suspect} may hold nothing, "
+        "or every probe failed.",
         "masked_values": {_joined(given, kept): v for kept, v in masked_values(given, case.members).items()},
         "masked_shapley": masked_shapley(given, case.members),
         "interaction_gain": None if interaction is None else weighted_mean(interaction, weights),

@@ -75,7 +75,9 @@ def limits(run: RunRecord, recipe: Recipe) -> list[str]:
         out.append(f"Its verdict is {decision.get('verdict')}: it is not fit for release as it stands.")
     if decision.get("fragile"):
         suspect = modality_name(run.phase.suspect)
-        out.append(f"It breaks without the {suspect} although it does not need it: fragile, not fused.")
+        out.append(
+            f"It breaks without the {suspect}, and is not surely worse when retrained without: fragile, not fused."
+        )
     named = [str(entry["subdomain"]) for entry in evidence.get("subdomains") or []]
     losing = [str(e["subdomain"]) for e in evidence.get("subdomains") or [] if e["ci_low"] is None or e["ci_low"] <= 0]
     if named:

@@ -129,7 +129,7 @@ def page(run: RunRecord, figures: Sequence[Figure]) -> str:
         sentences=standing.sentences(run),
         warnings=standing.warnings(run),
         looked=standing.looked(run),
-        level=standing.level(run),
+        level=standing.level(run) + standing.level_of_latency(run),
         gates=standing.gate_rows(run),
         neutral=standing.neutral_gates(run),
         departures=departures(run.phase),

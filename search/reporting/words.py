@@ -79,6 +79,8 @@ SHORT_RANKERS = {
 """A reference ranker's role -> its name where there is little room; single modalities go by their own."""
 TUNED_V1 = ("tuned v1 sum", "tuned v1 trees")
 """Roles of rankers that read what V1 reads and nothing else."""
+AS_GIVEN = "as given"
+"""The runtime of latencies that stand in a table of scores."""
 BASE = "base"
 """What confirmed.csv calls the base recipe."""
 FRACTIONS = ("masking_drop",)

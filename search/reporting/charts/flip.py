@@ -10,10 +10,11 @@ import pandas as pd
 
 from search.reporting.charts.figure import INK, MUTED, Figure, Panel, missing
 from search.reporting.charts.forest import row_axis, wrapped
-from search.reporting.charts.standing import STATUS_COLOURS
+from search.reporting.charts.standing import NO_ARCHIVE, STATUS_COLOURS, held_off
 from search.reporting.records import RunRecord
 from search.reporting.words import label, number, short_gate, short_rule
 
+ENDS, HELD_OFF, DOES_NOT_HOLD = "holds: ends V2", "holds, held off", "does not hold"
 FURTHEST = 5.0
 """Half-widths at which a distance is cut in the figure."""
 
@@ -36,7 +37,7 @@ def flip(run: RunRecord) -> Figure:
         rows.append(_margin(short_gate(gate), "gate", gate, sign, gate["status"], gate["needed"]))
     for rule in decision["archive_rules"]:
         if rule["measured"]:
-            held = "holds: ends V2" if rule["holds"] else "does not hold"
+            held = DOES_NOT_HOLD if not rule["holds"] else ENDS if decision["verdict"] == "ARCHIVE" else HELD_OFF
             side = 1.0 if rule["direction"] == "above" else -1.0
             rows.append(_margin(f"Archive: {short_rule(rule)}", "archive rule", rule, side, held, rule["note"]))
     table = pd.DataFrame(rows)
@@ -57,9 +58,10 @@ def flip(run: RunRecord) -> Figure:
         height=30 * len(drawn) + 30,
     )
     caption = (
-        "How far each measured value lies beyond its threshold, in half-widths of its interval. To the right of the "
-        "shaded band a gate passes, to its left it fails; within the band its interval reaches over the threshold, and "
-        "it is undecided. An archive rule holds, and ends V2, to the right of the band."
+        "How far each measured value lies beyond its threshold, in half-widths of its interval on the side that faces "
+        "the threshold. To the right of the shaded band a gate passes, to its left it fails; within the band its "
+        "interval reaches over the threshold, and it is undecided. An archive rule can hold to the right of the band "
+        "alone; it ends V2 unless what another ranker sees holds it off."
     )
     return Figure(name="flip", title=title, caption=caption, table=table, panels=[panel], notes=_flips(decision))
 
@@ -68,7 +70,11 @@ def _distances(drawn: pd.DataFrame) -> Any:
     """Lollipops from the threshold, the band of the undecided behind them."""
     drawn = drawn.assign(row=[wrapped(name) for name in drawn["name"]])
     reach = [min(-1.5, drawn["shown"].min()), max(1.5, drawn["shown"].max())]
-    colours = STATUS_COLOURS | {"holds: ends V2": STATUS_COLOURS["fail"], "does not hold": MUTED}
+    colours = STATUS_COLOURS | {
+        ENDS: STATUS_COLOURS["fail"],
+        HELD_OFF: STATUS_COLOURS["undecided"],
+        DOES_NOT_HOLD: MUTED,
+    }
     shown = [status for status in colours if status in set(drawn["status"])]
     base = alt.Chart(drawn).encode(
         y=alt.Y(
@@ -104,7 +110,8 @@ def _distances(drawn: pd.DataFrame) -> Any:
 
 def _margin(name: str, kind: str, row: dict[str, Any], sign: float, status: str, needed: str) -> dict[str, Any]:
     high, low, value = row["ci_high"], row["ci_low"], row["value"]
-    half = (high - value) if high is not None and math.isfinite(high) else math.nan
+    facing = low if value > row["threshold"] else high  # limits need not lie alike on both sides
+    half = abs(facing - value) if facing is not None and math.isfinite(facing) else math.nan
     margin = sign * (value - row["threshold"])
     return {
         "name": name,
@@ -139,14 +146,46 @@ def _flips(decision: dict[str, Any]) -> list[str]:
     ]
     if blank:
         out.append(f"Not measured, and never a pass: {', '.join(blank)}.")
-    for rule in decision["archive_rules"]:
-        side = rule["direction"]
-        bound = number(rule["ci_low" if side == "above" else "ci_high"], "gain" if side == "below" else "")
-        limit = f"{side} {number(rule['threshold'])}"
-        if rule["holds"]:
-            out.append(f"ARCHIVE falls where “{rule['name']}” is no longer sure: its bound {bound} is {limit} now.")
-        elif rule["measured"]:
-            out.append(f"ARCHIVE needs “{rule['name']}”: its bound, now {bound}, {limit}.")
+    out += _rules(decision)
     if decision["verdict"] == "GO":
         out.insert(0, "GO falls with any one gate: the nearest to its threshold stand first below.")
     return out
+
+
+def _rules(decision: dict[str, Any]) -> list[str]:
+    """What ARCHIVE would fall with, what holds it off, or what it would need."""
+    rules = [rule for rule in decision["archive_rules"] if rule["measured"]]
+    holding = [
+        f"“{rule['name']}” holds (its bound {_bound(rule)} is {_limit(rule)})" for rule in rules if rule["holds"]
+    ]
+    if decision["verdict"] == "ARCHIVE":
+        sure = "this is no longer sure" if len(holding) == 1 else "none of these is sure any longer"
+        return [f"ARCHIVE falls where {sure}: {'; '.join(holding)}."]
+    why = "; ".join(reason.removeprefix(NO_ARCHIVE) for reason in held_off(decision))
+    return [
+        *(f"ARCHIVE is held off although {held}: {why}." for held in holding),
+        *(_open(rule) for rule in rules if not rule["holds"]),
+    ]
+
+
+def _open(rule: dict[str, Any]) -> str:
+    """What a rule that does not hold would need: its bound beyond the threshold, or what else keeps it from holding."""
+    end = _end(rule)
+    beyond = end is not None and (end > rule["threshold"] if rule["direction"] == "above" else end < rule["threshold"])
+    if beyond:
+        return f"“{rule['name']}” does not hold, though its bound {_bound(rule)} is {_limit(rule)}: {rule['note']}."
+    return f"ARCHIVE needs “{rule['name']}”: its bound, now {_bound(rule)}, {_limit(rule)}."
+
+
+def _end(rule: dict[str, Any]) -> float | None:
+    """The end of its interval that decides a rule."""
+    end: float | None = rule["ci_low" if rule["direction"] == "above" else "ci_high"]
+    return end
+
+
+def _bound(rule: dict[str, Any]) -> str:
+    return number(_end(rule), "gain" if rule["direction"] == "below" else "")
+
+
+def _limit(rule: dict[str, Any]) -> str:
+    return f"{rule['direction']} {number(rule['threshold'])}"

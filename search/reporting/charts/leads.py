@@ -13,6 +13,7 @@ from search.reporting.charts.modalities import NOT_OPENED
 from search.reporting.charts.standing import level
 from search.reporting.records import RunRecord
 from search.reporting.words import NEW_ITEMS, interval, modality_name, number
+from search.run_store.looks import SPLIT_NAMES
 
 ROLES = {"base": "base recipe", "trees": "LambdaMART", "sum": "weighted sum with V1"}
 COUNTS, SILENT = "counts", "does not count"
@@ -41,11 +42,20 @@ def leads(run: RunRecord) -> Figure:
         drawn = table[table["group"] == group]
         panels.append(_panel(str(group), titles[group], axes[group], drawn))
     caption = (
-        f"Ensembles on both sides, intervals of {level(run)} over trainings and queries; to the right of the line "
-        f"{run.subject} is better. Probes are read by an archive rule, at its level: one counts where it finds a "
-        f"signal that was planted into the {word}'s own columns, pale ones do not."
+        f"{_compared(run, found)}; to the right of the line {run.subject} is better. Probes are read by an archive "
+        f"rule, at its level: one counts where it finds a signal that was planted into the {word}'s own columns, pale "
+        "ones do not."
     )
     return Figure(name="leads", title=title, caption=caption, table=table, panels=panels, notes=_notes(found, word))
+
+
+def _compared(run: RunRecord, found: dict[str, Any]) -> str:
+    """What is held against what, and over what the intervals are."""
+    whole = f"finalist-{'+'.join(found.get('modalities') or [])}"
+    if run.audited and (found.get("trainings") or {}).get(whole, 0) < 2:
+        over = "over queries and the rivals' trainings: how its own would vary is not known"
+        return f"V2's one training, intervals of {level(run)} {over}"
+    return f"Ensembles on both sides, intervals of {level(run)} over trainings and queries"
 
 
 def _leads(found: dict[str, Any], word: str) -> list[dict[str, Any]]:
@@ -95,13 +105,15 @@ def _notes(found: dict[str, Any], word: str) -> list[str]:
     notes = []
     blind = found.get("strongest_blind")
     if blind:
-        notes.append(f"The strongest ranker without the {word}, chosen on validation: {blind['rival']}.")
+        split = blind.get("chosen_on", "validation")
+        where = f"the {SPLIT_NAMES[split]}" if split in SPLIT_NAMES else split
+        notes.append(f"The strongest ranker without the {word}, chosen on {where}: {blind['rival']}.")
     silent = [probe["name"] for probe in found.get("probes") or [] if not probe["counts"]]
     if silent:
         notes.append(f"Found no planted signal, so it bounds nothing: {', '.join(silent)}.")
     if found.get("no_probes"):
         notes.append(found["no_probes"])
     elif not found.get("probes"):
-        why = f"validation says that the finalist earns from the {word}, so the rule that reads them could not hold"
-        notes.append(f"No probe was asked: {why}.")
+        why = f"validation leaves no doubt that the finalist earns from the {word}, or every probe failed"
+        notes.append(f"No probe was trained: {why}.")
     return notes

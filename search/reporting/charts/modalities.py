@@ -9,6 +9,7 @@ import pandas as pd
 
 from search.reporting.charts.figure import Figure, Panel, missing, modality_scale
 from search.reporting.charts.forest import MeanAxis, forest, signed_tips
+from search.reporting.charts.standing import level
 from search.reporting.records import RunRecord
 from search.reporting.words import TUNED_V1, modality_name, short_ranker
 from search.run_store.looks import SPLIT_NAMES
@@ -35,6 +36,8 @@ def contribution(run: RunRecord) -> Figure:
             for m, worth in (found.get(key) or {}).items()
         ]
     table = pd.DataFrame(rows, columns=["measure", "how", "modality", "value", "unit", "ci_low", "ci_high"])
+    if table.empty:
+        return missing("contribution", title, "Neither refits nor blanks of every subset of the modalities were given.")
     order = [modality_name(m) for m in run.modalities]
     colour = alt.Color("modality:N", scale=modality_scale(run.modalities, run.phase.base.model.of_dataset), legend=None)
     measures = ("Shapley value", "Shapley share", "refit gain")
@@ -210,8 +213,9 @@ def rivals(run: RunRecord) -> Figure:
             | {"ranker": short_ranker(roles.get(name, ""), name)}
             for name, found in gains.items()
         ]
-        said, what = f"nDCG lead of {run.subject}, CI95", "rivals"
+        said, what = f"nDCG lead of {run.subject}, {level(run)} interval", "rivals"
     elif len(run.baselines):
+        latest = _latest(run.baselines)
         rows = [
             {
                 "rival": r["name"],
@@ -220,10 +224,10 @@ def rivals(run: RunRecord) -> Figure:
                 "ci_high": r["ndcg_gain_ci_high"],
                 "ranker": short_ranker(r["role"], r["name"]),
             }
-            for r in _latest(run.baselines).to_dict("records")
+            for r in latest.to_dict("records")
             if r["role"] != "v1"
         ]
-        said, what = "gain over V1 (validation), CI95", "baselines"
+        said, what = f"gain over V1 ({latest['split'].iloc[-1]}), CI95", "baselines"
     else:
         return missing("rivals", title, "The reference rankers have not been measured yet.")
     table = pd.DataFrame(rows)
@@ -256,7 +260,7 @@ def subdomains(run: RunRecord) -> Figure:
     chart = forest(
         table,
         row="subdomain",
-        axis=MeanAxis("mean", "nDCG gain over V1, CI95"),
+        axis=MeanAxis("mean", f"nDCG gain over V1, {level(run)} interval"),
         tips=["subdomain", "queries", *signed_tips("mean", "ci_low", "ci_high")],
     )
     panel = Panel(

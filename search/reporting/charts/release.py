@@ -8,9 +8,9 @@ import altair as alt
 import pandas as pd
 
 from search.reporting.charts.figure import EMPHASIS, FAINT, MUTED, Figure, Panel, missing
-from search.reporting.charts.standing import MARKS, STATUS_COLOURS
+from search.reporting.charts.standing import MARKS, STATUS_COLOURS, level
 from search.reporting.records import RunRecord
-from search.reporting.words import interval, number
+from search.reporting.words import AS_GIVEN, interval, number
 
 JUDGED = "as judged"
 WARNING_COLOUR = "#8a5a00"
@@ -20,7 +20,9 @@ def latency(run: RunRecord) -> Figure:
     """Every runtime variant on the judged lists, and how time grows with the candidates."""
     title = "How fast it answers"
     if run.latency.empty:
-        return missing("latency", title, "No latency was measured: the run had no finalist, or did not come that far.")
+        why = "the run had no finalist, or did not come that far"
+        why = "give a model, or the column latency_ms in the table of scores" if run.audited else why
+        return missing("latency", title, f"No latency was measured: {why}.")
     table = run.latency.copy()
     table["rung"] = table["ranker"].astype(str) + ", " + table["runtime"].astype(str)
     judged = table[(table["candidates"].astype(str) == JUDGED) & table["p95_ms"].notna()].sort_values("p95_ms")
@@ -32,12 +34,20 @@ def latency(run: RunRecord) -> Figure:
         panels.append(_growth(grid))
     lost = table[table["p95_ms"].isna() & (table["candidates"].astype(str) == JUDGED)]
     notes = [f"{r['rung']}: {r['note']}" for r in lost.fillna("").to_dict("records")]
-    caption = (
-        "One query at a time, features in and order out, from its scheduled arrival (Poisson, the same for all rungs): "
-        "dot P50, bar the CI95 of P95, tick P99. The dark rung is the one that the gate reads: of those that score as "
-        "the finalist does (to 1e-5), the one with the smallest P50."
-    )
-    return Figure(name="latency", title=title, caption=caption, table=table, panels=panels, notes=notes)
+    return Figure(name="latency", title=title, caption=_timed(run), table=table, panels=panels, notes=notes)
+
+
+def _timed(run: RunRecord) -> str:
+    """How the times came about, and what is drawn of them."""
+    asked = "One query at a time, features in and order out, from its scheduled arrival (Poisson"
+    if not run.audited:
+        return (
+            f"{asked}, the same for all rungs): dot P50, bar the CI95 of P95, tick P99. The dark rung is the one that "
+            "the gate reads: of those that score as the finalist does (to 1e-5), the one with the smallest P50."
+        )
+    given = bool((run.latency["runtime"] == AS_GIVEN).all())
+    how = "Milliseconds of each query, as the table of scores says them" if given else f"{asked})"
+    return f"{how}: dot P50, bar the {level(run)} interval of P95, tick P99."
 
 
 def _rungs(run: RunRecord, judged: pd.DataFrame) -> Panel:

@@ -21,7 +21,10 @@ STATUS_COLOURS = {
 MARKS = {"pass": "✓", "fail": "✗", "undecided": "?", "not applicable": "–", "not measured": "–"}
 VERDICT_COLOURS = {"GO": "#0b6b3a", "PAUSE_AND_FIX": "#8a5a00", "ARCHIVE": "#9b1c31"}
 VERDICT_WORDS = {"GO": "GO", "PAUSE_AND_FIX": "PAUSE AND FIX", "ARCHIVE": "ARCHIVE"}
+NO_ARCHIVE = "no ARCHIVE, for "
+"""How a decision's reasons begin that say why nobody is archived where an archive rule holds."""
 DROP = "masking_drop"
+LATENCY = "latency_p95_ms"
 WIDTH, HEIGHT, PAD = 220.0, 26.0, 6.0
 
 
@@ -156,6 +159,12 @@ def level(run: RunRecord) -> str:
     return f"{100 * (look['level'] if look else 0.95):.4g} %"
 
 
+def level_of_latency(run: RunRecord) -> str:
+    """What a caption adds where phase 4's gate on latency has another level: looks spend nothing there."""
+    read = any(g["quantity"] == LATENCY and g["value"] is not None for g in (run.decision or {}).get("gates", []))
+    return " (latency: 95 %)" if read and not run.audited and level(run) != "95 %" else ""
+
+
 def measured_by(run: RunRecord) -> str:
     """By what metric rankers are measured, and what each query counts."""
     return metric_text(run.phase, weighted=bool(run.run.get("weighted")))
@@ -181,7 +190,7 @@ def _gain(run: RunRecord, decision: dict[str, Any], evidence: dict[str, Any]) ->
     gain = evidence["quantities"].get("ndcg_gain")
     members = evidence["members"]
     averaged = f", {members} trainings averaged," if members > 1 else ""
-    who = "The V2 that was given" if run.audited else f"The finalist {decision['finalist']}"
+    who = _given(evidence.get("released") or []) if run.audited else f"The finalist {decision['finalist']}"
     p = (evidence.get("p") or {}).get("ndcg_gain")
     chance = "" if p is None else " (p < 0.0001)" if p < 1e-4 else f" (p = {p:.4f})"
     return (
@@ -190,6 +199,12 @@ def _gain(run: RunRecord, decision: dict[str, Any], evidence: dict[str, Any]) ->
         if gain
         else ""
     )
+
+
+def _given(released: list[str]) -> str:
+    """An audit's subject; `released`: the names of its trainings, where a table holds several."""
+    named = f" (training{'s' if len(released) > 1 else ''} {', '.join(released)})" if released else ""
+    return f"The V2 that was given{named}"
 
 
 def _suspect(run: RunRecord, evidence: dict[str, Any]) -> str:
@@ -201,12 +216,21 @@ def _suspect(run: RunRecord, evidence: dict[str, Any]) -> str:
         unknown = f"what the {word} is worth to a V2 retrained without it was not measured"
         cost = f"Blanking the {word} costs {_told(drop, DROP)} of its {quality}; {unknown}." if drop else ""
         return cost if run.audited else ""
-    sure = worth["ci_low"] is not None and worth["ci_low"] > 0
-    told = "so it has come to need it" if sure else "which cannot be told from 0"
+    told = _needs(worth, run.phase.thresholds.nothing_to_give)
     cost = f"; blanking it costs {_told(drop, DROP)} of its {quality}" if drop else ""
     return (
         f"The {word} is worth {_told(worth, 'gain')} {quality} to it beside ensembles retrained without, {told}{cost}."
     )
+
+
+def _needs(worth: dict[str, Any], least: float) -> str:
+    """What a refit gain says of the need; `least` is what counts as something."""
+    low, high = (math.nan if worth[end] is None else worth[end] for end in ("ci_low", "ci_high"))
+    if high < 0.0:
+        return "so it is better off without it"
+    if not low > 0.0:
+        return "which cannot be told from 0"
+    return "so it has come to need it" if low > least else f"which is above 0, but not surely the {least:g} that count"
 
 
 def _rivals(evidence: dict[str, Any]) -> str:
@@ -223,17 +247,27 @@ def _told(found: dict[str, Any], name: str) -> str:
 
 
 def _counted(decision: dict[str, Any], word: str) -> str:
+    """Which rule archives, or how the gates stand and what keeps the verdict from GO and from ARCHIVE."""
     rules = [rule["name"] for rule in decision["archive_rules"] if rule["holds"]]
-    if rules:
+    if decision["verdict"] == "ARCHIVE":
         return f"An archive rule holds, and one is enough: {'; '.join(rules)}."
     states = [gate["status"] for gate in decision["gates"]]
     counted = [s for s in states if s != "not applicable"]
     said = [f"{counted.count('pass')} of {len(counted)} gates passed"]
     said += [f"{counted.count(s)} {s}" for s in ("fail", "undecided", "not measured") if s in counted]
-    told = f"; it is fragile, not fused: it breaks without the {word}, which it does not need"
+    told = f"; it is fragile, not fused: it breaks without the {word}, and is not surely worse when retrained without"
     fragile = told if decision["fragile"] else ""
-    why = "" if decision["verdict"] == "GO" else ": GO needs all of them, ARCHIVE one archive rule, and none holds"
+    why = ": GO needs all of them, ARCHIVE one archive rule, and none holds"
+    if rules:
+        why = f": GO needs all of them, and no archive rule that holds. One does ({'; '.join(rules)})"
+        why += "".join(f", but {reason}" for reason in held_off(decision))
+    why = "" if decision["verdict"] == "GO" else why
     return ", ".join(said).replace(" fail", " failed") + fragile + why + "."
+
+
+def held_off(decision: dict[str, Any]) -> list[str]:
+    """Why nobody is archived where an archive rule holds; empty where none does, or the verdict is ARCHIVE."""
+    return [reason for reason in decision["reasons"] if reason.startswith(NO_ARCHIVE)]
 
 
 def _capital(reasons: list[str]) -> list[str]:

@@ -11,7 +11,7 @@ from fusion_models.probes import TREES
 from search.analysis.decision import decide, is_fragile
 from search.analysis.judged import ArchiveEvidence, Cold, Evidence, Lead, Probe, read_judged, write_judged
 from search.run_store.folder import json_text
-from spaces import PHASES
+from spaces import PHASES, ROADMAP_STEPS
 
 EARNED = "every modality earns its place (smallest refit gain)"
 WORTH = "resume: refit gain"
@@ -112,6 +112,19 @@ def test_a_drop_that_passes_without_a_refit_gain_is_fragile_and_never_go():
     assert decision.fragile
     assert decision.verdict == "PAUSE_AND_FIX"
     assert any("fragile, not fused" in reason for reason in decision.reasons)
+
+
+@pytest.mark.parametrize("phase", ROADMAP_STEPS.values(), ids=list(ROADMAP_STEPS))
+def test_a_drop_that_passes_where_no_refit_was_measured_is_not_called_fragile_and_is_never_go(phase):
+    evidence = healthy(refit_gain={})
+    assert not is_fragile(phase, evidence)
+    decision = decide(phase, "t", evidence)
+    assert not decision.fragile
+    assert decision.verdict == "PAUSE_AND_FIX"
+    assert status(decision, WORTH) == "not measured"
+    assert "blanking visual costs enough; whether the ranker needs it no refit has measured" in decision.reasons
+    unbroken = decide(phase, "t", healthy(refit_gain={}, quantities={"visual_masking_drop": around(0.01)}))
+    assert not any("no refit" in reason for reason in unbroken.reasons)
 
 
 def test_nothing_excuses_fragility():

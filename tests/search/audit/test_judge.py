@@ -1,6 +1,7 @@
 """The verdict on a V2 that was given: never GO, and never ARCHIVE by the refit rule, without enough refits."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,7 +12,8 @@ from fusion_models.probes.power import Plant, Power
 from fusion_models.quantities import Lists, Outputs
 from search.audit.checks import answers_check
 from search.audit.given import Given, whole_key
-from search.audit.judge import Case, archive_asked, gather, judge
+from search.audit.judge import Case, archive_asked, chosen_on_validation, gather, judge
+from search.audit.tables import evidence_of
 from search.pipeline.baselines import Reference
 from search.pipeline.confirmation.arms import ArmKey
 from search.pipeline.confirmation.probing import FoundByProbe
@@ -179,6 +181,17 @@ def test_no_rule_archives_before_a_probe_was_asked():
     assert any("does not see what the probe LambdaMART sees" in reason for reason in found.reasons)
 
 
+def test_evidence_says_on_which_split_the_strongest_blind_rival_was_chosen_and_what_is_released():
+    """In phase 1 too, which has no gate on that rival whose note would say it."""
+    phase, known = PHASES["phase1"], case(1, 0)
+    here = dataclasses.replace(known, validation=None, test=dataclasses.replace(known.test, released=("42",)))
+    assert chosen_on_validation(known, phase)
+    data = SimpleNamespace(subdomain=np.full(QUERIES, "all"))
+    said = evidence_of(data, here, phase, gather(here, phase))
+    assert said["strongest_blind"]["chosen_on"] == "test"
+    assert said["released"] == ["42"]
+
+
 def test_a_validation_split_without_the_refits_does_not_choose_the_strongest_blind_rival():
     """Else the refit, the hardest rival, would be left out without a word."""
     known = case(5, 5)
@@ -255,10 +268,20 @@ def test_odd_scores_come_to_a_verdict_that_is_not_go(odd, name, recwarn):
     assert not [w for w in recwarn if issubclass(w.category, RuntimeWarning)]
 
 
+def test_the_gate_on_trainings_says_which_one_is_released():
+    known, phase = case(1, 0), PHASES["phase1"]
+    evidence = gather(known, phase)
+    for released, said in (((), ""), (("42",), "released: training 42, "), (("42", "7"), "trainings 42, 7, ")):
+        named = dataclasses.replace(known, test=dataclasses.replace(known.test, released=released))
+        (gate,) = [g for g in judge(named, phase, evidence).gates if g.key == "trainings"]
+        assert said in gate.note
+        assert bool(gate.note) == bool(released)
+
+
 def test_where_refits_were_given_the_archive_rule_waits_for_probes_alone():
     (rule,) = [r for r in verdict(case(5, 5)).archive_rules if r.key == "nothing to give"]
     assert not rule.measured
-    assert rule.note == "no probe was asked: the refit gain leaves no doubt"
+    assert rule.note == "no probe was trained: the refit gain leaves no doubt, or every probe failed"
 
 
 def test_a_table_s_milliseconds_that_are_as_small_as_seconds_are_doubted():

@@ -134,6 +134,18 @@ def test_trainings_and_their_members(table, small_data):
         outputs(many, small_data, members=4)
 
 
+@pytest.mark.parametrize("names", [(42, 7, 13), ("seed-2", "seed-10", "seed-1")])
+def test_the_training_that_stands_first_in_the_table_is_the_released_one(table, small_data, names):
+    """Not the one with the smallest number, nor the first by its letters."""
+    parts = several_trainings(table, names)
+    for members in (1, 2):
+        found = outputs(pd.concat(parts), small_data, members=members)
+        assert found.released == tuple(map(str, names[:members]))
+    alone, valid = outputs(parts[0], small_data), found.artefact(1).lists.valid
+    assert np.array_equal(found.artefact(1).scores[valid], alone.artefact(1).scores[valid])
+    assert alone.released == ()  # nothing to choose among
+
+
 def several_trainings(table, names):
     """A table of trainings that differ, each with a refit of its own."""
     noise = np.random.default_rng(0)

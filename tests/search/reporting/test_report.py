@@ -215,7 +215,7 @@ def test_the_first_screen_says_warnings_look_artefact_image_rivals_and_what_each
     assert {"warnings", "look"} <= set(reader.ids)
     assert said.index(BOUGHT_NOTHING) < said.index("The finalist t0004")
     assert "Look 2 at this test split: intervals of 99.24 %." in said
-    assert "on their whole 99.24 % intervals" in said
+    assert "on their whole intervals of 99.24 %;" in said
     assert "The finalist t0004, 4 trainings averaged, ranks +0.0400 [+0.0100, +0.0700] nDCG@10 above V1" in said
     assert "The image is worth +0.0100 [−0.0100, +0.0300] nDCG to it beside ensembles retrained without" in said
     assert "which cannot be told from 0; blanking it costs 6.0 % [5.5 %, 6.5 %] of its nDCG" in said
