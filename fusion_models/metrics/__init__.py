@@ -35,7 +35,7 @@ from fusion_models.metrics.integrity import (
     suspicious_features,
 )
 from fusion_models.metrics.interaction import additive_projection, interaction_gain
-from fusion_models.metrics.intervals.contrasts import linear_correlation, linear_ratio, two_sided_p
+from fusion_models.metrics.intervals.p_values import two_sided_p
 from fusion_models.metrics.intervals.ensembles import (
     Arm,
     arm,
@@ -121,8 +121,6 @@ __all__ = [
     "kendall_tau_b",
     "layer_shares",
     "linear_cka",
-    "linear_correlation",
-    "linear_ratio",
     "look_level",
     "masking_drop",
     "max_share",
