@@ -11,6 +11,7 @@ from fusion_models.data.sources import declared_modalities
 from fusion_models.modalities import SUSPECT, require_suspect
 from fusion_models.models.own import own_model
 from search.run_store.facts import read_facts
+from search.run_store.folder import require_name
 from spaces import ROADMAP_STEPS, Phase, PhaseFile, for_dataset, from_weights, read_phase_file, with_own_model
 
 
@@ -106,6 +107,7 @@ class RunOptions:
                 f"--address {self.address} (Ray Client) cannot run a search, whose journal must lie beside its driver: "
                 "start the run on the cluster itself (ray exec cluster.yaml 'python -m search.run … --address auto')"
             )
+        require_name(self.name)
         self._require_one_way_on()
         if self.track is not None and importlib.util.find_spec(self.track) is None:
             raise ValueError(f"--track {self.track} needs its extra: pip install 'fusion-search[{self.track}]'")

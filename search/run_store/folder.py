@@ -26,6 +26,10 @@ FORMAT = 4
 metric and its suspect did. 3: until gates in decision.json said their group."""
 
 
+OF_A_RUN = frozenset({"run.json", "study.journal", "checkpoints"})
+"""What tells a run folder, even one whose run ended as it began, from any other."""
+
+
 class RunFolderError(ValueError):
     """A run folder that cannot be used as asked."""
 
@@ -90,10 +94,10 @@ class RunFolder:
         found = self.read()
         return found is not None and found.get("end") is not None
 
-    def prepare(self, *, resume: bool, fresh: bool) -> None:
-        """Make the folder ready for a run. Raises RunFolderError where an unfinished run would be overwritten."""
+    def require_ready(self, *, resume: bool, fresh: bool) -> None:
+        """Raises RunFolderError where an unfinished run would be overwritten, or what is no run deleted."""
         if fresh:
-            shutil.rmtree(self.path, ignore_errors=True)
+            self._require_deletable()
         elif self.journal.exists() and not resume:
             raise RunFolderError(
                 f"{self.path} holds an unfinished run: add --resume to go on with it, or --fresh to start over "
@@ -101,7 +105,30 @@ class RunFolder:
             )
         elif resume and not self.journal.exists():
             raise RunFolderError(f"nothing to resume in {self.path}: leave --resume out to start a run there")
+
+    def prepare(self, *, resume: bool, fresh: bool) -> None:
+        """Make the folder ready for a run.
+
+        Raises RunFolderError where `require_ready` does, or the folder cannot be made.
+        """
+        self.require_ready(resume=resume, fresh=fresh)
+        if fresh:
+            shutil.rmtree(self.path, ignore_errors=True)
         self.path.mkdir(parents=True, exist_ok=True)
+
+    def _require_deletable(self) -> None:
+        there = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
+        if there and not there & OF_A_RUN:
+            raise RunFolderError(
+                f"{self.path} holds no run (there is {', '.join(sorted(there)[:3])}), so --fresh does not delete it: "
+                "give another --name"
+            )
+
+
+def require_name(name: str | None) -> None:
+    """Raises ValueError for a --name whose folder would not lie below --results; `team/phase3` lies there."""
+    if name is not None and (Path(name).is_absolute() or not Path(name).parts or ".." in Path(name).parts):
+        raise ValueError(f"--name {name!r} names no folder below --results: give a name such as phase3-wide")
 
 
 def phase_of(description: dict[str, Any]) -> Phase:

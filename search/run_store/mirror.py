@@ -21,6 +21,7 @@ from rich.console import Console
 from fusion_models.data.arrays.cache import cache_root
 from fusion_models.data.tables import filesystem_of
 from fusion_models.files import write_whole
+from search.run_store.folder import OF_A_RUN
 from search.run_store.looks import LOOKS
 
 STATE = ".mirror.json"
@@ -68,10 +69,19 @@ class Mirror:
             return True
 
     def erase(self) -> None:
-        """Delete the run at the URI, and the working copy; the looks at the test split stay."""
+        """Delete the run at the URI, and the working copy; the looks at the test split stay.
+
+        Raises MirrorError where what lies there is no run, such as a folder of runs.
+        """
         with _explained(self.uri), self._lock:
             self._filesystem.invalidate_cache()
-            for name in sorted(self._listing(), key=_order, reverse=True):  # run.json first: half a run is none
+            remote = self._listing()
+            if remote and not {name.partition("/")[0] for name in remote} & OF_A_RUN:
+                raise MirrorError(
+                    f"{self.uri} holds no run (there is {min(remote)}), so --fresh does not delete it: give another "
+                    "--name"
+                )
+            for name in sorted(remote, key=_order, reverse=True):  # run.json first: half a run is none
                 self._filesystem.rm_file(self._path(name))
             shutil.rmtree(self.local, ignore_errors=True)
 

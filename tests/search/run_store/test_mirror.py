@@ -111,6 +111,15 @@ def test_a_run_deleted_at_the_uri_is_no_run_here(mirror):
     assert not mirror.local.exists()
 
 
+def test_fresh_deletes_runs_alone(mirror, tmp_path):
+    mirror.sync()
+    above = Mirror(mirror.uri.rpartition("/")[0], mirror.local.parent)
+    with pytest.raises(MirrorError, match=r"holds no run.*phase3/.*--fresh does not delete it"):
+        above.erase()
+    assert mirror.local.exists()
+    assert elsewhere(mirror, tmp_path).fetch()
+
+
 def test_looks_of_both_machines_are_kept_and_survive_fresh(mirror, tmp_path):
     mirror.sync()
     other = elsewhere(mirror, tmp_path)
