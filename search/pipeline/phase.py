@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from rich.console import Console
 
 from fusion_models.config import Flat
-from fusion_models.data import RankingDataset, open_dataset
-from fusion_models.data.readiness import require_rankable
+from fusion_models.data import RankingDataset
 from fusion_models.models.own import is_own, own_model
 from search.execution.cluster import ray_session
 from search.options import RunOptions
@@ -25,6 +24,7 @@ from search.pipeline.continuation.resuming import (
 )
 from search.pipeline.continuation.settle import settle_phase
 from search.pipeline.continuation.warm_start import warm_recipes
+from search.pipeline.feasible import open_feasible
 from search.pipeline.roadmap_step import RoadmapStep
 from search.pipeline.search_step import search, write_front
 from search.pipeline.store import RunStore
@@ -35,7 +35,7 @@ from search.run_store.folder import RunFolder, RunFolderError, environment, now
 from search.run_store.journal import open_journal
 from search.run_store.looks import DECIDING_SPLIT
 from search.run_store.mirror import Mirror, is_uri, local_results, mirror_of, mirrored
-from search.run_store.start_weights import described_start, keep_start_weights, require_start_weights
+from search.run_store.start_weights import described_start, keep_start_weights
 from search.study.taken_over import EarlierRuns
 from spaces import Phase, phase_to_plain
 
@@ -73,14 +73,9 @@ def run_phase(
         return folder
     warm = _warm(options, link)
     phase = options.around(phase) if phase is not None else options.to_phase()
-    _require_suspect_and_another(phase)
     began = time.monotonic()
-    data = open_dataset(options.data).measured_by(phase.metric)
-    _require_its_modalities(phase, data)
-    require_rankable(data)
+    data = open_feasible(options, [phase])
     previous = None if options.fresh else folder.read()
-    if options.weights is not None and not options.resume:
-        require_start_weights(options.weights, phase.base, data)  # before anything is deleted
     if mirror is not None and options.fresh:
         mirror.erase()
     folder.prepare(resume=options.resume, fresh=options.fresh)
@@ -126,21 +121,6 @@ def _warm(options: RunOptions, link: RoadmapStep | None) -> dict[str, Flat]:
     if link is not None and link.warm is not None:
         return link.warm
     return warm_recipes(options.warm_from) if options.warm_from is not None else {}
-
-
-def _require_suspect_and_another(phase: Phase) -> None:
-    kept = phase.base.model.modalities
-    if phase.suspect not in kept or len(kept) < 2:
-        raise ValueError(
-            f"model.modalities is {'+'.join(kept)}: a phase asks what the suspect is worth beside others, so it needs "
-            f"{phase.suspect} and at least one more"
-        )
-
-
-def _require_its_modalities(phase: Phase, data: RankingDataset) -> None:
-    asked, has = phase.base.model.of_dataset, data.schema.modalities
-    if asked != has:
-        raise ValueError(f"{phase.name} is for {', '.join(asked)}, and {data.source} has {', '.join(has)}")
 
 
 def describe(

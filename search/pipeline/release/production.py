@@ -27,7 +27,7 @@ from fusion_models.models.own import is_own, own_model
 from search.analysis.decision import Decision
 from search.analysis.judged import read_judged
 from search.analysis.release_decision import Validated, decide_release
-from search.execution.cluster import ray_session
+from search.execution.cluster import ray_session, require_cluster
 from search.experiment.rollout import Baseline, RolloutPlan, rollout_plan
 from search.options import RunOptions
 from search.pipeline.ablation import Intact, ablate, ablation_complete
@@ -123,6 +123,8 @@ def run_production(
     phase = _over(options.to_phase(PHASE4.name), phase_of(described))
     variant = phase.base.model.variant
     require_same_model(source, described, own_model(variant).described() if is_own(variant) else None)
+    if options.fresh:
+        require_cluster(options)
     folder.prepare(resume=options.resume and begun, fresh=options.fresh)
     store = RunStore(folder=folder, journal=open_journal(folder.journal), mirror=mirror)
     data = data.measured_by(phase.metric)
