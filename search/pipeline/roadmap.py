@@ -62,6 +62,8 @@ def run_roadmap(
         if not options.fresh:
             mirror.fetch()
     if not options.fresh and folder.finished():
+        if mirror is not None:
+            mirror.sync(whole=True)  # a last mirroring that failed is made up for
         require_same_question(folder, options)
         console.print(f"{folder.path} holds a finished roadmap; nothing was changed. --fresh starts over.")
         return folder
