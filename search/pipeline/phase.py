@@ -17,10 +17,12 @@ from search.pipeline.context import Run
 from search.pipeline.continuation.extend import extend_phase
 from search.pipeline.continuation.resuming import (
     plain_options,
+    require_run_of,
     require_same_model,
     require_same_options,
     require_same_phase,
     require_same_question,
+    require_same_verdict,
 )
 from search.pipeline.continuation.settle import settle_phase
 from search.pipeline.continuation.warm_start import warm_recipes
@@ -60,6 +62,10 @@ def run_phase(
         mirror = mirror_of(options.results, name)
         if not options.fresh:
             mirror.fetch()
+    if not options.fresh:
+        require_run_of(folder, options.phase)
+    if (options.settle or options.extend) and (phase is not None or options.phase_file is not None):
+        require_same_verdict(folder, options, phase)
     if options.settle:
         return settle_phase(folder, options, console, mirror)
     if options.extend:
@@ -67,7 +73,7 @@ def run_phase(
     if not options.fresh and folder.finished():
         if mirror is not None:
             mirror.sync(whole=True)  # a last mirroring that failed is made up for
-        require_same_question(folder, options)
+        require_same_question(folder, options, phase)
         said = "nothing was changed. --extend and --settle add to it, --fresh starts over."
         console.print(f"{folder.path} holds a finished run; {said}", highlight=False)
         return folder

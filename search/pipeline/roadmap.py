@@ -21,6 +21,7 @@ from search.monitoring.progress import clock
 from search.options import RunOptions
 from search.pipeline.continuation.resuming import (
     plain_options,
+    require_run_of,
     require_same_options,
     require_same_phase,
     require_same_question,
@@ -61,6 +62,8 @@ def run_roadmap(
         mirror = mirror_of(options.results, name)
         if not options.fresh:
             mirror.fetch()
+    if not options.fresh:
+        require_run_of(folder, ROADMAP)
     if not options.fresh and folder.finished():
         if mirror is not None:
             mirror.sync(whole=True)  # a last mirroring that failed is made up for

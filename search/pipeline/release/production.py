@@ -35,7 +35,7 @@ from search.pipeline.confirmation.arms import STAGE as DECIDING
 from search.pipeline.confirmation.arms import ArmKey, trial_id
 from search.pipeline.confirmation.finalist import Finalist, read_finalist
 from search.pipeline.context import Run
-from search.pipeline.continuation.resuming import require_same_model, require_same_question
+from search.pipeline.continuation.resuming import require_run_of, require_same_model, require_same_question
 from search.pipeline.phase import describe, run_phase
 from search.pipeline.release.integrity import check_integrity
 from search.pipeline.release.runtime_variants import RuntimeVariants, TimingSize, measure_variants
@@ -107,6 +107,8 @@ def run_production(
             "where its working copy lies, and give the folder above it as --results"
         )
     folder = RunFolder(Path(options.results).resolve() / (options.name or PHASE4.name))
+    if not options.fresh:
+        require_run_of(folder, options.phase)
     if not options.fresh and folder.finished():
         require_same_question(folder, options)
         console.print(f"{folder.path} holds a finished run; nothing was changed. --fresh starts over.")
