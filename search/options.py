@@ -109,7 +109,7 @@ class RunOptions:
             )
         require_name(self.name)
         self._require_one_way_on()
-        if self.track is not None and importlib.util.find_spec(self.track) is None:
+        if self.track is not None and not can_track(self.track):
             raise ValueError(f"--track {self.track} needs its extra: pip install 'fusion-search[{self.track}]'")
         self.budget_seconds, self.epoch_limit_seconds  # noqa: B018  (read, so that a bad one fails now)
         self.changes  # noqa: B018
@@ -236,6 +236,11 @@ class CommandLine(RunOptions):
     """Print errors alone."""
     json: bool = False
     """Print what the run came to as JSON when it ends, and nothing else."""
+
+
+def can_track(tracker: str | None) -> bool:
+    """Whether the extra of an experiment tracker is installed."""
+    return tracker is not None and importlib.util.find_spec(tracker) is not None
 
 
 def seconds(flag: str, text: str | None) -> float | None:
