@@ -15,6 +15,7 @@ from typing import Any
 from rich.console import Console
 
 from fusion_models.files import write_whole
+from search.analysis.judged import is_judged
 from search.analysis.roadmap_decision import PhaseVerdict, RoadmapDecision, decide_roadmap, stops
 from search.execution.cluster import ray_session
 from search.monitoring.progress import clock
@@ -183,7 +184,7 @@ def _read_verdict(run: RunFolder, phase: str) -> tuple[PhaseVerdict, dict[str, A
         title=phase_of(described).title,
         verdict=decision["verdict"],
         fragile=decision["fragile"],
-        finalist=decision["finalist"],
+        finalist=decision["finalist"] if is_judged(run.path) else None,
         decided_on=SPLIT_NAMES[described["roadmap"]["decides_on"]],
         reasons=tuple(decision["reasons"]),
     ), decision

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -69,6 +70,8 @@ from search.study.stages import FixedStage
 from spaces import Phase
 
 CONFIRM = "confirm"
+OF_A_LOOK = ("judged.json", "evidence.json", "agreement.csv", "examples.parquet")
+"""What only a look at the deciding split gives; so does the artefact."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +156,13 @@ def _drop_ablation_of_another(run: Run, finalist: Finalist) -> None:
     path = run.folder.path / "ablation.csv"
     if path.exists() and run.verdict > 1 and set(pd.read_csv(path, dtype=str)["trial_id"]) != {finalist.trial_id}:
         path.unlink()
+
+
+def _drop_evidence_of_another(run: Run) -> None:
+    """Delete what an earlier verdict was taken from, which is kept with it, where the later one had nothing."""
+    for name in OF_A_LOOK:
+        (run.folder.path / name).unlink(missing_ok=True)
+    shutil.rmtree(run.folder.checkpoints / ARTEFACT, ignore_errors=True)
 
 
 def _why_unconfirmed(run: Run) -> str:
@@ -294,6 +304,7 @@ def _untrained(run: Run, listed: _ShortList, finalist: Finalist, facts: Facts) -
     """Nothing to judge, since every deciding training of the finalist failed; the deciding split stays closed."""
     failed = [r for r in run.trainer.records(STAGE) if not r.finished]
     why = next((r.state_reason for r in failed if r.state_reason), "no reason is known")
+    _drop_evidence_of_another(run)
     said = f"the finalist {finalist.trial_id} could not be trained again, not once (trials.csv says why): {why}"
     decision = decide(run.phase, finalist.trial_id, None, facts.statuses())
     return Confirmed(

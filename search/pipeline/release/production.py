@@ -25,7 +25,7 @@ from fusion_models.integrity import Check
 from fusion_models.metrics.intervals.weights import counted, linearised, of_rows
 from fusion_models.models.own import is_own, own_model
 from search.analysis.decision import Decision
-from search.analysis.judged import read_judged
+from search.analysis.judged import is_judged, read_judged
 from search.analysis.release_decision import Validated, decide_release
 from search.execution.cluster import ray_session, require_cluster
 from search.experiment.rollout import Baseline, RolloutPlan, rollout_plan
@@ -84,6 +84,8 @@ class Chosen:
     verdict: str
     jobs: tuple[Job, ...] = ()
     """The trainings whose mean is the artefact."""
+    unjudged: str = ""
+    """Phase 3's finalist where none of its deciding trainings finished: then there is nothing to validate."""
 
 
 def run_production(
@@ -206,6 +208,8 @@ def _validate(run: Run, chosen: Chosen, size: TimingSize) -> Decision:
     facts = read_facts(run.options.facts).statuses()
     name = chosen.finalist.trial_id if chosen.finalist is not None else None
     decision = decide_release(run.phase, name, evidence, found, facts)
+    if chosen.unjudged:
+        decision = dataclasses.replace(decision, reasons=(_unjudged(chosen),))
     plan = _rollout(run) if chosen.finalist is not None else None
     _write(run, decision, checks, variants, plan)
     return decision
@@ -263,8 +267,9 @@ def _chosen(source: RunFolder, data: RankingDataset) -> Chosen:
         )
     verdict = json.loads((source.path / "decision.json").read_text())["verdict"]
     finalist = read_finalist(source)
-    if finalist is None:
-        return Chosen(folder=source, finalist=None, verdict=verdict)
+    if finalist is None or not is_judged(source.path):
+        name = finalist.trial_id if finalist is not None else ""
+        return Chosen(folder=source, finalist=None, verdict=verdict, unjudged=name)
     wanted = {
         trial_id(ArmKey("finalist", Recipe.from_flat(finalist.recipe).model.modalities), index, finalist.arms)
         for index in range(len(finalist.seeds))
@@ -325,4 +330,10 @@ def _missing_ablations(table: pd.DataFrame) -> list[str]:
 
 
 def _said(chosen: Chosen) -> str:
-    return f"finalist {chosen.finalist.trial_id}" if chosen.finalist is not None else "no finalist"
+    if chosen.finalist is not None:
+        return f"finalist {chosen.finalist.trial_id}"
+    return f"nothing, since {_unjudged(chosen)}," if chosen.unjudged else "no finalist"
+
+
+def _unjudged(chosen: Chosen) -> str:
+    return f"{SOURCE}'s finalist {chosen.unjudged} could not be trained again, not once"
