@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.metadata
 import json
@@ -11,6 +12,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -70,10 +72,12 @@ class RunFolder:
 
         Raises RunFolderError for a folder of another format, with the version that wrote it.
         """
-        if not self.description.exists():
+        with usable(self.path):
+            text = self.description.read_text() if self.description.exists() else None
+        if text is None:
             return None
         try:
-            found: dict[str, Any] = json.loads(self.description.read_text())
+            found: dict[str, Any] = json.loads(text)
         except ValueError as error:
             raise RunFolderError(f"{self.description} is not JSON ({error}); --fresh starts over") from error
         written = found.get("format", 1)
@@ -87,7 +91,8 @@ class RunFolder:
 
     def write(self, description: dict[str, Any]) -> None:
         """Replace run.json, whole or not at all."""
-        write_whole(self.description, json.dumps({"format": FORMAT} | description, indent=2, default=str) + "\n")
+        with usable(self.path):
+            write_whole(self.description, json.dumps({"format": FORMAT} | description, indent=2, default=str) + "\n")
 
     def finished(self) -> bool:
         """Whether a run has ended here."""
@@ -114,15 +119,29 @@ class RunFolder:
         self.require_ready(resume=resume, fresh=fresh)
         if fresh:
             shutil.rmtree(self.path, ignore_errors=True)
-        self.path.mkdir(parents=True, exist_ok=True)
+        with usable(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
 
     def _require_deletable(self) -> None:
-        there = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
+        with usable(self.path):
+            there = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
         if there and not there & OF_A_RUN:
             raise RunFolderError(
                 f"{self.path} holds no run (there is {', '.join(sorted(there)[:3])}), so --fresh does not delete it: "
                 "give another --name"
             )
+
+
+@contextlib.contextmanager
+def usable(path: Path) -> Iterator[None]:
+    """What the system says against a file in the run folder `path`, as a RunFolderError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        said = error.strerror or type(error).__name__
+        raise RunFolderError(
+            f"cannot use {error.filename or path} ({said}): give --results and --name of a folder that you may write"
+        ) from error
 
 
 def require_name(name: str | None) -> None:

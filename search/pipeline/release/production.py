@@ -11,7 +11,6 @@ import json
 import shutil
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -51,7 +50,7 @@ from search.run_store.folder import RunFolder, RunFolderError, json_text, now, p
 from search.run_store.job import Job
 from search.run_store.journal import open_journal
 from search.run_store.looks import SPLIT_NAMES, count_look
-from search.run_store.mirror import Mirror, is_uri
+from search.run_store.mirror import Mirror, is_uri, local_results
 from search.run_store.records import journal_records
 from search.run_store.start_weights import adopt_start_weights
 from search.study.stages import FixedStage
@@ -108,7 +107,7 @@ def run_production(
             "phase4 writes to a folder of this machine: fetch phase 3 with `python -m search.report URI`, which prints "
             "where its working copy lies, and give the folder above it as --results"
         )
-    folder = RunFolder(Path(options.results).resolve() / (options.name or PHASE4.name))
+    folder = RunFolder(local_results(options.results) / (options.name or PHASE4.name))
     if not options.fresh:
         require_run_of(folder, options.phase)
     if not options.fresh and folder.finished():
@@ -242,7 +241,7 @@ def _rollout(run: Run) -> RolloutPlan:
 
 def _finished_phase3(options: RunOptions, console: Console) -> RunFolder:
     """RESULTS/phase3, run to its end first where it is not there or was interrupted (with --resume)."""
-    source = RunFolder(Path(options.results).resolve() / SOURCE)
+    source = RunFolder(local_results(options.results) / SOURCE)
     if source.finished():
         return source
     begun = source.journal.exists()

@@ -1,10 +1,22 @@
 """A run folder: which names it may have, and what may be deleted for a run that starts over."""
 
-import pytest
+import sys
 
+import pandas as pd
+import pytest
+from report_folders import searched
+
+from fusion_models.data.tables import TABLES
+from search import report
+from search.audit.audit import run_audit
 from search.audit.options import AuditOptions
 from search.options import RunOptions
+from search.pipeline.release.production import run_production
+from search.run import main
 from search.run_store.folder import RunFolder, RunFolderError
+from search.run_store.given_tables import keep_tables
+
+SMALL = "planted?queries=160&candidates=8"
 
 
 @pytest.mark.parametrize("name", ["", ".", "./", "..", "../other", "a/../..", "/tmp/elsewhere"])
@@ -30,3 +42,47 @@ def test_fresh_deletes_runs_alone(tmp_path):
     RunFolder(team / "phase3").prepare(resume=False, fresh=True)
     assert list((team / "phase3").iterdir()) == []
     RunFolder(team / "phase3").prepare(resume=False, fresh=True)  # an empty folder is anybody's
+
+
+@pytest.mark.parametrize("phase", ["phase1", "phase4", "roadmap"])
+def test_results_that_cannot_hold_a_folder_are_one_line(tmp_path, monkeypatch, capsys, phase):
+    (tmp_path / "results").write_text("a file")
+    monkeypatch.setattr(sys, "argv", ["search.run", phase, "--data", SMALL, "--results", str(tmp_path / "results")])
+    assert main() == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"error: cannot use {tmp_path / 'results'}" in said
+
+
+def test_a_report_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, capsys):
+    searched(tmp_path / "run")
+    (tmp_path / "run" / "figures").write_text("a file")
+    monkeypatch.setattr(sys, "argv", ["search.report", str(tmp_path / "run")])
+    assert report.main() == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "error: cannot use" in said
+
+
+@pytest.mark.parametrize("form", ["file://{}", "~/results"])
+def test_every_phase_resolves_results_in_one_way(tmp_path, monkeypatch, console, form):
+    """Phase 4 made a folder called `~`, or `file:`, where it was started."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "results" / "phase4"
+    folder.mkdir(parents=True)
+    options = RunOptions(phase="phase4", results=form.format(tmp_path / "results"))
+    said = {"phase": "phase4", "end": "now", "options": {"data": options.data}}
+    RunFolder(folder).write(said)
+    assert run_production(options, console).path == folder
+    (tmp_path / "results" / "audit").mkdir()
+    RunFolder(tmp_path / "results" / "audit").write({"phase": "audit", "end": "now"})
+    with pytest.raises(RunFolderError, match="holds a finished run"):
+        run_audit(AuditOptions(results=options.results), console)
+
+
+def test_tables_from_python_too(tmp_path):
+    (tmp_path / "results").write_text("a file")
+    table = pd.DataFrame({"a": [1]})
+    with pytest.raises(RunFolderError, match="cannot use"):
+        keep_tables(str(tmp_path / "results"), dict.fromkeys(TABLES, table))
