@@ -27,7 +27,8 @@ def keep_tables(results: str, tables: Mapping[str, Any]) -> str:
     A table is a pandas DataFrame, a pyarrow Table, or the path of a Parquet file. KEY follows from the content, so that
     the same tables are the same dataset whenever they are given again: such a run can be resumed.
 
-    Raises DataError where a table is missing, or cannot be written as Parquet; RunFolderError where the results hold no folder.
+    Raises DataError where a table is missing or cannot be written as Parquet, RunFolderError where the results hold no
+    folder.
     """
     missing = [name for name in TABLES if tables.get(name) is None]
     if missing:
