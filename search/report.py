@@ -60,6 +60,7 @@ def main() -> int:
         make_console(stderr=True).print(f"error: {error}", style="red", highlight=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
+        make_console(stderr=True).print("interrupted: what had finished is written; give the same command again")
         return 130
     return 0
 

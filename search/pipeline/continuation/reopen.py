@@ -11,6 +11,7 @@ from fusion_models.config import Flat
 from fusion_models.data import open_dataset
 from fusion_models.models.own import is_own, own_model
 from search.execution.cluster import ray_session
+from search.execution.interrupts import heard_interrupts
 from search.options import RunOptions, can_track
 from search.pipeline.ablation import STAGE as ABLATION
 from search.pipeline.ablation import Intact, ablate
@@ -105,7 +106,7 @@ def ablate_trial(record: RunRecord, trial_id: str, console: Console) -> None:
     run = reopen(record, console)
     finalist = read_finalist(run.folder)
     mine = finalist is not None and finalist.trial_id == trial_id and record.evidence is not None
-    with ray_session(run.options), run.trainer.tuning():
+    with heard_interrupts(), ray_session(run.options), run.trainer.tuning():
         intact = _deciding(run, trial_id, trial.recipe) if mine else _retrained(run, trial_id, trial.recipe)
         table = ablate(run, intact, split=run.deciding if mine else VALIDATION)
     said = f"{table['removed'].nunique()} variations" if len(table) else "no component that could be taken out"

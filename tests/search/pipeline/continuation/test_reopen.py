@@ -1,7 +1,9 @@
 """A run is opened again without the files that only its making needed."""
 
+import contextlib
 import io
 import json
+import signal
 import sys
 
 import optuna
@@ -10,6 +12,7 @@ from rich.console import Console
 
 from fusion_models.data import open_dataset
 from search.options import RunOptions
+from search.pipeline.continuation import reopen as reopening
 from search.pipeline.continuation.reopen import facts_of, reopen
 from search.pipeline.continuation.resuming import plain_options
 from search.pipeline.phase import run_phase
@@ -63,3 +66,22 @@ def test_an_extension_says_it_before_a_verdict_is_begun(ended, console):
     with pytest.raises(ValueError, match="give them as --facts"):
         run_phase(options, console)
     assert "further" not in json.loads((ended / "run.json").read_text())
+
+
+def test_an_ablation_hears_an_interrupt_as_a_run_does(ended, console, monkeypatch):
+    """Else a second Ctrl-C breaks off the end of Ray, and leaves processes behind."""
+    before, seen = signal.getsignal(signal.SIGINT), []
+
+    @contextlib.contextmanager
+    def session(options):
+        seen.append(signal.getsignal(signal.SIGINT))
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(reopening, "ray_session", session)
+    record = read_run(ended)
+    monkeypatch.setattr(type(record), "trial", lambda self, trial_id: None)
+    with pytest.raises(KeyboardInterrupt):
+        reopening.ablate_trial(record, "t0000", console)
+    assert seen != [before]
+    assert signal.getsignal(signal.SIGINT) is before
