@@ -13,6 +13,7 @@ from search.options import RunOptions
 from search.pipeline.confirmation import verdict
 from search.pipeline.confirmation.finalist import Finalist
 from search.pipeline.confirmation.verdict import archives, confirm_and_decide
+from search.pipeline.continuation.kept import drop_ablation_of_another
 from search.run_store.folder import RunFolder
 from spaces import PHASES
 
@@ -62,5 +63,5 @@ def test_an_earlier_finalist_s_ablation_goes_with_its_verdict(run):
     path = run.folder.path / "ablation.csv"
     for trial_id, number, stays in (("t0001", 2, True), ("t0000", 1, True), ("t0000", 2, False)):
         pd.DataFrame({"trial_id": [trial_id], "removed": ["x"]}).to_csv(path, index=False)
-        verdict._drop_ablation_of_another(dataclasses.replace(run, verdict=number), FINALIST)
+        drop_ablation_of_another(run.folder, FINALIST.trial_id, number)
         assert path.exists() == stays
