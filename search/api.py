@@ -11,11 +11,9 @@ docs/python-api.md walks through it. The command line (`python -m search.run`) d
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import html
 import json
-import threading
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -31,12 +29,13 @@ from fusion_models.data.tables import TABLES
 from fusion_models.work.bar import shown_work
 from search.audit.audit import run_audit
 from search.audit.options import AuditOptions
-from search.execution.interrupts import remembered_interrupts
+from search.execution.interrupts import heard_interrupts
 from search.options import RunOptions
 from search.pipeline.phase import run_phase
 from search.pipeline.release.production import run_production
 from search.pipeline.roadmap import ROADMAP, run_roadmap
 from search.reporting import RunRecord, read_run
+from search.reporting.terminal import make_console
 from search.run_store.folder import RunFolder
 from search.run_store.given_tables import keep_tables
 from search.run_store.mirror import located
@@ -135,8 +134,7 @@ def start(options: RunOptions, console: Console, *, phase: Phase | None = None) 
     `phase` stands in for the one that the options name. Raises ValueError for what cannot be used, KeyboardInterrupt
     after Ctrl-C; what had finished is then written, and the same options with `resume` go on from there.
     """
-    main = threading.current_thread() is threading.main_thread()
-    with remembered_interrupts() if main else contextlib.nullcontext(), shown_work(console):
+    with heard_interrupts(), shown_work(console):
         if options.phase == ROADMAP:
             folder = run_roadmap(options, console)
         elif options.phase == PHASE4.name:
@@ -241,7 +239,8 @@ class Result:
 
     @property
     def baselines(self) -> pd.DataFrame:
-        """V1 and the other rankers that a fusion must beat, on the validation split (baselines.csv)."""
+        """V1 and the other rankers that a fusion must beat, a row a split (baselines.csv): validation and, when it is
+        open, the one that decides."""
         return self._table(lambda record: record.baselines)
 
     @property
@@ -298,7 +297,6 @@ def _source(tables: dict[str, Table | None], data: str | Path | None, results: s
 
 def _console(progress: bool | None) -> Console:
     """Silent unless asked; in a notebook the bar is drawn all the same, unless it is unwanted."""
-    jupyter = Console().is_jupyter
-    if jupyter:
+    if Console().is_jupyter:
         return Console(quiet=True, force_jupyter=progress is not False)
-    return Console(quiet=not progress)
+    return make_console() if progress else Console(quiet=True)

@@ -11,6 +11,7 @@ from fusion_models.data.sources import declared_modalities
 from fusion_models.modalities import SUSPECT, require_suspect
 from fusion_models.models.own import own_model
 from search.run_store.facts import read_facts
+from search.run_store.folder import require_name
 from spaces import ROADMAP_STEPS, Phase, PhaseFile, for_dataset, from_weights, read_phase_file, with_own_model
 
 
@@ -106,8 +107,9 @@ class RunOptions:
                 f"--address {self.address} (Ray Client) cannot run a search, whose journal must lie beside its driver: "
                 "start the run on the cluster itself (ray exec cluster.yaml 'python -m search.run … --address auto')"
             )
+        require_name(self.name)
         self._require_one_way_on()
-        if self.track is not None and importlib.util.find_spec(self.track) is None:
+        if self.track is not None and not can_track(self.track):
             raise ValueError(f"--track {self.track} needs its extra: pip install 'fusion-search[{self.track}]'")
         self.budget_seconds, self.epoch_limit_seconds  # noqa: B018  (read, so that a bad one fails now)
         self.changes  # noqa: B018
@@ -234,6 +236,11 @@ class CommandLine(RunOptions):
     """Print errors alone."""
     json: bool = False
     """Print what the run came to as JSON when it ends, and nothing else."""
+
+
+def can_track(tracker: str | None) -> bool:
+    """Whether the extra of an experiment tracker is installed."""
+    return tracker is not None and importlib.util.find_spec(tracker) is not None
 
 
 def seconds(flag: str, text: str | None) -> float | None:

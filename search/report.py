@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -52,13 +54,28 @@ def main() -> int:
     console = make_console()
     try:
         options = tyro.cli(ReportOptions, prog="python -m search.report")
-        report(options, console)
+        with readable():
+            report(options, console)
     except ValueError as error:
         make_console(stderr=True).print(f"error: {error}", style="red", highlight=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
+        make_console(stderr=True).print("interrupted: what had finished is written; give the same command again")
         return 130
     return 0
+
+
+@contextlib.contextmanager
+def readable() -> Iterator[None]:
+    """What the system says against a file, such as one in a run of somebody else, as a ValueError that names it."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            raise
+        raise ValueError(
+            f"cannot use {error.filename} ({error.strerror}): copy the run to a folder of yours"
+        ) from error
 
 
 def report(options: ReportOptions, console: Console) -> None:

@@ -25,10 +25,18 @@ def main() -> int:
         make_console(stderr=True).print(f"error: {error}", style="red", highlight=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:
-        said = "give the same command again" if audited else "what had finished is written; --resume goes on from here"
-        make_console(stderr=True).print(f"interrupted: {said}")
+        make_console(stderr=True).print(f"interrupted: {_way_on(sys.argv[1:])}", highlight=False)
         return 130
     return 0
+
+
+def _way_on(arguments: list[str]) -> str:
+    """What an interrupted command is followed by: an audit and a further verdict know no --resume."""
+    if arguments[:1] == ["audit"]:
+        return "give the same command again"
+    if {"--settle", "--extend"} & set(arguments):
+        return "what had finished is written; the same command goes on from here"
+    return "what had finished is written; --resume goes on from here"
 
 
 def _run(console: Console) -> None:

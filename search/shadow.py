@@ -5,9 +5,10 @@ from __future__ import annotations
 import signal
 import sys
 import threading
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 from rich.console import Console
@@ -85,7 +86,7 @@ Command = (
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The exit status: 0, or 2 for a mistake in what was asked."""
+    """The exit status: 0, 2 for a mistake in what was asked, 130 after Ctrl-C."""
     command: Serve | Replay | Monitor = tyro.cli(
         Command, prog="python -m search.shadow", description=__doc__, args=arguments
     )
@@ -105,6 +106,8 @@ def main(arguments: list[str] | None = None) -> int:
         said = f"error: {error}. Serving needs more packages: pip install 'fusion-search[serve]'"
         make_console(stderr=True).print(said, style="red", markup=False, highlight=False, soft_wrap=True)
         return 2
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 
@@ -137,6 +140,7 @@ def _serve(command: Serve, console: Console) -> None:
             raise ValueError("name a run folder, or weights with --checkpoint, or say --no-v2")
         checkpoint = finalist_checkpoint(command.run)
     checkpoint = checkpoint if command.v2 else None
+    data = _data_of_run(command.run, command.data, trained=checkpoint is not None and command.checkpoint is None)
 
     from ray import serve  # an extra: what was asked is checked before
 
@@ -144,7 +148,6 @@ def _serve(command: Serve, console: Console) -> None:
     from search.serving.reference import training_reference, write_reference
     from search.serving.session import serving
 
-    data = open_dataset(_source(command.run, command.data))
     model = None if checkpoint is None else _load(checkpoint, data)
     write_reference(command.log, data, checkpoint, training_reference(data, model))
     over = threading.Event()
@@ -183,7 +186,7 @@ def _replay(command: Replay, console: Console) -> None:
     named = command.checkpoint or (Path(said["checkpoint"]) if said["checkpoint"] else None)
     if named is None:
         raise ValueError(f"{command.log} was logged without V2: name one with --checkpoint")
-    data = open_dataset(command.data or said["data"])
+    data = _data_of_log(command.log, said, command.data)
     model = _load(named, data)
     out = command.out or command.log / "replay"
     table = replay(read_decisions(command.log), model, Catalogue(data), out)
@@ -199,12 +202,33 @@ def _monitor(command: Monitor, console: Console) -> None:
 
     said = read_description(command.log)
     table = read_decisions(command.log)
-    catalogue = Catalogue(open_dataset(command.data or said["data"]))
-    report, units = monitor(table, catalogue, read_reference(command.log), salt=command.salt)
+    data = _data_of_log(command.log, said, command.data)
+    report, units = monitor(table, Catalogue(data), read_reference(command.log), salt=command.salt)
+    report["same_data"] = data.fingerprint == said["fingerprint"]
     write_whole(command.log / "monitor.json", json_text(report))
     units.to_parquet(command.log / "units.parquet", index=False)
     console.print(json_text(report), highlight=False, markup=False)
     console.print(f"written: {command.log / 'monitor.json'} and units.parquet", highlight=False, markup=False)
+
+
+def _data_of_log(log: Path, said: Mapping[str, Any], given: str | None) -> RankingDataset:
+    """The log's dataset, or the one given in its place. Raises ValueError where the log's own was changed since."""
+    data = open_dataset(given or said["data"])
+    if given is None and data.fingerprint != said["fingerprint"]:
+        raise ValueError(
+            f"{data.source} holds other data than when {log} was logged: give --data {data.source} to read the log "
+            "against what is there now (what does not fit is left out), or bring the data of then back"
+        )
+    return data
+
+
+def _data_of_run(run: Path | None, given: str | None, *, trained: bool) -> RankingDataset:
+    """The dataset to answer from. `trained`: V2 is the run's. Raises ValueError where it was trained on other data."""
+    data = open_dataset(_source(run, given))
+    said = (RunFolder(run).read() or {}) if run is not None and trained else {}
+    if said and data.fingerprint != said["fingerprint"]:
+        raise ValueError(f"{data.source} holds other data than {run} was trained on: its statistics would not fit")
+    return data
 
 
 def _load(checkpoint: Path, data: RankingDataset) -> Ranker:

@@ -121,6 +121,11 @@ def read_judged(folder: Path) -> Evidence:
     return found
 
 
+def is_judged(folder: Path) -> bool:
+    """Whether a verdict was taken from evidence; not so where nothing was confirmed, or no deciding training ended."""
+    return (folder / FILE).exists()
+
+
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}

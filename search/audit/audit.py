@@ -8,7 +8,6 @@ import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -23,7 +22,7 @@ from fusion_models.files import write_whole
 from fusion_models.modalities import usual_suspect
 from search.analysis.decision import Decision
 from search.audit.checks import split_checks
-from search.audit.given import Given, given_model, given_scores, together
+from search.audit.given import Given, digest, given_model, given_scores, together
 from search.audit.judge import Case, archive_asked, gather, judge
 from search.audit.model.input_map import read_input_map
 from search.audit.model.process import measured_model
@@ -34,6 +33,7 @@ from search.audit.tables import verdicts, write_tables
 from search.execution.cluster import processors
 from search.monitoring.progress import clock
 from search.pipeline.confirmation.probing import FoundByProbe, Probes
+from search.pipeline.continuation.resuming import require_run_of
 from search.pipeline.summary import print_gates
 from search.reporting import build_report
 from search.reporting.decision_page import decision_text, release_text
@@ -41,11 +41,13 @@ from search.reporting.terminal import FULL, Column, Row, print_table, say
 from search.run_store.facts import read_facts
 from search.run_store.folder import RunFolder, RunFolderError, environment, json_text, now
 from search.run_store.looks import DECIDING_SPLIT, SPLIT_NAMES, count_look
-from search.run_store.mirror import is_uri
+from search.run_store.mirror import is_uri, local_results
 from spaces import ROADMAP_STEPS, Phase, for_dataset, phase_to_plain
 
 SPLITS = ("validation", DECIDING_SPLIT)
 FILES = ("report.html", "decision.md", "decision.json", "evidence.json", "baselines.csv", "integrity.csv")
+QUESTION = ("phase", "suspect", "members", "seed")
+"""Options that an audit which was interrupted must have had, for its look to be that of the next one."""
 VERDICTS = (Column(name="by the gates of"), Column(name="verdict"), Column(name="why"))
 
 
@@ -58,12 +60,14 @@ def run_audit(options: AuditOptions, console: Console, *, scores: Any = None) ->
     """
     if is_uri(options.results):
         raise RunFolderError("an audit writes to a folder of this machine: give one as --results")
-    folder = RunFolder(Path(options.results).resolve() / options.name)
+    folder = RunFolder(local_results(options.results) / options.name)
     if not options.fresh and folder.finished():
         raise RunFolderError(
             f"{folder.path} holds a finished run, and an audit is a look of its own: give another --name, or --fresh "
             "to delete it and look once more"
         )
+    if not options.fresh:
+        require_run_of(folder, AUDIT)
     began = time.monotonic()
     facts = read_facts(options.facts)
     data = open_dataset(options.data).measured_by(ROADMAP_STEPS[options.phase].metric)
@@ -75,8 +79,10 @@ def run_audit(options: AuditOptions, console: Console, *, scores: Any = None) ->
     given = _given(options, data, modalities, table, console)
     test = given[DECIDING_SPLIT]
     assert test is not None, "a table scores all of the test split, and a model any"
+    description = _described(options, phase, data, table) | {"v2": digest(given)}
+    start = _look_of_before(folder, description) if not options.fresh else None
     folder.prepare(resume=False, fresh=options.fresh)
-    _describe(folder, options, phase, data, table)
+    folder.write(description | ({"start": start} if start is not None else {}))
     _say_given(console, table, test, given["validation"])
     found = references(data, SPLITS, phase, modalities, seed=options.seed)
     look = count_look(folder, data.fingerprint, data.source)
@@ -153,27 +159,36 @@ def _given(
     return out
 
 
-def _describe(
-    folder: RunFolder, options: AuditOptions, phase: Phase, data: RankingDataset, table: ScoreTable | None
-) -> None:
+def _described(options: AuditOptions, phase: Phase, data: RankingDataset, table: ScoreTable | None) -> dict[str, Any]:
+    """What run.json says of the audit."""
     said = dataclasses.replace(phase, title=f"Audit of a V2 that was given, by the gates of {phase.name}")
-    folder.write(
-        {
-            "phase": AUDIT,
-            "definition": phase_to_plain(said),
-            "options": {f.name: getattr(options, f.name) for f in dataclasses.fields(AuditOptions)},
-            "seed": options.seed,
-            "data": data.source,
-            "fingerprint": data.fingerprint,
-            "counts": data.counts,
-            "weighted": data.weighted,
-            "scores": _described(table),
-        }
-        | environment()
-    )
+    return {
+        "phase": AUDIT,
+        "definition": phase_to_plain(said),
+        "options": {f.name: getattr(options, f.name) for f in dataclasses.fields(AuditOptions)},
+        "seed": options.seed,
+        "data": data.source,
+        "fingerprint": data.fingerprint,
+        "counts": data.counts,
+        "weighted": data.weighted,
+        "scores": _described_table(table),
+    } | environment()
 
 
-def _described(table: ScoreTable | None) -> dict[str, Any] | None:
+def _look_of_before(folder: RunFolder, description: Mapping[str, Any]) -> str | None:
+    """When the audit that was interrupted here began, if it is this one: then its look is this one's, counted once.
+
+    None where it asked another question, or was of another V2 or of other data.
+    """
+    before = folder.read()
+    if before is None or any(before.get(key) != description[key] for key in ("fingerprint", "v2")):
+        return None
+    asked = before.get("options") or {}
+    same = all(asked.get(name) == description["options"][name] for name in QUESTION)
+    return str(before["start"]) if same else None
+
+
+def _described_table(table: ScoreTable | None) -> dict[str, Any] | None:
     """The table as run.json names it, with a digest of what it says."""
     if table is None:
         return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import combinations
@@ -55,6 +56,17 @@ class Given:
     def artefact(self, members: int) -> Outputs:
         """The ranker that is released."""
         return ensemble(self.trained[self.whole][:members])
+
+
+def digest(given: Mapping[str, Given | None]) -> str:
+    """Of every score that a V2 was given with, by split: one that scores otherwise anywhere is another V2."""
+    state = hashlib.sha256()
+    for split, one in sorted(given.items()):
+        for key, runs in sorted(one.trained.items(), key=lambda arm: str(arm[0])) if one is not None else ():
+            for place, run in enumerate(runs):
+                state.update(f"{split} {key} {place}".encode())
+                state.update(np.ascontiguousarray(run.scores[run.lists.valid]).tobytes())
+    return state.hexdigest()
 
 
 def whole_key(modalities: Sequence[str]) -> ArmKey:

@@ -8,6 +8,7 @@ from typing import Literal
 from search.options import seconds
 from search.reporting.records import AUDIT as AUDIT
 from search.run_store.facts import read_facts
+from search.run_store.folder import require_name
 
 PhaseName = Literal["phase1", "phase2", "phase3", "phase4"]
 
@@ -55,6 +56,7 @@ class AuditOptions:
             raise ValueError("--inputs says what the inputs of a model hold: give --model too")
         if self.model is not None and self.members > 1:
             raise ValueError("--members counts trainings of a table whose scores are averaged: a --model is one ranker")
+        require_name(self.name)
         self.answer_seconds  # noqa: B018  (read, so that a bad one fails now)
         read_facts(self.facts)
 

@@ -82,6 +82,13 @@ def ray_session(options: RunOptions, variant: str = "") -> Iterator[None]:
             ray.shutdown()
 
 
+def require_cluster(options: RunOptions) -> None:
+    """Raises ValueError where `options.address` names no cluster that answers."""
+    if options.address is not None:
+        with ray_session(options):
+            pass
+
+
 @contextlib.contextmanager
 def _environment(values: Mapping[str, str]) -> Iterator[None]:
     """These variables while the block runs, and after it what stood there."""

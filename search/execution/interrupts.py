@@ -7,8 +7,9 @@ is full of both. So a signal is remembered as well as raised, and whoever is ask
 from __future__ import annotations
 
 import signal
+import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from types import FrameType
 
 PATIENCE = 3
@@ -29,6 +30,14 @@ def remembered_interrupts() -> Iterator[None]:
     finally:
         signal.signal(signal.SIGINT, before)
         _pending = False
+
+
+@contextmanager
+def heard_interrupts() -> Iterator[None]:
+    """`remembered_interrupts` where signals can be heard: in another thread than the main one nothing changes."""
+    main = threading.current_thread() is threading.main_thread()
+    with remembered_interrupts() if main else nullcontext():
+        yield
 
 
 def raise_if_interrupted() -> None:

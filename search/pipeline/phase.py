@@ -8,8 +8,7 @@ from collections.abc import Mapping
 from rich.console import Console
 
 from fusion_models.config import Flat
-from fusion_models.data import RankingDataset, open_dataset
-from fusion_models.data.readiness import require_rankable
+from fusion_models.data import RankingDataset
 from fusion_models.models.own import is_own, own_model
 from search.execution.cluster import ray_session
 from search.options import RunOptions
@@ -18,13 +17,16 @@ from search.pipeline.context import Run
 from search.pipeline.continuation.extend import extend_phase
 from search.pipeline.continuation.resuming import (
     plain_options,
+    require_run_of,
     require_same_model,
     require_same_options,
     require_same_phase,
     require_same_question,
+    require_same_verdict,
 )
 from search.pipeline.continuation.settle import settle_phase
 from search.pipeline.continuation.warm_start import warm_recipes
+from search.pipeline.feasible import open_feasible
 from search.pipeline.roadmap_step import RoadmapStep
 from search.pipeline.search_step import search, write_front
 from search.pipeline.store import RunStore
@@ -35,7 +37,7 @@ from search.run_store.folder import RunFolder, RunFolderError, environment, now
 from search.run_store.journal import open_journal
 from search.run_store.looks import DECIDING_SPLIT
 from search.run_store.mirror import Mirror, is_uri, local_results, mirror_of, mirrored
-from search.run_store.start_weights import described_start, keep_start_weights, require_start_weights
+from search.run_store.start_weights import described_start, keep_start_weights
 from search.study.taken_over import EarlierRuns
 from spaces import Phase, phase_to_plain
 
@@ -60,6 +62,10 @@ def run_phase(
         mirror = mirror_of(options.results, name)
         if not options.fresh:
             mirror.fetch()
+    if not options.fresh:
+        require_run_of(folder, options.phase)
+    if (options.settle or options.extend) and (phase is not None or options.phase_file is not None):
+        require_same_verdict(folder, options, phase)
     if options.settle:
         return settle_phase(folder, options, console, mirror)
     if options.extend:
@@ -67,20 +73,15 @@ def run_phase(
     if not options.fresh and folder.finished():
         if mirror is not None:
             mirror.sync(whole=True)  # a last mirroring that failed is made up for
-        require_same_question(folder, options)
+        require_same_question(folder, options, phase)
         said = "nothing was changed. --extend and --settle add to it, --fresh starts over."
         console.print(f"{folder.path} holds a finished run; {said}", highlight=False)
         return folder
     warm = _warm(options, link)
     phase = options.around(phase) if phase is not None else options.to_phase()
-    _require_suspect_and_another(phase)
     began = time.monotonic()
-    data = open_dataset(options.data).measured_by(phase.metric)
-    _require_its_modalities(phase, data)
-    require_rankable(data)
+    data = open_feasible(options, [phase])
     previous = None if options.fresh else folder.read()
-    if options.weights is not None and not options.resume:
-        require_start_weights(options.weights, phase.base, data)  # before anything is deleted
     if mirror is not None and options.fresh:
         mirror.erase()
     folder.prepare(resume=options.resume, fresh=options.fresh)
@@ -126,21 +127,6 @@ def _warm(options: RunOptions, link: RoadmapStep | None) -> dict[str, Flat]:
     if link is not None and link.warm is not None:
         return link.warm
     return warm_recipes(options.warm_from) if options.warm_from is not None else {}
-
-
-def _require_suspect_and_another(phase: Phase) -> None:
-    kept = phase.base.model.modalities
-    if phase.suspect not in kept or len(kept) < 2:
-        raise ValueError(
-            f"model.modalities is {'+'.join(kept)}: a phase asks what the suspect is worth beside others, so it needs "
-            f"{phase.suspect} and at least one more"
-        )
-
-
-def _require_its_modalities(phase: Phase, data: RankingDataset) -> None:
-    asked, has = phase.base.model.of_dataset, data.schema.modalities
-    if asked != has:
-        raise ValueError(f"{phase.name} is for {', '.join(asked)}, and {data.source} has {', '.join(has)}")
 
 
 def describe(

@@ -10,24 +10,25 @@ import contextlib
 import dataclasses
 import json
 import time
-from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
 from fusion_models.files import write_whole
-from fusion_models.training.warm_start import read_weights
+from search.analysis.judged import is_judged
 from search.analysis.roadmap_decision import PhaseVerdict, RoadmapDecision, decide_roadmap, stops
 from search.execution.cluster import ray_session
 from search.monitoring.progress import clock
 from search.options import RunOptions
 from search.pipeline.continuation.resuming import (
     plain_options,
+    require_run_of,
     require_same_options,
     require_same_phase,
     require_same_question,
 )
-from search.pipeline.continuation.warm_start import front_recipes
+from search.pipeline.continuation.warm_start import front_recipes, warm_recipes
+from search.pipeline.feasible import open_feasible
 from search.pipeline.phase import run_phase
 from search.pipeline.release.production import run_production
 from search.pipeline.release.runtime_variants import TimingSize
@@ -56,19 +57,22 @@ def run_roadmap(
 
     Raises ValueError for options or data that cannot be used.
     """
-    if options.weights is not None and not options.resume:
-        read_weights(Path(options.weights))  # before anything is deleted or written
     name = options.name or ROADMAP
     folder, mirror = RunFolder(local_results(options.results) / name), None
     if is_uri(options.results):
         mirror = mirror_of(options.results, name)
-        mirror.erase() if options.fresh else mirror.fetch()
+        if not options.fresh:
+            mirror.fetch()
+    if not options.fresh:
+        require_run_of(folder, ROADMAP)
     if not options.fresh and folder.finished():
+        if mirror is not None:
+            mirror.sync(whole=True)  # a last mirroring that failed is made up for
         require_same_question(folder, options)
         console.print(f"{folder.path} holds a finished roadmap; nothing was changed. --fresh starts over.")
         return folder
     began = time.monotonic()
-    _open(folder, options)
+    _open(folder, options, mirror)
     with mirrored(mirror, console):
         done = _run_phases(options, folder, console, mirror, timing)
         decision = decide_roadmap(tuple(ROADMAP_STEPS), done, releasing=TEST_PHASES)
@@ -115,14 +119,15 @@ def _announced(console: Console, run: RunFolder) -> bool:
     return not run.finished()
 
 
-def _open(folder: RunFolder, options: RunOptions) -> None:
-    """Write run.json; on a resumed roadmap, check first that it is the same one."""
+def _open(folder: RunFolder, options: RunOptions, mirror: Mirror | None) -> None:
+    """Write run.json; on a resumed roadmap, check first that it is the same one.
+
+    Before a new one deletes or writes anything, all is checked that its phases would refuse.
+    """
     previous = None if options.fresh else folder.read()
-    if previous is None:
-        if options.resume:
-            raise RunFolderError(f"nothing to resume in {folder.path}: leave --resume out to start a roadmap there")
-        folder.prepare(resume=False, fresh=options.fresh)
-    elif not options.resume:
+    if previous is None and options.resume:
+        raise RunFolderError(f"nothing to resume in {folder.path}: leave --resume out to start a roadmap there")
+    if previous is not None and not options.resume:
         raise RunFolderError(
             f"{folder.path} holds an unfinished roadmap: add --resume to go on with it, or --fresh to start over "
             "(which deletes it)"
@@ -136,6 +141,13 @@ def _open(folder: RunFolder, options: RunOptions) -> None:
         for name, phase in phases.items():
             require_same_phase(folder, {"phase": name, "definition": previous["definitions"][name]}, phase)
         described |= {"start": previous["start"], "resumed": previous["resumed"] + 1}
+    else:
+        if options.warm_from is not None:
+            warm_recipes(options.warm_from)
+        open_feasible(dataclasses.replace(options, data=halved(options.data)), [phases[name] for name in PHASES])
+        if mirror is not None and options.fresh:
+            mirror.erase()
+        folder.prepare(resume=False, fresh=options.fresh)
     folder.write(described)
 
 
@@ -172,7 +184,7 @@ def _read_verdict(run: RunFolder, phase: str) -> tuple[PhaseVerdict, dict[str, A
         title=phase_of(described).title,
         verdict=decision["verdict"],
         fragile=decision["fragile"],
-        finalist=decision["finalist"],
+        finalist=decision["finalist"] if is_judged(run.path) else None,
         decided_on=SPLIT_NAMES[described["roadmap"]["decides_on"]],
         reasons=tuple(decision["reasons"]),
     ), decision

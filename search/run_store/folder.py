@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import importlib.metadata
 import json
@@ -11,6 +12,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,6 +26,10 @@ PACKAGES = ("ray", "torch", "optuna", "numpy", "pandas", "pyarrow", "scipy", "mo
 FORMAT = 4
 """Of a run folder, in its run.json. 1: until the phase stood there in full (folders that name no format). 2: until its
 metric and its suspect did. 3: until gates in decision.json said their group."""
+
+
+OF_A_RUN = frozenset({"run.json", "study.journal", "checkpoints"})
+"""What tells a run folder, even one whose run ended as it began, from any other."""
 
 
 class RunFolderError(ValueError):
@@ -66,10 +72,12 @@ class RunFolder:
 
         Raises RunFolderError for a folder of another format, with the version that wrote it.
         """
-        if not self.description.exists():
+        with usable(self.path):
+            text = self.description.read_text() if self.description.exists() else None
+        if text is None:
             return None
         try:
-            found: dict[str, Any] = json.loads(self.description.read_text())
+            found: dict[str, Any] = json.loads(text)
         except ValueError as error:
             raise RunFolderError(f"{self.description} is not JSON ({error}); --fresh starts over") from error
         written = found.get("format", 1)
@@ -83,17 +91,18 @@ class RunFolder:
 
     def write(self, description: dict[str, Any]) -> None:
         """Replace run.json, whole or not at all."""
-        write_whole(self.description, json.dumps({"format": FORMAT} | description, indent=2, default=str) + "\n")
+        with usable(self.path):
+            write_whole(self.description, json.dumps({"format": FORMAT} | description, indent=2, default=str) + "\n")
 
     def finished(self) -> bool:
         """Whether a run has ended here."""
         found = self.read()
         return found is not None and found.get("end") is not None
 
-    def prepare(self, *, resume: bool, fresh: bool) -> None:
-        """Make the folder ready for a run. Raises RunFolderError where an unfinished run would be overwritten."""
+    def require_ready(self, *, resume: bool, fresh: bool) -> None:
+        """Raises RunFolderError where an unfinished run would be overwritten, or what is no run deleted."""
         if fresh:
-            shutil.rmtree(self.path, ignore_errors=True)
+            self._require_deletable()
         elif self.journal.exists() and not resume:
             raise RunFolderError(
                 f"{self.path} holds an unfinished run: add --resume to go on with it, or --fresh to start over "
@@ -101,7 +110,44 @@ class RunFolder:
             )
         elif resume and not self.journal.exists():
             raise RunFolderError(f"nothing to resume in {self.path}: leave --resume out to start a run there")
-        self.path.mkdir(parents=True, exist_ok=True)
+
+    def prepare(self, *, resume: bool, fresh: bool) -> None:
+        """Make the folder ready for a run.
+
+        Raises RunFolderError where `require_ready` does, or the folder cannot be made.
+        """
+        self.require_ready(resume=resume, fresh=fresh)
+        if fresh:
+            shutil.rmtree(self.path, ignore_errors=True)
+        with usable(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
+
+    def _require_deletable(self) -> None:
+        with usable(self.path):
+            there = {path.name for path in self.path.iterdir()} if self.path.is_dir() else set()
+        if there and not there & OF_A_RUN:
+            raise RunFolderError(
+                f"{self.path} holds no run (there is {', '.join(sorted(there)[:3])}), so --fresh does not delete it: "
+                "give another --name"
+            )
+
+
+@contextlib.contextmanager
+def usable(path: Path) -> Iterator[None]:
+    """What the system says against a file in the run folder `path`, as a RunFolderError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        said = error.strerror or type(error).__name__
+        raise RunFolderError(
+            f"cannot use {error.filename or path} ({said}): give --results and --name of a folder that you may write"
+        ) from error
+
+
+def require_name(name: str | None) -> None:
+    """Raises ValueError for a --name whose folder would not lie below --results; `team/phase3` lies there."""
+    if name is not None and (Path(name).is_absolute() or not Path(name).parts or ".." in Path(name).parts):
+        raise ValueError(f"--name {name!r} names no folder below --results: give a name such as phase3-wide")
 
 
 def phase_of(description: dict[str, Any]) -> Phase:

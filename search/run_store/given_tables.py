@@ -14,6 +14,7 @@ import pyarrow.parquet as pq
 
 from fusion_models.data.errors import DataError
 from fusion_models.data.tables import TABLES, filesystem_of
+from search.run_store.folder import usable
 from search.run_store.mirror import is_uri
 
 KEPT = "data"
@@ -26,7 +27,8 @@ def keep_tables(results: str, tables: Mapping[str, Any]) -> str:
     A table is a pandas DataFrame, a pyarrow Table, or the path of a Parquet file. KEY follows from the content, so that
     the same tables are the same dataset whenever they are given again: such a run can be resumed.
 
-    Raises DataError where a table is missing, or cannot be written as Parquet.
+    Raises DataError where a table is missing or cannot be written as Parquet, RunFolderError where the results hold no
+    folder.
     """
     missing = [name for name in TABLES if tables.get(name) is None]
     if missing:
@@ -41,7 +43,8 @@ def keep_tables(results: str, tables: Mapping[str, Any]) -> str:
                 state.update(hashlib.file_digest(file, "sha256").digest())
         location = f"{place.rstrip('/')}/{KEPT}/{state.hexdigest()[:16]}"
         filesystem, root = filesystem_of(location)
-        filesystem.makedirs(root, exist_ok=True)
+        with usable(Path(place)):
+            filesystem.makedirs(root, exist_ok=True)
         for name in TABLES:
             target = f"{root.rstrip('/')}/{name}.parquet"
             if not filesystem.exists(target):  # whoever reads a table there finds it whole

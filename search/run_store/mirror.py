@@ -21,6 +21,8 @@ from rich.console import Console
 from fusion_models.data.arrays.cache import cache_root
 from fusion_models.data.tables import filesystem_of
 from fusion_models.files import write_whole
+from search.run_store.driver_lock import driven, driving
+from search.run_store.folder import OF_A_RUN
 from search.run_store.looks import LOOKS
 
 STATE = ".mirror.json"
@@ -49,13 +51,16 @@ class Mirror:
     def fetch(self) -> bool:
         """Make the local folder what the URI holds, unless it is ahead of it; whether there was anything at the URI.
 
-        The journal is only ever appended to: a local one that begins with the whole remote one belongs to the same run
-        and knows more (this machine was interrupted between two mirrorings), and stays as it is.
+        A journal is only ever appended to: where every local one begins with the whole remote one, the folder is of the
+        same run and knows more (this machine was interrupted between two mirrorings), and stays as it is. So does that
+        of a run that a process of this machine drives now.
         """
         with _explained(self.uri):
             self._filesystem.invalidate_cache()
             remote = self._listing()
             self._fetch_looks()
+            if driven(self.local):
+                return bool(remote) or (self.local / LAST[1]).exists()
             if not remote:  # the store is the truth: what lies here is of a run that somebody has deleted there
                 shutil.rmtree(self.local, ignore_errors=True)
                 return False
@@ -68,10 +73,19 @@ class Mirror:
             return True
 
     def erase(self) -> None:
-        """Delete the run at the URI, and the working copy; the looks at the test split stay."""
+        """Delete the run at the URI, and the working copy; the looks at the test split stay.
+
+        Raises MirrorError where what lies there is no run, such as a folder of runs.
+        """
         with _explained(self.uri), self._lock:
             self._filesystem.invalidate_cache()
-            for name in sorted(self._listing(), key=_order, reverse=True):  # run.json first: half a run is none
+            remote = self._listing()
+            if remote and not {name.partition("/")[0] for name in remote} & OF_A_RUN:
+                raise MirrorError(
+                    f"{self.uri} holds no run (there is {min(remote)}), so --fresh does not delete it: give another "
+                    "--name"
+                )
+            for name in sorted(remote, key=_order, reverse=True):  # run.json first: half a run is none
                 self._filesystem.rm_file(self._path(name))
             shutil.rmtree(self.local, ignore_errors=True)
 
@@ -156,12 +170,35 @@ class Mirror:
             shutil.copyfileobj(source, file, 8 * 1024**2)
 
     def _local_is_ahead(self, remote: dict[str, int]) -> bool:
-        mine, name = self.local / LAST[0], LAST[0]
-        if name not in remote or not mine.exists() or mine.stat().st_size < remote[name]:
+        """Whether the local folder is of the run at the URI, and knows all that its journals there say.
+
+        A roadmap has a journal a phase. Before there is any, the start of the run tells.
+        """
+        last = [name for name in remote if name.rpartition("/")[2] in LAST]
+        journals = [name for name in last if name.endswith(LAST[0])]
+        if not all((self.local / name).exists() for name in last):  # one of another machine, or a fetch cut off
             return False
-        with self._filesystem.open(self._path(name), "rb") as theirs, mine.open("rb") as file:
+        if not all(self._goes_on(name, remote[name]) for name in journals):
+            return False
+        return any(remote[name] for name in journals) or self._began_together(remote)
+
+    def _goes_on(self, journal: str, size: int) -> bool:
+        """Whether the local journal begins with the whole of the one at the URI, of `size` bytes."""
+        mine = self.local / journal
+        if mine.stat().st_size < size:
+            return False
+        with self._filesystem.open(self._path(journal), "rb") as theirs, mine.open("rb") as file:
             content: bytes = theirs.read()
             return file.read(len(content)) == content
+
+    def _began_together(self, remote: dict[str, int]) -> bool:
+        name = LAST[1]
+        if name not in remote:
+            return False
+        with self._filesystem.open(self._path(name), "rb") as file, contextlib.suppress(ValueError, AttributeError):
+            theirs, mine = (json.loads(text).get("start") for text in (file.read(), (self.local / name).read_bytes()))
+            return theirs is not None and theirs == mine
+        return False
 
     def _listing(self) -> dict[str, int]:
         """Path below the run folder -> bytes of every file at the URI."""
@@ -221,23 +258,26 @@ class Mirror:
 def mirrored(mirror: Mirror | None, console: Console) -> Iterator[None]:
     """Mirror the run folder when the block begins, and in full when it ends, however it ends.
 
-    So a store that cannot be written is an error before the first training. Raises MirrorError where the last
+    So a store that cannot be written is an error before the first training. Meanwhile nobody who reads the URI on this
+    machine replaces the folder. Raises MirrorError where the last
     mirroring fails, unless something else is wrong already.
     """
     if mirror is None:
         yield
         return
-    mirror.sync()
-    try:
-        yield
-    except BaseException:
-        with contextlib.suppress(MirrorError):
+    with driving(mirror.local):
+        mirror.sync()
+        try:
+            yield
+        except BaseException:
+            with contextlib.suppress(MirrorError):
+                mirror.sync(whole=True)
+            raise
+        try:
             mirror.sync(whole=True)
-        raise
-    try:
-        mirror.sync(whole=True)
-    except MirrorError as error:
-        raise MirrorError(f"{error}. The whole run lies in {mirror.local}; the same command sends it again") from error
+        except MirrorError as error:
+            said = f"{error}. The whole run lies in {mirror.local}; the same command sends it again"
+            raise MirrorError(said) from error
     console.print(f"mirrored to {mirror.uri}", highlight=False, soft_wrap=True)
 
 

@@ -10,13 +10,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import torch
 from scipy import stats
 
 from fusion_models.metrics import kendall_tau_b, ndcg, summarise_latency, top1_stability
 from search.experiment.assignment import buckets
 from search.serving.reference import Arrays, centred, columns
-from search.serving.request import Catalogue, RankRequest
+from search.serving.request import BadRequestError, Catalogue, RankRequest
 
 SLOW_MS = 100.0
 """An answer above this counts as slow, as in the guardrail `slow answers`."""
@@ -26,6 +27,7 @@ PSI_WATCH, PSI_ACT = 0.1, 0.25
 MOST_DECISIONS = 20_000
 """The newest decisions that are read for drift and agreement."""
 WORST = 10
+SECONDS_A_DAY = 86_400
 
 
 def psi(reference: npt.NDArray[np.float64], current: npt.NDArray[np.float64], bins: int = BINS) -> float:
@@ -119,17 +121,25 @@ def by_unit(rows: pd.DataFrame, salt: str) -> pd.DataFrame:
 def monitor(
     table: pa.Table, catalogue: Catalogue, reference: Arrays, *, salt: str
 ) -> tuple[dict[str, Any], pd.DataFrame]:
-    """The report of a log, and its table by unit. Reads the newest `MOST_DECISIONS` decisions."""
-    total, recent = len(table), table.slice(max(0, len(table) - MOST_DECISIONS))
+    """The report of a log, and its table by unit. Reads the newest `MOST_DECISIONS` decisions.
+
+    Requests that do not fit the catalogue, since it is of other data than the log, are left out and counted.
+
+    Raises ValueError where none is left.
+    """
+    newest = table.slice(max(0, len(table) - MOST_DECISIONS))
+    recent = _fitting(newest, catalogue)
+    if not len(recent):
+        raise ValueError(f"no decision of {len(newest)} fits {catalogue.data.source}: name the log's data with --data")
     rows = decisions_by_row(recent, catalogue)
     shifted = drift(reference, logged_columns(recent, catalogue))
     units = by_unit(rows, salt)
     scored = rows[rows["status"] == "scored"]
-    span = (rows["at"].max() - rows["at"].min()).total_seconds() / 86_400
     judged = units["v1_ndcg"].dropna()
     report = {
-        "decisions": total,
+        "decisions": len(table),
         "read": len(rows),
+        "left_out": len(newest) - len(recent),
         "from": rows["at"].min().isoformat(),
         "to": rows["at"].max().isoformat(),
         "v2": dict(Counter(rows["status"])),
@@ -157,13 +167,35 @@ def monitor(
         "experiment": {
             "salt": salt,
             "units": len(units),
-            "daily_units": len(units) / span if span > 0 else None,
+            "daily_units": new_units_a_day(table),
             "baseline_mean": _number(judged.mean()),
             "baseline_sd": _number(judged.std()),
             "slow_share": _number(rows["slow"].mean()),
         },
     }
     return report, units
+
+
+def new_units_a_day(table: pa.Table) -> float | None:
+    """How many units come a day that had not been seen before, over the whole log; None for less than a day of it."""
+    at = table["at"]
+    days = (pc.max(at).as_py() - pc.min(at).as_py()).total_seconds() / SECONDS_A_DAY
+    if days < 1:
+        return None
+    return float(pc.count_distinct(pc.coalesce(table["unit"], table["request_id"])).as_py() / days)
+
+
+def _fitting(table: pa.Table, catalogue: Catalogue) -> pa.Table:
+    """The decisions whose requests the catalogue takes."""
+    return table.filter(pa.array([_fits(request, catalogue) for request in table["request"].to_pylist()], pa.bool_()))
+
+
+def _fits(request: str, catalogue: Catalogue) -> bool:
+    try:
+        catalogue.parse(request)
+    except BadRequestError:
+        return False
+    return True
 
 
 def _latency(values: pd.Series) -> dict[str, float] | None:

@@ -16,7 +16,7 @@ AT_ONCE = 64
 
 
 def replay(table: pa.Table, model: Ranker, catalogue: Catalogue, out: Path) -> pa.Table:
-    """Score every logged request anew and write `out`/replay.parquet, in the log's own schema; returns it.
+    """Score every logged request anew and write `out`/0-replay.parquet, in the log's own schema; returns it.
 
     Every request is checked again, since the dataset may be another one: what does not fit it says `failed`.
     Raises ValueError where `out` holds a log already.

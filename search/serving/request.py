@@ -118,6 +118,7 @@ class Catalogue:
             for j, candidate in enumerate(request.candidates):
                 v1[b, j] = candidate.v1_score
                 item[b, j] = self._item.get(candidate.item, -1)
+                assert candidate.features is not None or item[b, j] >= 0, "a request is checked before"
                 for m, known in self.data.item_features.items():
                     features[m][b, j] = known[item[b, j]] if candidate.features is None else candidate.features[m]
                 if schema.pair:

@@ -1,6 +1,7 @@
 """The Python API: its page as it stands there, its result, and what it says to a mistake."""
 
 import dataclasses
+import io
 import re
 import subprocess
 import sys
@@ -14,7 +15,7 @@ from report_folders import HOSTILE, decided
 from rich.console import Console
 
 from fusion_models.data import open_dataset
-from search.api import Result, read, run
+from search.api import Result, _console, read, run
 from search.monitoring import progress
 from search.monitoring.progress import ProgressObserver
 from search.run_store.folder import RunFolderError
@@ -165,3 +166,15 @@ def test_a_notebook_gets_a_bar_that_is_drawn_again_and_escapes_names(monkeypatch
     assert drawn[0].startswith('<progress value="0" max="4"')
     assert "<script" not in drawn[1]
     assert progress.NotebookBar
+
+
+def test_progress_prints_what_the_command_line_prints(monkeypatch):
+    """Brackets of names stay, and a stream that lacks a character gets one that it has."""
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="latin-1")
+    monkeypatch.setattr(sys, "stdout", stream)
+    console = _console(progress=True)
+    console.print("results/[shop]: gain ≥ 0.01 :fire:")
+    stream.flush()
+    assert stream.buffer.getvalue() == b"results/[shop]: gain >= 0.01 :fire:\n"
+    assert _console(progress=None).quiet
+    assert _console(progress=False).quiet

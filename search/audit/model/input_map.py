@@ -91,20 +91,24 @@ def _checked(found: Mapping[str, Any], where: str, modalities: Sequence[str]) ->
 
 
 def _beside(model: str, modalities: Sequence[str]) -> InputMap:
-    """What `inputs.json` says, which our own export writes beside its files; else an empty map."""
+    """What `inputs.json` says, which our own export writes beside its files; else an empty map.
+
+    Any other tool's file of that name says nothing to us.
+    """
     path = Path(model).with_name("inputs.json")
-    if model.endswith((".onnx", ".pt2")) and path.exists():
-        said = json.loads(path.read_text())
-        if said.get("rows") in ("lists", "documents") and set(said["inputs"]) <= {
-            *modalities,
-            "context",
-            "v1",
-            "valid",
-        }:
-            inputs = {name: ("v1_seen",) if name == "v1" else (name,) for name in said["inputs"]}
-            documents: Documents = "lists" if said["rows"] == "lists" else "flat"
-            return InputMap(inputs=inputs, documents=documents, output="scores" if model.endswith(".onnx") else "")
-    return InputMap(inputs={})
+    if not model.endswith((".onnx", ".pt2")):
+        return InputMap(inputs={})
+    try:
+        said = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # also where there is none
+        return InputMap(inputs={})
+    names, rows = (said.get("inputs"), said.get("rows")) if isinstance(said, dict) else (None, None)
+    known = (*modalities, "context", "v1", "valid")
+    if rows not in ("lists", "documents") or not isinstance(names, list) or any(name not in known for name in names):
+        return InputMap(inputs={})
+    inputs = {name: ("v1_seen",) if name == "v1" else (name,) for name in names}
+    documents: Documents = "lists" if rows == "lists" else "flat"
+    return InputMap(inputs=inputs, documents=documents, output="scores" if model.endswith(".onnx") else "")
 
 
 def filled(

@@ -58,6 +58,7 @@ from search.pipeline.confirmation.test_split import (
 )
 from search.pipeline.confirmation.unconfirmed import seconds_to_search, why_unconfirmed
 from search.pipeline.context import Run
+from search.pipeline.continuation.kept import drop_ablation_of_another, drop_evidence
 from search.reporting.decision_page import decision_text
 from search.run_store.artefact import ARTEFACT, write_artefact
 from search.run_store.artifacts import OUTPUTS, read_outputs
@@ -125,7 +126,7 @@ def confirm_and_decide(
         best, names = choose(run.phase, listed.quantities, leads, found), [c.trial_id for c in found]
         finalist = fix_finalist(run.folder, best, _member_seeds(run), of=names, verdict=run.verdict)
     if finalist is not None:
-        _drop_ablation_of_another(run, finalist)
+        drop_ablation_of_another(run.folder, finalist.trial_id, run.verdict)
     if finalist is None:
         decision = decide(run.phase, None, None, facts.statuses())
         decision = dataclasses.replace(decision, reasons=(_why_unconfirmed(run),))
@@ -146,13 +147,6 @@ def confirm_and_decide(
         run, confirmed.intact, split=run.deciding, deadline=run.deadline
     )  # after the verdict: it explains
     return dataclasses.replace(confirmed, ablation=ablation)
-
-
-def _drop_ablation_of_another(run: Run, finalist: Finalist) -> None:
-    """Delete ablation.csv where it tells of an earlier verdict's finalist, with which it is kept (verdicts/NUMBER)."""
-    path = run.folder.path / "ablation.csv"
-    if path.exists() and run.verdict > 1 and set(pd.read_csv(path, dtype=str)["trial_id"]) != {finalist.trial_id}:
-        path.unlink()
 
 
 def _why_unconfirmed(run: Run) -> str:
@@ -294,6 +288,7 @@ def _untrained(run: Run, listed: _ShortList, finalist: Finalist, facts: Facts) -
     """Nothing to judge, since every deciding training of the finalist failed; the deciding split stays closed."""
     failed = [r for r in run.trainer.records(STAGE) if not r.finished]
     why = next((r.state_reason for r in failed if r.state_reason), "no reason is known")
+    drop_evidence(run.folder)
     said = f"the finalist {finalist.trial_id} could not be trained again, not once (trials.csv says why): {why}"
     decision = decide(run.phase, finalist.trial_id, None, facts.statuses())
     return Confirmed(

@@ -20,7 +20,7 @@ from search.pipeline.continuation.kept import (
     end_verdict,
     require_unchanged,
 )
-from search.pipeline.continuation.reopen import reopen, stays_on_front
+from search.pipeline.continuation.reopen import facts_of, reopen, stays_on_front
 from search.pipeline.continuation.warm_start import warm_recipes
 from search.pipeline.search_step import search, write_front
 from search.pipeline.summary import print_verdict
@@ -93,9 +93,8 @@ def _reopened(folder: RunFolder, options: RunOptions, console: Console, mirror: 
     record = read_run(folder.path)
     was = reopen(record, console)
     anew = {name: getattr(options, name) for name in OF_NOW}
-    asked = dataclasses.replace(
-        was.options, **anew, facts=options.facts or was.options.facts, resume=begun_before(folder, FLAG)
-    )
+    anew |= {"facts": facts_of(record, options), "resume": begun_before(folder, FLAG)}
+    asked = dataclasses.replace(was.options, **anew)
     store = dataclasses.replace(was.store, mirror=mirror)
     trainer = TrainerOfEnded(store, was.phase, was.data, asked, console, p_on_front=stays_on_front(record))
     return dataclasses.replace(was, options=asked, store=store, trainer=trainer, chooses_anew=True)

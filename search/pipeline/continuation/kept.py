@@ -30,6 +30,8 @@ KEPT = (
     "report.html",
 )
 """Of a verdict: copied before a further one is written."""
+OF_A_LOOK = ("judged.json", "evidence.json", "agreement.csv", "examples.parquet")
+"""What only a look at the deciding split gives; so does the artefact."""
 MACHINE = (
     "time_budget",
     "max_concurrent",
@@ -106,6 +108,20 @@ def end_verdict(folder: RunFolder, **said: Any) -> None:
     described = folder.read() or {}
     entry = described.pop(UNDER_WAY) | {"end": now()} | said
     folder.write(described | {"verdicts": [*described.get("verdicts", []), entry], "end": entry["end"]})
+
+
+def drop_ablation_of_another(folder: RunFolder, finalist: str, verdict: int) -> None:
+    """Delete ablation.csv where it tells of an earlier verdict's finalist, with which it is kept."""
+    path = folder.path / "ablation.csv"
+    if path.exists() and verdict > 1 and set(pd.read_csv(path, dtype=str)["trial_id"]) != {finalist}:
+        path.unlink()
+
+
+def drop_evidence(folder: RunFolder) -> None:
+    """Delete what an earlier verdict was taken from, and its artefact, both kept with it: the later one has none."""
+    for name in OF_A_LOOK:
+        (folder.path / name).unlink(missing_ok=True)
+    shutil.rmtree(folder.checkpoints / ARTEFACT, ignore_errors=True)
 
 
 def kept_front(folder: RunFolder) -> set[str]:

@@ -11,7 +11,8 @@ from fusion_models.config import Flat
 from fusion_models.data import open_dataset
 from fusion_models.models.own import is_own, own_model
 from search.execution.cluster import ray_session
-from search.options import RunOptions
+from search.execution.interrupts import heard_interrupts
+from search.options import RunOptions, can_track
 from search.pipeline.ablation import STAGE as ABLATION
 from search.pipeline.ablation import Intact, ablate
 from search.pipeline.confirmation.arms import STAGE as DECIDING
@@ -22,6 +23,7 @@ from search.pipeline.context import Run
 from search.pipeline.continuation.resuming import require_same_model
 from search.pipeline.store import RunStore
 from search.pipeline.trainer import Trainer
+from search.run_store.facts import read_facts
 from search.run_store.job import Job, Role
 from search.run_store.journal import open_journal
 from search.run_store.looks import DECIDING_SPLIT
@@ -35,8 +37,14 @@ VALIDATION = "validation"
 FEWEST_SEEDS = 2
 
 
+NO_LONGER: dict[str, Any] = {"resume": False, "fresh": False, "time_budget": None, "phase_file": None, "facts": None}
+"""Options that asked something of the run as it was made, or name a file that it has read."""
+
+
 def reopen(record: RunRecord, console: Console) -> Run:
     """The run behind a folder's tables, with its options, phase, data and journal.
+
+    Its facts are left out (`facts_of`), and a tracker that this machine lacks: what is trained needs neither.
 
     Raises ValueError where it has no journal, or its data or the source of a module of one's own have changed.
     """
@@ -47,7 +55,7 @@ def reopen(record: RunRecord, console: Console) -> Run:
     said: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in record.run["options"].items() if k in known
     }
-    options = RunOptions(**(said | {"resume": False, "fresh": False, "time_budget": None, "phase_file": None}))
+    options = RunOptions(**(said | NO_LONGER | {"track": said.get("track") if can_track(said.get("track")) else None}))
     data = open_dataset(record.run["data"]).measured_by(record.phase.metric)
     if data.fingerprint != record.run["fingerprint"]:
         raise ValueError(f"{options.data} holds other data than when {folder.path} was run")
@@ -63,6 +71,22 @@ def reopen(record: RunRecord, console: Console) -> Run:
         console=console,
         deciding=(record.run.get("roadmap") or {}).get("decides_on", DECIDING_SPLIT),
     )
+
+
+def facts_of(record: RunRecord, options: RunOptions) -> str | None:
+    """The file of facts of a further verdict: the one given now, else the run's own.
+
+    Raises ValueError where that is gone.
+    """
+    own: str | None = record.run["options"].get("facts")
+    if options.facts is not None or own is None:
+        return options.facts
+    try:
+        read_facts(own)
+    except ValueError as error:
+        said = f"{record.folder.path} was judged with facts that it needs again: give them as --facts ({error})"
+        raise ValueError(said) from error
+    return own
 
 
 def stays_on_front(record: RunRecord) -> dict[str, float] | None:
@@ -82,7 +106,7 @@ def ablate_trial(record: RunRecord, trial_id: str, console: Console) -> None:
     run = reopen(record, console)
     finalist = read_finalist(run.folder)
     mine = finalist is not None and finalist.trial_id == trial_id and record.evidence is not None
-    with ray_session(run.options), run.trainer.tuning():
+    with heard_interrupts(), ray_session(run.options), run.trainer.tuning():
         intact = _deciding(run, trial_id, trial.recipe) if mine else _retrained(run, trial_id, trial.recipe)
         table = ablate(run, intact, split=run.deciding if mine else VALIDATION)
     said = f"{table['removed'].nunique()} variations" if len(table) else "no component that could be taken out"

@@ -9,7 +9,7 @@ from fusion_models.config import Flat
 from fusion_models.modalities import SUSPECT
 from search.options import RunOptions
 from search.run_store.folder import RunFolder, RunFolderError, phase_of
-from spaces import Phase, phase_to_plain
+from spaces import PHASE4, PHASES, Phase, phase_to_plain
 
 RESUMABLE_CHANGES = (
     "trials",
@@ -34,6 +34,10 @@ RESUMABLE_CHANGES = (
 
 What a phase file says is compared with the phase that the run was started with, wherever the file lies.
 """
+
+
+READ_BY_VERDICTS = ("objectives", "gates", "resume_gates", "metric", "thresholds")
+"""Of a phase's definition."""
 
 
 def plain_options(options: RunOptions) -> dict[str, Any]:
@@ -80,22 +84,61 @@ def require_same_model(folder: RunFolder, previous: dict[str, Any], model: Flat 
         )
 
 
-def require_same_question(folder: RunFolder, options: RunOptions) -> None:
-    """A finished run of one dataset, or of one phase file, must not be read as that of another.
+def require_run_of(folder: RunFolder, phase: str) -> None:
+    """Raises RunFolderError where the folder holds a run of another phase, a roadmap or an audit, finished or not."""
+    described = folder.read() or {}
+    found = described.get("phase", phase)
+    if found != phase:
+        what = f"{'a finished' if described.get('end') else 'an unfinished'} run of {found}"
+        raise RunFolderError(
+            f"{folder.path} holds {what}, not of {phase}: give another --name or --results, or --fresh to start over "
+            "there (which deletes it)"
+        )
 
-    Raises RunFolderError that names both.
+
+def require_same_verdict(folder: RunFolder, options: RunOptions, given: Phase | None = None) -> None:
+    """Raises RunFolderError where a finished run's verdict was taken by other thresholds than those of now.
+
+    A phase that is a value (`given`), or stands in a phase file now or stood in one then, is compared in full. Of a
+    phase that is named, what verdicts read.
+    """
+    described = folder.read() or {}
+    definitions = described.get("definitions") or {options.phase: described.get("definition")}
+    filed = (described.get("options") or {}).get("phase_file") or options.phase_file
+    for name, plain in definitions.items():
+        if plain is None:
+            continue
+        previous = {"phase": name, "definition": plain}
+        if given is not None:
+            require_same_phase(folder, previous, options.around(given))
+        elif filed:
+            require_same_phase(folder, previous, options.to_phase(name))
+        elif name in PHASES:
+            was, now = phase_to_plain(phase_of(previous)), phase_to_plain(options.to_phase(name))
+            changed = [key for key in READ_BY_VERDICTS if was[key] != now[key]]
+            if changed:
+                raise RunFolderError(
+                    f"{folder.path} holds a finished run of another {name} ({', '.join(changed)} differ: a Phase of "
+                    "your own, or another version?): give another --name or --results, or --fresh to start over there"
+                )
+
+
+def require_same_question(folder: RunFolder, options: RunOptions, given: Phase | None = None) -> None:
+    """A finished run of one phase, dataset, model or set of thresholds must not be read as that of another.
+
+    `given`: the phase where it is a value. Raises RunFolderError that names both.
     """
     described = folder.read() or {}
     said = described.get("options") or {}
     asked = said.get("data")
-    if "definition" in described and (said.get("phase_file") or options.phase_file):
-        require_same_phase(folder, described, options.to_phase())
+    require_run_of(folder, options.phase)
     if said.get("model") != options.model:
         raise RunFolderError(
             f"{folder.path} holds a finished run of --model {said.get('model')}, not of {options.model}: give another "
             "--name or --results, or --fresh to start over there"
         )
-    before, now = said.get("suspect") or SUSPECT, options.suspect or SUSPECT
+    before = said.get("suspect") or SUSPECT
+    now = options.suspect or (before if options.phase == PHASE4.name else SUSPECT)  # phase 4 has that of its phase 3
     if before != now:
         raise RunFolderError(
             f"{folder.path} holds a finished run whose suspect is {before}, not {now}: give another --name or "
@@ -106,3 +149,4 @@ def require_same_question(folder: RunFolder, options: RunOptions) -> None:
             f"{folder.path} holds a finished run on --data {asked}, not on {options.data}: give another --name or "
             "--results, or --fresh to start over there"
         )
+    require_same_verdict(folder, options, given)

@@ -14,7 +14,7 @@ from search.pipeline.confirmation.finalist import read_finalist
 from search.pipeline.confirmation.verdict import confirm_and_decide
 from search.pipeline.context import Run
 from search.pipeline.continuation.kept import ASKS, MACHINE, begin_verdict, begun_before, end_verdict, require_unchanged
-from search.pipeline.continuation.reopen import reopen, stays_on_front
+from search.pipeline.continuation.reopen import facts_of, reopen, stays_on_front
 from search.pipeline.summary import print_verdict
 from search.pipeline.trainer import TrainerOfEnded
 from search.reporting import build_report, read_run
@@ -47,17 +47,18 @@ def settle_phase(folder: RunFolder, options: RunOptions, console: Console, mirro
     number = begin_verdict(folder, FLAG).number
     run = dataclasses.replace(run, verdict=number)
     console.print(f"{folder.path}: verdict {number}, of the same finalist", highlight=False)
-    try:
-        with mirrored(mirror, console), ray_session(run.options), run.trainer.tuning():
-            tuned = tune_sums(run)
-            confirmed = confirm_and_decide(run, tuned, reference_rankers(run, "validation", tuned))
-    except BaseException:  # Ctrl-C too: what has finished is in the tables
-        run.trainer.write_tables()
-        raise
-    end_verdict(folder)
-    build_report(folder, console)
-    run.trainer.tracking.end()
-    print_verdict(run, confirmed)
+    with mirrored(mirror, console):
+        try:
+            with ray_session(run.options), run.trainer.tuning():
+                tuned = tune_sums(run)
+                confirmed = confirm_and_decide(run, tuned, reference_rankers(run, "validation", tuned))
+        except BaseException:  # Ctrl-C too: what has finished is in the tables
+            run.trainer.write_tables()
+            raise
+        end_verdict(folder)
+        build_report(folder, console)
+        run.trainer.tracking.end()
+        print_verdict(run, confirmed)
     return folder
 
 
@@ -67,7 +68,7 @@ def _reopened(folder: RunFolder, options: RunOptions, console: Console, mirror: 
     was = reopen(record, console)
     anew = {name: getattr(options, name) for name in MACHINE}
     most = options.max_seeds or MOST
-    anew |= {"facts": options.facts or was.options.facts, "max_seeds": most}
+    anew |= {"facts": facts_of(record, options), "max_seeds": most}
     asked = dataclasses.replace(was.options, **anew, confirm_seeds=None, ablation=False)
     store = dataclasses.replace(was.store, mirror=mirror)
     trainer = TrainerOfEnded(store, was.phase, was.data, asked, console, p_on_front=stays_on_front(record))

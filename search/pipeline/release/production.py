@@ -11,7 +11,6 @@ import json
 import shutil
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -25,9 +24,9 @@ from fusion_models.integrity import Check
 from fusion_models.metrics.intervals.weights import counted, linearised, of_rows
 from fusion_models.models.own import is_own, own_model
 from search.analysis.decision import Decision
-from search.analysis.judged import read_judged
+from search.analysis.judged import is_judged, read_judged
 from search.analysis.release_decision import Validated, decide_release
-from search.execution.cluster import ray_session
+from search.execution.cluster import ray_session, require_cluster
 from search.experiment.rollout import Baseline, RolloutPlan, rollout_plan
 from search.options import RunOptions
 from search.pipeline.ablation import Intact, ablate, ablation_complete
@@ -35,7 +34,7 @@ from search.pipeline.confirmation.arms import STAGE as DECIDING
 from search.pipeline.confirmation.arms import ArmKey, trial_id
 from search.pipeline.confirmation.finalist import Finalist, read_finalist
 from search.pipeline.context import Run
-from search.pipeline.continuation.resuming import require_same_model, require_same_question
+from search.pipeline.continuation.resuming import require_run_of, require_same_model, require_same_question
 from search.pipeline.phase import describe, run_phase
 from search.pipeline.release.integrity import check_integrity
 from search.pipeline.release.runtime_variants import RuntimeVariants, TimingSize, measure_variants
@@ -51,7 +50,7 @@ from search.run_store.folder import RunFolder, RunFolderError, json_text, now, p
 from search.run_store.job import Job
 from search.run_store.journal import open_journal
 from search.run_store.looks import SPLIT_NAMES, count_look
-from search.run_store.mirror import Mirror, is_uri
+from search.run_store.mirror import Mirror, is_uri, local_results
 from search.run_store.records import journal_records
 from search.run_store.start_weights import adopt_start_weights
 from search.study.stages import FixedStage
@@ -84,6 +83,8 @@ class Chosen:
     verdict: str
     jobs: tuple[Job, ...] = ()
     """The trainings whose mean is the artefact."""
+    unjudged: str = ""
+    """Phase 3's finalist where none of its deciding trainings finished: then there is nothing to validate."""
 
 
 def run_production(
@@ -106,7 +107,9 @@ def run_production(
             "phase4 writes to a folder of this machine: fetch phase 3 with `python -m search.report URI`, which prints "
             "where its working copy lies, and give the folder above it as --results"
         )
-    folder = RunFolder(Path(options.results).resolve() / (options.name or PHASE4.name))
+    folder = RunFolder(local_results(options.results) / (options.name or PHASE4.name))
+    if not options.fresh:
+        require_run_of(folder, options.phase)
     if not options.fresh and folder.finished():
         require_same_question(folder, options)
         console.print(f"{folder.path} holds a finished run; nothing was changed. --fresh starts over.")
@@ -123,6 +126,8 @@ def run_production(
     phase = _over(options.to_phase(PHASE4.name), phase_of(described))
     variant = phase.base.model.variant
     require_same_model(source, described, own_model(variant).described() if is_own(variant) else None)
+    if options.fresh:
+        require_cluster(options)
     folder.prepare(resume=options.resume and begun, fresh=options.fresh)
     store = RunStore(folder=folder, journal=open_journal(folder.journal), mirror=mirror)
     data = data.measured_by(phase.metric)
@@ -202,6 +207,8 @@ def _validate(run: Run, chosen: Chosen, size: TimingSize) -> Decision:
     facts = read_facts(run.options.facts).statuses()
     name = chosen.finalist.trial_id if chosen.finalist is not None else None
     decision = decide_release(run.phase, name, evidence, found, facts)
+    if chosen.unjudged:
+        decision = dataclasses.replace(decision, reasons=(_unjudged(chosen),))
     plan = _rollout(run) if chosen.finalist is not None else None
     _write(run, decision, checks, variants, plan)
     return decision
@@ -234,7 +241,7 @@ def _rollout(run: Run) -> RolloutPlan:
 
 def _finished_phase3(options: RunOptions, console: Console) -> RunFolder:
     """RESULTS/phase3, run to its end first where it is not there or was interrupted (with --resume)."""
-    source = RunFolder(Path(options.results).resolve() / SOURCE)
+    source = RunFolder(local_results(options.results) / SOURCE)
     if source.finished():
         return source
     begun = source.journal.exists()
@@ -259,8 +266,9 @@ def _chosen(source: RunFolder, data: RankingDataset) -> Chosen:
         )
     verdict = json.loads((source.path / "decision.json").read_text())["verdict"]
     finalist = read_finalist(source)
-    if finalist is None:
-        return Chosen(folder=source, finalist=None, verdict=verdict)
+    if finalist is None or not is_judged(source.path):
+        name = finalist.trial_id if finalist is not None else ""
+        return Chosen(folder=source, finalist=None, verdict=verdict, unjudged=name)
     wanted = {
         trial_id(ArmKey("finalist", Recipe.from_flat(finalist.recipe).model.modalities), index, finalist.arms)
         for index in range(len(finalist.seeds))
@@ -321,4 +329,10 @@ def _missing_ablations(table: pd.DataFrame) -> list[str]:
 
 
 def _said(chosen: Chosen) -> str:
-    return f"finalist {chosen.finalist.trial_id}" if chosen.finalist is not None else "no finalist"
+    if chosen.finalist is not None:
+        return f"finalist {chosen.finalist.trial_id}"
+    return f"nothing, since {_unjudged(chosen)}," if chosen.unjudged else "no finalist"
+
+
+def _unjudged(chosen: Chosen) -> str:
+    return f"{SOURCE}'s finalist {chosen.unjudged} could not be trained again, not once"

@@ -335,3 +335,19 @@ def test_our_own_recipe_exported_and_audited_has_the_numbers_of_the_run(healthy,
     assert sum(masked_shapley(given, 1).values()) == pytest.approx(told["ndcg"] - given.kept[frozenset()].ndcg.mean())
     assert (given.interaction is None) == (rows == "lists")
     assert len(given.latency) >= 60
+
+
+FOREIGN = {
+    "a list": '["visual", "text"]',
+    "no JSON": "{",
+    "not of text": b"\xff\xfe",
+    "of another tool": '{"inputs": {"visual": "float32"}, "rows": "lists"}',
+    "without inputs": '{"rows": "lists"}',
+    "of other names": '{"rows": "lists", "inputs": ["pixels", ["text"]]}',
+}
+
+
+@pytest.mark.parametrize("content", FOREIGN.values(), ids=FOREIGN)
+def test_another_tool_s_inputs_json_beside_the_model_says_nothing(tmp_path, content):
+    (tmp_path / "inputs.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    assert read_input_map(None, str(tmp_path / "v2.onnx"), MODALITIES) == InputMap(inputs={})

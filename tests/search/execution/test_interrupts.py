@@ -3,10 +3,18 @@
 import gc
 import os
 import signal
+import threading
 
 import pytest
 
-from search.execution.interrupts import PATIENCE, ending, raise_if_interrupted, remembered_interrupts
+from search.execution.interrupts import (
+    PATIENCE,
+    ending,
+    heard_interrupts,
+    raise_if_interrupted,
+    remembered_interrupts,
+)
+from search.run import _way_on
 
 
 def interrupt():
@@ -61,3 +69,25 @@ def test_an_interrupt_waits_for_the_end_of_an_ending_unless_somebody_insists():
         with pytest.raises(KeyboardInterrupt):
             interrupt()
     assert done == [0, 1, PATIENCE]
+
+
+def test_every_command_says_what_goes_on_from_an_interrupt():
+    assert _way_on(["phase3", "--seed", "1"]).endswith("--resume goes on from here")
+    for further in (["--settle"], ["--trials", "48", "--extend"]):
+        assert _way_on(["phase3", *further]).endswith("the same command goes on from here")
+    assert _way_on(["audit", "--scores", "v2.parquet"]) == "give the same command again"
+
+
+def test_an_interrupt_is_heard_in_the_main_thread_and_changes_nothing_in_another():
+    before, seen = signal.getsignal(signal.SIGINT), []
+    with heard_interrupts():
+        assert signal.getsignal(signal.SIGINT) is not before
+
+    def elsewhere():
+        with heard_interrupts():
+            seen.append(signal.getsignal(signal.SIGINT))
+
+    thread = threading.Thread(target=elsewhere)
+    thread.start()
+    thread.join()
+    assert seen == [before]

@@ -103,12 +103,95 @@ def test_a_copy_that_is_ahead_stays_and_one_that_is_behind_or_of_another_run_is_
     assert (mirror.local / "study.journal").read_text() == "study.journal\nthe other machine went on\n"
 
 
+@pytest.fixture
+def roadmap(tmp_path):
+    """A roadmap in its first phase, mirrored in memory."""
+    made = Mirror(f"memory://{uuid.uuid4().hex}/results/phase3", tmp_path / "here" / "phase3")
+    (made.local / "phase1" / "checkpoints" / "t0000").mkdir(parents=True)
+    (made.local / "run.json").write_text('{"phase": "roadmap", "start": "2026-01-01"}')
+    made.sync()
+    return made
+
+
+def write_phase(mirror, name, text):
+    (mirror.local / name / "checkpoints" / "t0000").mkdir(parents=True, exist_ok=True)
+    (mirror.local / name / "checkpoints" / "t0000" / "weights.safetensors").write_text("weights")
+    (mirror.local / name / "run.json").write_text("{}")
+    with (mirror.local / name / "study.journal").open("a") as journal:
+        journal.write(text)
+
+
+def test_a_roadmap_that_is_ahead_stays_whatever_its_phase(roadmap):
+    """The store was down: an hour of a phase of which it knows nothing, then one of which it knows the beginning."""
+    write_phase(roadmap, "phase1", "t0000\n")
+    assert roadmap.fetch()
+    assert (roadmap.local / "phase1" / "study.journal").read_text() == "t0000\n"
+    roadmap.sync(whole=True)
+    write_phase(roadmap, "phase1", "t0001\n")
+    write_phase(roadmap, "phase2", "t0000\n")
+    before = tree(roadmap.local)
+    assert roadmap.fetch()
+    assert tree(roadmap.local) == before
+    assert (roadmap.local / "phase1" / "study.journal").read_text() == "t0000\nt0001\n"
+
+
+def test_a_roadmap_that_is_behind_or_another_one_is_replaced(roadmap, tmp_path):
+    write_phase(roadmap, "phase1", "t0000\n")
+    roadmap.sync(whole=True)
+    other = elsewhere(roadmap, tmp_path)
+    other.fetch()
+    write_phase(other, "phase2", "the other machine went on\n")
+    other.sync(whole=True)
+    assert roadmap.fetch()
+    assert "phase2/study.journal" in tree(roadmap.local)
+    other.erase()
+    other.local.mkdir(parents=True)
+    (other.local / "run.json").write_text('{"phase": "roadmap", "start": "2026-02-02"}')
+    other.sync(whole=True)
+    assert roadmap.fetch()
+    assert tree(roadmap.local) == {"run.json"}
+
+
+def test_a_fetch_that_was_cut_off_is_made_again(mirror, tmp_path):
+    mirror.sync()
+    other = elsewhere(mirror, tmp_path)
+    other.fetch()
+    (other.local / "run.json").unlink()  # it comes last
+    assert other.fetch()
+    assert "run.json" in tree(other.local)
+
+
+def test_who_reads_a_run_that_is_driven_here_never_replaces_it(mirror, console):
+    reader = Mirror(mirror.uri, mirror.local)
+    with mirrored(mirror, console):
+        filesystem, root = filesystem_of(mirror.uri)
+        filesystem.rm(root, recursive=True)
+        assert reader.fetch()
+        assert (mirror.local / "study.journal").exists()
+        with mirrored(reader, console):  # a phase of a roadmap, within it
+            assert reader.fetch()
+        assert reader.fetch()
+        assert (mirror.local / "checkpoints" / "t0000" / "training" / "state").exists()
+    filesystem.rm(root, recursive=True)
+    assert not reader.fetch()
+    assert not mirror.local.exists()
+
+
 def test_a_run_deleted_at_the_uri_is_no_run_here(mirror):
     mirror.sync()
     filesystem, root = filesystem_of(mirror.uri)
     filesystem.rm(root, recursive=True)
     assert not mirror.fetch()
     assert not mirror.local.exists()
+
+
+def test_fresh_deletes_runs_alone(mirror, tmp_path):
+    mirror.sync()
+    above = Mirror(mirror.uri.rpartition("/")[0], mirror.local.parent)
+    with pytest.raises(MirrorError, match=r"holds no run.*phase3/.*--fresh does not delete it"):
+        above.erase()
+    assert mirror.local.exists()
+    assert elsewhere(mirror, tmp_path).fetch()
 
 
 def test_looks_of_both_machines_are_kept_and_survive_fresh(mirror, tmp_path):

@@ -8,11 +8,12 @@ import pytest
 from run_context import run_in
 
 from fusion_models.metrics import Interval
-from search.analysis.judged import ArchiveEvidence, Evidence
+from search.analysis.judged import ArchiveEvidence, Evidence, is_judged
 from search.options import RunOptions
 from search.pipeline.confirmation import verdict
 from search.pipeline.confirmation.finalist import Finalist
 from search.pipeline.confirmation.verdict import archives, confirm_and_decide
+from search.pipeline.continuation.kept import drop_ablation_of_another
 from search.run_store.folder import RunFolder
 from spaces import PHASES
 
@@ -48,15 +49,19 @@ def test_a_finalist_that_no_deciding_training_of_finished_is_no_verdict_and_no_l
     monkeypatch.setattr(verdict, "needs_cold_lists", lambda run, facts: False)
     monkeypatch.setattr(verdict, "train_deciding_arms", lambda *given, **more: failed)
     monkeypatch.setattr(verdict, "count_look", lambda *given, **more: pytest.fail("a look was taken"))
+    (run.folder.path / "judged.json").write_text("{}")  # of the verdict before, with another finalist
+    (run.folder.checkpoints / "artefact").mkdir(parents=True)
     confirmed = confirm_and_decide(run, {}, [])
     assert confirmed.decision.verdict == "PAUSE_AND_FIX"
     assert "t0001 could not be trained again, not once" in confirmed.decision.reasons[0]
     assert (run.folder.path / "decision.json").exists()
+    assert not is_judged(run.folder.path)
+    assert not (run.folder.checkpoints / "artefact").exists()
 
 
 def test_an_earlier_finalist_s_ablation_goes_with_its_verdict(run):
     path = run.folder.path / "ablation.csv"
     for trial_id, number, stays in (("t0001", 2, True), ("t0000", 1, True), ("t0000", 2, False)):
         pd.DataFrame({"trial_id": [trial_id], "removed": ["x"]}).to_csv(path, index=False)
-        verdict._drop_ablation_of_another(dataclasses.replace(run, verdict=number), FINALIST)
+        drop_ablation_of_another(run.folder, FINALIST.trial_id, number)
         assert path.exists() == stays

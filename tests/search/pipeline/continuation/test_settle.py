@@ -25,7 +25,8 @@ def test_settling_keeps_what_was_trained_and_numbers_the_verdict(finished, conso
     first, finalist = json.loads((folder / "decision.json").read_text()), (folder / "finalist.json").read_text()
     before, searched = trainings(folder, "deciding"), trainings(folder, "search")
 
-    run_phase(RunOptions(phase="phase1", results=str(finished), settle=True, max_seeds=5, track="mlflow"), console)
+    asked = RunOptions(phase="phase1", results=f"local://{finished}", settle=True, max_seeds=5, track="mlflow")
+    run_phase(asked, console)  # on a URI, so that what is read below is what was mirrored
     second, after = json.loads((folder / "decision.json").read_text()), trainings(folder, "deciding")
     assert json.loads((folder / "verdicts" / "1" / "decision.json").read_text()) == first
     assert second["look"]["number"] == first["look"]["number"] + 1

@@ -1,16 +1,30 @@
 """What phase 4 takes over from the phase that it validates."""
 
 import dataclasses
+import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from run_context import run_in
 
 from fusion_models.modalities import MODALITIES
+from search.analysis.decision import decide
 from search.options import RunOptions
-from search.pipeline.release.production import _is_of, _missing_ablations, _of_suspect, _over
-from search.run_store.folder import RunFolder, RunFolderError
-from spaces import PHASE4, PHASES, Float, departures, for_dataset
+from search.pipeline.continuation.resuming import plain_options
+from search.pipeline.release.production import (
+    _chosen,
+    _is_of,
+    _missing_ablations,
+    _of_suspect,
+    _over,
+    _validate,
+)
+from search.pipeline.release.runtime_variants import TimingSize
+from search.pipeline.roadmap import _read_verdict
+from search.run_store.folder import FORMAT, RunFolder, RunFolderError
+from search.run_store.journal import open_journal
+from spaces import PHASE4, PHASES, Float, departures, for_dataset, phase_to_plain
 
 
 def test_phase4_judges_the_space_that_was_searched_by_the_conditions_that_it_was_searched_under(tmp_path):
@@ -67,3 +81,34 @@ def test_only_the_finalist_s_own_whole_ablation_is_taken_over():
     assert not _is_of(table("t0001").drop(columns="status"), "t0001")
     assert not _is_of(table("t0001").head(0), "t0001")
     assert _missing_ablations(table("t0001", status=["measured", "in part"])) == ["b"]
+
+
+@pytest.fixture
+def unjudged(tmp_path, small_data):
+    """A finished phase 3 whose finalist was fixed, and none of whose deciding trainings finished."""
+    options, path = RunOptions(phase="phase3", data=small_data.source), tmp_path / "phase3"
+    path.mkdir()
+    said = {"format": FORMAT, "phase": "phase3", "options": plain_options(options), "roadmap": {"decides_on": "test"}}
+    said |= {"definition": phase_to_plain(options.to_phase()), "fingerprint": small_data.fingerprint}
+    (path / "run.json").write_text(json.dumps(said | {"data": small_data.source, "start": "now", "end": "then"}))
+    fixed = {"trial_id": "t0001", "recipe": options.to_phase().base.flat(), "seeds": [1, 2], "is_base": False}
+    (path / "finalist.json").write_text(json.dumps(fixed))
+    decision = decide(options.to_phase(), "t0001", None, {})
+    (path / "decision.json").write_text(json.dumps(decision.as_json(), default=str))
+    open_journal(path / "study.journal")
+    return RunFolder(path)
+
+
+def test_phase4_says_that_nothing_of_a_finalist_that_could_not_be_trained_is_there_to_validate(unjudged, small_data):
+    chosen = _chosen(unjudged, small_data)
+    assert (chosen.finalist, chosen.unjudged, chosen.jobs) == (None, "t0001", ())
+    options = RunOptions(phase="phase4", data=small_data.source)
+    run = run_in(RunFolder(unjudged.path.parent / "phase4"), options, options.to_phase(), small_data)
+    decision = _validate(run, chosen, TimingSize())
+    assert decision.verdict == "PAUSE_AND_FIX"
+    assert decision.reasons == ("phase3's finalist t0001 could not be trained again, not once",)
+    assert json.loads((run.folder.path / "decision.json").read_text())["finalist"] is None
+
+
+def test_a_roadmap_ends_after_a_finalist_that_could_not_be_trained(unjudged):
+    assert _read_verdict(unjudged, "phase3")[0].finalist is None

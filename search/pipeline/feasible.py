@@ -1,0 +1,47 @@
+"""Whether what is asked can be done at all: found out before anything is deleted or written."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from fusion_models.data import RankingDataset, open_dataset
+from fusion_models.data.readiness import require_rankable
+from search.execution.cluster import require_cluster
+from search.options import RunOptions
+from search.run_store.start_weights import require_start_weights
+from spaces import Phase
+
+
+def open_feasible(options: RunOptions, phases: Sequence[Phase]) -> RankingDataset:
+    """The data of `options`, measured by the first phase's metric, once every phase is known to fit them.
+
+    Raises ValueError where a phase asks of the data what they lack, the weights to start from do not fit, or no
+    cluster answers at the address.
+    """
+    for phase in phases:
+        _require_suspect_and_another(phase)
+    data = open_dataset(options.data)
+    for phase in phases:
+        measured = data.measured_by(phase.metric)
+        _require_its_modalities(phase, measured)
+        require_rankable(measured)
+        if options.weights is not None and not options.resume:
+            require_start_weights(options.weights, phase.base, measured)
+    if options.fresh:
+        require_cluster(options)
+    return data.measured_by(phases[0].metric)
+
+
+def _require_suspect_and_another(phase: Phase) -> None:
+    kept = phase.base.model.modalities
+    if phase.suspect not in kept or len(kept) < 2:
+        raise ValueError(
+            f"model.modalities is {'+'.join(kept)}: a phase asks what the suspect is worth beside others, so it needs "
+            f"{phase.suspect} and at least one more"
+        )
+
+
+def _require_its_modalities(phase: Phase, data: RankingDataset) -> None:
+    asked, has = phase.base.model.of_dataset, data.schema.modalities
+    if asked != has:
+        raise ValueError(f"{phase.name} is for {', '.join(asked)}, and {data.source} has {', '.join(has)}")

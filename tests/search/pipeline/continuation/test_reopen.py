@@ -1,0 +1,87 @@
+"""A run is opened again without the files that only its making needed."""
+
+import contextlib
+import io
+import json
+import signal
+import sys
+
+import optuna
+import pytest
+from rich.console import Console
+
+from fusion_models.data import open_dataset
+from search.options import RunOptions
+from search.pipeline.continuation import reopen as reopening
+from search.pipeline.continuation.reopen import facts_of, reopen
+from search.pipeline.continuation.resuming import plain_options
+from search.pipeline.phase import run_phase
+from search.reporting import read_run
+from search.run_store.folder import FORMAT
+from search.run_store.journal import open_journal
+from search.study.stages import SEARCH
+from spaces import phase_to_plain
+
+SMALL = "planted?queries=160&candidates=8"
+
+
+@pytest.fixture
+def ended(tmp_path):
+    """A run folder without a training, made with facts that are gone since and a tracker that is not here."""
+    facts, path = tmp_path / "facts.toml", tmp_path / "results" / "phase1"
+    facts.write_text("resources = true\n")
+    options = RunOptions(phase="phase1", data=SMALL, facts=str(facts), results=str(path.parent))
+    facts.unlink()
+    path.mkdir(parents=True)
+    data = open_dataset(SMALL)
+    said = {"format": FORMAT, "phase": "phase1", "options": plain_options(options) | {"track": "mlflow"}}
+    said |= {"definition": phase_to_plain(options.to_phase()), "data": data.source, "fingerprint": data.fingerprint}
+    (path / "run.json").write_text(json.dumps(said | {"seed": 0, "start": "2026-01-01", "end": "2026-01-02"}))
+    optuna.create_study(study_name=SEARCH, storage=open_journal(path / "study.journal"))
+    return path
+
+
+def test_neither_facts_nor_tracker_are_needed(ended, monkeypatch):
+    monkeypatch.setitem(sys.modules, "mlflow", None)
+    run = reopen(read_run(ended), Console(file=io.StringIO()))
+    assert (run.options.facts, run.options.track) == (None, None)
+
+
+def test_a_tracker_that_is_here_stays(ended):
+    assert reopen(read_run(ended), Console(file=io.StringIO())).options.track == "mlflow"
+
+
+def test_a_further_verdict_takes_the_facts_of_now_or_says_which_are_gone(ended, tmp_path):
+    record, given = read_run(ended), tmp_path / "moved.toml"
+    given.write_text("resources = true\n")
+    assert facts_of(record, RunOptions(phase="phase1", facts=str(given))) == str(given)
+    with pytest.raises(ValueError, match=r"give them as --facts .*facts\.toml cannot be read"):
+        facts_of(record, RunOptions(phase="phase1"))
+    given.rename(tmp_path / "facts.toml")
+    assert facts_of(record, RunOptions(phase="phase1")) == str(tmp_path / "facts.toml")
+
+
+def test_an_extension_says_it_before_a_verdict_is_begun(ended, console):
+    options = RunOptions(phase="phase1", results=str(ended.parent), extend=True, trials=48)
+    with pytest.raises(ValueError, match="give them as --facts"):
+        run_phase(options, console)
+    assert "further" not in json.loads((ended / "run.json").read_text())
+
+
+def test_an_ablation_hears_an_interrupt_as_a_run_does(ended, console, monkeypatch):
+    """Else a second Ctrl-C breaks off the end of Ray, and leaves processes behind."""
+    before, seen = signal.getsignal(signal.SIGINT), []
+
+    @contextlib.contextmanager
+    def session(options):
+        seen.append(signal.getsignal(signal.SIGINT))
+        raise KeyboardInterrupt
+        yield
+
+    monkeypatch.setattr(reopening, "ray_session", session)
+    record = read_run(ended)
+    monkeypatch.setattr(type(record), "trial", lambda self, trial_id: None)
+    with pytest.raises(KeyboardInterrupt):
+        reopening.ablate_trial(record, "t0000", console)
+    assert seen != [before]
+    assert signal.getsignal(signal.SIGINT) is before

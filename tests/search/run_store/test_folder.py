@@ -1,0 +1,88 @@
+"""A run folder: which names it may have, and what may be deleted for a run that starts over."""
+
+import sys
+
+import pandas as pd
+import pytest
+from report_folders import searched
+
+from fusion_models.data.tables import TABLES
+from search import report
+from search.audit.audit import run_audit
+from search.audit.options import AuditOptions
+from search.options import RunOptions
+from search.pipeline.release.production import run_production
+from search.run import main
+from search.run_store.folder import RunFolder, RunFolderError
+from search.run_store.given_tables import keep_tables
+
+SMALL = "planted?queries=160&candidates=8"
+
+
+@pytest.mark.parametrize("name", ["", ".", "./", "..", "../other", "a/../..", "/tmp/elsewhere"])
+def test_a_name_lies_below_the_results(name):
+    with pytest.raises(ValueError, match="names no folder below --results"):
+        RunOptions(phase="phase1", name=name)
+    with pytest.raises(ValueError, match="names no folder below --results"):
+        AuditOptions(name=name)
+
+
+@pytest.mark.parametrize("name", ["shop", "team/shop", ".hidden", "a b"])
+def test_a_name_may_be_a_path_below_them(name):
+    assert RunOptions(phase="phase1", name=name).name == AuditOptions(name=name).name == name
+
+
+def test_fresh_deletes_runs_alone(tmp_path):
+    team = tmp_path / "team"
+    (team / "phase3").mkdir(parents=True)
+    (team / "phase3" / "run.json").write_text("{}")
+    with pytest.raises(RunFolderError, match=r"holds no run.*phase3.*--fresh does not delete it"):
+        RunFolder(team).prepare(resume=False, fresh=True)
+    assert (team / "phase3" / "run.json").exists()
+    RunFolder(team / "phase3").prepare(resume=False, fresh=True)
+    assert list((team / "phase3").iterdir()) == []
+    RunFolder(team / "phase3").prepare(resume=False, fresh=True)  # an empty folder is anybody's
+
+
+@pytest.mark.parametrize("phase", ["phase1", "phase4", "roadmap"])
+def test_results_that_cannot_hold_a_folder_are_one_line(tmp_path, monkeypatch, capsys, phase):
+    (tmp_path / "results").write_text("a file")
+    monkeypatch.setattr(sys, "argv", ["search.run", phase, "--data", SMALL, "--results", str(tmp_path / "results")])
+    assert main() == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert f"error: cannot use {tmp_path / 'results'}" in said
+
+
+def test_a_report_that_cannot_be_written_is_one_line(tmp_path, monkeypatch, capsys):
+    searched(tmp_path / "run")
+    (tmp_path / "run" / "figures").write_text("a file")
+    monkeypatch.setattr(sys, "argv", ["search.report", str(tmp_path / "run")])
+    assert report.main() == 2
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    assert "error: cannot use" in said
+
+
+@pytest.mark.parametrize("form", ["file://{}", "~/results"])
+def test_every_phase_resolves_results_in_one_way(tmp_path, monkeypatch, console, form):
+    """Phase 4 made a folder called `~`, or `file:`, where it was started."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / "results" / "phase4"
+    folder.mkdir(parents=True)
+    options = RunOptions(phase="phase4", results=form.format(tmp_path / "results"))
+    said = {"phase": "phase4", "end": "now", "options": {"data": options.data}}
+    RunFolder(folder).write(said)
+    assert run_production(options, console).path == folder
+    (tmp_path / "results" / "audit").mkdir()
+    RunFolder(tmp_path / "results" / "audit").write({"phase": "audit", "end": "now"})
+    with pytest.raises(RunFolderError, match="holds a finished run"):
+        run_audit(AuditOptions(results=options.results), console)
+
+
+def test_tables_from_python_too(tmp_path):
+    (tmp_path / "results").write_text("a file")
+    table = pd.DataFrame({"a": [1]})
+    with pytest.raises(RunFolderError, match="cannot use"):
+        keep_tables(str(tmp_path / "results"), dict.fromkeys(TABLES, table))
