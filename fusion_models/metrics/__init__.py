@@ -35,7 +35,6 @@ from fusion_models.metrics.integrity import (
     suspicious_features,
 )
 from fusion_models.metrics.interaction import additive_projection, interaction_gain
-from fusion_models.metrics.intervals.p_values import two_sided_p
 from fusion_models.metrics.intervals.ensembles import (
     Arm,
     arm,
@@ -47,6 +46,7 @@ from fusion_models.metrics.intervals.ensembles import (
     standardised,
 )
 from fusion_models.metrics.intervals.interval import Interval, SeedPart, Variance
+from fusion_models.metrics.intervals.p_values import two_sided_p
 from fusion_models.metrics.intervals.planning import detectable, look_level, probability_settled
 from fusion_models.metrics.intervals.query_intervals import (
     Clustering,
