@@ -62,6 +62,7 @@ SLOW: tuple[str, ...] = (
     "integrity/test_leak_probes.py::test_a_label_in_a_few_columns_is_a_leak",
     "integrity/test_leak_probes.py::test_presets_are_not_accused",
     "integrity/test_leak_probes.py::test_v1_split_over_two_columns_is_a_leak",
+    "integrity/test_spread_leaks.py",
     "metrics/intervals/test_ensembles.py::test_a_difference_of_arms_covers",
     "metrics/intervals/test_subdomains.py::test_level_is_five_per_cent_with_seeds_of_any_luck",
     "metrics/test_fusion.py::test_many_columns_are_tuned_about_as_well_as_by_the_whole_grid",

@@ -15,12 +15,12 @@ import numpy.typing as npt
 import torch
 
 from fusion_models.data import RankingDataset
-from fusion_models.data.batch import Batch
 from fusion_models.integrity.check import Check, check, unmeasured
+from fusion_models.integrity.documents import Documents, read_documents
 from fusion_models.metrics import paired_bootstrap, standardise
-from fusion_models.probes.columns import centred, cosines
+from fusion_models.probes.columns import centred
 
-QUERIES = 1_000
+QUERIES, FEWEST = 1_000, 20
 FREE = 0.15
 """Share of V1's variance within queries that the features must leave, for its free part to be told from their noise."""
 FOLLOWS = 0.08
@@ -39,28 +39,29 @@ def logged_check(data: RankingDataset, split: str, generator: np.random.Generato
     of its own nothing can be seen; a person must say how the labels were made. It reads the labels of `split`.
     """
     name = f"labels of {split} logged under V1"
-    rows = np.sort(generator.permutation(data.rows(split))[:QUERIES])
-    if len(rows) < 20:
-        return unmeasured(name, "warning", f"{len(rows)} queries are too few to tell: say how the labels were made")
-    batch = data.gather(rows)
-    fold = generator.permutation(len(rows)) % 2
-    label, v1 = (standardise(x.double(), batch.valid)[batch.valid].numpy() for x in (batch.labels, batch.v1))
-    query = batch.valid.nonzero()[:, 0].numpy()
-    features = _features(batch)
+    if len(data.rows(split)) < FEWEST:
+        said = f"{len(data.rows(split))} queries are too few to tell: say how the labels were made"
+        return unmeasured(name, "warning", said)
+    documents = read_documents(data, split, generator, queries=QUERIES)
+    count = len(documents.valid)
+    fold = generator.permutation(count) % 2
+    label, v1 = (standardise(x, documents.valid)[documents.valid].numpy() for x in (documents.labels, documents.v1))
+    query = documents.query.numpy()
+    features = _features(documents)
     free = v1 - _readout(features, v1, fold[query])
     share = float(free.var() / v1.var()) if v1.var() > 0 else 0.0
     if share < FREE:
         said = f"the features tell {1 - share:.0%} of V1's score, so the data cannot say: a person must"
         return unmeasured(name, "warning", said)
     rest = label - _readout(features, label, fold[query])
-    moments = np.stack([np.bincount(query, weights=w, minlength=len(rows)) for w in (free * rest, free**2, rest**2)])
+    moments = np.stack([np.bincount(query, weights=w, minlength=count) for w in (free * rest, free**2, rest**2)])
     ab, aa, bb = moments
     scale = float(np.sqrt(aa.mean() * bb.mean()))
     correlation = float(ab.mean() / scale) if scale > 0 else 0.0
     influence = ab / scale - correlation * (aa / aa.mean() + bb / bb.mean()) / 2 if scale > 0 else ab
     spread = paired_bootstrap(influence + correlation, generator=generator)
     found = dataclasses.replace(spread, mean=correlation)
-    said = f"{len(rows)} queries; the features tell {1 - share:.0%} of V1's score"
+    said = f"{documents.said}; the features tell {1 - share:.0%} of V1's score"
     read = check(name, found, at_most=FOLLOWS, detail=said)
     if read.status == "pass":
         return read
@@ -69,10 +70,10 @@ def logged_check(data: RankingDataset, split: str, generator: np.random.Generato
     return dataclasses.replace(read, status="warning", detail=f"{said}; {doubt}: {why}")
 
 
-def _features(batch: Batch) -> npt.NDArray[np.float32]:
+def _features(documents: Documents) -> npt.NDArray[np.float32]:
     """`[N, D]` centred within queries, unit deviation."""
-    raw = torch.cat([*batch.features.values(), batch.context, cosines(batch, tuple(batch.features))], dim=-1)
-    inner = centred(raw[batch.valid].double(), batch.valid.nonzero()[:, 0])
+    raw = torch.cat(list(documents.blocks.values()), dim=-1)
+    inner = centred(raw.double(), documents.query)
     deviation = inner.std(0)
     return (inner / torch.where(deviation > 1e-9, deviation, 1.0)).float().numpy()
 

@@ -92,7 +92,7 @@ def check_integrity(run: Run, finalist: Finalist, source: RunFolder) -> list[Che
         open_labels(run.folder, run.data, seed=run.options.seed),
         *broken,
         leak_check(run.data, generator),
-        *leak_probe_checks(run.data, generator),
+        *leak_probe_checks(run.data, generator, v1_modalities=run.phase.v1_reads),
         order_check(run.data, generator),
         gain_check(run, finalist, source),
         *selection_checks(source, run.data.fingerprint),
