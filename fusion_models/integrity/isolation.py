@@ -116,7 +116,8 @@ def _copies(
     found = np.zeros(len(items), dtype=np.bool_)
     real, known = ~absent[items], known[~absent[known]]
     if len(known) and real.any():
-        found[real] = near_duplicates(features[known] - mean, features[items[real]] - mean)
+        sides = (features[known] - mean, features[items[real]] - mean)
+        found[real] = near_duplicates(*sides, std=data.statistics.std[modality])
     return found
 
 

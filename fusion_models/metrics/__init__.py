@@ -25,11 +25,11 @@ from fusion_models.metrics.attention import (
     mean_shares,
     query_shares,
 )
+from fusion_models.metrics.duplicates import near_duplicates, rounded
 from fusion_models.metrics.fusion import FusionGain, WeightedSum, fusion_gain, standardise, tune_weighted_sum
 from fusion_models.metrics.integrity import (
     Overlap,
     Suspicion,
-    near_duplicates,
     overlap,
     permute_labels,
     suspicious_features,
@@ -149,6 +149,7 @@ __all__ = [
     "query_shares",
     "rank_biased_overlap",
     "recipe_interval",
+    "rounded",
     "seed_correlation_interval",
     "seed_interval",
     "seed_ratio_interval",
