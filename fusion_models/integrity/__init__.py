@@ -6,10 +6,18 @@ with all of the gain, `logged` for labels logged under V1. What fails and what i
 May use data and metrics; trains no ranker.
 """
 
-from fusion_models.integrity.check import MOST_ABOVE_CHANCE, Check, CheckStatus, chance_check, check, unmeasured
+from fusion_models.integrity.check import (
+    ISOLATED,
+    MOST_ABOVE_CHANCE,
+    Check,
+    CheckStatus,
+    chance_check,
+    check,
+    unmeasured,
+)
 from fusion_models.integrity.copies import copies_check
 from fusion_models.integrity.gains import subdomain_check
-from fusion_models.integrity.isolation import ISOLATED, isolation_checks, separability_checks
+from fusion_models.integrity.isolation import isolation_checks, separability_checks
 from fusion_models.integrity.leak_probes import leak_probe_checks, order_check
 from fusion_models.integrity.leaks import leak_check
 from fusion_models.integrity.logged import logged_check
