@@ -11,17 +11,18 @@ PAIRS_AT_ONCE = 4_000_000
 NARROW = 8
 """Columns below which a direction says nothing: of one column all cosines are 1 or -1, of three one in 2,000 rows lies
 beside any other."""
-ROUNDING = 1e-3
-"""Deviations within which two values of a feature are equal."""
+ROUNDING, NARROW_ROUNDING = 1e-3, 1e-6
+"""Deviations within which two values of a feature are equal; of few columns, where many rows come near by chance."""
 
 
 def rounded(features: npt.ArrayLike, std: npt.ArrayLike) -> Floats:
-    """`[N, D]` float64 in whole numbers of `ROUNDING` deviations: equal values have equal bytes, on any scale.
+    """`[..., D]` float64 in whole numbers of `ROUNDING` deviations: equal values have equal bytes, on any scale.
 
-    `std` `[D]` > 0.
+    `std` `[D]` > 0. Of fewer than `NARROW` columns: of `NARROW_ROUNDING` deviations.
     """
-    unit = ROUNDING * np.asarray(std, dtype=np.float64)
-    return np.asarray(np.rint(np.asarray(features, dtype=np.float64) / unit) + 0.0)  # makes -0.0 the same bytes as 0.0
+    values = np.asarray(features, dtype=np.float64)
+    unit = np.asarray(std, dtype=np.float64) * (NARROW_ROUNDING if values.shape[-1] < NARROW else ROUNDING)
+    return np.asarray(np.rint(values / unit) + 0.0)  # makes -0.0 the same bytes as 0.0
 
 
 def near_duplicates(
