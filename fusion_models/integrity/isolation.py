@@ -14,7 +14,7 @@ from fusion_models.data.views.alike import same_items
 from fusion_models.data.views.relabelled import normalised, query_content
 from fusion_models.integrity.check import ISOLATED, Check, check, unmeasured
 from fusion_models.integrity.copies import recurring_pairs
-from fusion_models.metrics import Interval, near_duplicates, overlap, split_auc
+from fusion_models.metrics import Interval, blank_pictures, near_duplicates, overlap, split_auc
 from fusion_models.metrics.integrity import Overlap
 from fusion_models.modalities import PICTURED, TITLED
 
@@ -52,8 +52,9 @@ def isolation_checks(data: RankingDataset, held_out: str, *, reported: bool = Fa
     if data.schema.thumbnail is not None and PICTURED in copies:
         blank = data.stands_in(PICTURED)
         seen = {picture.numpy().tobytes() for picture in data.thumbnails(known_items[~blank[known_items]])}
-        again = [picture.numpy().tobytes() in seen for picture in data.thumbnails(items)]
-        copies[PICTURED] |= np.array(again, dtype=np.bool_) & ~blank[items]
+        pictures = data.thumbnails(items)
+        again = np.array([picture.numpy().tobytes() in seen for picture in pictures], dtype=np.bool_)
+        copies[PICTURED] |= again & ~blank[items] & ~blank_pictures(pictures).numpy()
     strictest = next(iter(copies.values()), shared) if PICTURED not in copies else copies[PICTURED]
     by_item = Overlap(int(strictest.sum()), len(items)).isolation >= queries.isolation
     side = "items" if by_item else "queries"
