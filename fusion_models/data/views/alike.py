@@ -13,15 +13,15 @@ import numpy.typing as npt
 from fusion_models.data.arrays.cache import build_once
 from fusion_models.data.dataset import RankingDataset
 from fusion_models.data.errors import DataError
-from fusion_models.data.views.near_groups import near_groups
+from fusion_models.data.views.near_groups import COMPARED, near_groups
 from fusion_models.metrics.duplicates import NARROW, rounded
 from fusion_models.modalities import SUSPECT
 
 COMMON_PICTURE, FEW_ALIKE = 0.001, 30
 """A picture of more than this share of the items, and of more than so many, is a blank one."""
 ITEMS_AT_ONCE = 4_096
-KEPT = 20_000
-"""Items from which the answer is kept beside the arrays: until there it takes a second."""
+KEPT = COMPARED
+"""Items up to which the answer is made anew each time, in a moment; above, it is kept beside the arrays."""
 FORMAT = 1
 """Of what is kept: another rule has another number."""
 
@@ -122,7 +122,7 @@ def _equal(data: RankingDataset, modality: str) -> tuple[Ints, Ints]:
 
 def _kept(data: RankingDataset, name: str, make: Callable[[], Ints]) -> Ints:
     """What `make` makes, once a node where there are many items; where nothing can be kept, every time."""
-    if data.counts["items"] < KEPT:
+    if data.counts["items"] <= KEPT:
         return make()
 
     def build(out: Path) -> None:

@@ -122,6 +122,24 @@ def test_a_picture_encoded_anew_is_no_new_item(tmp_path, noise):
         assert not np.isin(alike[batch.item[batch.valid]], alike[cold_items(data)]).any()
 
 
+def test_groups_of_many_items_are_kept_beside_the_arrays(tmp_path, monkeypatch):
+    data = recurring_items(tmp_path, fresh_test_items=True, twins=0.001)
+    found = alike_items(data)
+    monkeypatch.setattr("fusion_models.data.views.alike.KEPT", 10)
+    assert np.array_equal(alike_items(data), found)
+    assert len(list(data.folder.parent.glob("*-alike-visual-*/first.npy"))) == 1
+    monkeypatch.setattr("fusion_models.data.views.alike.near_groups", None)
+    assert np.array_equal(alike_items(data), found)
+
+
+def test_groups_that_cannot_be_kept_are_made_anew(tmp_path, monkeypatch):
+    data = recurring_items(tmp_path, fresh_test_items=True, twins=0.001)
+    found = alike_items(data)
+    monkeypatch.setattr("fusion_models.data.views.alike.KEPT", 10)
+    data.folder = data.folder / "meta.json" / "below"  # no folder can stand there
+    assert np.array_equal(alike_items(data), found)
+
+
 def patched(data, **arrays):
     """The same data with some arrays changed."""
     view = object.__new__(type(data))
