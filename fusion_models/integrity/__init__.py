@@ -1,9 +1,9 @@
 """Whether a result may be believed: isolation of the splits, copies, leaks, broken labels, gains of one subdomain.
 
 Every check gives one line of one table (`check`). `isolation` asks what test shares with training, `copies` for
-near-copied queries, `leaks` and `leak_probes` for labels and V1's score in the columns, `gains` for one subdomain
-with all of the gain, `logged` for labels logged under V1. What fails and what is only reported: docs/decisions/016.
-May use data and metrics; trains no ranker.
+near-copied queries (`alike_queries`: which say the same), `leaks` and `leak_probes` for labels and V1's score in the
+columns, `gains` for one subdomain with all of the gain, `logged` for labels logged under V1. What fails and what is
+only reported: docs/decisions/016. May use data and metrics; trains no ranker.
 """
 
 from fusion_models.integrity.check import (
