@@ -13,6 +13,7 @@ from fusion_models.data import RankingDataset
 from fusion_models.evaluation import EVALUATION_QUERIES
 from fusion_models.metrics import (
     additive_projection,
+    blank_pictures,
     effective_rank,
     interaction_gain,
     keep_only,
@@ -105,9 +106,12 @@ def _ssim(model: Ranker, data: RankingDataset, fused: Tensor, items: Tensor) -> 
     """Mean SSIM of decoded pictures, and of two references that know nothing of the ranker."""
     if model.thumbnail is None or data.schema.thumbnail is None:
         return {}
-    truth = _pictures(data, items)
     train = _training_items(data)
-    gallery = _pictures(data, train)
+    kept, shown = (~blank_pictures(data.thumbnails(rows)) for rows in (items, train))
+    items, fused, train = items[kept], fused[kept], train[shown]
+    if not len(items) or not len(train):
+        return {}
+    truth, gallery = _pictures(data, items), _pictures(data, train)
     keys, gallery_keys = (
         torch.from_numpy(data.item_features[model.members[0].suspect][rows.numpy()]) for rows in (items, train)
     )

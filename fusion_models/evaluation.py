@@ -16,7 +16,7 @@ from torch import Tensor
 
 from fusion_models.data import RankingDataset
 from fusion_models.data.batch import Batch
-from fusion_models.metrics import BLANKS, Blank, blank, query_shares, ssim
+from fusion_models.metrics import BLANKS, Blank, blank, blank_pictures, query_shares, ssim
 from fusion_models.metrics.intervals.weights import uneven, weighted_mean
 from fusion_models.metrics.ranking_metric import NDCG_10, RankingMetric
 from fusion_models.models import FusionRanker, Ranker, RankerOutput
@@ -31,7 +31,8 @@ EVALUATION_QUERIES = 64
 """Queries a batch when nothing is trained: a matter of memory, not of results."""
 SHUFFLE_DRAWS = 20
 PICTURES_A_QUERY = 4
-"""Documents of each query whose decoded thumbnail is compared with the true one: its first ones."""
+"""Documents of each query whose decoded thumbnail is compared with the true one, where they have a picture: its first
+ones."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -293,13 +294,15 @@ def _blanked_scores(
 
 @torch.no_grad()
 def _query_ssim(model: Ranker, data: RankingDataset, batch: Batch, fused: Tensor) -> Tensor:
-    """`[B]`: mean SSIM of the decoded thumbnails of each query's first documents."""
+    """`[B]`: mean SSIM of the decoded thumbnails of each query's first documents; NaN where none has a picture."""
     item, fused = batch.item[:, :PICTURES_A_QUERY], fused[:, :PICTURES_A_QUERY]
-    real = item >= 0
-    found = torch.zeros(real.shape)
-    truth = data.thumbnails(item[real].cpu()).float() / 255.0
-    found[real.cpu()] = ssim(model.decode_thumbnails(fused[real]).float().cpu(), truth)
-    return found.sum(dim=1) / real.sum(dim=1).cpu()
+    shown = item >= 0
+    shown[shown.clone()] = ~blank_pictures(data.thumbnails(item[shown].cpu())).to(shown.device)
+    found = torch.zeros(shown.shape)
+    if shown.any():
+        truth = data.thumbnails(item[shown].cpu()).float() / 255.0
+        found[shown.cpu()] = ssim(model.decode_thumbnails(fused[shown]).float().cpu(), truth)
+    return found.sum(dim=1) / shown.sum(dim=1).cpu()
 
 
 def _shares(model: Ranker, batch: Batch, out: RankerOutput) -> Tensor:

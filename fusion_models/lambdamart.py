@@ -30,7 +30,7 @@ MAX_CANDIDATES = 10_000
 GAIN_BITS = 30
 """Largest gain, as a power of two, that LightGBM is handed: it knows none beyond float64."""
 ROUNDS, PATIENCE = 200, 20
-FORMAT = 1
+FORMAT = 2
 """Of a kept folder; part of its name."""
 
 Rows = npt.NDArray[np.int64]

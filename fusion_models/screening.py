@@ -37,7 +37,7 @@ ITEM_PARTS = 256
 """Into which items are dealt for the standard error: documents of one item are no independent witnesses."""
 SCALED_BY = 2_000
 """Training queries whose documents say a product's deviation, which its unit starts with as 1."""
-FORMAT = 6
+FORMAT = 7
 """Of the cached folder; part of its name."""
 
 

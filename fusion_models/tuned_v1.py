@@ -33,7 +33,7 @@ from fusion_models.models.trees import DEPTH, LEAVES, TREES, TreeEnsemble, array
 MOST_DOCUMENTS = 400_000
 """Of one fit: LightGBM holds them in memory. Whole queries are left out beyond it, by a fixed draw."""
 QUERIES_AT_ONCE = 64
-FORMAT = 2
+FORMAT = 3
 """Of the cached folder; part of its name."""
 PARAMETERS: dict[str, Any] = {
     "objective": "lambdarank",

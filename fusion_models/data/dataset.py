@@ -244,6 +244,12 @@ class RankingDataset:
         return np.load(path) if path.exists() else np.zeros(self.counts["items"], dtype=np.bool_)
 
     @property
+    def queries_without_features(self) -> npt.NDArray[np.bool_]:
+        """`[queries]`: whose features only stand in for some, by the column `missing_features`; nobody's without it."""
+        path = self.folder / f"{STAND_IN}features.npy"
+        return np.load(path) if path.exists() else np.zeros(len(self.candidates), dtype=np.bool_)
+
+    @property
     def has_titles(self) -> bool:
         """Whether items carry a `title`."""
         return "title" in self._item_table.column_names

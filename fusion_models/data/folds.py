@@ -13,6 +13,8 @@ import numpy.typing as npt
 
 from fusion_models.data.clusters import query_clusters
 from fusion_models.data.dataset import RankingDataset
+from fusion_models.data.views.alike import alike_items
+from fusion_models.modalities import usual_suspect
 
 QUERY_FOLDS = 5
 """Where queries alone are held out."""
@@ -21,6 +23,10 @@ SIDE_FOLDS = 3
 judgements, so the nine cost as much as five fits on 80 %."""
 MOSTLY_NEW = 0.5
 """Share of the validation documents whose item training has not, from which new lists count as lists of new items."""
+
+ACCIDENTS = 0.01
+"""Share of the training documents that may show an earlier one's picture under another id before items count as
+recurring."""
 
 Ints = npt.NDArray[np.int64]
 
@@ -51,12 +57,13 @@ def training_folds(data: RankingDataset) -> Folds:
 
     Where training items recur from list to list while validation's are new, an item's label in one list would give away
     its label in another. New lists have no such help, so there items are held out too, and a list is scored in parts.
-    Needs two queries at least.
+    Items of one picture (of the usual suspect's features, see `alike_items`) are one item. Needs two queries at least.
     """
     rows = np.sort(data.rows("train"))
-    by_item = _items_recur(data, rows) and _validation_items_are_new(data, rows)
+    alike = alike_items(data, usual_suspect(data.schema.modalities))
+    by_item = _items_recur(data, rows, alike) and _validation_items_are_new(data, rows, alike)
     count = SIDE_FOLDS if by_item else QUERY_FOLDS
-    item = np.random.default_rng(0).permutation(data.counts["items"]) % count if by_item else None
+    item = (np.random.default_rng(0).permutation(data.counts["items"]) % count)[alike] if by_item else None
     return Folds(rows=rows, query=_query_folds(data, rows, count), item=item)
 
 
@@ -79,15 +86,18 @@ def _query_folds(data: RankingDataset, rows: Ints, count: int) -> Ints:
     return chosen
 
 
-def _items_recur(data: RankingDataset, rows: Ints) -> bool:
+def _items_recur(data: RankingDataset, rows: Ints, alike: Ints) -> bool:
+    """By id once is enough; a few pictures under two ids are an accident."""
     judged = judged_items(data, rows)
-    return len(np.unique(judged)) < len(judged)
+    pictures = alike[judged]
+    recurs = len(np.unique(judged)) < len(judged)
+    return recurs or len(np.unique(pictures)) < (1.0 - ACCIDENTS) * len(pictures)
 
 
-def _validation_items_are_new(data: RankingDataset, rows: Ints) -> bool:
+def _validation_items_are_new(data: RankingDataset, rows: Ints, alike: Ints) -> bool:
     """Halves of validation count together, so that a halved dataset has the folds of the whole one."""
     other = np.concatenate([data.rows(split) for split in data.splits if split not in ("train", "test")])
-    return bool(np.mean(~np.isin(judged_items(data, other), judged_items(data, rows))) >= MOSTLY_NEW)
+    return bool(np.mean(~np.isin(alike[judged_items(data, other)], alike[judged_items(data, rows)])) >= MOSTLY_NEW)
 
 
 def judged_items(data: RankingDataset, rows: Ints) -> Ints:

@@ -17,6 +17,8 @@ from fusion_models.metrics import Interval
 CheckStatus = Literal["pass", "fail", "undecided", "warning", "reported", "not applicable", "not measured"]
 """`warning`: no leak, but a risk of the release that people must weigh; no verdict is kept back by it."""
 
+ISOLATED = 0.99
+"""1 - overlap from which a side (queries, or items) counts as unseen: 1 % of copies moves nDCG by a quarter of that."""
 TELLING_LEVEL = 0.99
 """Level of the intervals around chance: a clean run is called broken once in 200."""
 MOST_ABOVE_CHANCE = 0.05

@@ -1,26 +1,34 @@
-"""Held-out queries that are training queries in other words, with the same candidates.
+"""Held-out queries that are training queries in other words, with the same candidates, or with some of them.
 
 A query is a copy where both its words and its candidates are those of a training query. The words alone prove nothing:
 where lists are split by item, one query stands in both splits by right (`dog@train`, `dog@test`, with other items). Nor
 do the candidates alone: a small catalogue has one list for many queries. A ranker knows the labels of a copy
 beforehand.
+
+Items are compared by `same_items`: one under two ids is one.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from scipy.sparse import csr_array
 
 from fusion_models.data import RankingDataset
-from fusion_models.data.views.relabelled import normalised
-from fusion_models.integrity.check import Check, check
-from fusion_models.integrity.isolation import ISOLATED
+from fusion_models.data.views.alike import same_items
+from fusion_models.integrity.alike_queries import AlikeQueries
+from fusion_models.integrity.check import ISOLATED, Check, check
 
 SAME_CANDIDATES = 0.7
-"""Jaccard index of two lists from which they are one."""
+"""Jaccard index of two lists from which they are one; share of a held-out list's items in the list of a training query
+that says the same from which it is a part of that list."""
+SAME_PAIRS = 0.5
+"""Such a share from which the pairs of a held-out query and its items recur, although under another query."""
 SAME_PLACE = 0.3
 """Squared distance of two lists' mean items, over what two independent draws of that spread would have: about the
 share of the items that differ. Such lists are looked at item by item: they are one where `SAME_CANDIDATES` of the
@@ -28,16 +36,12 @@ items have a copy in the other list, under whatever id."""
 SAME_ITEM = 0.02
 """Squared distance of two items' standardised features, over what two independent items have, up to which one is a
 copy of the other."""
-SAME_WORDS, SAME_LETTERS = 0.6, 0.6
-"""Jaccard indices of words, and of runs of three letters, from which two texts say the same; a text whose words are all
-in the other's does too."""
-SAME_DIRECTION = 0.95
-"""Cosine of centred query features from which two queries are alike."""
 COMMON_LIST, FEW_LISTS = 0.02, 5
-"""Where more than this share of the training queries (and more than so many) have one list, the list says nothing."""
+"""Where more than this share of the training queries (and more than so many), alike ones apart, have one list, the list
+says nothing."""
 FEWEST = 2
 """Candidates below which a list says nothing."""
-PAIRS_AT_ONCE = 4_000_000
+PAIRS_AT_ONCE, LISTS_AT_ONCE = 4_000_000, 256
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -64,25 +68,69 @@ def copies_check(data: RankingDataset, held_out: str, *, reported: bool = False)
 def near_copies(data: RankingDataset, train: Rows, rows: Rows) -> dict[int, int]:
     """Held-out query row -> the training query row that it is a copy of, by candidates and by the query together.
 
-    Where a dataset has neither texts nor features of queries, candidates alone decide.
+    Where a pair of queries has neither texts nor features, candidates alone decide.
     """
-    same: dict[int, set[int]] = {int(row): set() for row in rows}
+    near: dict[int, dict[int, Likeness]] = {}
     known, asked = _lists(data, train), _lists(data, rows)
     step = max(1, PAIRS_AT_ONCE // max(1, len(train)))
     for start in range(0, len(rows), step):
         for place, other in zip(*np.nonzero(_near(asked.part(slice(start, start + step)), known)), strict=True):
             row, copied = int(rows[start + place]), int(train[other])
-            if _copied_items(data, row, copied) >= SAME_CANDIDATES:
-                same[row].add(copied)
-    for row, other in _shared_items(data, train, rows):
-        same[row].add(other)
-    alike, most = _Queries(data), max(FEW_LISTS, int(COMMON_LIST * len(train)))
-    out = {}
-    for row, others in same.items():
-        found = [other for other in sorted(others) if alike(row, other)] if len(others) <= most else []
-        if found:
-            out[row] = found[0]
+            near.setdefault(row, {})[copied] = _copied_items(data, row, copied)
+    alike, most = AlikeQueries(data), max(FEW_LISTS, int(COMMON_LIST * len(train)))
+    out: dict[int, int] = {}
+    for row, shared in _shared_items(data, train, rows):
+        found = dict(shared)
+        for other, likeness in near.get(row, {}).items():
+            by_id = found.get(other, likeness)
+            found[other] = Likeness(max(by_id.part, likeness.part), max(by_id.one, likeness.one))
+        one = _holders(row, {o for o, likeness in found.items() if likeness.one >= SAME_CANDIDATES}, alike, most)
+        parts = _holders(row, {o for o, likeness in found.items() if likeness.part >= SAME_CANDIDATES}, alike, most)
+        sources = {o for o, answer in one.items() if answer is not False} | {o for o, answer in parts.items() if answer}
+        if sources:
+            out[row] = min(sources)
     return out
+
+
+def recurring_pairs(data: RankingDataset, train: Rows, rows: Rows) -> set[tuple[int, int]]:
+    """Pairs of held-out query row and item (by `same_items`) that a training query judges which says the same.
+
+    Only where that query judges half of the held-out list: an item that is found by a word of both is no secret.
+    """
+    first, alike, most = same_items(data), AlikeQueries(data), max(FEW_LISTS, int(COMMON_LIST * len(train)))
+    out: set[tuple[int, int]] = set()
+    for row, shared in _shared_items(data, train, rows):
+        holders = {other for other, likeness in shared.items() if likeness.part >= SAME_PAIRS}
+        mine = _of(first, data, row)
+        for other, answer in _holders(row, holders, alike, most).items():
+            if answer:
+                out.update((row, int(item)) for item in np.intersect1d(mine, _of(first, data, other)))
+    return out
+
+
+class Likeness(NamedTuple):
+    """Of a held-out list and a training list."""
+
+    part: float
+    """Share of the held-out list's items that the other one has."""
+    one: float
+    """Share of all items of both that both have (of the longer list's, where copies are counted)."""
+
+
+def _holders(row: int, others: AbstractSet[int], alike: AlikeQueries, most: int) -> dict[int, bool | None]:
+    """Of each query with the list of `row` whether it says the same; none at all where too many others have it."""
+    answers: dict[int, bool | None] = {}
+    strangers = 0
+    for other in sorted(others):
+        answers[other] = alike(row, other)
+        strangers += answers[other] is not True
+        if strangers > most:
+            return {}
+    return answers
+
+
+def _of(first: Rows, data: RankingDataset, row: int) -> Rows:
+    return np.unique(first[data.judged_item[data.offset[row] : data.offset[row + 1]]])
 
 
 @dataclass(frozen=True)
@@ -118,13 +166,14 @@ def _items(data: RankingDataset, row: int) -> Floats:
     return np.concatenate(parts, axis=1)
 
 
-def _copied_items(data: RankingDataset, row: int, other: int) -> float:
-    """Share of the longer list's items that have a copy in the other list."""
+def _copied_items(data: RankingDataset, row: int, other: int) -> Likeness:
+    """How many items of two lists are copies of one another's, by their features."""
     left, right = _items(data, row), _items(data, other)
     squares = (left**2).sum(1)[:, None] + (right**2).sum(1) - 2 * left @ right.T
     limit = SAME_ITEM * (left.var(0, ddof=1).sum() + right.var(0, ddof=1).sum())
     found = squares <= limit
-    return float(min(int(found.any(1).sum()), int(found.any(0).sum())) / max(found.shape))
+    mine, its = int(found.any(1).sum()), int(found.any(0).sum())
+    return Likeness(mine / len(left), min(mine, its) / max(found.shape))
 
 
 def _near(asked: _Lists, known: _Lists) -> npt.NDArray[np.bool_]:
@@ -135,62 +184,35 @@ def _near(asked: _Lists, known: _Lists) -> npt.NDArray[np.bool_]:
     return np.asarray(real & (squares <= SAME_PLACE * apart))
 
 
-def _shared_items(data: RankingDataset, train: Rows, rows: Rows) -> list[tuple[int, int]]:
-    """Held-out and training rows whose candidates are the same items by id, by and large."""
-    holders: dict[int, list[int]] = {}
-    for row in train:
-        for item in data.judged_item[data.offset[row] : data.offset[row + 1]].tolist():
-            holders.setdefault(item, []).append(int(row))
-    out = []
-    for row in rows:
-        items = data.judged_item[data.offset[row] : data.offset[row + 1]].tolist()
-        if len(items) < FEWEST:
-            continue
-        counts: dict[int, int] = {}
-        for item in items:
-            for other in holders.get(item, ()):
-                counts[other] = counts.get(other, 0) + 1
-        for other, shared in counts.items():
-            if shared >= SAME_CANDIDATES * (len(items) + int(data.candidates[other]) - shared):
-                out.append((int(row), other))
-    return out
+def _shared_items(data: RankingDataset, train: Rows, rows: Rows) -> Iterator[tuple[int, dict[int, Likeness]]]:
+    """Of each held-out row the training rows that have half of its items, and how alike their lists are."""
+    first = same_items(data)
+    known, asked = _judged(first, data, train), _judged(first, data, rows)
+    lengths, mine = known.sum(axis=1), asked.sum(axis=1)
+    for start in range(0, len(rows), LISTS_AT_ONCE):
+        block = (asked[start : start + LISTS_AT_ONCE] @ known.T).tocsr()
+        for place in range(block.shape[0]):
+            row, total = int(rows[start + place]), int(mine[start + place])
+            at = slice(block.indptr[place], block.indptr[place + 1])
+            other, shared = block.indices[at], block.data[at]
+            kept = (shared >= SAME_PAIRS * total) & (total >= FEWEST)
+            other, shared = other[kept], shared[kept]
+            one = shared / (total + lengths[other] - shared)
+            yield (
+                row,
+                dict(
+                    zip(
+                        train[other].tolist(),
+                        map(Likeness, (shared / max(total, 1)).tolist(), one.tolist()),
+                        strict=True,
+                    )
+                ),
+            )
 
 
-class _Queries:
-    """Whether two queries say the same."""
-
-    def __init__(self, data: RankingDataset) -> None:
-        self._texts, features = data.query_text, data.query_features
-        self._features = None if features is None else np.float64(features) - np.float64(features).mean(0)
-
-    def __call__(self, row: int, other: int) -> bool:
-        if self._texts is None and self._features is None:
-            return True
-        return self._same_text(row, other) or self._same_features(row, other)
-
-    def _same_text(self, row: int, other: int) -> bool:
-        if self._texts is None:
-            return False
-        left, right = (normalised(self._texts[r]) for r in (row, other))
-        if not left or not right:
-            return False
-        words = set(left.split()), set(right.split())
-        if words[0] <= words[1] or words[1] <= words[0]:
-            return True
-        return _jaccard(*words) >= SAME_WORDS or _jaccard(_trigrams(left), _trigrams(right)) >= SAME_LETTERS
-
-    def _same_features(self, row: int, other: int) -> bool:
-        if self._features is None:
-            return False
-        left, right = self._features[row], self._features[other]
-        norms = np.linalg.norm(left) * np.linalg.norm(right)
-        return bool(norms > 0 and left @ right >= SAME_DIRECTION * norms)
-
-
-def _trigrams(text: str) -> set[str]:
-    padded = f"  {text} "
-    return {padded[i : i + 3] for i in range(len(padded) - 2)}
-
-
-def _jaccard(left: AbstractSet[str], right: AbstractSet[str]) -> float:
-    return len(left & right) / max(len(left | right), 1)
+def _judged(first: Rows, data: RankingDataset, rows: Rows) -> Any:
+    """`[Q, items]` sparse: 1 where a list has an item."""
+    items = [_of(first, data, row) for row in rows]
+    ends = np.concatenate([[0], np.cumsum([len(part) for part in items])]).astype(np.int64)
+    places = np.concatenate([*items, np.zeros(0, dtype=np.int64)])
+    return csr_array((np.ones(len(places), dtype=np.int64), places, ends), shape=(len(rows), len(first)))

@@ -10,14 +10,14 @@ import numpy.typing as npt
 
 from fusion_models.data import RankingDataset
 from fusion_models.data.splits import assign_splits
+from fusion_models.data.views.alike import same_items
 from fusion_models.data.views.relabelled import normalised, query_content
-from fusion_models.integrity.check import Check, check, unmeasured
-from fusion_models.metrics import Interval, near_duplicates, overlap, split_auc
+from fusion_models.integrity.check import ISOLATED, Check, check, unmeasured
+from fusion_models.integrity.copies import recurring_pairs
+from fusion_models.metrics import Interval, blank_pictures, near_duplicates, overlap, split_auc
 from fusion_models.metrics.integrity import Overlap
 from fusion_models.modalities import PICTURED, TITLED
 
-ISOLATED = 0.99
-"""1 - overlap from which a side (queries, or items) counts as unseen: 1 % of copies moves nDCG by a quarter of that."""
 ISOLATED_TEXTS = 0.95
 """The same for items' texts, since short titles repeat by right."""
 COPIED = {PICTURED: "pictures", TITLED: "texts"}
@@ -52,8 +52,9 @@ def isolation_checks(data: RankingDataset, held_out: str, *, reported: bool = Fa
     if data.schema.thumbnail is not None and PICTURED in copies:
         blank = data.stands_in(PICTURED)
         seen = {picture.numpy().tobytes() for picture in data.thumbnails(known_items[~blank[known_items]])}
-        again = [picture.numpy().tobytes() in seen for picture in data.thumbnails(items)]
-        copies[PICTURED] |= np.array(again, dtype=np.bool_) & ~blank[items]
+        pictures = data.thumbnails(items)
+        again = np.array([picture.numpy().tobytes() in seen for picture in pictures], dtype=np.bool_)
+        copies[PICTURED] |= again & ~blank[items] & ~blank_pictures(pictures).numpy()
     strictest = next(iter(copies.values()), shared) if PICTURED not in copies else copies[PICTURED]
     by_item = Overlap(int(strictest.sum()), len(items)).isolation >= queries.isolation
     side = "items" if by_item else "queries"
@@ -116,34 +117,24 @@ def _copies(
     found = np.zeros(len(items), dtype=np.bool_)
     real, known = ~absent[items], known[~absent[known]]
     if len(known) and real.any():
-        found[real] = near_duplicates(features[known] - mean, features[items[real]] - mean)
+        sides = (features[known] - mean, features[items[real]] - mean)
+        found[real] = near_duplicates(*sides, std=data.statistics.std[modality])
     return found
 
 
 def _pairs(
     data: RankingDataset, train: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], contents: Sequence[bytes]
 ) -> Overlap:
-    def of(side: npt.NDArray[np.int64]) -> list[tuple[bytes, int]]:
-        return [
-            (contents[r], int(item))
-            for r in side
-            for item in first[data.judged_item[data.offset[r] : data.offset[r + 1]]]
-        ]
+    """Held-out pairs of query and item that training judges too, for the same query or for one that says the same."""
 
-    first = _first_alike(data)
-    return overlap(of(train), of(rows))
+    def of(row: int) -> npt.NDArray[np.int64]:
+        return first[data.judged_item[data.offset[row] : data.offset[row + 1]]]
 
-
-def _first_alike(data: RankingDataset) -> npt.NDArray[np.int64]:
-    """`[items]`: for each item the first one with the same features, rounded."""
-    place: dict[bytes, int] = {}
-    out = np.zeros(data.counts["items"], dtype=np.int64)
-    for row in range(len(out)):
-        key = b"".join(
-            (np.round(np.float64(data.item_features[m][row]), 4) + 0.0).tobytes() for m in data.schema.modalities
-        )
-        out[row] = place.setdefault(key, row)
-    return out
+    first, recurring = same_items(data), recurring_pairs(data, train, rows)
+    known = {(contents[row], int(item)) for row in train for item in of(row)}
+    asked = {(contents[row], int(item)) for row in rows for item in of(row)}
+    known |= {(contents[row], item) for row, item in recurring}
+    return Overlap(len(asked & known), len(asked))
 
 
 def _sample(rows: npt.NDArray[np.int64], generator: np.random.Generator) -> npt.NDArray[np.int64]:

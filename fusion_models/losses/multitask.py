@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from fusion_models.data.batch import Batch
 from fusion_models.losses.draws import Source, uniform
 from fusion_models.losses.importance import mean_over_documents
-from fusion_models.metrics import ssim
+from fusion_models.metrics import blank_pictures, ssim
 from fusion_models.metrics.ranking import ranks_of
 from fusion_models.process_group import WHOLE, Shard
 
@@ -43,9 +43,12 @@ def reconstruction_cosine(decoded: Tensor, target: Tensor, valid: Tensor, shard:
 
 
 def thumbnail_dissimilarity(decoded: Tensor, target: Tensor, valid: Tensor, shard: Shard = WHOLE) -> Tensor:
-    """Mean of 1 - SSIM; `decoded` `[n, 3, S, S]` in [0, 1], `target` the same (or bytes), `valid` `[n]` bool."""
+    """Mean of 1 - SSIM; `decoded` `[n, 3, S, S]` in [0, 1], `target` the same (or bytes), `valid` `[n]` bool.
+
+    Items without a picture do not count; 0 where none has one.
+    """
     truth = target.to(decoded.device).float() / 255.0 if target.dtype == torch.uint8 else target
-    return mean_over_documents(1.0 - ssim(decoded.float(), truth), valid, shard)
+    return mean_over_documents(1.0 - ssim(decoded.float(), truth), valid & ~blank_pictures(truth), shard)
 
 
 def contrastive(

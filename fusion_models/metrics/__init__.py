@@ -25,11 +25,11 @@ from fusion_models.metrics.attention import (
     mean_shares,
     query_shares,
 )
+from fusion_models.metrics.duplicates import near_duplicates, rounded
 from fusion_models.metrics.fusion import FusionGain, WeightedSum, fusion_gain, standardise, tune_weighted_sum
 from fusion_models.metrics.integrity import (
     Overlap,
     Suspicion,
-    near_duplicates,
     overlap,
     permute_labels,
     suspicious_features,
@@ -76,7 +76,7 @@ from fusion_models.metrics.ndcg import MeanNdcg, chance_ndcg, mean_ndcg, ndcg
 from fusion_models.metrics.ranking import average_ranks, first_ranks
 from fusion_models.metrics.representation import effective_rank, linear_cka
 from fusion_models.metrics.separability import auc, split_auc
-from fusion_models.metrics.ssim import mean_image_ssim, nearest_neighbour_ssim, ssim
+from fusion_models.metrics.ssim import blank_pictures, mean_image_ssim, nearest_neighbour_ssim, ssim
 
 __all__ = [
     "BLANKS",
@@ -103,6 +103,7 @@ __all__ = [
     "average_ranks",
     "balance",
     "blank",
+    "blank_pictures",
     "block_quantile_interval",
     "centred_correlation",
     "centred_moments",
@@ -147,6 +148,7 @@ __all__ = [
     "query_shares",
     "rank_biased_overlap",
     "recipe_interval",
+    "rounded",
     "seed_correlation_interval",
     "seed_interval",
     "seed_ratio_interval",

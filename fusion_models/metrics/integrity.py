@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from fusion_models.metrics.intervals.interval import Floats
 from fusion_models.metrics.ranking import check_lists, permutation_within
 
 PAIRS_AT_ONCE = 4_000_000
@@ -52,28 +49,6 @@ def overlap(train: Iterable[Hashable], held_out: Iterable[Hashable]) -> Overlap:
     """Share of the distinct ids (queries, items) of a held-out split that also occur in the training split."""
     distinct = set(held_out)
     return Overlap(len(distinct & set(train)), len(distinct))
-
-
-def near_duplicates(
-    train: npt.ArrayLike, held_out: npt.ArrayLike, *, decimals: int = 4, cosine: float = 0.999
-) -> npt.NDArray[np.bool_]:
-    """Which held-out rows have a near-duplicate among the training rows: `[N, D]`, `[M, D]` -> `[M]`.
-
-    Near: equal after rounding to `decimals`, or at a cosine of at least `cosine` (zero rows have none). Few columns,
-    or columns far from 0, make cosines high for rows that are not alike: hand in centred features, many columns wide.
-    """
-    left, right = np.asarray(train, dtype=np.float64), np.asarray(held_out, dtype=np.float64)
-    if left.ndim != 2 or right.ndim != 2 or left.shape[1] != right.shape[1]:
-        raise ValueError(f"expected [N, D] and [M, D], got {left.shape} and {right.shape}")
-    # Adding 0.0 makes -0.0 the same bytes as 0.0.
-    known = {row.tobytes() for row in np.round(left, decimals) + 0.0}
-    found = np.array([row.tobytes() in known for row in np.round(right, decimals) + 0.0], dtype=np.bool_)
-    directions, queries = _directions(left), _directions(right)
-    step = max(1, PAIRS_AT_ONCE // max(1, len(left)))
-    for start in range(0, len(right) if len(left) else 0, step):
-        block = slice(start, start + step)
-        found[block] |= (queries[block] @ directions.T).max(1) >= cosine
-    return found
 
 
 def permute_labels(labels: Tensor, valid: Tensor, generator: torch.Generator) -> Tensor:
@@ -134,8 +109,3 @@ def _pair_counts(feature: Tensor, target: Tensor, valid: Tensor) -> Tensor:
     above = (target[:, :, None] > target[:, None, :]) & valid[:, :, None] & valid[:, None, :]
     left, right = feature[:, :, None], feature[:, None, :]
     return torch.stack([above.sum((1, 2)), (above & (left > right)).sum((1, 2)), (above & (left < right)).sum((1, 2))])
-
-
-def _directions(rows: Floats) -> Floats:
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return rows / np.where(norms > 0, norms, 1.0)

@@ -44,6 +44,11 @@ def ssim(images: Tensor, references: Tensor) -> Tensor:
     return (luminance * structure).mean(dim=(1, 2, 3))
 
 
+def blank_pictures(pictures: Tensor) -> Tensor:
+    """`[N]` bool: which of `[N, C, H, W]`, bytes or floats in [0, 1], are white all over: an item without a picture."""
+    return pictures.flatten(1).amin(dim=1) >= (1.0 if pictures.is_floating_point() else 255)
+
+
 def mean_image_ssim(images: Tensor, gallery: Tensor) -> Tensor:
     """SSIM of each image with the gallery's (the training split's) mean image: `[N, C, H, W]`, `[G, C, H, W]` -> `[N]`.
 

@@ -29,7 +29,7 @@ class ProductUnits(nn.Module):
     def __init__(self, mean: np.ndarray, std: np.ndarray, count: int) -> None:
         super().__init__()
         width = len(mean)
-        varies = std > 1e-6 * (1 + np.abs(mean))
+        varies = std > 1e-6 * np.abs(mean) + 1e-20  # relative: features may be on any scale
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
         self.register_buffer(
             "scale", torch.tensor(np.where(varies, 1 / np.where(varies, std, 1.0), 0.0), dtype=torch.float32)

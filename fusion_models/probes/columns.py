@@ -64,7 +64,7 @@ def fit_columns(
         count, total, square = count + len(values), total + values.sum(0), square + (values**2).sum(0)
     mean = total / count
     deviation = (square / count - mean**2).clamp(min=0).sqrt()
-    varies = deviation > 1e-6 * (1 + mean.abs())
+    varies = deviation > 1e-6 * mean.abs() + 1e-20  # relative: features may be on any scale
     scale = torch.where(varies, 1 / torch.where(varies, deviation, 1.0), 0.0)
     widths = [data.schema.width(m) for m in modalities]
     widths.append(len(mean) - sum(widths))  # cosines are of no modality alone

@@ -121,6 +121,17 @@ def test_thumbnail_term_is_one_minus_ssim_of_real_documents():
     assert same.item() == pytest.approx(0.0, abs=1e-5)
 
 
+def test_items_without_a_picture_have_no_thumbnail_to_rebuild():
+    pictures = torch.rand(3, 3, 16, 16, generator=generator())
+    truth = torch.randint(0, 256, (3, 3, 16, 16), generator=generator(1)).to(torch.uint8)
+    truth[1] = 255
+    valid = torch.ones(3, dtype=torch.bool)
+    expected = multitask.thumbnail_dissimilarity(pictures[::2], truth[::2], valid[::2])
+    torch.testing.assert_close(multitask.thumbnail_dissimilarity(pictures, truth, valid), expected)
+    torch.testing.assert_close(multitask.thumbnail_dissimilarity(pictures, truth.float() / 255, valid), expected)
+    assert multitask.thumbnail_dissimilarity(pictures, torch.full_like(truth, 255), valid).item() == 0.0
+
+
 def test_sampled_documents_are_real_and_distinct():
     valid = torch.rand(8, 10, generator=generator()) > 0.5
     for seed in range(10):

@@ -7,8 +7,6 @@ there too.
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +17,7 @@ from torch import Tensor
 
 from fusion_models.data.dataset import RankingDataset
 from fusion_models.data.splits import hash_fraction
+from fusion_models.data.views.alike import alike_items
 from fusion_models.data.views.lists import take_lists
 from fusion_models.modalities import SUSPECT
 
@@ -28,9 +27,6 @@ ISOLATED = 0.99
 SHORTEST = 4
 """Candidates of a cold list at the least, with two different labels among them."""
 SALT = "cold item/"
-COMMON_PICTURE, FEW_ALIKE = 0.001, 10
-"""A picture of more than this share of the items, and of more than so many, is a blank one."""
-ITEMS_AT_ONCE = 4_096
 
 Mask = npt.NDArray[np.bool_]
 
@@ -71,24 +67,6 @@ def cold_items(data: RankingDataset, share: float = COLD_SHARE, suspect: str = S
     return np.array(
         [hash_fraction(str(ids[first]), salt=SALT) < share for first in alike_items(data, suspect)], dtype=np.bool_
     )
-
-
-def alike_items(data: RankingDataset, suspect: str = SUSPECT) -> npt.NDArray[np.int64]:
-    """`[items]`: for each item the row of the one with the first id, in text order, among those of the same picture
-    (the same features of the suspect).
-
-    An item that stands in the table under two ids (`i1@train`, `i1@test`) is one. A picture that many items have stands
-    for none (a blank one): those are alike where all of their modalities are.
-    """
-    shown, whole = _digests(data, (suspect,)), _digests(data, data.schema.modalities)
-    _, place, count = np.unique(shown, return_inverse=True, return_counts=True)
-    most = max(FEW_ALIKE, int(COMMON_PICTURE * len(shown)))
-    key = np.where(count[place] > most, whole, shown)
-    _, group = np.unique(key, return_inverse=True)
-    by_id = np.argsort(data.item_ids.astype(str), kind="stable")
-    first = np.zeros(group.max() + 1, dtype=np.int64)
-    first[group[by_id[::-1]]] = by_id[::-1]
-    return np.asarray(first[group])
 
 
 def item_isolation(data: RankingDataset, split: str, suspect: str = SUSPECT) -> float:
@@ -177,17 +155,6 @@ def without_cold(data: RankingDataset, share: float = COLD_SHARE, suspect: str =
     if len(found.rows("train")) == 0:
         raise ValueError(f"{data.source}: every training candidate is a cold item; a smaller share leaves some")
     return found
-
-
-def _digests(data: RankingDataset, modalities: Sequence[str]) -> npt.NDArray[np.uint64]:
-    """`[items]`: 64 bits of each item's features, rounded."""
-    out = np.empty(data.counts["items"], dtype=np.uint64)
-    for start in range(0, len(out), ITEMS_AT_ONCE):
-        block = slice(start, start + ITEMS_AT_ONCE)
-        rows = np.concatenate([np.asarray(data.item_features[m][block], dtype=np.float64) for m in modalities], axis=1)
-        digests = b"".join(hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in np.round(rows, 4) + 0.0)
-        out[block] = np.frombuffer(digests, dtype="<u8")
-    return out
 
 
 def _judged(data: RankingDataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -9,7 +9,9 @@ import numpy as np
 import numpy.typing as npt
 
 from fusion_models.data.dataset import RankingDataset
+from fusion_models.data.views.alike import same_items
 from fusion_models.data.views.lists import take_lists
+from fusion_models.metrics.duplicates import rounded
 
 Relabelling = Literal["permuted", "random"]
 RELABELLINGS: tuple[Relabelling, ...] = ("permuted", "random")
@@ -57,13 +59,14 @@ def query_content(data: RankingDataset, rows: npt.NDArray[np.int64] | None = Non
     """What makes a query the same under another id: its text; without one its features; without any, its id."""
     wanted = np.arange(len(data.candidates)) if rows is None else rows
     text, features = data.query_text, data.query_features
+    std, absent = data.statistics.std["context"][: data.schema.query], data.queries_without_features
     out = []
     for row in wanted:
         said = normalised(text[row]) if text is not None else ""
         if said:
             out.append(f"text {said}".encode())
-        elif features is not None:
-            out.append(b"features " + (np.round(np.float64(features[row]), 4) + 0.0).tobytes())
+        elif features is not None and not absent[row]:
+            out.append(b"features " + rounded(features[row], std).tobytes())
         else:
             out.append(f"id {data.query_ids[row]}".encode())
     return out
@@ -83,6 +86,7 @@ def _permuted(data: RankingDataset, seed: int) -> npt.NDArray[np.float64]:
 def _random(data: RankingDataset, seed: int) -> npt.NDArray[np.float64]:
     queries = _keys(query_content(data))
     items = np.concatenate([_item_keys(data, start) for start in range(0, data.counts["items"], ITEMS_AT_ONCE)])
+    items = items[same_items(data)]
     pair = np.repeat(queries, data.candidates) * np.uint64(0x9E3779B97F4A7C15) ^ items[np.asarray(data.judged_item)]
     share = _mixed(pair ^ _keys([str(seed).encode()])[0]) >> np.uint64(11)
     place = (share.astype(np.float64) / 2**53 * len(pair)).astype(np.int64)
@@ -91,8 +95,8 @@ def _random(data: RankingDataset, seed: int) -> npt.NDArray[np.float64]:
 
 def _item_keys(data: RankingDataset, start: int) -> Keys:
     block = slice(start, start + ITEMS_AT_ONCE)
-    rows = np.concatenate([np.asarray(f[block], dtype=np.float64) for f in data.item_features.values()], axis=1)
-    return _keys([row.tobytes() for row in np.round(rows, 4) + 0.0])
+    rows = [rounded(f[block], data.statistics.std[m]) for m, f in data.item_features.items()]
+    return _keys([row.tobytes() for row in np.concatenate(rows, axis=1)])
 
 
 def _keys(contents: list[bytes]) -> Keys:

@@ -8,9 +8,10 @@ import pytest
 import torch
 
 from fusion_models.data import open_dataset
+from fusion_models.data.folds import SIDE_FOLDS, training_folds
 from fusion_models.data.tables import write_tables
+from fusion_models.data.views.alike import alike_items
 from fusion_models.data.views.cold import (
-    alike_items,
     cold_items,
     cold_lists,
     item_isolation,
@@ -24,17 +25,25 @@ from fusion_models.probes.products import product_probe
 ITEMS, WIDTH = 300, 64
 
 
-def recurring_items(folder, *, quality_in="visual", queries=260, candidates=14, fresh_test_items=False, seed=0):
-    """Items recur in every split; how good one is shows in the text alone, or nowhere, and the picture is a hash."""
+def recurring_items(
+    folder, *, quality_in="visual", queries=260, candidates=14, fresh_test_items=False, twins=None, seed=0
+):
+    """Items recur in every split; how good one is shows in the text alone, or nowhere, and the picture is a hash.
+
+    `twins`: fresh items are uploads of the old ones, each picture encoded anew with noise of so many deviations.
+    """
     random = np.random.default_rng(seed)
     total = 2 * ITEMS if fresh_test_items else ITEMS
     quality = random.standard_normal(total)
     text = random.standard_normal((total, 4))
     if quality_in == "text":
         text[:, 0] = quality
+    visual = random.standard_normal((total, WIDTH))
+    if twins is not None:
+        visual[ITEMS:] = visual[:ITEMS] + twins * random.standard_normal((ITEMS, WIDTH))
     items = {
         "item_id": [f"i{n}" for n in range(total)],
-        "visual": random.standard_normal((total, WIDTH)).astype(np.float32).tolist(),
+        "visual": visual.astype(np.float32).tolist(),
         "text": text.astype(np.float32).tolist(),
         "metadata": random.standard_normal((total, 2)).astype(np.float32).tolist(),
     }
@@ -97,6 +106,58 @@ def test_isolation_says_whether_test_items_are_new(hashed, tmp_path):
     assert item_isolation(fresh, "test") == 1.0
     assert not needs_cold_lists(fresh, "test")
     assert not needs_cold_lists(open_dataset("planted?queries=40"), "test")
+
+
+@pytest.mark.parametrize("noise", [0.001, 0.02])
+def test_a_picture_encoded_anew_is_no_new_item(tmp_path, noise):
+    """A test item that is a training item's picture, a cosine of 0.9995 away, can be learnt by heart."""
+    data = recurring_items(tmp_path, fresh_test_items=True, twins=noise)
+    alike = alike_items(data)
+    assert np.array_equal(alike[:ITEMS], alike[ITEMS:])
+    assert len(np.unique(alike)) == ITEMS
+    assert item_isolation(data, "test") < 0.05
+    assert needs_cold_lists(data, "test")
+    assert np.array_equal(cold_items(data), cold_items(data)[alike])
+    for batch in without_cold(data).batches("train", 64):
+        assert not np.isin(alike[batch.item[batch.valid]], alike[cold_items(data)]).any()
+
+
+def test_groups_of_many_items_are_kept_beside_the_arrays(tmp_path, monkeypatch):
+    data = recurring_items(tmp_path, fresh_test_items=True, twins=0.001)
+    found = alike_items(data)
+    monkeypatch.setattr("fusion_models.data.views.alike.KEPT", 10)
+    assert np.array_equal(alike_items(data), found)
+    assert len(list(data.folder.parent.glob("*-alike-visual-*/first.npy"))) == 1
+    monkeypatch.setattr("fusion_models.data.views.alike.near_groups", None)
+    assert np.array_equal(alike_items(data), found)
+
+
+def test_groups_that_cannot_be_kept_are_made_anew(tmp_path, monkeypatch):
+    data = recurring_items(tmp_path, fresh_test_items=True, twins=0.001)
+    found = alike_items(data)
+    monkeypatch.setattr("fusion_models.data.views.alike.KEPT", 10)
+    data.folder = data.folder / "meta.json" / "below"  # no folder can stand there
+    assert np.array_equal(alike_items(data), found)
+
+
+def patched(data, **arrays):
+    """The same data with some arrays changed."""
+    view = object.__new__(type(data))
+    view.__dict__.update(data.__dict__ | arrays)
+    return view
+
+
+def test_a_picture_encoded_anew_stands_in_the_fold_of_the_old_one(tmp_path):
+    data = recurring_items(tmp_path, fresh_test_items=True)
+    visual, half = np.array(data.item_features["visual"]), ITEMS // 2
+    visual[half:ITEMS] = visual[:half] + 0.001 * np.random.default_rng(1).standard_normal((half, WIDTH))
+    split = np.array(data.split)
+    split[split == data.splits.index("validation")] = data.splits.index("train")
+    split[data.rows("test")[::2]] = data.splits.index("validation")  # of new items
+    view = patched(data, item_features=data.item_features | {"visual": np.float32(visual)}, split=split)
+    folds = training_folds(view)
+    assert len(np.unique(folds.item)) == SIDE_FOLDS
+    assert np.array_equal(folds.item[:half], folds.item[half:ITEMS])
 
 
 def test_cold_lists_are_the_cold_candidates_of_each_query(hashed):
