@@ -32,7 +32,6 @@ def pytest_cmdline_main(config):
         if config.option.numprocesses and config.option.dist == "no":
             config.option.dist = "loadscope"
             os.environ.setdefault("OMP_NUM_THREADS", "1")  # the processes inherit it
-            os.environ.setdefault("RAY_worker_niceness", "0")  # else what Ray computes waits for all other lanes
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -19,6 +19,9 @@ from search.options import RunOptions
 
 WORKER = "FUSION_SEARCH_WORKER"
 """Set in the processes that a run starts: see `search/__init__.py`."""
+STARTS = 3
+SLOW_START = "timed out during startup"
+"""What Ray says where its own processes were not up in time."""
 _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -69,10 +72,7 @@ def ray_session(options: RunOptions, variant: str = "") -> Iterator[None]:
             arguments["runtime_env"] = {"py_modules": [str(root)]}
         inherited["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root.parent), os.environ.get("PYTHONPATH")]))
     with _environment(inherited):
-        try:
-            ray.init(**arguments)
-        except ConnectionError as error:
-            raise ValueError(f"--address {options.address}: no Ray cluster answers there ({error})") from error
+        _start(arguments, options.address)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     try:
         yield
@@ -80,6 +80,28 @@ def ray_session(options: RunOptions, variant: str = "") -> Iterator[None]:
         with ending():
             close_groups()
             ray.shutdown()
+
+
+def _start(arguments: Mapping[str, Any], address: str | None) -> None:
+    """Start or join Ray. It gives its own processes 30 s to come up, which a busy machine may not: then once more.
+
+    Raises ValueError where no cluster answers at `address`, or where Ray does not come up here.
+    """
+    for left in reversed(range(STARTS)):
+        try:
+            ray.init(**arguments)
+            return
+        except ConnectionError as error:
+            raise ValueError(f"--address {address}: no Ray cluster answers there ({error})") from error
+        except Exception as error:  # Ray has no class of its own for it
+            if SLOW_START not in str(error):
+                raise
+            ray.shutdown()
+            if not left:
+                raise ValueError(
+                    f"Ray did not come up on this machine in {STARTS} tries ({error}): it is busy, or short of memory; "
+                    "give the same command again when it is not"
+                ) from error
 
 
 def require_cluster(options: RunOptions) -> None:

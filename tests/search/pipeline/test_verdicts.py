@@ -12,6 +12,8 @@ from fusion_models.data import RankingDataset
 from search.options import RunOptions
 from search.pipeline.phase import run_phase
 
+pytestmark = pytest.mark.timeout(1800)
+"""Ray's processes are nice, so beside other lanes a run of a minute may take ten."""
 QUICK = ("model.layers=1", "train.epochs=6", "model.text_tokens=1")
 
 

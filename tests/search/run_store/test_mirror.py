@@ -104,7 +104,7 @@ def test_a_copy_that_is_ahead_stays_and_one_that_is_behind_or_of_another_run_is_
 
 
 @pytest.fixture
-def roadmap(tmp_path):
+def mirrored_roadmap(tmp_path):
     """A roadmap in its first phase, mirrored in memory."""
     made = Mirror(f"memory://{uuid.uuid4().hex}/results/phase3", tmp_path / "here" / "phase3")
     (made.local / "phase1" / "checkpoints" / "t0000").mkdir(parents=True)
@@ -121,35 +121,35 @@ def write_phase(mirror, name, text):
         journal.write(text)
 
 
-def test_a_roadmap_that_is_ahead_stays_whatever_its_phase(roadmap):
+def test_a_roadmap_that_is_ahead_stays_whatever_its_phase(mirrored_roadmap):
     """The store was down: an hour of a phase of which it knows nothing, then one of which it knows the beginning."""
-    write_phase(roadmap, "phase1", "t0000\n")
-    assert roadmap.fetch()
-    assert (roadmap.local / "phase1" / "study.journal").read_text() == "t0000\n"
-    roadmap.sync(whole=True)
-    write_phase(roadmap, "phase1", "t0001\n")
-    write_phase(roadmap, "phase2", "t0000\n")
-    before = tree(roadmap.local)
-    assert roadmap.fetch()
-    assert tree(roadmap.local) == before
-    assert (roadmap.local / "phase1" / "study.journal").read_text() == "t0000\nt0001\n"
+    write_phase(mirrored_roadmap, "phase1", "t0000\n")
+    assert mirrored_roadmap.fetch()
+    assert (mirrored_roadmap.local / "phase1" / "study.journal").read_text() == "t0000\n"
+    mirrored_roadmap.sync(whole=True)
+    write_phase(mirrored_roadmap, "phase1", "t0001\n")
+    write_phase(mirrored_roadmap, "phase2", "t0000\n")
+    before = tree(mirrored_roadmap.local)
+    assert mirrored_roadmap.fetch()
+    assert tree(mirrored_roadmap.local) == before
+    assert (mirrored_roadmap.local / "phase1" / "study.journal").read_text() == "t0000\nt0001\n"
 
 
-def test_a_roadmap_that_is_behind_or_another_one_is_replaced(roadmap, tmp_path):
-    write_phase(roadmap, "phase1", "t0000\n")
-    roadmap.sync(whole=True)
-    other = elsewhere(roadmap, tmp_path)
+def test_a_roadmap_that_is_behind_or_another_one_is_replaced(mirrored_roadmap, tmp_path):
+    write_phase(mirrored_roadmap, "phase1", "t0000\n")
+    mirrored_roadmap.sync(whole=True)
+    other = elsewhere(mirrored_roadmap, tmp_path)
     other.fetch()
     write_phase(other, "phase2", "the other machine went on\n")
     other.sync(whole=True)
-    assert roadmap.fetch()
-    assert "phase2/study.journal" in tree(roadmap.local)
+    assert mirrored_roadmap.fetch()
+    assert "phase2/study.journal" in tree(mirrored_roadmap.local)
     other.erase()
     other.local.mkdir(parents=True)
     (other.local / "run.json").write_text('{"phase": "roadmap", "start": "2026-02-02"}')
     other.sync(whole=True)
-    assert roadmap.fetch()
-    assert tree(roadmap.local) == {"run.json"}
+    assert mirrored_roadmap.fetch()
+    assert tree(mirrored_roadmap.local) == {"run.json"}
 
 
 def test_a_fetch_that_was_cut_off_is_made_again(mirror, tmp_path):
