@@ -18,7 +18,7 @@ QUICK := not (slow or ray or cluster or browser or gpu)
 	touch $@
 
 run: .venv/.installed
-	$(BIN)/python -m search.run phase3 --time-budget 6m
+	$(BIN)/python -m search.run phase3 --trials 21 --time-budget 6m
 
 test: .venv/.installed
 	$(BIN)/python -m pytest
