@@ -25,7 +25,9 @@ def command(name):
     ).stdout.strip()
 
 
-@pytest.mark.parametrize(("name", "end"), [("run", "-m search.run phase3 --trials 21 --time-budget 6m"), ("test", "-m pytest")])
+@pytest.mark.parametrize(
+    ("name", "end"), [("run", "-m search.run phase3 --trials 21 --time-budget 6m"), ("test", "-m pytest")]
+)
 def test_both_commands_set_up_everything_and_stand_first(name, end):
     line = command(name)
     assert line.startswith("python3 -m venv .venv && ")
