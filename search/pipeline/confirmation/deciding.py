@@ -98,7 +98,7 @@ def train_deciding_arms(
         deciding = _train(run, plan, counts, members, cold=cold)
         if not deciding.trainings[plan.whole]:
             return deciding
-        here = _on_validation(run, deciding, references)
+        here = on_validation(run, deciding, references)
         if not archive and archive_open(run, here):
             archive = True
             probes.begin_power()
@@ -146,7 +146,8 @@ def _train(run: Run, plan: ArmPlan, counts: Mapping[ArmKey, int], members: int, 
     return Deciding(plan=plan, counts=counts, trainings=trainings, members=members)
 
 
-def _on_validation(run: Run, deciding: Deciding, references: Sequence[Reference]) -> Measured:
+def on_validation(run: Run, deciding: Deciding, references: Sequence[Reference]) -> Measured:
+    """What the deciding trainings say of the validation split, on which everything before the look is decided."""
     lists = split_lists(run.data, "validation")
     trained: Trained = {
         key: [read_outputs(run.folder.checkpoints / t / OUTPUTS, lists) for t in ids]

@@ -15,13 +15,12 @@ import pandas as pd
 from fusion_models.config import Recipe
 from fusion_models.context_alone import context_alone
 from fusion_models.data.clusters import query_clusters
-from fusion_models.evaluation import split_lists
 from fusion_models.files import write_whole
-from fusion_models.metrics import Interval, WeightedSum
+from fusion_models.metrics import WeightedSum
 from fusion_models.quantities import Outputs, ensemble
 from search.analysis.decision import Decision, Evidence, decide
 from search.analysis.judged import Cold, write_judged
-from search.analysis.measure import ConfirmedRow, confirmed_table, mean_interval, quantities
+from search.analysis.measure import ConfirmedRow, confirmed_table, quantities
 from search.execution.capacity import concurrency
 from search.execution.file_transfer import ticket_for
 from search.execution.job_training import without_cold_items
@@ -29,13 +28,12 @@ from search.pipeline.ablation import Intact, ablate
 from search.pipeline.baselines import (
     Reference,
     ReferenceRole,
-    by_role,
     reference_rankers,
     reference_table,
 )
 from search.pipeline.confirmation.arms import STAGE, has_attention
 from search.pipeline.confirmation.cold import needs_cold_lists, read_cold
-from search.pipeline.confirmation.deciding import Deciding, archive_open, train_deciding_arms
+from search.pipeline.confirmation.deciding import Deciding, archive_open, on_validation, train_deciding_arms
 from search.pipeline.confirmation.examples import write_examples
 from search.pipeline.confirmation.explained import write_evidence
 from search.pipeline.confirmation.finalist import Finalist, choose, fix_finalist, read_finalist
@@ -48,9 +46,15 @@ from search.pipeline.confirmation.gathering import (
     rival_leads,
     shapley,
 )
+from search.pipeline.confirmation.judged_short_list import (
+    CONFIRM,
+    JudgedShortList,
+    judge_short_list,
+    validation_leads,
+)
 from search.pipeline.confirmation.probing import RunProbes, read_probes
-from search.pipeline.confirmation.seeds import MOST_ON_SHORT_LIST, deciding_seed
-from search.pipeline.confirmation.short_list import Candidate, candidates, short_list, short_list_jobs
+from search.pipeline.confirmation.seeds import deciding_seed
+from search.pipeline.confirmation.short_list import Candidate
 from search.pipeline.confirmation.test_split import (
     open_clusters,
     open_contribution,
@@ -61,15 +65,11 @@ from search.pipeline.context import Run
 from search.pipeline.continuation.kept import drop_ablation_of_another, drop_evidence
 from search.reporting.decision_page import decision_text
 from search.run_store.artefact import ARTEFACT, write_artefact
-from search.run_store.artifacts import OUTPUTS, read_outputs
 from search.run_store.csv_tables import write_csv
 from search.run_store.facts import Facts, read_facts
 from search.run_store.folder import json_text
 from search.run_store.looks import DECIDING_SPLIT, SPLIT_NAMES, Look, count_look
-from search.study.stages import FixedStage
 from spaces import Phase
-
-CONFIRM = "confirm"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,30 +86,6 @@ class Confirmed:
     ablation: pd.DataFrame | None = None
 
 
-@dataclass(frozen=True, kw_only=True)
-class _ShortList:
-    """The short list with fresh seeds, on validation: each candidate as an ensemble."""
-
-    candidates: Sequence[Candidate]
-    outputs: Mapping[str, Outputs]
-    """By trial; so are the quantities."""
-    quantities: Mapping[str, Mapping[str, Interval]]
-
-    def rows(self, finalist: Finalist | None) -> list[ConfirmedRow]:
-        """Of confirmed.csv."""
-        return [
-            ConfirmedRow(
-                trial_id=c.trial_id,
-                name="base" if c.is_base else c.trial_id,
-                finalist=finalist is not None and c.trial_id == finalist.trial_id,
-                split="validation",
-                seeds=len(c.trainings),
-                quantities=self.quantities[c.trial_id],
-            )
-            for c in self.candidates
-        ]
-
-
 def confirm_and_decide(
     run: Run, tuned: Mapping[ReferenceRole, WeightedSum], references: Sequence[Reference]
 ) -> Confirmed:
@@ -118,9 +94,9 @@ def confirm_and_decide(
     `tuned` and `references`: the reference rankers as validation has them.
     """
     facts = read_facts(run.options.facts)
-    listed = _short_list(run)
+    listed = judge_short_list(run)
     found = listed.candidates
-    leads = {c.trial_id: _validation_leads(run, c, listed, references) for c in found}
+    leads = {c.trial_id: validation_leads(run, c, listed, references) for c in found}
     finalist = None if run.chooses_anew else read_finalist(run.folder)
     if finalist is None and found:
         best, names = choose(run.phase, listed.quantities, leads, found), [c.trial_id for c in found]
@@ -171,39 +147,9 @@ def _member_seeds(run: Run) -> list[int]:
     return [deciding_seed(run.phase.name, index) for index in range(count)]
 
 
-def _short_list(run: Run) -> _ShortList:
-    """Trained where it is not yet, and read."""
-    asked = run.options.confirm_seeds
-    seeds = MOST_ON_SHORT_LIST if asked is None else min(MOST_ON_SHORT_LIST, asked)
-    chosen = short_list(run.phase, run.trainer.records("search")) if seeds else []
-    run.trainer.train([FixedStage(run.store.journal, CONFIRM, short_list_jobs(chosen, seeds), earlier=run.earlier)])
-    found = candidates(chosen, run.trainer.records(CONFIRM))
-    lists, clusters = split_lists(run.data, "validation"), query_clusters(run.data, "validation")
-    outputs = {}
-    for candidate in found:
-        members = [read_outputs(run.folder.checkpoints / t / OUTPUTS, lists) for t in candidate.trainings]
-        outputs[candidate.trial_id] = ensemble(members)
-    measured = {trial_id: quantities(together, clusters=clusters) for trial_id, together in outputs.items()}
-    return _ShortList(candidates=found, outputs=outputs, quantities=measured)
-
-
-def _validation_leads(
-    run: Run, candidate: Candidate, listed: _ShortList, references: Sequence[Reference]
-) -> list[Interval]:
-    """Of a candidate's ensemble over the base recipe's, and from phase 3 on over trees and the weighted sum."""
-    outputs = listed.outputs[candidate.trial_id]
-    mine = outputs.ndcg
-    rivals = [listed.outputs[c.trial_id].ndcg for c in listed.candidates if c.is_base and not candidate.is_base]
-    if run.phase.late:
-        wanted = [by_role(references, "trees"), by_role(references, "sum with v1")]
-        rivals += [reference.outputs.ndcg for reference in wanted if reference is not None]
-    clusters = query_clusters(run.data, "validation")
-    return [mean_interval(mine - rival, outputs.lists.uneven, clusters=clusters) for rival in rivals]
-
-
 def _decide_on_test(
     run: Run,
-    listed: _ShortList,
+    listed: JudgedShortList,
     finalist: Finalist,
     facts: Facts,
     tuned: Mapping[ReferenceRole, WeightedSum],
@@ -215,7 +161,7 @@ def _decide_on_test(
     deciding = train_deciding_arms(run, finalist, references, cold=cold, probes=probes)
     if not deciding.trainings[deciding.plan.whole]:
         return _untrained(run, listed, finalist, facts)
-    here = _measured_on(run, deciding, "validation", references)
+    here = on_validation(run, deciding, references)
     chosen = choose_rivals(here)
     split = run.deciding
     look = count_look(run.folder, run.data.fingerprint, run.data.source, split=split, verdict=run.verdict)
@@ -284,7 +230,7 @@ def archives(phase: Phase, evidence: Evidence) -> bool:
     return decide(phase, "the finalist", evidence).verdict == "ARCHIVE"
 
 
-def _untrained(run: Run, listed: _ShortList, finalist: Finalist, facts: Facts) -> Confirmed:
+def _untrained(run: Run, listed: JudgedShortList, finalist: Finalist, facts: Facts) -> Confirmed:
     """Nothing to judge, since every deciding training of the finalist failed; the deciding split stays closed."""
     failed = [r for r in run.trainer.records(STAGE) if not r.finished]
     why = next((r.state_reason for r in failed if r.state_reason), "no reason is known")
@@ -303,22 +249,6 @@ def _context_alone(run: Run, finalist: Finalist, *, cold: bool) -> npt.NDArray[n
     """`[Q]`: nDCG of the finalist's context alone, on the deciding split. `cold`: its trees see no cold items."""
     seen = without_cold_items(ticket_for(run.data), run.phase.suspect) if cold else run.data
     return context_alone(seen, Recipe.from_flat(finalist.recipe), run.deciding, run.phase.v1_reads).ndcg()
-
-
-def _measured_on(run: Run, deciding: Deciding, split: str, references: Sequence[Reference]) -> Measured:
-    lists = split_lists(run.data, split)
-    trained = {
-        key: [read_outputs(run.folder.checkpoints / t / f"{split}.npz", lists) for t in trainings]
-        for key, trainings in deciding.trainings.items()
-    }
-    return Measured(
-        phase=run.phase,
-        plan=deciding.plan,
-        members=deciding.members,
-        trained=trained,
-        references=references,
-        clusters=query_clusters(run.data, split),
-    )
 
 
 def gather_evidence(

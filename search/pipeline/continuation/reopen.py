@@ -17,8 +17,8 @@ from search.pipeline.ablation import STAGE as ABLATION
 from search.pipeline.ablation import Intact, ablate
 from search.pipeline.confirmation.arms import STAGE as DECIDING
 from search.pipeline.confirmation.finalist import read_finalist
+from search.pipeline.confirmation.judged_short_list import CONFIRM
 from search.pipeline.confirmation.seeds import MOST_ON_SHORT_LIST, SHORT_LIST_SEEDS
-from search.pipeline.confirmation.verdict import CONFIRM
 from search.pipeline.context import Run
 from search.pipeline.continuation.resuming import require_same_model
 from search.pipeline.store import RunStore

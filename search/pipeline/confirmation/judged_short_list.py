@@ -1,0 +1,76 @@
+"""The short list as validation judges it: retrained with fresh seeds, each candidate as an ensemble."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from fusion_models.data.clusters import query_clusters
+from fusion_models.evaluation import split_lists
+from fusion_models.metrics import Interval
+from fusion_models.quantities import Outputs, ensemble
+from search.analysis.measure import ConfirmedRow, mean_interval, quantities
+from search.pipeline.baselines import Reference, by_role
+from search.pipeline.confirmation.finalist import Finalist
+from search.pipeline.confirmation.seeds import MOST_ON_SHORT_LIST
+from search.pipeline.confirmation.short_list import Candidate, candidates, short_list, short_list_jobs
+from search.pipeline.context import Run
+from search.run_store.artifacts import OUTPUTS, read_outputs
+from search.study.stages import FixedStage
+
+CONFIRM = "confirm"
+"""The stage's name in a run's journal."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class JudgedShortList:
+    """The short list with fresh seeds, on validation: each candidate as an ensemble."""
+
+    candidates: Sequence[Candidate]
+    outputs: Mapping[str, Outputs]
+    """By trial; so are the quantities."""
+    quantities: Mapping[str, Mapping[str, Interval]]
+
+    def rows(self, finalist: Finalist | None) -> list[ConfirmedRow]:
+        """Of confirmed.csv."""
+        return [
+            ConfirmedRow(
+                trial_id=c.trial_id,
+                name="base" if c.is_base else c.trial_id,
+                finalist=finalist is not None and c.trial_id == finalist.trial_id,
+                split="validation",
+                seeds=len(c.trainings),
+                quantities=self.quantities[c.trial_id],
+            )
+            for c in self.candidates
+        ]
+
+
+def judge_short_list(run: Run) -> JudgedShortList:
+    """Trained where it is not yet, and read."""
+    asked = run.options.confirm_seeds
+    seeds = MOST_ON_SHORT_LIST if asked is None else min(MOST_ON_SHORT_LIST, asked)
+    chosen = short_list(run.phase, run.trainer.records("search")) if seeds else []
+    run.trainer.train([FixedStage(run.store.journal, CONFIRM, short_list_jobs(chosen, seeds), earlier=run.earlier)])
+    found = candidates(chosen, run.trainer.records(CONFIRM))
+    lists, clusters = split_lists(run.data, "validation"), query_clusters(run.data, "validation")
+    outputs = {}
+    for candidate in found:
+        members = [read_outputs(run.folder.checkpoints / t / OUTPUTS, lists) for t in candidate.trainings]
+        outputs[candidate.trial_id] = ensemble(members)
+    measured = {trial_id: quantities(together, clusters=clusters) for trial_id, together in outputs.items()}
+    return JudgedShortList(candidates=found, outputs=outputs, quantities=measured)
+
+
+def validation_leads(
+    run: Run, candidate: Candidate, listed: JudgedShortList, references: Sequence[Reference]
+) -> list[Interval]:
+    """Of a candidate's ensemble over the base recipe's, and from phase 3 on over trees and the weighted sum."""
+    outputs = listed.outputs[candidate.trial_id]
+    mine = outputs.ndcg
+    rivals = [listed.outputs[c.trial_id].ndcg for c in listed.candidates if c.is_base and not candidate.is_base]
+    if run.phase.late:
+        wanted = [by_role(references, "trees"), by_role(references, "sum with v1")]
+        rivals += [reference.outputs.ndcg for reference in wanted if reference is not None]
+    clusters = query_clusters(run.data, "validation")
+    return [mean_interval(mine - rival, outputs.lists.uneven, clusters=clusters) for rival in rivals]
