@@ -15,7 +15,7 @@ from search.pipeline.confirmation.arms import proper_subsets
 from search.pipeline.confirmation.deciding import first_trainings
 from search.pipeline.confirmation.probing import most_trainings
 from search.pipeline.confirmation.seeds import MOST_ON_SHORT_LIST
-from search.pipeline.confirmation.short_list import SHORT_LIST
+from search.pipeline.confirmation.short_list import short_list_trainings
 from search.pipeline.context import Run
 from search.run_store.looks import DECIDING_SPLIT
 from search.study.stages import Stage
@@ -45,7 +45,7 @@ def print_plan(run: Run, stages: Sequence[Stage], concurrent: int) -> float:
     asked = run.options.confirm_seeds
     if asked != 0:
         fresh = first_trainings(run, phase.base.train.members)
-        left["short list"] = (SHORT_LIST + 1) * min(MOST_ON_SHORT_LIST, fresh)
+        left["short list"] = short_list_trainings(min(MOST_ON_SHORT_LIST, fresh))
         left["deciding"] = (len(phase.base.model.modalities) + BESIDE_REFITS) * fresh
         if run.options.ablation:
             left["ablation"] = expected_trainings(phase)

@@ -83,6 +83,8 @@ def standing(run: RunRecord, record: TrialRecord) -> list[str]:
         out += [f"{label(g['name'])}: {g['status']}" + (f" ({g['needed']})" if g["needed"] else "") for g in open_gates]
     elif run.finalist is not None and record.trial_id in run.finalist["of"]:
         out.append(f"on the short list; {run.finalist['trial_id']} did better on validation and became the finalist")
+    elif any(r.stage == "confirm" and r.name == record.trial_id for r in run.records):
+        out.append("on the short list's first rung: others did better on validation with one fresh training")
     return out
 
 

@@ -13,13 +13,15 @@ from scipy import special
 from fusion_models.config import Flat
 from fusion_models.files import write_whole
 from fusion_models.metrics import Interval
-from search.pipeline.confirmation.short_list import Candidate
+from search.pipeline.confirmation.short_list import FEWEST_TRAININGS, Candidate
 from search.run_store.folder import RunFolder, now
 from spaces import Gate, Phase
 
 FILE = "finalist.json"
 LEAST_PROBABILITY = 1e-3
 """Gates that a recipe surely misses count alike, however far it misses them: which misses by less is noise."""
+SURELY_BEHIND = math.log(20.0)
+"""A recipe that much less likely than the best gets no further training on the short list: their order is clear."""
 AS_LIKELY = math.log(1.25)
 """Recipes whose chances differ by less than a quarter are as likely to pass; the best ranker of them is chosen."""
 
@@ -86,14 +88,40 @@ def choose(
 
     No training that failed comes first: a recipe that sometimes breaks is no recipe. The probability of a gate is that
     of a normal value with the interval's standard error; gates count as independent, which orders recipes well enough.
+    What the short list left out before its last training is not chosen.
     """
-    fewest = min(c.failed for c in found)
-    left = [c for c in found if c.failed == fewest]
+    left = [c for c in found if not c.left_out] or list(found)
+    fewest = min(c.failed for c in left)
+    left = [c for c in left if c.failed == fewest]
     known = {name for c in left for name in measured[c.trial_id]}
     chances = {c.trial_id: chance(phase, measured[c.trial_id], leads.get(c.trial_id, ()), known) for c in left}
     highest = max(chances.values())
     likely = [c for c in left if chances[c.trial_id] >= highest - AS_LIKELY]
     return max(likely, key=lambda c: measured[c.trial_id]["ndcg"].mean)
+
+
+def next_rung(
+    phase: Phase,
+    measured: Mapping[str, Mapping[str, Interval]],
+    leads: Mapping[str, Sequence[Interval]],
+    found: Sequence[Candidate],
+    size: int,
+) -> list[Candidate]:
+    """Who gets one more training: the best `size` by `choose`, and the base recipe always.
+
+    Who has two trainings or more gets none where it is surely behind: where it would meet every gate at most a
+    twentieth as probably as the likeliest. One training cannot tell: its interval knows nothing of seeds.
+    """
+    known = {name for c in found for name in measured[c.trial_id]}
+    chances = {c.trial_id: chance(phase, measured[c.trial_id], leads.get(c.trial_id, ()), known) for c in found}
+    left = [c for c in found if not c.is_base]
+    best: list[Candidate] = []
+    while left and len(best) < size:
+        best.append(choose(phase, measured, leads, left))
+        left.remove(best[-1])
+    mark = max(chances.values(), default=0.0) - SURELY_BEHIND
+    open_still = [c for c in best if len(c.trainings) < FEWEST_TRAININGS or chances[c.trial_id] >= mark]
+    return [c for c in found if c.is_base or c in open_still]
 
 
 def chance(

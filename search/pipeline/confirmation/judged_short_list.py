@@ -11,11 +11,19 @@ from fusion_models.metrics import Interval
 from fusion_models.quantities import Outputs, ensemble
 from search.analysis.measure import ConfirmedRow, mean_interval, quantities
 from search.pipeline.baselines import Reference, by_role
-from search.pipeline.confirmation.finalist import Finalist
+from search.pipeline.confirmation.finalist import Finalist, next_rung
 from search.pipeline.confirmation.seeds import MOST_ON_SHORT_LIST
-from search.pipeline.confirmation.short_list import Candidate, candidates, short_list, short_list_jobs
+from search.pipeline.confirmation.short_list import (
+    BASE,
+    SHORT_LIST,
+    Candidate,
+    candidates,
+    short_list,
+    short_list_jobs,
+)
 from search.pipeline.context import Run
 from search.run_store.artifacts import OUTPUTS, read_outputs
+from search.run_store.job import TrialRecord
 from search.study.stages import FixedStage
 
 CONFIRM = "confirm"
@@ -46,13 +54,39 @@ class JudgedShortList:
         ]
 
 
-def judge_short_list(run: Run) -> JudgedShortList:
-    """Trained where it is not yet, and read."""
+def judge_short_list(run: Run, references: Sequence[Reference]) -> JudgedShortList:
+    """Trained where it is not yet, rung by rung, and read. `references`: as validation has them.
+
+    All of the first rung get one training; the best of them and the base recipe a second; of these, those whose order
+    is not clear yet a third.
+    """
     asked = run.options.confirm_seeds
     seeds = MOST_ON_SHORT_LIST if asked is None else min(MOST_ON_SHORT_LIST, asked)
     chosen = short_list(run.phase, run.trainer.records("search")) if seeds else []
-    run.trainer.train([FixedStage(run.store.journal, CONFIRM, short_list_jobs(chosen, seeds), earlier=run.earlier)])
-    found = candidates(chosen, run.trainer.records(CONFIRM))
+    rung = chosen
+    for members in range(1, seeds + 1):
+        jobs = short_list_jobs(rung, members)
+        run.trainer.train([FixedStage(run.store.journal, CONFIRM, jobs, earlier=run.earlier)])
+        if members < seeds:
+            rung = _next_rung(run, rung, references)
+    out = {record.trial_id for record in chosen} - {record.trial_id for record in rung}
+    return _read(run, candidates(chosen, run.trainer.records(CONFIRM), left_out=out))
+
+
+def _next_rung(run: Run, rung: Sequence[TrialRecord], references: Sequence[Reference]) -> list[TrialRecord]:
+    listed = _read(run, candidates(rung, run.trainer.records(CONFIRM), least=1))
+    found = listed.candidates
+    if not found:
+        return list(rung)  # each has failed so far: its next training may not
+    leads = {c.trial_id: validation_leads(run, c, listed, references) for c in found}
+    kept = {c.trial_id for c in next_rung(run.phase, listed.quantities, leads, found, SHORT_LIST)}
+    out = [record.trial_id for record in rung if record.trial_id not in kept and record.name != BASE]
+    if out:
+        run.console.print(f"short list: no further training of {', '.join(out)}, by validation", highlight=False)
+    return [record for record in rung if record.trial_id in kept or record.name == BASE]
+
+
+def _read(run: Run, found: Sequence[Candidate]) -> JudgedShortList:
     lists, clusters = split_lists(run.data, "validation"), query_clusters(run.data, "validation")
     outputs = {}
     for candidate in found:

@@ -1,9 +1,12 @@
-"""The short list: the base recipe and a few of the front, retrained with fresh seeds and judged as ensembles."""
+"""The short list: the base recipe and a few of the front, retrained with fresh seeds and judged as ensembles.
+
+Members are its fidelity, as epochs are the search's: more recipes get a first training than get a second and a third.
+"""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,8 +17,12 @@ from search.pipeline.confirmation.seeds import SHORT_LIST_SEEDS
 from search.run_store.job import Job, Role, TrialRecord
 from spaces import Phase
 
+FIRST_RUNG = 5
+"""Recipes of the front that get a first fresh training, beside the base recipe."""
 SHORT_LIST = 3
-"""Recipes of the front, beside the base recipe."""
+"""Those of them that get more, and are judged as ensembles."""
+FEWEST_TRAININGS = 2
+"""Of a recipe that is judged: one training says nothing of how far another would lie from it."""
 BASE = "base"
 """The base recipe's name among the search's trials."""
 
@@ -32,9 +39,11 @@ class Candidate:
     failed: int = 0
     """Seeds asked for whose training did not finish."""
     is_base: bool = False
+    left_out: bool = False
+    """Whether a rung ended for it before its last training; then it is not the finalist."""
 
 
-def short_list(phase: Phase, searched: Sequence[TrialRecord], size: int = SHORT_LIST) -> list[TrialRecord]:
+def short_list(phase: Phase, searched: Sequence[TrialRecord], size: int = FIRST_RUNG) -> list[TrialRecord]:
     """Up to `size` front trials (the best first, then each the farthest from those chosen), then the base recipe.
 
     Gates come first: a trial that passes fewer is taken only when none that passes more is left. Distance is Euclidean
@@ -74,13 +83,24 @@ def short_list_jobs(chosen: Sequence[TrialRecord], seeds: int) -> list[Job]:
     ]
 
 
-def candidates(chosen: Sequence[TrialRecord], trained: Sequence[TrialRecord]) -> list[Candidate]:
-    """The short list with its finished trainings; a recipe needs two at least."""
+def short_list_trainings(seeds: int) -> int:
+    """The most that the rungs ask for, the base recipe's included."""
+    return (FIRST_RUNG + 1) * min(seeds, 1) + (SHORT_LIST + 1) * max(0, seeds - 1)
+
+
+def candidates(
+    chosen: Sequence[TrialRecord],
+    trained: Sequence[TrialRecord],
+    *,
+    least: int = FEWEST_TRAININGS,
+    left_out: Container[str] = (),
+) -> list[Candidate]:
+    """The short list with its finished trainings, of which a recipe needs `least`; trial ids of those `left_out`."""
     out = []
     for record in chosen:
         asked = [r for r in trained if r.name == record.trial_id]
         finished = sorted((r for r in asked if r.finished), key=lambda r: r.seed)
-        if len(finished) > 1:
+        if len(finished) >= least:
             out.append(
                 Candidate(
                     trial_id=record.trial_id,
@@ -88,6 +108,7 @@ def candidates(chosen: Sequence[TrialRecord], trained: Sequence[TrialRecord]) ->
                     trainings=tuple(r.trial_id for r in finished),
                     failed=len(asked) - len(finished),
                     is_base=record.name == BASE,
+                    left_out=record.trial_id in left_out,
                 )
             )
     return out

@@ -94,7 +94,7 @@ def confirm_and_decide(
     `tuned` and `references`: the reference rankers as validation has them.
     """
     facts = read_facts(run.options.facts)
-    listed = judge_short_list(run)
+    listed = judge_short_list(run, references)
     found = listed.candidates
     leads = {c.trial_id: validation_leads(run, c, listed, references) for c in found}
     finalist = None if run.chooses_anew else read_finalist(run.folder)

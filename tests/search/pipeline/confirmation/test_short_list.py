@@ -9,7 +9,7 @@ import pytest
 from fusion_models.metrics import Interval
 from fusion_models.metrics.intervals.interval import Variance
 from search.pipeline.confirmation.arms import ArmKey, arm_jobs, plan_arms
-from search.pipeline.confirmation.finalist import chance, choose, fix_finalist, read_finalist
+from search.pipeline.confirmation.finalist import chance, choose, fix_finalist, next_rung, read_finalist
 from search.pipeline.confirmation.seeds import SHORT_LIST_SEEDS
 from search.pipeline.confirmation.short_list import Candidate, candidates, short_list
 from search.run_store.folder import RunFolder
@@ -201,7 +201,7 @@ def test_deciding_trainings_have_seeds_of_their_own_in_every_phase():
 def test_the_base_recipe_stands_on_every_short_list():
     front = [searched(f"t{i}", ndcg_gain=0.03 + i / 100, v1_correlation=0.7 + i / 20) for i in range(1, 5)]
     base = dataclasses.replace(searched("t0", ndcg_gain=-0.05), name="base")
-    found = short_list(PHASE, [base, *front])
+    found = short_list(PHASE, [base, *front], size=3)
     assert len(found) == 4
     assert found[-1].trial_id == "t0"
     assert short_list(PHASE, [base]) == [base]
@@ -225,3 +225,43 @@ def test_what_a_candidate_does_not_measure_it_does_not_pass():
     close = without | {gate.quantity: Interval(gate.threshold + 0.01, 0.0, 1.0, variance=Variance(query=0.02**2))}
     known = {*without, *close}
     assert chance(phase, without, known=known) < chance(phase, close, known=known) < chance(phase, without)
+
+
+def test_the_best_of_the_first_rung_get_a_second_training_and_the_base_recipe_always():
+    """One training cannot tell who is surely behind, so only places count; a base recipe far behind stays too."""
+    found = [candidate(f"t{i}", trainings=(f"t{i}-s0",), is_base=i == 0) for i in range(5)]
+    drops = [-0.5, 0.08, 0.02, 0.06, 0.0]
+    measured = {c.trial_id: quantities(visual_masking_drop=d, error=0.01) for c, d in zip(found, drops, strict=True)}
+    assert [c.trial_id for c in next_rung(PHASE, measured, {}, found, 2)] == ["t0", "t1", "t3"]
+    assert [c.trial_id for c in next_rung(PHASE, measured, {}, found, 9)] == [c.trial_id for c in found]
+
+
+def test_who_is_surely_behind_after_two_trainings_gets_no_third():
+    found = [candidate("ahead"), candidate("close"), candidate("far"), candidate("base", is_base=True)]
+    measured = {
+        "ahead": quantities(visual_masking_drop=0.08, error=0.02),
+        "close": quantities(visual_masking_drop=0.06, error=0.02),
+        "far": quantities(visual_masking_drop=0.00, error=0.02),
+        "base": quantities(visual_masking_drop=0.00, error=0.02),
+    }
+    assert [c.trial_id for c in next_rung(PHASE, measured, {}, found, 3)] == ["ahead", "close", "base"]
+    behind = {"close": [Interval(-0.1, -0.12, -0.08, variance=Variance(query=0.01**2))]}  # by a rival's lead
+    assert [c.trial_id for c in next_rung(PHASE, measured, behind, found, 3)] == ["ahead", "base"]
+
+
+def test_what_a_rung_left_out_is_not_the_finalist_but_stays_in_the_tables():
+    """The leader's third training may take it below one that got two: that one's place was clear before."""
+    chosen = [searched("t1"), searched("t2")]
+    records = [trained("t1", s) for s in (0, 1, 2)] + [trained("t2", s) for s in (0, 1)]
+    found = candidates(chosen, records, left_out={"t2"})
+    assert [(c.trial_id, len(c.trainings), c.left_out) for c in found] == [("t1", 3, False), ("t2", 2, True)]
+    measured = {"t1": quantities(visual_masking_drop=0.01, error=0.01), "t2": quantities()}
+    assert choose(PHASE, measured, {}, found).trial_id == "t1"
+
+
+def test_earlier_trainings_of_others_leave_nobody_out():
+    """A run that goes on has recipes with three trainings and new ones with one: both stand in its first rung."""
+    chosen = [searched("t1"), searched("t9")]
+    records = [trained("t1", s) for s in (0, 1, 2)] + [trained("t9", 0)]
+    found = candidates(chosen, records, least=1)
+    assert [(c.trial_id, c.left_out) for c in found] == [("t1", False), ("t9", False)]
