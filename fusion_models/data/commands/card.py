@@ -15,6 +15,8 @@ SAMPLE_DOCUMENTS = 20_000
 SAMPLE_PICTURES = 256
 """Training documents read to look for features that give the label or V1's score away."""
 GATE_TEST_QUERIES = 500
+FAR_OFF = 200.0
+"""How many times as far from the median as all others a value lies that is taken for a fill value."""
 LONG_LIST = 10_000
 """Candidates of a query beyond which LightGBM, one of the baselines, does not take it."""
 
@@ -116,6 +118,15 @@ def _doubts_of_features(data: RankingDataset) -> list[str]:
             doubts.append(f"{modality} is constant over the training documents: it can tell nothing.")
         elif constant:
             doubts.append(f"{constant} of {x.shape[1]} {modality} features are constant over the training documents.")
+        filled = _fill_values(x)
+        if filled:
+            column, value, rows = filled[0]
+            doubts.append(
+                f"{modality} feature {column} is {value:.6g} in {rows:,} of {len(x):,} training documents looked at, "
+                f"{FAR_OFF:g} times as far off as any other value: a fill value? "
+                + (f"So have {len(filled) - 1} more features. " if len(filled) > 1 else "")
+                + f"It takes the scale of the whole modality. Put a stand-in there and say so in missing_{modality}."
+            )
         for name, target in targets.items():
             for column in range(x.shape[1]):
                 correlation = _correlation(x[:, column], target)
@@ -129,6 +140,16 @@ def _doubts_of_features(data: RankingDataset) -> list[str]:
         if bool((pictures == pictures[0]).all()):
             doubts.append("The pictures of the training documents are all the same: there is nothing to see.")
     return doubts
+
+
+def _fill_values(x: Floats) -> list[tuple[int, float, int]]:
+    """Column, value and number of rows, where a few values of `[n, D]` lie far from all others (`FAR_OFF`)."""
+    away = np.abs(x - np.median(x, axis=0))
+    far = away >= away.max(axis=0) / FAR_OFF
+    others = np.where(far, 0.0, away).max(axis=0)
+    nearest = np.where(far, away, np.inf).min(axis=0)
+    columns = np.flatnonzero((others > 0.0) & (nearest >= FAR_OFF * others))
+    return [(int(c), float(x[away[:, c].argmax(), c]), int(far[:, c].sum())) for c in columns]
 
 
 def _other_slots(data: RankingDataset, modality: str, width: int) -> npt.NDArray[np.bool_]:

@@ -89,6 +89,19 @@ def test_the_card_doubts_leaks_constants_and_blanks(columns: Columns, write: Wri
     assert "1 of 4 queries have a single candidate" in said
 
 
+@pytest.mark.parametrize("fill", [9.97e36, -9999.0, 1e20])
+def test_the_card_doubts_a_fill_value_and_no_heavy_tail(columns: Columns, write: Write, fill: float) -> None:
+    generator = np.random.default_rng(0)
+    items = len(columns["items"]["item_id"])
+    columns["items"]["visual"] = generator.normal(size=(items, 4)).tolist()
+    columns["items"]["metadata"] = np.exp(2.0 * generator.normal(size=(items, 2))).tolist()
+    assert "fill value" not in doubts(write(columns))
+    columns["items"]["visual"][0][3] = fill
+    said = doubts(write(columns))
+    assert f"visual feature 3 is {fill:.6g} in " in said
+    assert "missing_visual" in said
+
+
 def test_the_card_doubts_a_v1_that_is_upside_down_and_large_labels(columns: Columns, write: Write) -> None:
     labels = columns["judgements"]["label"]
     columns["judgements"]["v1_score"] = [-label for label in labels]
