@@ -17,6 +17,9 @@ from fusion_models.models.products import ProductUnits
 COSINE_GAIN = 5.0
 """Brings a cosine's usual spread (about 0.2) to that of a standardised feature."""
 
+FARTHEST = 1e4
+"""Deviations beyond which a feature counts no more: 1e36 in one document of the test split would make scores NaN."""
+
 
 class Standardise(nn.Module):
     """(x - mean) / std with the training split's figures as buffers, so that a model carries its own scales."""
@@ -240,7 +243,9 @@ class Projections(nn.Module):
         return torch.cat([tuned, raw], dim=-1) if V1 in self.config.context_reads else tuned
 
     def _scaled(self, name: str, x: Tensor) -> Tensor:
-        return self.scales[name](x) if name in self.scales else x
+        if name not in self.scales:
+            return x
+        return self.scales[name](x).clamp(-FARTHEST, FARTHEST)  # type: ignore[no-any-return]
 
 
 def _conditioned(tokens: Tensor, conditions: Tensor | None, index: int) -> Tensor:

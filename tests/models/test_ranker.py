@@ -162,6 +162,21 @@ def test_standardisation_lives_inside():
     torch.testing.assert_close(raw(b._replace(features=scaled, context=context)).scores, outside)
 
 
+@pytest.mark.parametrize("variant", VARIANTS)
+@pytest.mark.parametrize("value", [9.97e36, -3e38])
+def test_one_value_far_off_makes_no_score_infinite(variant, value):
+    """A fill value in one document of the test split; what training saw knows nothing of it."""
+    b = random.batch(context=random.WIDTHS["text"], full=True)
+    model = build(context=random.WIDTHS["text"], model__variant=variant).eval()
+    for modality, x in b.features.items():
+        filled = x.clone()
+        filled[0, 0, 0] = value
+        assert torch.isfinite(model(b._replace(features=b.features | {modality: filled})).scores).all()
+    context = b.context.clone()
+    context[0, :, 0] = value
+    assert torch.isfinite(model(b._replace(context=context)).scores).all()
+
+
 def test_v1_reaches_the_query_token_alone():
     model = build(model__context="v1", loss__unimodal=1.0).eval()
     b = random.batch()
