@@ -15,7 +15,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from pseudo_runs import Decide, Design, draw, intervals
+from pseudo_runs import Decide, Design, draw, intervals, phase3_gates
 from recorded_trainings import WORLDS, Recorded, add_arguments, read, record, size_of
 
 from fusion_models.metrics import Interval, detectable
@@ -119,7 +119,7 @@ def main() -> int:
                 print(line, file=sys.stderr, flush=True)
         recorded = read(world, size, arguments.recorded)
         for design in (dataclasses.replace(one, level=arguments.level) for one in arguments.designs):
-            rows += table(recorded, design, arguments.runs, arguments.seed)
+            rows += table(recorded, design, arguments.runs, arguments.seed, phase3_gates)
             print(f"{world.name}, {_size(design)}: {arguments.runs} runs drawn", file=sys.stderr, flush=True)
     print("| " + " | ".join(COLUMNS) + " |", "|" + " --- |" * len(COLUMNS), *rows, "", *summary(rows), sep="\n")
     return 0

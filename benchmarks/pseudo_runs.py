@@ -29,6 +29,7 @@ from fusion_models.metrics import (
     query_ratio_interval,
     seed_interval,
 )
+from spaces import PHASES
 
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
@@ -101,6 +102,25 @@ def intervals(run: PseudoRun) -> dict[str, Interval]:
     out["artefact: V1 correlation"] = query_correlation_interval(own["moments"], level=level)
     out[BEFORE] = seed_interval(run.singles["finalist"] - run.singles["without visual"], level=level)
     return out
+
+
+def phase3_gates(run: PseudoRun) -> str:
+    """Whether phase 3's gates would say GO, of those that can be drawn: attention, the lead over trees and the number
+    of test queries are not among them. `at_least` and `at_most` are the phase's own thresholds."""
+    found = intervals(run)
+    phase = PHASES["phase3"]
+    thresholds = {gate.quantity: gate.threshold for gate in (*phase.gates, *phase.resume_gates)}
+    lead, known = found["lead over the base"], phase.thresholds
+    met = (
+        found["artefact: gain over V1"].low > thresholds["ndcg_gain"]
+        and found["artefact: visual masking drop"].low > thresholds["visual_masking_drop"]
+        and found["artefact: V1 correlation"].high < thresholds["v1_correlation"]
+        and found["image refit gain"].low > known.nothing_to_give
+        and min(found["text refit gain"].low, found["metadata refit gain"].low) > 0.0
+        and not (lead.high < 0.0 and lead.mean < -known.rival_worse)
+        and (lead.high - lead.low) / 2 <= known.rival_half_width
+    )
+    return "every gate drawn" if met else "not every gate"
 
 
 @dataclass(frozen=True)

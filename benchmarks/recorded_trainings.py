@@ -59,6 +59,10 @@ WORLDS = (
     World("weak image", "planted:healthy?candidates=12&share_visual=0.04"),
     World("few queries", "planted:healthy?candidates=12&visual_width=256&share_visual=0.08", train_queries=120),
     World("seed-case", "planted:seed-case?candidates=12", "multi-task"),
+    World(
+        "good V2",
+        "planted:healthy?candidates=12&share_visual=0.22&share_text=0.16&share_metadata=0.11&v1_noise=0.0",
+    ),
 )
 """Another world is another line."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sys
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import pytest
 sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
 
 from level_and_power import summary, table
-from pseudo_runs import BEFORE, Design, draw, intervals
+from pseudo_runs import BEFORE, Design, draw, intervals, phase3_gates
 from recorded_trainings import BLIND, WORLDS, Recorded, Size, read, record
 
 ARMS = ("finalist", "without visual", "without text", "without metadata", "base", "base without visual")
@@ -92,3 +93,22 @@ def test_recording_goes_on_where_it_was(tmp_path: Path, monkeypatch: pytest.Monk
     assert found.valid.all()
     with pytest.raises(FileNotFoundError, match="no training is recorded"):
         read(WORLDS[1], size, tmp_path)
+
+
+def test_phase3s_gates_are_met_by_a_v2_that_needs_every_modality_and_by_no_other() -> None:
+    world, generator = recorded(queries=400), np.random.default_rng(1)
+    deviations = dict.fromkeys(ARMS, 0.8) | {"without metadata": 1.6, "without text": 1.6, "without visual": 1.6}
+    scores = {
+        name: (world.labels + deviation * generator.normal(size=(12, *world.labels.shape))).astype(np.float32)
+        for name, deviation in (deviations | {f"finalist{BLIND}": 2.5}).items()
+    }
+    healthy = dataclasses.replace(world, scores=scores)
+
+    def verdicts(of: Recorded) -> set[str]:
+        return {phase3_gates(run) for run in draw(of, Design(5, 400, members=2), 4, np.random.default_rng(5))}
+
+    assert verdicts(healthy) == {"every gate drawn"}
+    better = (world.labels + 0.5 * generator.normal(size=(12, *world.labels.shape))).astype(np.float32)
+    for arm in (f"finalist{BLIND}", "without visual", "without text", "base"):
+        assert verdicts(dataclasses.replace(healthy, scores=scores | {arm: better})) == {"not every gate"}, arm
+    assert verdicts(dataclasses.replace(healthy, v1=world.labels)) == {"not every gate"}
