@@ -9,6 +9,7 @@ from typing import Literal
 
 from fusion_models.metrics import Interval
 from search.analysis.judged import ArchiveEvidence, Evidence, Probe
+from search.analysis.measure import NOMINAL_LEVEL, at_level
 from spaces import Phase
 
 RULES_EARLY = 2
@@ -85,7 +86,12 @@ def _nothing_to_give(phase: Phase, found: ArchiveEvidence) -> ArchiveRule:
 def earning(phase: Phase, found: ArchiveEvidence) -> list[Probe]:
     """Probes that surely earn from the suspect, and in the mean what counts as something, whether they count or not."""
     least = phase.thresholds.nothing_to_give
-    return [probe for probe in found.probes if probe.gain.low > 0.0 and probe.gain.mean >= least]
+    return [probe for probe in found.probes if nominal(phase, probe.gain).low > 0.0 and probe.gain.mean >= least]
+
+
+def nominal(phase: Phase, interval: Interval) -> Interval:
+    """At a rule's share of 5 %, whatever the look: what holds the end of V2 off must not weaken with looks."""
+    return at_level(interval, 1.0 - (1.0 - NOMINAL_LEVEL) / rules_read(phase))
 
 
 def _said(probes: Sequence[Probe]) -> str:

@@ -9,7 +9,7 @@ from typing import Literal
 
 from fusion_models.metrics import Interval
 from search.analysis.judged import FEWEST_TRAININGS, Evidence, Lead
-from search.analysis.measure import largest, smallest
+from search.analysis.measure import NOMINAL_LEVEL, at_level, largest, smallest
 from search.analysis.outlook import outlook
 from spaces import Gate, Phase
 
@@ -22,6 +22,9 @@ RIVALS = {
     "trees": "not surely worse than LambdaMART on everything",
     "sum": "not surely worse than the weighted sum with V1",
 }
+
+
+AT_NOMINAL = f"; at {NOMINAL_LEVEL:.0%}, as at every look"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,17 +143,19 @@ def _rivals(phase: Phase, evidence: Evidence) -> list[GateResult]:
 def rival_result(phase: Phase, role: str, lead: Lead | None) -> GateResult:
     """Fails where the rival surely leads, and by more than a margin; undecided where the interval says nothing.
 
-    A wide interval says something where all of it lies at or above the margin: V2 is then surely not worse.
+    Both are read at 95 %, whatever the look: more looks must not make the gate easier. A wide interval says something
+    where all of that of this look lies at or above the margin: V2 is then surely not worse.
     """
     margin, widest = phase.thresholds.rival_worse, phase.thresholds.rival_half_width
-    found = lead.interval if lead else Interval(nan, nan, nan)
+    own = lead.interval if lead else Interval(nan, nan, nan)
+    found = at_level(own, NOMINAL_LEVEL)
     status: Status = "pass"
     needed = ""
     if lead is None or isnan(found.high):
         status = "not measured"
     elif found.high < 0.0 and found.mean < -margin:
         status = "fail"
-    elif not (found.high - found.low) / 2.0 <= widest and not found.low >= -margin:
+    elif not (found.high - found.low) / 2.0 <= widest and not own.low >= -margin:
         needed = f"an interval of at most {widest:g} to each side, or wholly above {-margin:g}"
         status = "undecided"
     return GateResult(
@@ -166,7 +171,7 @@ def rival_result(phase: Phase, role: str, lead: Lead | None) -> GateResult:
         direction="at least",
         status=status,
         needed=needed,
-        note=f"rival: {lead.rival}" if lead else "",
+        note=f"rival: {lead.rival}{AT_NOMINAL if own.level != NOMINAL_LEVEL else ''}" if lead else "",
     )
 
 

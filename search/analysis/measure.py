@@ -76,6 +76,11 @@ def _cut(interval: Interval) -> Interval:
     return dataclasses.replace(interval, low=max(interval.low, -1.0), high=min(interval.high, 1.0))
 
 
+NOMINAL_LEVEL = 0.95
+"""Of what speaks against V2, or against its end, at every look. Were it read at the look's own level, a rival that leads
+would fail V2 at the first look and pass it at the second, for its interval is wider."""
+
+
 def at_level(interval: Interval, level: float) -> Interval:
     """The same estimate with limits of another level, from what its width is made of."""
     part = interval.variance
