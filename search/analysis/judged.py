@@ -66,6 +66,10 @@ class ArchiveEvidence:
     ndcg_gain: Interval | None = None
     """Of the better of finalist and base recipe, by validation."""
     over_tuned_v1: Interval | None = None
+    best_listed: str = ""
+    """The best of the short list by validation, where it is neither the finalist nor the base recipe."""
+    best_listed_gain: Interval | None = None
+    best_listed_over_tuned_v1: Interval | None = None
     base_drop: Interval | None = None
     """What blanking the suspect costs the base recipe."""
     drop_rise: Interval | None = None

@@ -51,6 +51,14 @@ class Chosen:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Listed:
+    """A recipe of the short list: its trial, and what its trainings there said of the split. They saw every item."""
+
+    trial_id: str
+    runs: Sequence[Outputs]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Measured:
     """Everything on one split that evidence is made of."""
 
@@ -242,11 +250,17 @@ def _blind_arm(found: Measured, chosen: Chosen) -> Arm | None:
 
 
 def archive_evidence(
-    found: Measured, chosen: Chosen, probes: Sequence[tuple[str, Arm, Arm, bool]], alpha: float
+    found: Measured,
+    chosen: Chosen,
+    probes: Sequence[tuple[str, Arm, Arm, bool]],
+    alpha: float,
+    *,
+    listed: Listed | None = None,
 ) -> ArchiveEvidence:
     """Intervals at the level of an archive rule: a phase's rules share one side of this look's `alpha`.
 
-    `probes`: name, arm with the suspect, arm without it, and whether the probe counts.
+    `probes`: name, arm with the suspect, arm without it, and whether the probe counts. `listed`: the best of the short
+    list, where it is neither the finalist nor the base recipe.
     """
     level = 1.0 - alpha / rules_read(found.phase)
     base = found.base
@@ -265,9 +279,35 @@ def archive_evidence(
         ),
         ndcg_gain=quantity_interval(quantity("ndcg_gain"), better, clusters=found.clusters, level=level),
         over_tuned_v1=over_tuned,
+        best_listed=listed.trial_id if listed is not None else "",
+        best_listed_gain=listed_gain(found, listed, level) if listed is not None else None,
+        best_listed_over_tuned_v1=_listed_over(found, listed, tuned, level),
         base_drop=quantity_interval(drop, base, clusters=found.clusters, level=level) if base is not None else None,
         drop_rise=_rise(found, base, level),
     )
+
+
+def listed_gain(found: Measured, listed: Listed, level: float) -> Interval | None:
+    """Gain over V1 of a recipe of the short list, by its two or three trainings; None where it has fewer.
+
+    Its spread is that of ensembles of one fewer. The estimate is no less than all of them together gain: smaller
+    ensembles gain less, and a rule that ends V2 must not hold for that.
+    """
+    if len(listed.runs) < 2:
+        return None
+    together = ensemble(listed.runs)
+    interval = arm_difference(recipe_arm(listed.runs, found.size), together.lists.v1_ndcg, found.clusters, level)
+    more = max(0.0, quantity("ndcg_gain").estimate(together) - interval.mean)
+    return replace(interval, mean=interval.mean + more, low=interval.low + more, high=interval.high + more)
+
+
+def _listed_over(found: Measured, listed: Listed | None, tuned: Reference | None, level: float) -> Interval | None:
+    """The same over the tuned V1, ensembles of as many on both sides."""
+    if listed is None or tuned is None or len(listed.runs) < 2:
+        return None
+    mine = recipe_arm(listed.runs, found.size)
+    other = arm_of_reference(tuned, mine.k)
+    return arm_difference(mine, other, found.clusters, level) if other is not None else None
 
 
 def _better_over(found: Measured, chosen: Chosen, tuned: Reference, level: float) -> Interval | None:

@@ -236,6 +236,28 @@ def test_late_archive_rules_are_read_from_phase_3_on(changes):
     assert decide(PHASES["phase1"], "t", evidence).verdict != "ARCHIVE"
 
 
+@pytest.mark.parametrize(
+    ("rule", "better", "listed", "enough"),
+    [
+        ("gain", "ndcg_gain", "best_listed_gain", 0.03),
+        ("tuned V1", "over_tuned_v1", "best_listed_over_tuned_v1", 0.02),
+    ],
+)
+def test_late_archive_rules_hold_only_where_they_hold_for_the_best_of_the_short_list(rule, better, listed, enough):
+    """The finalist is chosen for its gates: a recipe that missed one of them may gain what V2 is to gain."""
+
+    def verdict(interval):
+        found = archive(**{better: around(0.001), "best_listed": "t0007", listed: interval})
+        decision = decide(PHASES["phase3"], "t", healthy(archive=found))
+        return decision.verdict, next(r for r in decision.archive_rules if r.key == rule)
+
+    for interval, said in ((around(enough), "t0007 of the short list: +0.0"), (None, "t0007 of the short list is not")):
+        found, read = verdict(interval)
+        assert (found != "ARCHIVE", read.holds) == (True, False)
+        assert read.note.startswith(said)
+    assert verdict(around(0.002))[0] == "ARCHIVE"
+
+
 def test_too_few_queries_fail():
     decision = decide(PHASES["phase3"], "t", healthy(queries=499))
     assert status(decision, "resume: queries") == "fail"

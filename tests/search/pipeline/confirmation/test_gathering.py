@@ -23,6 +23,7 @@ from search.pipeline.confirmation.gathering import (
     REFIT,
     REFIT_WITH_V1,
     Chosen,
+    Listed,
     Measured,
     _adding_v1,
     archive_evidence,
@@ -195,3 +196,19 @@ def test_a_lead_read_the_other_way_round_keeps_its_skewness_on_its_side(level):
     lead = cast("Lead", rival_leads(given, level)["trees"]).interval
     again = at_level(lead, level)
     assert (again.low, again.high) == pytest.approx((lead.low, lead.high))
+
+
+@pytest.mark.parametrize(("trainings", "measured"), [(1, False), (2, True), (3, True)])
+def test_the_best_of_the_short_list_varies_by_its_trainings_and_gains_what_they_gain_together(trainings, measured):
+    whole = found(lambda outputs: outputs)
+    runs = [random_outputs(LISTS, seed=500 + s, noise=1.5) for s in range(trainings)]
+    chosen = choose_rivals(whole)
+    archive = archive_evidence(whole, chosen, [], 0.05, listed=Listed(trial_id="t0007", runs=runs))
+    assert archive.best_listed == "t0007"
+    gain, over = archive.best_listed_gain, archive.best_listed_over_tuned_v1
+    assert ((gain is not None), (over is not None)) == (measured, measured)
+    if gain is not None and over is not None:
+        assert gain.mean == pytest.approx(np.nanmean(ensemble(runs).ndcg - LISTS.v1_ndcg))
+        assert [arm.trainings for arm in gain.variance.arms] == [trainings]
+        assert [arm.trainings for arm in over.variance.arms] == [trainings, 3]
+    assert archive_evidence(whole, chosen, [], 0.05).best_listed == ""
