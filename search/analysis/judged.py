@@ -109,6 +109,8 @@ class Evidence:
     """Trainings whose scores the artefact averages."""
     closed_catalogue: bool = False
     """A business fact: no new item ever comes."""
+    look: int = 0
+    """The number of this look at the deciding split; 0: one that spends nothing."""
 
 
 def write_judged(evidence: Evidence, folder: Path) -> None:

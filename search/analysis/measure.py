@@ -77,8 +77,8 @@ def _cut(interval: Interval) -> Interval:
 
 
 NOMINAL_LEVEL = 0.95
-"""Of what speaks against V2, or against its end, at every look. At the look's own level a rival that leads would fail V2
-at the first look and let it pass at the second, for its interval is wider there."""
+"""Of what speaks against V2, or against its end, at every look. At the look's own level a rival that leads would fail
+V2 at the first look and let it pass at the second, for its interval is wider there."""
 
 
 def at_level(interval: Interval, level: float) -> Interval:

@@ -145,6 +145,7 @@ def gather(case: Case, phase: Phase) -> Evidence:
         fewest=fewest_trainings_of(case, phase),
         members=case.members,
         closed_catalogue=bool(case.facts.closed_catalogue),
+        look=case.look.spent,
     )
 
 

@@ -40,6 +40,11 @@ class Look:
     """Bundled or planted data: every look has the full level."""
 
     @property
+    def spent(self) -> int:
+        """Looks that lower the level of the next one: `number`, or 0 where looks spend nothing."""
+        return 0 if self.practice else self.number
+
+    @property
     def alpha(self) -> float:
         """Two-sided error of every interval of this look."""
         return 0.05 if self.practice else look_level(self.number)

@@ -284,6 +284,7 @@ def gather_evidence(
         members=deciding.members,
         has_attention=attentive,
         has_images=run.data.schema.shows(run.phase.suspect),
+        look=look.spent,
     )
 
 
