@@ -96,7 +96,7 @@ class Evidence:
     """Modality -> its share of the refitted Shapley values."""
     cold: Cold = Cold(needed=False)
     queries: int | None = 0
-    """Queries of the test split with a relevant item; None where another split decides."""
+    """Queries of the test split with a relevant item and a weight above 0; None where another split decides."""
     has_attention: bool = True
     has_images: bool = True
     modalities: tuple[str, ...] = MODALITIES

@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
+from typing import Any
 
 from fusion_models.integrity import Check
 from fusion_models.metrics import Interval
@@ -83,7 +84,7 @@ def shared(found: ArchiveEvidence) -> ArchiveEvidence:
         return at_level(interval, 1.0 - (1.0 - interval.level) * RULES_LATE / RULES_RELEASE)
 
     said = {field.name: getattr(found, field.name) for field in dataclasses.fields(ArchiveEvidence)}
-    changed = {name: wider(value) for name, value in said.items() if isinstance(value, Interval)}
+    changed: dict[str, Any] = {name: wider(value) for name, value in said.items() if isinstance(value, Interval)}
     probes = tuple(dataclasses.replace(p, gain=wider(p.gain)) for p in found.probes)
     return dataclasses.replace(found, probes=probes, **changed)
 

@@ -137,7 +137,7 @@ def gather(case: Case, phase: Phase) -> Evidence:
         rivals=rivals,
         shapley_share=shares,
         cold=Cold(needed=phase.late and case.recurring and not case.facts.closed_catalogue),
-        queries=int(artefact.lists.relevant.sum()),
+        queries=artefact.lists.telling,
         has_attention=artefact.shares is not None or not shares,
         has_images=case.images,
         modalities=case.test.modalities,

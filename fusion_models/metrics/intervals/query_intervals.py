@@ -206,7 +206,7 @@ def t_limits(variance: float, df: float, third: float, level: float) -> tuple[fl
 def outer_limits(variance: Floats, df: Floats, third: float, level: float) -> tuple[Floats, Floats]:
     """As `t_limits`, of many variances `[N]`, not negative, with their degrees of freedom `[N]`, above 0."""
     error = np.sqrt(variance)
-    quantile = special.stdtrit(df, (1 + level) / 2)
+    quantile = np.asarray(special.stdtrit(df, (1 + level) / 2), dtype=np.float64)
     believed = np.divide(df, df + SURE_OF_SKEW, out=np.ones_like(df), where=np.isfinite(df))
     skew = np.divide(third * believed, error**3, out=np.zeros_like(error), where=error > 0)
     low, high = np.maximum(quantile, _back(quantile, skew)), np.maximum(quantile, -_back(-quantile, skew))

@@ -277,7 +277,7 @@ def gather_evidence(
         rivals=rival_leads(whole, level),
         shapley_share={} if attentive else shapley(whole, chance, level),
         cold=cold,
-        queries=int(artefact.lists.relevant.sum()) if run.deciding == DECIDING_SPLIT else None,
+        queries=artefact.lists.telling if run.deciding == DECIDING_SPLIT else None,
         modalities=whole.plan.whole.modalities,
         trainings=(deciding.finished, deciding.asked),
         fewest=fewest_of([deciding.fewest], run.phase, whole.references),
