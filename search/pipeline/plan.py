@@ -13,7 +13,7 @@ from search.monitoring.progress import clock
 from search.pipeline.ablation import expected_trainings
 from search.pipeline.baselines import COLD_STAGE, reference_seeds
 from search.pipeline.confirmation.arms import proper_subsets
-from search.pipeline.confirmation.cold import needs_cold_lists
+from search.pipeline.confirmation.cold import expects_cold_lists
 from search.pipeline.confirmation.deciding import first_trainings
 from search.pipeline.confirmation.probing import most_trainings
 from search.pipeline.confirmation.seeds import MOST_ON_SHORT_LIST
@@ -50,7 +50,7 @@ def print_plan(run: Run, stages: Sequence[Stage], concurrent: int) -> float:
         fresh = first_trainings(run, phase.base.train.members)
         left["short list"] = short_list_trainings(min(MOST_ON_SHORT_LIST, fresh))
         left["deciding"] = (len(phase.base.model.modalities) + BESIDE_REFITS) * fresh
-        if needs_cold_lists(run, read_facts(run.options.facts)):
+        if expects_cold_lists(run, read_facts(run.options.facts)):
             left[COLD_STAGE] = len(phase.base.model.modalities) * reference_seeds(phase)
         if run.options.ablation:
             left["ablation"] = expected_trainings(phase)

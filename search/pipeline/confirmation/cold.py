@@ -28,9 +28,16 @@ def needs_cold_lists(run: Run, facts: Facts) -> bool:
 
     It reads the items of the test split and none of its labels.
     """
-    if not run.phase.late or run.deciding != DECIDING_SPLIT or facts.closed_catalogue:
-        return False
-    return items_recur(run.data, DECIDING_SPLIT, run.phase.suspect)
+    return _asks(run, facts) and items_recur(run.data, DECIDING_SPLIT, run.phase.suspect)
+
+
+def expects_cold_lists(run: Run, facts: Facts) -> bool:
+    """The same as validation's items have it, for a plan: while a run is planned the test split stays closed."""
+    return _asks(run, facts) and items_recur(run.data, "validation", run.phase.suspect)
+
+
+def _asks(run: Run, facts: Facts) -> bool:
+    return run.phase.late and run.deciding == DECIDING_SPLIT and not facts.closed_catalogue
 
 
 def read_cold(run: Run, whole: Measured, look: Look, *, needed: bool) -> Cold:

@@ -13,6 +13,7 @@ from fusion_models.quantities import Lists
 from search.pipeline.confirmation import cold
 from search.pipeline.confirmation.arms import plan_arms
 from search.pipeline.confirmation.gathering import Measured
+from search.run_store.facts import Facts
 from search.run_store.looks import Look
 from spaces import PHASES
 
@@ -51,3 +52,23 @@ def test_cold_lists_that_count_are_read(monkeypatch: pytest.MonkeyPatch) -> None
     assert found.queries == 5
     assert found.gain is not None
     assert set(found.refit_gain) == {"visual", "text", "metadata"}
+
+
+@pytest.mark.parametrize(
+    ("phase", "deciding", "closed", "expected"),
+    [
+        ("phase3", "test", None, True),
+        ("phase3", "test", True, False),
+        ("phase3", "deciding", None, False),
+        ("phase1", "test", None, False),
+    ],
+)
+def test_a_plan_asks_validation_s_items_and_leaves_the_test_split_closed(
+    monkeypatch: pytest.MonkeyPatch, phase: str, deciding: str, closed: bool | None, expected: bool
+) -> None:
+    asked = []
+    monkeypatch.setattr(cold, "items_recur", lambda data, split, suspect: asked.append(split) or True)
+    run: Any = SimpleNamespace(data=None, phase=PHASES[phase], deciding=deciding)
+    facts = Facts(closed_catalogue=closed)
+    assert cold.expects_cold_lists(run, facts) == expected == cold.needs_cold_lists(run, facts)
+    assert asked == (["validation", "test"] if expected else [])
