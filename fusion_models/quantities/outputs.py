@@ -46,6 +46,11 @@ class Lists:
         """`[Q]`: has a document with a label above 0, so that nDCG is defined."""
         return np.asarray(((self.labels > 0) & self.valid).any(axis=1))
 
+    @property
+    def telling(self) -> int:
+        """Queries that any mean counts: with a relevant document, and a weight above 0."""
+        return int((self.relevant & (self.weights > 0)).sum())
+
     @cached_property
     def documents(self) -> Values:
         """`[Q]`: candidates of each query."""

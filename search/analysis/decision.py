@@ -11,9 +11,10 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from fusion_models.probes import TREES
-from search.analysis.archive import ArchiveRule, archive_rules, earning
+from search.analysis.archive import ArchiveRule, archive_rules, earning, nominal
 from search.analysis.gates import GateResult, Status, blank_gates, read_gates
 from search.analysis.judged import Evidence, Lead, Probe
+from search.analysis.measure import NOMINAL_LEVEL, at_level
 from spaces import Phase
 
 Verdict = Literal["GO", "PAUSE_AND_FIX", "ARCHIVE"]
@@ -70,7 +71,7 @@ def decide(
     rules = (*archive_rules(phase, evidence), *more_rules)
     fragile = is_fragile(phase, evidence)
     holding = [rule for rule in rules if rule.holds]
-    seen = [*_lead_said(sees_more(phase, evidence)), *_probe_said(earns_more(phase, evidence))]
+    seen = [*_lead_said(sees_more(phase, evidence)), *_probe_said(phase, earns_more(phase, evidence))]
     passed = all(gate.status in ("pass", "not applicable") for gate in gates)
     archived = bool(holding) and not seen
     verdict: Verdict = "ARCHIVE" if archived else "GO" if passed and not holding and not fragile else "PAUSE_AND_FIX"
@@ -116,9 +117,14 @@ def sees_more(phase: Phase, evidence: Evidence) -> Lead | None:
     ahead = [
         lead
         for role, lead in evidence.rivals.items()
-        if lead and lead.with_suspect and lead.interval.high < 0.0 and not (role == "trees" and earning_nothing)
+        if lead and lead.with_suspect and leads(lead) and not (role == "trees" and earning_nothing)
     ]
     return min(ahead, key=lambda lead: lead.interval.mean, default=None)
+
+
+def leads(lead: Lead) -> bool:
+    """Whether the rival surely leads, at 95 %: a further look must not end V2 by hearing less of its rivals."""
+    return at_level(lead.interval, NOMINAL_LEVEL).high < 0.0
 
 
 def earns_more(phase: Phase, evidence: Evidence) -> Probe | None:
@@ -133,29 +139,31 @@ def earns_more(phase: Phase, evidence: Evidence) -> Probe | None:
     """
     own = evidence.archive.refit_gain
     seen = 0.0 if own is None else max(0.0, own.mean)
-    sure = [probe for probe in earning(phase, evidence.archive) if probe.gain.low > seen]
+    sure = [probe for probe in earning(phase, evidence.archive) if nominal(phase, probe.gain).low > seen]
     return max(sure, key=lambda probe: probe.gain.low, default=None)
 
 
 def _lead_said(seen: Lead | None) -> list[str]:
     if seen is None:
         return []
-    low, high = -seen.interval.high, -seen.interval.low
+    found = at_level(seen.interval, NOMINAL_LEVEL)
+    low, high = -found.high, -found.low
     return [f"what {seen.rival} sees: it leads by {-seen.interval.mean:.4f} [{low:.4f}, {high:.4f}]"]
 
 
-def _probe_said(seen: Probe | None) -> list[str]:
+def _probe_said(phase: Phase, seen: Probe | None) -> list[str]:
     if seen is None:
         return []
-    found = seen.gain
+    found = nominal(phase, seen.gain)
     return [f"what the probe {seen.name} sees: it gains {found.mean:.4f} [{found.low:.4f}, {found.high:.4f}] by it"]
 
 
 def _warnings(evidence: Evidence) -> list[str]:
     out = []
     base = evidence.rivals.get("base")
-    if base is not None and base.interval.high < 0.0:
-        said = f"{base.interval.mean:+.3f} [{base.interval.low:+.3f}, {base.interval.high:+.3f}]"
+    if base is not None and leads(base):
+        found = at_level(base.interval, NOMINAL_LEVEL)
+        said = f"{found.mean:+.3f} [{found.low:+.3f}, {found.high:+.3f}]"
         out.append(f"the search bought nothing over the V2 you have: {said}")
     if evidence.closed_catalogue:
         out.append("judged for a closed catalogue (a business fact): nothing here speaks of items that are new")

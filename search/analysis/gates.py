@@ -9,7 +9,7 @@ from typing import Literal
 
 from fusion_models.metrics import Interval
 from search.analysis.judged import FEWEST_TRAININGS, Evidence, Lead
-from search.analysis.measure import largest, smallest
+from search.analysis.measure import NOMINAL_LEVEL, at_level, largest, smallest
 from search.analysis.outlook import outlook
 from spaces import Gate, Phase
 
@@ -22,6 +22,9 @@ RIVALS = {
     "trees": "not surely worse than LambdaMART on everything",
     "sum": "not surely worse than the weighted sum with V1",
 }
+
+
+AT_NOMINAL = f"; at {NOMINAL_LEVEL:.0%}, as at every look"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +58,7 @@ def blank_gates(phase: Phase) -> list[GateResult]:
     """Every threshold gate of a phase, unmeasured."""
     return [
         *(_result(gate, None) for gate in phase.gates),
-        *(_result(gate, None, group="resume") for gate in phase.resume_gates),
+        *(dataclasses.replace(_result(gate, None), group="resume") for gate in phase.resume_gates),
     ]
 
 
@@ -81,7 +84,7 @@ def read_gate(gate: Gate, evidence: Evidence) -> GateResult:
         return _result(gate, Interval(count, count, count))
     if gate.needs == "attention" and not evidence.has_attention:
         return _by_contribution(gate, evidence)
-    return _result(gate, evidence.quantities.get(gate.quantity))
+    return _result(gate, evidence.quantities.get(gate.quantity), look=evidence.look)
 
 
 def _by_contribution(gate: Gate, evidence: Evidence) -> GateResult:
@@ -92,7 +95,7 @@ def _by_contribution(gate: Gate, evidence: Evidence) -> GateResult:
     if len(known) == len(evidence.modalities):
         found = smallest(known) if gate.at_most is None else largest(known)
     note = "read on the refitted Shapley shares: this variant has no attention"
-    return _result(gate, found, note=note)
+    return _result(gate, found, note=note, look=evidence.look)
 
 
 def _worth(phase: Phase, evidence: Evidence) -> GateResult:
@@ -104,7 +107,8 @@ def _worth(phase: Phase, evidence: Evidence) -> GateResult:
         at_least=phase.thresholds.nothing_to_give,
         strict=True,
     )
-    return _result(gate, evidence.refit_gain.get(suspect), key="resume: refit gain", group="resume")
+    read = _result(gate, evidence.refit_gain.get(suspect), key="resume: refit gain", look=evidence.look)
+    return dataclasses.replace(read, group="resume")
 
 
 def _worth_of_all(phase: Phase, evidence: Evidence) -> GateResult:
@@ -118,7 +122,7 @@ def _worth_of_all(phase: Phase, evidence: Evidence) -> GateResult:
     gains = [evidence.refit_gain[m] for m in evidence.modalities if m in evidence.refit_gain]
     if len(gains) < len(evidence.modalities):
         return _result(gate, None)
-    return _result(gate, smallest(gains))
+    return _result(gate, smallest(gains), look=evidence.look)
 
 
 def _over_blind(phase: Phase, evidence: Evidence) -> GateResult:
@@ -129,8 +133,9 @@ def _over_blind(phase: Phase, evidence: Evidence) -> GateResult:
         at_least=phase.thresholds.lead_without_suspect,
         strict=True,
     )
-    note = f"rival: {lead.rival}" if lead else ""
-    return _result(gate, lead.interval if lead else None, key="lead: blind", group="lead", note=note)
+    note, found = (f"rival: {lead.rival}", lead.interval) if lead else ("", None)
+    read = _result(gate, found, key="lead: blind", note=note, look=evidence.look)
+    return dataclasses.replace(read, group="lead")
 
 
 def _rivals(phase: Phase, evidence: Evidence) -> list[GateResult]:
@@ -140,17 +145,19 @@ def _rivals(phase: Phase, evidence: Evidence) -> list[GateResult]:
 def rival_result(phase: Phase, role: str, lead: Lead | None) -> GateResult:
     """Fails where the rival surely leads, and by more than a margin; undecided where the interval says nothing.
 
-    A wide interval says something where all of it lies at or above the margin: V2 is then surely not worse.
+    Both are read at 95 %, whatever the look: more looks must not make the gate easier. A wide interval says something
+    where all of that of this look lies at or above the margin: V2 is then surely not worse.
     """
     margin, widest = phase.thresholds.rival_worse, phase.thresholds.rival_half_width
-    found = lead.interval if lead else Interval(nan, nan, nan)
+    own = lead.interval if lead else Interval(nan, nan, nan)
+    found = at_level(own, NOMINAL_LEVEL)
     status: Status = "pass"
     needed = ""
     if lead is None or isnan(found.high):
         status = "not measured"
     elif found.high < 0.0 and found.mean < -margin:
         status = "fail"
-    elif not (found.high - found.low) / 2.0 <= widest and not found.low >= -margin:
+    elif not (found.high - found.low) / 2.0 <= widest and not own.low >= -margin:
         needed = f"an interval of at most {widest:g} to each side, or wholly above {-margin:g}"
         status = "undecided"
     return GateResult(
@@ -166,7 +173,7 @@ def rival_result(phase: Phase, role: str, lead: Lead | None) -> GateResult:
         direction="at least",
         status=status,
         needed=needed,
-        note=f"rival: {lead.rival}" if lead else "",
+        note=f"rival: {lead.rival}{AT_NOMINAL if own.level != NOMINAL_LEVEL else ''}" if lead else "",
     )
 
 
@@ -182,8 +189,9 @@ def _cold(phase: Phase, evidence: Evidence) -> list[GateResult]:
         gate = Gate(name=f"new items: {said}", quantity="ndcg_gain", at_least=0.0, strict=True)
         status: Status = "not measured" if cold.needed else "not applicable"
         note = f"{cold.queries} lists of items left out of training" if cold.needed else _why_not_cold(evidence)
-        read = _result(gate, found if cold.needed else None, status, key=f"cold: {what}", group="new items", note=note)
-        out.append(dataclasses.replace(read, modality="" if what == "gain" else what))
+        found = found if cold.needed else None
+        read = _result(gate, found, status, key=f"cold: {what}", note=note, look=evidence.look)
+        out.append(dataclasses.replace(read, group="new items", modality="" if what == "gain" else what))
     return out
 
 
@@ -208,7 +216,8 @@ def _enough_trainings(evidence: Evidence) -> GateResult:
 
 
 def _fact(gate: Gate, value: float, *, key: str) -> GateResult:
-    return dataclasses.replace(_result(gate, Interval(value, value, value), key=key, group="trainings"), kind="fact")
+    read = _result(gate, Interval(value, value, value), key=key)
+    return dataclasses.replace(read, group="trainings", kind="fact")
 
 
 def _result(
@@ -217,8 +226,8 @@ def _result(
     status: Status = "not measured",
     *,
     key: str = "",
-    group: Group = "phase",
     note: str = "",
+    look: int = 0,
 ) -> GateResult:
     """A quantity's interval against its gate; a point, such as a count, is never undecided."""
     found = interval or Interval(nan, nan, nan)
@@ -227,7 +236,6 @@ def _result(
     return GateResult(
         key=key or gate.name,
         name=gate.name,
-        group=group,
         quantity=gate.quantity,
         kind="quantity",
         value=found.mean,
@@ -236,7 +244,7 @@ def _result(
         threshold=gate.threshold,
         direction="at least" if gate.at_least is not None else "at most",
         status=status,
-        needed=outlook(found, gate.threshold) if status == "undecided" else "",
+        needed=outlook(found, gate.threshold, look) if status == "undecided" else "",
         note=note,
     )
 

@@ -66,6 +66,10 @@ class ArchiveEvidence:
     ndcg_gain: Interval | None = None
     """Of the better of finalist and base recipe, by validation."""
     over_tuned_v1: Interval | None = None
+    best_listed: str = ""
+    """The best of the short list by validation, where it is neither the finalist nor the base recipe."""
+    best_listed_gain: Interval | None = None
+    best_listed_over_tuned_v1: Interval | None = None
     base_drop: Interval | None = None
     """What blanking the suspect costs the base recipe."""
     drop_rise: Interval | None = None
@@ -92,7 +96,7 @@ class Evidence:
     """Modality -> its share of the refitted Shapley values."""
     cold: Cold = Cold(needed=False)
     queries: int | None = 0
-    """Queries of the test split with a relevant item; None where another split decides."""
+    """Queries of the test split with a relevant item and a weight above 0; None where another split decides."""
     has_attention: bool = True
     has_images: bool = True
     modalities: tuple[str, ...] = MODALITIES
@@ -105,6 +109,8 @@ class Evidence:
     """Trainings whose scores the artefact averages."""
     closed_catalogue: bool = False
     """A business fact: no new item ever comes."""
+    look: int = 0
+    """The number of this look at the deciding split; 0: one that spends nothing."""
 
 
 def write_judged(evidence: Evidence, folder: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import isfinite
 from typing import Any
 
@@ -15,7 +15,7 @@ from fusion_models.metrics import Interval, WeightedSum, tune_weighted_sum
 from fusion_models.metrics.intervals.ensembles import Arm, arm_of, combined, metric_of, recipe_interval
 from fusion_models.metrics.intervals.query_intervals import Clustering, Ties, query_interval, t_limits
 from fusion_models.metrics.intervals.weights import counted, linearised, of_rows
-from fusion_models.quantities import Lists, Outputs, Quantity, of_outputs, quantity
+from fusion_models.quantities import Lists, Outputs, Quantity, ensemble, of_outputs, quantity, standardised
 from fusion_models.quantities.outputs import tensor
 from spaces import Phase
 
@@ -76,6 +76,11 @@ def _cut(interval: Interval) -> Interval:
     return dataclasses.replace(interval, low=max(interval.low, -1.0), high=min(interval.high, 1.0))
 
 
+NOMINAL_LEVEL = 0.95
+"""Of what speaks against V2, or against its end, at every look. At the look's own level a rival that leads would fail
+V2 at the first look and let it pass at the second, for its interval is wider there."""
+
+
 def at_level(interval: Interval, level: float) -> Interval:
     """The same estimate with limits of another level, from what its width is made of."""
     part = interval.variance
@@ -86,8 +91,12 @@ def at_level(interval: Interval, level: float) -> Interval:
     return dataclasses.replace(interval, low=interval.mean + low, high=interval.mean + high, level=level)
 
 
-def recipe_arm(trainings: Sequence[Outputs], members: int) -> Arm:
+def recipe_arm(
+    trainings: Sequence[Outputs], members: int, change: Callable[[Values], Values] = lambda scores: scores
+) -> Arm:
     """A recipe's nDCG as ensembles of `members`, or of one fewer than there are trainings where those are few.
+
+    `change`: what becomes of an ensemble's scores `[Q, L]` before they rank, such as V1's score added.
 
     Raises ValueError with fewer than two trainings, or where they were measured on different queries.
     """
@@ -98,7 +107,7 @@ def recipe_arm(trainings: Sequence[Outputs], members: int) -> Arm:
         raise ValueError("trainings of one recipe were measured on different queries")
     scores = np.stack([one.scores for one in trainings])
     values = metric_of(lists.metric, lists.labels, lists.valid)
-    found = arm_of(scores, lists.valid, values, min(members, len(trainings) - 1))
+    found = arm_of(scores, lists.valid, lambda of: values(change(of)), min(members, len(trainings) - 1))
     return dataclasses.replace(found, weights=lists.uneven)
 
 
@@ -123,6 +132,26 @@ def tuned_sum(columns: Mapping[str, Values], lists: Lists) -> WeightedSum:
     return tune_weighted_sum(
         tensors, tensor(lists.labels), tensor(lists.valid), metric=lists.metric, query_weights=weights
     )
+
+
+def sum_trainings(
+    columns: Mapping[str, Sequence[Outputs]], weights: Mapping[str, float], lists: Lists
+) -> tuple[Outputs, ...]:
+    """A weighted sum as a recipe: sum i is that of training i of every column, as many as the shortest column has.
+
+    Columns without trainings, such as V1's score, come as one `Outputs` a sum. The weights are those of the columns'
+    ensembles (`tuned_sum`), so a training is scaled as its ensemble would be: trainings that agree little would else
+    count for less than tuned.
+    """
+    count = min(map(len, columns.values()))
+    total = np.zeros((count, *lists.valid.shape))
+    for name, runs in columns.items():
+        scores = np.stack([standardised(run.scores, lists) for run in runs[:count]])
+        whole = ensemble(runs[:count]).scores if count > 1 else scores[0]
+        deviation = np.sqrt((whole**2).sum(axis=1) / np.maximum(lists.documents, 1.0))
+        scale = np.divide(1.0, deviation, out=np.zeros_like(deviation), where=deviation > 0)
+        total += weights[name] * scores * scale[:, None]
+    return tuple(Outputs(lists=lists, scores=each) for each in total)
 
 
 def largest(intervals: Sequence[Interval]) -> Interval:

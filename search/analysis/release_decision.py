@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import nan
+from typing import Any
 
 from fusion_models.integrity import Check
 from fusion_models.metrics import Interval
@@ -79,17 +80,12 @@ def decide_release(
 def shared(found: ArchiveEvidence) -> ArchiveEvidence:
     """Phase 3's intervals at the level of one of phase 4's rules, which are one more and share the same error."""
 
-    def wider(interval: Interval | None) -> Interval | None:
-        if interval is None:
-            return None
+    def wider(interval: Interval) -> Interval:
         return at_level(interval, 1.0 - (1.0 - interval.level) * RULES_LATE / RULES_RELEASE)
 
-    changed = {
-        field.name: wider(getattr(found, field.name))
-        for field in dataclasses.fields(ArchiveEvidence)
-        if field.name != "probes"
-    }
-    probes = tuple(dataclasses.replace(p, gain=wider(p.gain) or p.gain) for p in found.probes)
+    said = {field.name: getattr(found, field.name) for field in dataclasses.fields(ArchiveEvidence)}
+    changed: dict[str, Any] = {name: wider(value) for name, value in said.items() if isinstance(value, Interval)}
+    probes = tuple(dataclasses.replace(p, gain=wider(p.gain)) for p in found.probes)
     return dataclasses.replace(found, probes=probes, **changed)
 
 

@@ -84,7 +84,7 @@ def run_audit(options: AuditOptions, console: Console, *, scores: Any = None) ->
     folder.prepare(resume=False, fresh=options.fresh)
     folder.write(description | ({"start": start} if start is not None else {}))
     _say_given(console, table, test, given["validation"])
-    found = references(data, SPLITS, phase, modalities, seed=options.seed)
+    found = references(data, SPLITS, phase, modalities, seed=options.seed, members=options.members)
     look = count_look(folder, data.fingerprint, data.source)
     say(console, f"opening the {SPLIT_NAMES[DECIDING_SPLIT]} ({look.said()})")
     case = Case(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from fusion_models.data import RankingDataset
-from fusion_models.data.clusters import query_clusters
+from fusion_models.data.crossed_clusters import crossed_clusters
 from fusion_models.integrity import (
     Check,
     check,
@@ -46,9 +46,8 @@ def split_checks(data: RankingDataset, artefact: Outputs, *, seed: int) -> list[
         subdomain_check(
             gain,
             data.subdomain[artefact.lists.rows],
-            clusters=query_clusters(data, DECIDING_SPLIT),
+            clusters=crossed_clusters(data, DECIDING_SPLIT),
             weights=artefact.lists.uneven,
-            generator=generator,
         ),
         answers_check(artefact),
     ]

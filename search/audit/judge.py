@@ -26,6 +26,7 @@ from search.pipeline.confirmation.gathering import (
     archive_evidence,
     blind_lead,
     choose_rivals,
+    fewest_of,
     refit_gains,
     rival_leads,
     shapley,
@@ -86,11 +87,11 @@ class Case:
 
 
 def fewest_trainings_of(case: Case, phase: Phase) -> int:
-    """Trainings of the arm that has fewest, of V2 and the refits that this phase reads; 0 where one is missing."""
+    """Trainings of the arm that has fewest, of V2, its refits and the rivals that a phase reads; 0: one is missing."""
     whole = case.test.whole
     gone = whole.modalities if phase.late else (phase.suspect,)
     arms = [whole, *(plan_of(phase, case.test).without(m) for m in gone)]
-    return min(len(case.test.trained.get(arm, ())) for arm in arms)
+    return fewest_of(map(len, (case.test.trained.get(arm, ()) for arm in arms)), phase, case.references[DECIDING_SPLIT])
 
 
 def archive_asked(case: Case, phase: Phase) -> bool:
@@ -136,7 +137,7 @@ def gather(case: Case, phase: Phase) -> Evidence:
         rivals=rivals,
         shapley_share=shares,
         cold=Cold(needed=phase.late and case.recurring and not case.facts.closed_catalogue),
-        queries=int(artefact.lists.relevant.sum()),
+        queries=artefact.lists.telling,
         has_attention=artefact.shares is not None or not shares,
         has_images=case.images,
         modalities=case.test.modalities,
@@ -144,6 +145,7 @@ def gather(case: Case, phase: Phase) -> Evidence:
         fewest=fewest_trainings_of(case, phase),
         members=case.members,
         closed_catalogue=bool(case.facts.closed_catalogue),
+        look=case.look.spent,
     )
 
 

@@ -6,19 +6,16 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 
-import numpy as np
-
 from fusion_models.data import RankingDataset
 from fusion_models.evaluation import Scored, split_lists
 from fusion_models.lambdamart import TreeInputs, Trees, TreesError, kept_lambdamart, tree_scores
 from fusion_models.metrics import WeightedSum
-from fusion_models.quantities import Lists, Outputs, standardised
+from fusion_models.quantities import Lists, Outputs, ensemble
 from search.analysis.measure import tuned_sum
 from search.execution.cluster import processors
-from search.pipeline.baselines import REFERENCE_SEEDS, TREE_SEEDS, Reference, ReferenceRole, blind_inputs
+from search.pipeline.baselines import V1, Reference, ReferenceRole, blind_inputs, sum_reference
+from search.pipeline.confirmation.arms import fewest_trainings
 from spaces import Phase
-
-V1 = "V1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,17 +25,17 @@ class _Wanted:
     role: ReferenceRole
     name: str
     inputs: TreeInputs
-    seeds: int
     sees_suspect: bool = False
 
 
 def references(
-    data: RankingDataset, splits: Sequence[str], phase: Phase, modalities: Sequence[str], *, seed: int
+    data: RankingDataset, splits: Sequence[str], phase: Phase, modalities: Sequence[str], *, seed: int, members: int
 ) -> dict[str, list[Reference]]:
     """Split -> V1, each modality alone, tuned sums, LambdaMART on everything, without the suspect, and on V1's own.
 
     All but V1 are LightGBM's LambdaMART, trained on the training split; the sums' weights are tuned on validation,
-    which must be among `splits`. Trees that cannot be trained cost themselves: they are not measured.
+    which must be among `splits`. Each is trained as often as a deciding arm, where the released V2 averages `members`
+    trainings. Trees that cannot be trained cost themselves: they are not measured.
     """
     wanted = _wanted(phase, modalities)
     trained: dict[str, list[Trees]] = {}
@@ -48,7 +45,8 @@ def references(
         for one in wanted:  # two that read the same are one
             if one.inputs not in jobs:
                 jobs[one.inputs] = [
-                    pool.submit(kept_lambdamart, data, one.inputs, seed=seed + i) for i in range(one.seeds)
+                    pool.submit(kept_lambdamart, data, one.inputs, seed=seed + i)
+                    for i in range(fewest_trainings(members))
                 ]
         for one in wanted:
             try:
@@ -63,10 +61,13 @@ def references(
         v1 = Reference(
             role="v1", name=V1, trainings=(Outputs(lists=lists, scores=lists.v1),), detail="the production ranker"
         )
-        columns = {r.name: r.outputs.scores for r in found if r.role == "single" and r.measured} | {V1: lists.v1}
-        tuned = tuned or _tuned(columns, lists, phase)
         singles = [r for r in found if r.role == "single"]
-        sums = _sums(columns, lists, tuned, phase)
+        alone = {r.name: r.trainings for r in singles if r.measured}
+        tuned = tuned or _tuned(alone, lists, phase)
+        sums = [
+            sum_reference(role, name, alone, tuned[role].weights, lists, phase)
+            for role, (name, _) in _names(alone, phase).items()
+        ]
         out[split] = [v1, *singles, *sums, *(r for r in found if r.role != "single")]
     return out
 
@@ -88,13 +89,12 @@ def _wanted(phase: Phase, modalities: Sequence[str]) -> list[_Wanted]:
             role="single",
             name=_alone(m),
             inputs=TreeInputs(modalities=(m,)),
-            seeds=REFERENCE_SEEDS,
             sees_suspect=m == suspect,
         )
         for m in own
     ]
     return alone + [
-        _Wanted(role=role, name=name, inputs=seen, seeds=TREE_SEEDS, sees_suspect=suspect in seen.modalities)
+        _Wanted(role=role, name=name, inputs=seen, sees_suspect=suspect in seen.modalities)
         for role, name, seen in rankers
     ]
 
@@ -117,34 +117,18 @@ def _measured(data: RankingDataset, split: str, one: _Wanted, trees: Sequence[Tr
     )
 
 
-def _names(columns: Mapping[str, object], phase: Phase) -> dict[ReferenceRole, tuple[str, list[str]]]:
+def _names(alone: Mapping[str, object], phase: Phase) -> dict[ReferenceRole, tuple[str, list[str]]]:
     """Role of a sum -> its name, and which columns it weighs."""
-    alone = [name for name in columns if name != V1]
-    own = [name for m in phase.v1_reads if (name := _alone(m)) in columns]
+    own = [name for m in phase.v1_reads if (name := _alone(m)) in alone]
     named = f"tuned V1 (weighted sum with {' and '.join(phase.v1_reads)} alone)"
     wanted: dict[ReferenceRole, tuple[str, list[str]]] = {
-        "sum": ("weighted sum", alone),
+        "sum": ("weighted sum", [*alone]),
         "sum with v1": ("weighted sum with V1", [*alone, V1]),
         "tuned v1 sum": (named, [*own, V1]),
     }
     return {role: said for role, said in wanted.items() if len(said[1]) > 1}
 
 
-def _tuned(columns: Mapping[str, np.ndarray], lists: Lists, phase: Phase) -> dict[ReferenceRole, WeightedSum]:
-    return {
-        role: tuned_sum({n: columns[n] for n in names}, lists) for role, (_, names) in _names(columns, phase).items()
-    }
-
-
-def _sums(
-    columns: Mapping[str, np.ndarray], lists: Lists, tuned: Mapping[ReferenceRole, WeightedSum], phase: Phase
-) -> list[Reference]:
-    out = []
-    for role, (name, _) in _names(columns, phase).items():
-        weights = tuned[role].weights
-        scores = np.sum([weights[n] * standardised(columns[n], lists) for n in weights], axis=0)
-        said = f"weights: {', '.join(f'{n} {weight:.2f}' for n, weight in weights.items())}"
-        sees = weights.get(_alone(phase.suspect), 0.0) > 0
-        outputs = Outputs(lists=lists, scores=np.asarray(scores))
-        out.append(Reference(role=role, name=name, trainings=(outputs,), detail=said, sees_suspect=sees))
-    return out
+def _tuned(alone: Mapping[str, Sequence[Outputs]], lists: Lists, phase: Phase) -> dict[ReferenceRole, WeightedSum]:
+    scores = {name: ensemble(runs).scores for name, runs in alone.items()} | {V1: lists.v1}
+    return {role: tuned_sum({n: scores[n] for n in names}, lists) for role, (_, names) in _names(alone, phase).items()}

@@ -10,15 +10,15 @@ from typing import Any, Literal
 import numpy as np
 import pandas as pd
 
-from fusion_models.config import Recipe
-from fusion_models.evaluation import Scored, score
+from fusion_models.evaluation import Scored, score, split_lists
 from fusion_models.lambdamart import TreeInputs, TreesError, kept_lambdamart, tree_scores
 from fusion_models.metrics import WeightedSum
-from fusion_models.quantities import Lists, Outputs, ensemble, quantity, standardised
+from fusion_models.quantities import Lists, Outputs, ensemble, quantity
 from fusion_models.work import told
-from search.analysis.measure import Clusters, mean_interval, tuned_sum
+from search.analysis.measure import Clusters, mean_interval, sum_trainings, tuned_sum
 from search.execution.file_transfer import DataTicket, ticket_for
 from search.execution.job_training import without_cold_items
+from search.pipeline.confirmation.arms import fewest_trainings
 from search.pipeline.confirmation.test_split import require_finalist
 from search.pipeline.context import Run
 from search.run_store.artifacts import load_ranker
@@ -30,11 +30,10 @@ ReferenceRole = Literal[
 ]
 TUNED_V1: tuple[ReferenceRole, ...] = ("tuned v1 sum", "tuned v1 trees")
 """Rankers on V1's score and V1's own modalities alone: what V1's team could do by tuning."""
-REFERENCE_SEEDS = 3
-"""Trainings of each single-modality ranker, averaged as an ensemble."""
-TREE_SEEDS = 5
-"""Trainings of each LambdaMART."""
 STAGE = "baselines"
+COLD_STAGE = "baselines without cold"
+"""Single modalities trained again, as all that decides is, without the items that cold lists are read on."""
+V1 = "V1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +43,7 @@ class Reference:
     role: ReferenceRole
     name: str
     trainings: tuple[Outputs, ...]
-    """One a seed; a single one where it has no seeds of its own."""
+    """One a seed; V1, which has no seeds, is a single one."""
     detail: str = ""
     sees_suspect: bool = False
 
@@ -59,28 +58,38 @@ class Reference:
         return ensemble(self.trainings)
 
 
-def single_modality_jobs(recipe: Recipe, seed: int) -> list[Job]:
-    """Each modality alone, over a few seeds: the recipe without any term that needs another one, and without V1."""
-    jobs = []
+def reference_seeds(phase: Phase) -> int:
+    """Trainings of each reference: as many as an arm that decides has, for rivals decide like arms."""
+    return fewest_trainings(phase.base.train.members)
+
+
+def single_modality_jobs(phase: Phase, seed: int, *, cold: bool = False) -> list[Job]:
+    """Each modality alone, over a few seeds: the recipe without any term that needs another one, and without V1.
+
+    `cold`: without the items that cold lists are read on.
+    """
+    jobs, recipe = [], phase.reference_recipe()
     for modality in recipe.model.modalities:
         alone = recipe.restricted((modality,)).updated({"model.context": "none", "train.start": "fresh"}).flat()
         jobs += [
             Job(
-                trial_id=f"alone-{modality}-s{i}",
-                name=f"{modality} alone",
+                trial_id=f"alone-{modality}-{'cold-' if cold else ''}s{i}",
+                name=_alone(modality),
                 recipe=alone,
                 seed=seed + i,
+                items="without cold" if cold else "all",
                 role=Role("alone", (modality,)),
             )
-            for i in range(REFERENCE_SEEDS)
+            for i in range(reference_seeds(phase))
         ]
     return jobs
 
 
 def tune_sums(run: Run) -> dict[ReferenceRole, WeightedSum]:
     """Weights of the sums, tuned on the validation split, once a run."""
-    columns, lists = _columns(run, "validation")
-    return {role: tuned_sum({n: columns[n] for n in names}, lists) for role, names in _sums(run, columns).items()}
+    singles, lists = _singles(run, "validation")
+    scores = {name: ensemble(runs).scores for name, runs in singles.items()} | {V1: lists.v1}
+    return {role: tuned_sum({n: scores[n] for n in names}, lists) for role, names in _sums(run, singles).items()}
 
 
 def reference_rankers(
@@ -88,28 +97,51 @@ def reference_rankers(
 ) -> list[Reference]:
     """Every reference on `split`, V1 first; single-modality rankers that failed to train are left out.
 
-    `cold`: the trees are trained without the items that cold lists are read on, as the arms that decide are. Any other
-    split than validation raises ClosedError before a finalist is fixed.
+    `cold`: trees and single modalities are those trained without the items that cold lists are read on, as the arms
+    that decide are. Any other split than validation raises ClosedError before a finalist is fixed.
     """
     if split != "validation":
         require_finalist(run.folder)
     trees = _begin_trees(run, split, cold=cold)
-    columns, lists = _columns(run, split)
-    out = [_given("v1", "V1", lists, lists.v1, "the production ranker")]
+    singles, lists = _singles(run, split, cold=cold)
+    v1 = Outputs(lists=lists, scores=np.asarray(lists.v1, dtype=np.float64))
+    out = [Reference(role="v1", name=V1, trainings=(v1,), detail="the production ranker")]
     suspect = run.phase.suspect
-    for name in columns:
-        if name != "V1":
-            said = f"{REFERENCE_SEEDS} trainings of one fusion ranker with one modality, averaged"
-            out.append(_given("single", name, lists, columns[name], said, sees=name == _alone(suspect)))
-    for role, names in _sums(run, columns).items():
-        weights = tuned[role].weights
-        if set(weights) != set(names):
-            continue
-        scores = np.sum([weights[n] * standardised(columns[n], lists) for n in names], axis=0)
-        said = f"weights: {', '.join(f'{name} {weight:.2f}' for name, weight in weights.items())}"
-        sees = weights.get(_alone(suspect), 0.0) > 0
-        out.append(_given(role, _SUM_NAMES[role].format(_joined(run.phase.v1_reads)), lists, scores, said, sees=sees))
+    for name, runs in singles.items():
+        said = f"{len(runs)} trainings of one fusion ranker with one modality, averaged"
+        sees = name == _alone(suspect)
+        out.append(Reference(role="single", name=name, trainings=runs, detail=said, sees_suspect=sees))
+    for role, names in _sums(run, singles).items():
+        if role in tuned and set(tuned[role].weights) == set(names):
+            name = _SUM_NAMES[role].format(_joined(run.phase.v1_reads))
+            out.append(sum_reference(role, name, singles, tuned[role].weights, lists, run.phase))
     return [*out, *(tree() for tree in told(f"LambdaMART ({split})", trees))]
+
+
+def sum_reference(
+    role: ReferenceRole,
+    name: str,
+    singles: Mapping[str, Sequence[Outputs]],
+    weights: Mapping[str, float],
+    lists: Lists,
+    phase: Phase,
+) -> Reference:
+    """A weighted sum of single-modality rankers and, where it has a weight, of V1's score, as one ranker a seed.
+
+    It sees the suspect by the suspect's own ranker, or by V1's score where V1 reads the suspect.
+    """
+    count = min((len(runs) for n, runs in singles.items() if n in weights), default=1)
+    v1 = Outputs(lists=lists, scores=np.asarray(lists.v1, dtype=np.float64))
+    columns = {n: [v1] * count if n == V1 else singles[n] for n in weights}
+    bringing = [_alone(phase.suspect), *([V1] if phase.suspect in phase.v1_reads else [])]
+    said = ", ".join(f"{n} {weight:.2f}" for n, weight in weights.items())
+    return Reference(
+        role=role,
+        name=name,
+        trainings=sum_trainings(columns, weights, lists),
+        detail=f"mean of {count} seeds; weights: {said}",
+        sees_suspect=any(weights.get(n, 0.0) > 0 for n in bringing),
+    )
 
 
 _SUM_NAMES: dict[ReferenceRole, str] = {
@@ -124,35 +156,28 @@ def _alone(modality: str) -> str:
     return f"{modality} alone"
 
 
-def _given(role: ReferenceRole, name: str, lists: Lists, scores: Any, detail: str, *, sees: bool = False) -> Reference:
-    outputs = Outputs(lists=lists, scores=np.asarray(scores, dtype=np.float64))
-    return Reference(role=role, name=name, trainings=(outputs,), detail=detail, sees_suspect=sees)
-
-
-def _columns(run: Run, split: str) -> tuple[dict[str, Any], Lists]:
-    """Scores `[Q, L]` of each modality alone (its trainings as one ensemble) and of V1, by name."""
+def _singles(run: Run, split: str, *, cold: bool = False) -> tuple[dict[str, tuple[Outputs, ...]], Lists]:
+    """What the finished trainings of each modality alone said of a split, by name, and its lists."""
     by_name: dict[str, list[TrialRecord]] = {}
-    for record in run.trainer.records(STAGE):
+    for record in run.trainer.records(COLD_STAGE if cold else STAGE):
         if record.finished:
             by_name.setdefault(_alone(record.role.modalities[0]), []).append(record)
-    columns: dict[str, Any] = {}
-    scored: Scored | None = None
+    out: dict[str, tuple[Outputs, ...]] = {}
     for name, records in by_name.items():
-        members = []
+        runs = []
         for record in records:
             scored = score(load_ranker(run.folder.checkpoints / record.trial_id, run.data), run.data, split)
-            members.append(Outputs(lists=scored.lists(), scores=scored.scores.double().numpy()))
-        columns[name] = ensemble(members).scores
-    assert scored is not None, "a run without a reference ranker ends before this"
-    lists = scored.lists()
-    return columns | {"V1": lists.v1}, lists
+            runs.append(Outputs(lists=scored.lists(), scores=scored.scores.double().numpy()))
+        out[name] = tuple(runs)
+    lists = next((runs[0].lists for runs in out.values()), None)
+    return out, lists if lists is not None else split_lists(run.data, split)
 
 
-def _sums(run: Run, columns: Mapping[str, Any]) -> dict[ReferenceRole, list[str]]:
+def _sums(run: Run, singles: Mapping[str, object]) -> dict[ReferenceRole, list[str]]:
     """Which columns each weighted sum may use."""
-    alone = [name for name in columns if name != "V1"]
-    own = [name for m in run.phase.v1_reads if (name := _alone(m)) in columns]
-    wanted: dict[ReferenceRole, list[str]] = {"sum": alone, "sum with v1": [*alone, "V1"], "tuned v1 sum": [*own, "V1"]}
+    alone = [*singles]
+    own = [name for m in run.phase.v1_reads if (name := _alone(m)) in singles]
+    wanted: dict[ReferenceRole, list[str]] = {"sum": alone, "sum with v1": [*alone, V1], "tuned v1 sum": [*own, V1]}
     return {role: names for role, names in wanted.items() if len(names) > 1}
 
 
@@ -211,7 +236,7 @@ class _Trees:
 
 
 def _seeds(run: Run) -> list[int]:
-    return [run.options.seed + i for i in range(TREE_SEEDS)]
+    return [run.options.seed + i for i in range(reference_seeds(run.phase))]
 
 
 def _trees(ticket: DataTicket, split: str, inputs: TreeInputs, seed: int, cold: str | None) -> tuple[Scored, str]:

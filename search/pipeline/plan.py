@@ -11,12 +11,15 @@ from fusion_models.metrics.intervals.planning import detectable
 from fusion_models.probes import PROBES
 from search.monitoring.progress import clock
 from search.pipeline.ablation import expected_trainings
+from search.pipeline.baselines import COLD_STAGE, reference_seeds
 from search.pipeline.confirmation.arms import proper_subsets
+from search.pipeline.confirmation.cold import expects_cold_lists
 from search.pipeline.confirmation.deciding import first_trainings
 from search.pipeline.confirmation.probing import most_trainings
 from search.pipeline.confirmation.seeds import MOST_ON_SHORT_LIST
 from search.pipeline.confirmation.short_list import short_list_trainings
 from search.pipeline.context import Run
+from search.run_store.facts import read_facts
 from search.run_store.looks import DECIDING_SPLIT
 from search.study.stages import Stage
 from spaces import Phase
@@ -47,6 +50,8 @@ def print_plan(run: Run, stages: Sequence[Stage], concurrent: int) -> float:
         fresh = first_trainings(run, phase.base.train.members)
         left["short list"] = short_list_trainings(min(MOST_ON_SHORT_LIST, fresh))
         left["deciding"] = (len(phase.base.model.modalities) + BESIDE_REFITS) * fresh
+        if expects_cold_lists(run, read_facts(run.options.facts)):
+            left[COLD_STAGE] = len(phase.base.model.modalities) * reference_seeds(phase)
         if run.options.ablation:
             left["ablation"] = expected_trainings(phase)
     trainings = float(sum(left.values()))

@@ -47,9 +47,7 @@ def search_lag(options: RunOptions) -> int | None:
 def search(run: Run, warm: Mapping[str, Flat]) -> tuple[dict[ReferenceRole, WeightedSum], list[Reference]]:
     """The reference rankers and the search, side by side, and what they gave on the validation split."""
     options, phase, journal = run.options, run.phase, run.store.journal
-    reference = phase.reference_recipe()
-    jobs = single_modality_jobs(reference, options.seed)
-    baselines = FixedStage(journal, BASELINES, jobs, earlier=run.earlier)
+    baselines = FixedStage(journal, BASELINES, single_modality_jobs(phase, options.seed), earlier=run.earlier)
     trials = SearchStage(
         journal,
         phase,

@@ -7,8 +7,11 @@ together keep 5 %.
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +27,9 @@ DECIDING_HALF = DECIDING
 SPLIT_NAMES = {DECIDING_SPLIT: "test split", DECIDING_HALF: "deciding half of validation"}
 LOOKS = "test_looks.json"
 """When which run looked at the test split of which data."""
+NUMBER = "number"
+"""Which look it was when it was taken, noted with it: a verdict keeps its level where an earlier look turns up later.
+Looks noted without one have their place by time."""
 STATE_FOLDER = "FUSION_SEARCH_STATE"
 """Environment variable that names another folder for looks than the user's state folder."""
 PRACTICE = ("clipart", "planted")
@@ -38,6 +44,11 @@ class Look:
     """1 for the first of this data."""
     practice: bool = False
     """Bundled or planted data: every look has the full level."""
+
+    @property
+    def spent(self) -> int:
+        """Looks that lower the level of the next one: `number`, or 0 where looks spend nothing."""
+        return 0 if self.practice else self.number
 
     @property
     def alpha(self) -> float:
@@ -72,20 +83,41 @@ def count_look(
 ) -> Look:
     """Note that this run looks at the deciding split of this data for its verdict number `verdict`.
 
-    The same verdict of the same run, resumed, is the same look. Looks are kept beside the run folders (for a phase of a
-    roadmap: beside the roadmap's) and in the user's state folder, so that neither starting afresh nor another
-    `--results` forgets them.
+    The same verdict of the same run, resumed, is the same look, with the same number. Looks are kept beside the run
+    folders (for a phase of a roadmap: beside the roadmap's) and in the user's state folder, so that neither starting
+    afresh nor another `--results` forgets them. Of runs that look at once each waits for the other.
     """
     key = fingerprint if split == DECIDING_SPLIT else f"{fingerprint} ({split})"
     mine = look_of(folder) | {"results": str(_home(folder)), "verdict": str(verdict)}
     beside, state = _home(folder) / LOOKS, _state_folder() / LOOKS
-    known = _joined(_read(beside).get(key, []), _read(state).get(key, []))
-    place = next((i for i, look in enumerate(known) if _same(look, mine)), None)
-    if place is None:
-        place, known = len(known), [*known, mine | {"looked": now()}]
-    for path in (beside, state):
-        _note(path, key, known)
-    return Look(number=place + 1, practice=source.removesuffix(HALVED).split(":")[0].split("?")[0] in PRACTICE)
+    with _locked(beside), _locked(state):
+        known = _joined(_read(beside).get(key, []), _read(state).get(key, []))
+        numbers = [int(look.get(NUMBER, place)) for place, look in enumerate(known, start=1)]
+        number = next((n for n, look in zip(numbers, known, strict=True) if _same(look, mine)), None)
+        if number is None:
+            number = max([len(known), *numbers]) + 1
+            known = [*known, mine | {"looked": now(), NUMBER: str(number)}]
+        for path in dict.fromkeys((beside, state)):
+            _note(path, key, known)
+    practice = source.removesuffix(HALVED).split(":")[0].split("?")[0] in PRACTICE
+    return Look(number=number, practice=practice)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Nobody else reads and writes these looks meanwhile; where no file can be locked, nobody is kept from it."""
+    file = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.with_name(f".{path.name}.lock").open("a")
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError:
+        pass
+    try:
+        yield
+    finally:
+        if file is not None:
+            file.close()
 
 
 def _joined(one: list[dict[str, str]], other: list[dict[str, str]]) -> list[dict[str, str]]:

@@ -22,9 +22,10 @@ from test_cluster_files import ROOT
 
 from fusion_models.config import Recipe
 from fusion_models.training import start, train
-from search.pipeline.baselines import REFERENCE_SEEDS
+from search.pipeline.baselines import reference_seeds
 from search.run_store.journal import open_journal
 from search.run_store.records import journal_records
+from spaces import PHASES
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 WORKERS = ("one", "two", "three")
@@ -150,7 +151,7 @@ def test_a_training_of_two_workers_was_spread_over_two_hosts_and_went_on_with_th
 
 def test_the_results_are_complete(story, trials):
     assert json.loads((story.folder / "decision.json").read_text())["verdict"] == "PAUSE_AND_FIX"
-    assert len(trials) == 3 * REFERENCE_SEEDS + 2
+    assert len(trials) == 3 * reference_seeds(PHASES["phase3"]) + 2
     assert set(trials["state"]) == {"finished"}
     assert set(trials["epochs"]) == {EPOCHS}
     for place in pd.read_csv(story.folder / "pareto.csv")["checkpoint"]:

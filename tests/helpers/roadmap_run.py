@@ -14,15 +14,16 @@ import pytest
 from rich.console import Console
 
 from search.options import RunOptions
-from search.pipeline.baselines import REFERENCE_SEEDS
+from search.pipeline.baselines import reference_seeds
 from search.pipeline.roadmap import run_roadmap
 from search.run_store.folder import RunFolderError
+from spaces import PHASES
 
 SMALL = "planted?queries=160&candidates=8&v1_noise=10"
 """V1 is weak, so that no small ranker of these is archived for gaining less."""
 SET = ("model.layers=1", "model.width=16", "model.scale=feature", "model.text_tokens=1", "loss.unimodal=0.0")
 """A small ranker, and little that an ablation could take away."""
-BASELINES = 3 * REFERENCE_SEEDS
+BASELINES = 3 * reference_seeds(PHASES["phase3"])
 """Trainings of rankers of one modality."""
 PATIENCE = 1200.0
 """Seconds until a driver that hangs is a failure."""

@@ -35,6 +35,14 @@ def naive_ndcg(lists, scores):
     return np.array(out)
 
 
+@pytest.mark.parametrize(("weight", "telling"), [(None, 59), (1.0, 59), ([0.0, 2.0], 30), ([0.5, 0.0], 29)])
+def test_queries_that_tell_have_a_relevant_document_and_a_weight(weight, telling):
+    """A gate on the number of queries must not count those of weight 0, which no mean counts."""
+    lists = random_lists(queries=60, empty=(2,))
+    every = None if weight is None else np.resize(weight, 60)
+    assert dataclasses.replace(lists, weight=every).telling == telling
+
+
 def test_every_number_equals_a_naive_loop():
     found = numbers(OUTPUTS)
     ndcg, v1 = naive_ndcg(LISTS, OUTPUTS.scores), naive_ndcg(LISTS, LISTS.v1)

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import special
 
 from fusion_models.metrics.intervals.interval import Floats, Interval, SeedPart, Variance
+from fusion_models.metrics.intervals.query_intervals import outer_limits
 
 Side = Literal["either", "above", "below"]
 
@@ -45,7 +46,8 @@ def probability_settled(
     So an estimate that happens to lie far out, or a seed variance from five trainings, is not taken at its word.
 
     Args:
-        interval: of `arm_difference`, `query_interval` or `seed_interval`.
+        interval: of `arm_difference`, `query_interval` or `seed_interval`. Its `level` is that of the one to come:
+            replace it where that is read at another look.
         trainings: totals of each arm, `T` of them; an arm that has more keeps them. By default those there are.
         queries: totals, `N` of them; by default those there are.
         side: where the interval must come to lie; `above` is the chance that an "at least" gate passes.
@@ -69,8 +71,8 @@ def probability_settled(
     seed = int(np.random.default_rng(0).integers(2**62))
     for row, n in enumerate(wanted_n):
         for column, q in enumerate(wanted_q):
-            mean, half = _predicted(interval, n, q, draws, np.random.default_rng(seed))
-            above, below = mean - half > threshold, mean + half < threshold
+            low, high = _predicted(interval, n, q, draws, np.random.default_rng(seed))
+            above, below = low > threshold, high < threshold
             settled = {"either": above | below, "above": above, "below": below}[side]
             out[row, column] = settled.mean()
     return out
@@ -128,7 +130,7 @@ class _Pooled:
 def _predicted(
     interval: Interval, trainings: int, queries: int, draws: int, random: np.random.Generator
 ) -> tuple[Floats, Floats]:
-    """Mean and half-width of the interval to come, `[draws]` each."""
+    """Lower and upper limit of the interval to come, `[draws]` each."""
     part = interval.variance
     arms = _arms(part)
     totals = [max(arm.trainings, trainings) for arm in arms]
@@ -146,8 +148,8 @@ def _predicted(
     total = total + np.maximum(seeds, 0.0)
     mean = interval.mean + np.sqrt(np.maximum(now - then, 0.0)) * random.standard_normal(draws)
     freedom = np.divide(total**2, weight, out=np.full(draws, 1.0), where=weight > 0)
-    half = special.stdtrit(freedom, (1 + interval.level) / 2) * np.sqrt(total)
-    return mean, np.asarray(half)
+    low, high = outer_limits(total, freedom, part.skew * (part.queries / queries) ** 2, interval.level)
+    return mean + low, mean + high
 
 
 def _pooled(variance: float, df: float, df_after: float, draws: int, random: np.random.Generator) -> _Pooled:

@@ -199,17 +199,25 @@ def t_limits(variance: float, df: float, third: float, level: float) -> tuple[fl
         return -inf, inf
     if variance <= 0:
         return 0.0, 0.0
-    error = float(np.sqrt(variance))
-    quantile = float(special.stdtrit(df, (1 + level) / 2))
-    skew = third / error**3 * (df / (df + SURE_OF_SKEW) if isfinite(df) else 1.0)
-    return -error * max(quantile, _back(quantile, skew)), error * max(quantile, -_back(-quantile, skew))
+    low, high = outer_limits(np.array([variance]), np.array([df]), third, level)
+    return float(low[0]), float(high[0])
 
 
-def _back(quantile: float, skew: float) -> float:
+def outer_limits(variance: Floats, df: Floats, third: float, level: float) -> tuple[Floats, Floats]:
+    """As `t_limits`, of many variances `[N]`, not negative, with their degrees of freedom `[N]`, above 0."""
+    error = np.sqrt(variance)
+    quantile = np.asarray(special.stdtrit(df, (1 + level) / 2), dtype=np.float64)
+    believed = np.divide(df, df + SURE_OF_SKEW, out=np.ones_like(df), where=np.isfinite(df))
+    skew = np.divide(third * believed, error**3, out=np.zeros_like(error), where=error > 0)
+    low, high = np.maximum(quantile, _back(quantile, skew)), np.maximum(quantile, -_back(-quantile, skew))
+    return -error * low, error * high
+
+
+def _back(quantile: Floats, skew: Floats) -> Floats:
     """Inverse of t + skew t^2 / 3 + skew^2 t^3 / 27 + skew / 6, which is free of skewness to first order."""
-    if abs(skew) < 1e-6:
-        return quantile
-    return float(3.0 / skew * (np.cbrt(1.0 + skew * (quantile - skew / 6.0)) - 1.0))
+    known = np.where(np.abs(skew) < 1e-6, 1.0, skew)
+    found = 3.0 / known * (np.cbrt(1.0 + known * (quantile - known / 6.0)) - 1.0)
+    return np.asarray(np.where(np.abs(skew) < 1e-6, quantile, found))
 
 
 def _alone_apart(ids: npt.NDArray[np.integer]) -> Ints:

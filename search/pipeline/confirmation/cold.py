@@ -13,7 +13,6 @@ import numpy as np
 
 from fusion_models.data.views.cold import ColdLists, cold_items, cold_lists
 from fusion_models.data.views.cold import needs_cold_lists as items_recur
-from fusion_models.metrics.intervals.weights import counted
 from fusion_models.quantities import Lists, Outputs
 from fusion_models.quantities.outputs import Values, tensor
 from search.analysis.judged import Cold
@@ -29,29 +28,35 @@ def needs_cold_lists(run: Run, facts: Facts) -> bool:
 
     It reads the items of the test split and none of its labels.
     """
-    if not run.phase.late or run.deciding != DECIDING_SPLIT or facts.closed_catalogue:
-        return False
-    return items_recur(run.data, DECIDING_SPLIT, run.phase.suspect)
+    return _asks(run, facts) and items_recur(run.data, DECIDING_SPLIT, run.phase.suspect)
+
+
+def expects_cold_lists(run: Run, facts: Facts) -> bool:
+    """The same as validation's items have it, for a plan: while a run is planned the test split stays closed."""
+    return _asks(run, facts) and items_recur(run.data, "validation", run.phase.suspect)
+
+
+def _asks(run: Run, facts: Facts) -> bool:
+    return run.phase.late and run.deciding == DECIDING_SPLIT and not facts.closed_catalogue
 
 
 def read_cold(run: Run, whole: Measured, look: Look, *, needed: bool) -> Cold:
-    """Gain over V1 and refit gains on the cold lists of the test split; unmeasured with fewer than two of them."""
+    """Gain over V1 and refit gains on the cold lists of the test split; unmeasured with fewer than two that count."""
     if not needed:
         return Cold(needed=False)
     lists = cold_lists(run.data, DECIDING_SPLIT, cold_items(run.data, suspect=run.phase.suspect))
-    if len(lists.kept) < 2:
-        return Cold(needed=True, queries=len(lists.kept))
+    count = int((whole.artefact.lists.weights[lists.kept] > 0).sum())
+    if count < 2:
+        return Cold(needed=True, queries=count)
     cut = {key: [_cut(outputs, lists) for outputs in runs] for key, runs in whole.trained.items()}
     clusters = None if whole.clusters is None else whole.clusters[lists.kept]
     found = dataclasses.replace(whole, trained=cut, references=(), clusters=clusters)
     artefact = found.artefact
     gain = artefact.ndcg - artefact.lists.v1_ndcg
-    weights = artefact.lists.uneven
-    known = counted(gain, weights)
     return Cold(
         needed=True,
-        queries=int(known.sum()),
-        gain=mean_interval(gain, weights, clusters=clusters, level=look.level) if known.sum() > 1 else None,
+        queries=count,
+        gain=mean_interval(gain, artefact.lists.uneven, clusters=clusters, level=look.level),
         refit_gain=refit_gains(found, look.level),
     )
 

@@ -14,7 +14,7 @@ from fusion_models.evaluation import split_lists
 from fusion_models.metrics import Interval
 from search.analysis.gates import status_of
 from search.execution.capacity import concurrency
-from search.pipeline.baselines import Reference
+from search.pipeline.baselines import COLD_STAGE, Reference, single_modality_jobs
 from search.pipeline.confirmation.arms import (
     STAGE,
     ArmKey,
@@ -140,8 +140,11 @@ def first_trainings(run: Run, members: int) -> int:
 
 
 def _train(run: Run, plan: ArmPlan, counts: Mapping[ArmKey, int], members: int, *, cold: bool) -> Deciding:
-    jobs = arm_jobs(run.phase, plan, counts, cold=cold)
-    run.trainer.train([FixedStage(run.store.journal, STAGE, jobs)])
+    journal, jobs = run.store.journal, arm_jobs(run.phase, plan, counts, cold=cold)
+    stages = [FixedStage(journal, STAGE, jobs)]
+    if cold:  # sums of single modalities are rivals of these arms, so they are trained on the same items
+        stages.append(FixedStage(journal, COLD_STAGE, single_modality_jobs(run.phase, run.options.seed, cold=True)))
+    run.trainer.train(stages)
     trainings = finished_trainings(plan, counts, run.trainer.records(STAGE))
     return Deciding(plan=plan, counts=counts, trainings=trainings, members=members)
 

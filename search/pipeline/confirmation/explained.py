@@ -15,9 +15,9 @@ from fusion_models.metrics.intervals.ensembles import Arm
 from fusion_models.metrics.intervals.weights import counted, of_rows, weighted_mean
 from fusion_models.quantities import Outputs
 from search.analysis.judged import Evidence
-from search.analysis.measure import Clusters, mean_interval, mean_ndcg, recipe_arm
+from search.analysis.measure import Clusters, mean_interval, mean_ndcg
 from search.analysis.shapley import shapley_shares
-from search.pipeline.confirmation.gathering import Measured
+from search.pipeline.confirmation.gathering import Measured, arm_of_reference
 from search.pipeline.context import Run
 from search.run_store.folder import json_text
 
@@ -99,10 +99,13 @@ def fusion_gains(whole: Measured, level: float = 0.95) -> dict[str, dict[str, An
     singles = [r for r in whole.references if r.role == "single" and r.measured]
     if singles and "best single modality" not in rivals:
         best_single = max(singles, key=lambda r: mean_ndcg(r.outputs))
-        rivals["best single modality"] = best_single.name.removesuffix(" alone"), best_single.outputs.ndcg
+        arm = arm_of_reference(best_single, whole.size)
+        if arm is not None:
+            rivals["best single modality"] = best_single.name.removesuffix(" alone"), arm
     for reference in whole.references:
-        if reference.role != "single" and reference.measured:
-            rivals[reference.name] = reference.name, _arm(reference.outputs, reference.trainings, whole.size)
+        arm = arm_of_reference(reference, whole.size) if reference.role != "single" else None
+        if arm is not None:
+            rivals[reference.name] = reference.name, arm
     if whole.plan.base != whole.plan.whole and whole.plan.base in whole.arms:
         rivals["base recipe"] = "base recipe", whole.arms[whole.plan.base]
     out = {}
@@ -111,10 +114,6 @@ def fusion_gains(whole: Measured, level: float = 0.95) -> dict[str, dict[str, An
         if gain is not None:
             out[title] = {"rival": name} | plain(gain)
     return out
-
-
-def _arm(outputs: Outputs, trainings: tuple[Outputs, ...], members: int) -> Arm | Values:
-    return recipe_arm(trainings, members) if len(trainings) > members else outputs.ndcg
 
 
 def subdomain_gains(

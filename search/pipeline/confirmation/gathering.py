@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -11,7 +11,7 @@ import numpy as np
 from fusion_models.metrics import Interval
 from fusion_models.metrics.intervals.ensembles import Arm, arm_difference
 from fusion_models.metrics.intervals.query_intervals import query_interval
-from fusion_models.quantities import Outputs, drop_name, ensemble, quantity, standardised
+from fusion_models.quantities import Lists, Outputs, drop_name, ensemble, quantity, standardised
 from fusion_models.quantities.outputs import Values
 from search.analysis.archive import rules_read
 from search.analysis.judged import ArchiveEvidence, Lead, Probe
@@ -25,12 +25,16 @@ from search.analysis.measure import (
     tuned_sum,
 )
 from search.analysis.shapley import shapley_shares
-from search.pipeline.baselines import TUNED_V1, Reference, by_role
+from search.pipeline.baselines import TUNED_V1, Reference, ReferenceRole, by_role
 from search.pipeline.confirmation.arms import ArmKey, ArmPlan
 from spaces import Phase
 
 Trained = Mapping[ArmKey, Sequence[Outputs]]
 """What each arm's trainings said of one split, by seed."""
+
+
+DECIDING: tuple[ReferenceRole, ...] = (*TUNED_V1, "trees", "blind trees", "sum with v1")
+"""References that a gate or a rule may read."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +48,14 @@ class Chosen:
     tuned_v1: str = ""
     better_is_base: bool = False
     """Whether the base recipe, and not the finalist, is read by the rules on the gain and on the tuned V1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Listed:
+    """A recipe of the short list: its trial, and what its trainings there said of the split. They saw every item."""
+
+    trial_id: str
+    runs: Sequence[Outputs]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +110,8 @@ class Measured:
 
 def _negative(interval: Interval) -> Interval:
     """Of the difference the other way round."""
-    return replace(interval, mean=-interval.mean, low=-interval.high, high=-interval.low)
+    variance = replace(interval.variance, skew=-interval.variance.skew)
+    return replace(interval, mean=-interval.mean, low=-interval.high, high=-interval.low, variance=variance)
 
 
 def refit_gains(found: Measured, level: float = 0.95) -> dict[str, Interval]:
@@ -143,17 +156,24 @@ def rival_leads(found: Measured, level: float = 0.95) -> dict[str, Lead | None]:
 
 
 def _lead(found: Measured, reference: Reference, level: float) -> Lead | None:
-    interval = found.lead(_arm_of(reference, found.size), level)
+    other = arm_of_reference(reference, found.size)
+    interval = found.lead(other, level) if other is not None else None
     if interval is None:
         return None
     return Lead(rival=reference.name, interval=interval, with_suspect=reference.sees_suspect)
 
 
-def _arm_of(reference: Reference, members: int) -> Arm | Values:
-    """Ensembles of as many, where the reference has seeds; else its values a query."""
-    if len(reference.trainings) > members:
-        return recipe_arm(reference.trainings, members)
-    return reference.outputs.ndcg
+def arm_of_reference(reference: Reference, members: int) -> Arm | Values | None:
+    """Ensembles of as many; V1's own values a query. None where too few trainings are left to tell how they vary."""
+    if reference.role == "v1":
+        return reference.outputs.ndcg
+    return recipe_arm(reference.trainings, members) if len(reference.trainings) > members else None
+
+
+def fewest_of(arms: Iterable[int], phase: Phase, references: Sequence[Reference]) -> int:
+    """The fewest trainings behind anything that decides: `arms` have so many; references of a late phase their own."""
+    read = [len(r.trainings) for r in references if r.role in DECIDING and r.measured]
+    return min([*arms, *(read if phase.late else [])])
 
 
 def choose_rivals(found: Measured) -> Chosen:
@@ -175,7 +195,7 @@ REFIT_WITH_V1 = f"{REFIT} + V1's score"
 BASE_REFIT = "the base recipe without it"
 
 
-def _blind(found: Measured, weight: float | None = None) -> dict[str, Outputs]:
+def _blind(found: Measured) -> dict[str, Outputs]:
     """Name -> every ranker that does not read the suspect, as an ensemble; refits also with V1's score added."""
     blind = [r for r in found.references if r.role in (*TUNED_V1, "blind trees") and not r.sees_suspect]
     out = {r.name: r.outputs for r in blind if r.measured}
@@ -184,8 +204,8 @@ def _blind(found: Measured, weight: float | None = None) -> dict[str, Outputs]:
         refit = ensemble(runs[: found.members])
         out[REFIT] = refit
         if found.plan.suspect not in found.phase.v1_reads:  # else V1's score would bring the suspect in
-            weight = _v1_weight(found) if weight is None else weight
-            out[REFIT_WITH_V1] = _with_v1(refit, weight)
+            with_v1 = _adding_v1(refit.lists, _v1_weight(found))
+            out[REFIT_WITH_V1] = Outputs(lists=refit.lists, scores=with_v1(refit.scores))
     base = found.trained.get(found.plan.without(found.plan.suspect, "base"), ())
     if base:
         out[BASE_REFIT] = ensemble(base[: found.members])
@@ -201,38 +221,46 @@ def _v1_weight(found: Measured) -> float:
     return tuned_sum({"refit": refit.scores, "V1": refit.lists.v1}, refit.lists).weights["V1"]
 
 
-def _with_v1(outputs: Outputs, weight: float) -> Outputs:
-    lists = outputs.lists
-    scores = (1.0 - weight) * standardised(outputs.scores, lists) + weight * standardised(lists.v1, lists)
-    return Outputs(lists=lists, scores=scores)
+def _adding_v1(lists: Lists, weight: float) -> Callable[[Values], Values]:
+    """Scores `[Q, L]` -> the same with V1's score added at this weight."""
+    v1 = standardised(lists.v1, lists)
+    return lambda scores: (1.0 - weight) * standardised(scores, lists) + weight * v1
 
 
 def blind_lead(found: Measured, chosen: Chosen, level: float = 0.95) -> Lead | None:
     """The finalist's recipe against the strongest ranker without the suspect, which validation chose."""
-    refits = {
-        REFIT: found.arms.get(found.plan.without(found.plan.suspect)),
-        BASE_REFIT: found.arms.get(found.plan.without(found.plan.suspect, "base")),
-    }
-    if chosen.blind in refits:
-        other = refits[chosen.blind]
-        if other is None:
-            return None
-        interval = found.lead(other, level)
-        return Lead(rival=chosen.blind, interval=interval) if interval is not None else None
     reference = next((r for r in found.references if r.name == chosen.blind), None)
     if reference is not None:
         return _lead(found, reference, level)
-    outputs = _blind(found, chosen.weight).get(chosen.blind)
-    interval = found.lead(outputs.ndcg, level) if outputs is not None else None
+    other = _blind_arm(found, chosen)
+    interval = found.lead(other, level) if other is not None else None
     return Lead(rival=chosen.blind, interval=interval) if interval is not None else None
 
 
+def _blind_arm(found: Measured, chosen: Chosen) -> Arm | None:
+    """The refit that was chosen, as ensembles of as many; with V1's score it varies by its trainings as without."""
+    key = found.plan.without(found.plan.suspect, "base" if chosen.blind == BASE_REFIT else "finalist")
+    arm = found.arms.get(key)
+    if arm is None or chosen.blind not in (REFIT, REFIT_WITH_V1, BASE_REFIT):
+        return None
+    if chosen.blind != REFIT_WITH_V1:
+        return arm
+    runs = found.trained[key]
+    return recipe_arm(runs, arm.k, _adding_v1(runs[0].lists, chosen.weight))
+
+
 def archive_evidence(
-    found: Measured, chosen: Chosen, probes: Sequence[tuple[str, Arm, Arm, bool]], alpha: float
+    found: Measured,
+    chosen: Chosen,
+    probes: Sequence[tuple[str, Arm, Arm, bool]],
+    alpha: float,
+    *,
+    listed: Listed | None = None,
 ) -> ArchiveEvidence:
     """Intervals at the level of an archive rule: a phase's rules share one side of this look's `alpha`.
 
-    `probes`: name, arm with the suspect, arm without it, and whether the probe counts.
+    `probes`: name, arm with the suspect, arm without it, and whether the probe counts. `listed`: the best of the short
+    list, where it is neither the finalist nor the base recipe.
     """
     level = 1.0 - alpha / rules_read(found.phase)
     base = found.base
@@ -251,16 +279,43 @@ def archive_evidence(
         ),
         ndcg_gain=quantity_interval(quantity("ndcg_gain"), better, clusters=found.clusters, level=level),
         over_tuned_v1=over_tuned,
+        best_listed=listed.trial_id if listed is not None else "",
+        best_listed_gain=listed_gain(found, listed, level) if listed is not None else None,
+        best_listed_over_tuned_v1=_listed_over(found, listed, tuned, level),
         base_drop=quantity_interval(drop, base, clusters=found.clusters, level=level) if base is not None else None,
         drop_rise=_rise(found, base, level),
     )
+
+
+def listed_gain(found: Measured, listed: Listed, level: float) -> Interval | None:
+    """Gain over V1 of a recipe of the short list, by its two or three trainings; None where it has fewer.
+
+    Its spread is that of ensembles of one fewer. The estimate is no less than all of them together gain: smaller
+    ensembles gain less, and a rule that ends V2 must not hold for that.
+    """
+    if len(listed.runs) < 2:
+        return None
+    together = ensemble(listed.runs)
+    interval = arm_difference(recipe_arm(listed.runs, found.size), together.lists.v1_ndcg, found.clusters, level)
+    more = max(0.0, quantity("ndcg_gain").estimate(together) - interval.mean)
+    return replace(interval, mean=interval.mean + more, low=interval.low + more, high=interval.high + more)
+
+
+def _listed_over(found: Measured, listed: Listed | None, tuned: Reference | None, level: float) -> Interval | None:
+    """The same over the tuned V1, ensembles of as many on both sides."""
+    if listed is None or tuned is None or len(listed.runs) < 2:
+        return None
+    mine = recipe_arm(listed.runs, found.size)
+    other = arm_of_reference(tuned, mine.k)
+    return arm_difference(mine, other, found.clusters, level) if other is not None else None
 
 
 def _better_over(found: Measured, chosen: Chosen, tuned: Reference, level: float) -> Interval | None:
     """Lead over the tuned V1 of whichever recipe is the better one: the finalist is chosen for its gates."""
     base = found.arms.get(found.plan.base) if chosen.better_is_base else None
     if base is not None:
-        return arm_difference(base, _arm_of(tuned, base.k), found.clusters, level)
+        other = arm_of_reference(tuned, base.k)
+        return arm_difference(base, other, found.clusters, level) if other is not None else None
     lead = _lead(found, tuned, level)
     return lead.interval if lead is not None else None
 

@@ -9,7 +9,7 @@ from fusion_models.data.clusters import query_clusters
 from fusion_models.evaluation import split_lists
 from fusion_models.metrics import Interval
 from fusion_models.quantities import Outputs, ensemble
-from search.analysis.measure import ConfirmedRow, mean_interval, quantities
+from search.analysis.measure import ConfirmedRow, mean_interval, mean_ndcg, quantities
 from search.pipeline.baselines import Reference, by_role
 from search.pipeline.confirmation.finalist import Finalist, next_rung
 from search.pipeline.confirmation.seeds import MOST_ON_SHORT_LIST
@@ -38,6 +38,14 @@ class JudgedShortList:
     outputs: Mapping[str, Outputs]
     """By trial; so are the quantities."""
     quantities: Mapping[str, Mapping[str, Interval]]
+    trainings: Mapping[str, Sequence[Outputs]]
+
+    @property
+    def best(self) -> Candidate | None:
+        """The best ranker of all, whatever its gates, by nDCG of ensembles of one size."""
+        size = min((len(runs) for runs in self.trainings.values()), default=0)
+        means = {name: mean_ndcg(ensemble(runs[:size])) for name, runs in self.trainings.items()}
+        return max(self.candidates, key=lambda c: means[c.trial_id], default=None)
 
     def rows(self, finalist: Finalist | None) -> list[ConfirmedRow]:
         """Of confirmed.csv."""
@@ -88,12 +96,12 @@ def _next_rung(run: Run, rung: Sequence[TrialRecord], references: Sequence[Refer
 
 def _read(run: Run, found: Sequence[Candidate]) -> JudgedShortList:
     lists, clusters = split_lists(run.data, "validation"), query_clusters(run.data, "validation")
-    outputs = {}
-    for candidate in found:
-        members = [read_outputs(run.folder.checkpoints / t / OUTPUTS, lists) for t in candidate.trainings]
-        outputs[candidate.trial_id] = ensemble(members)
+    trainings = {
+        c.trial_id: [read_outputs(run.folder.checkpoints / t / OUTPUTS, lists) for t in c.trainings] for c in found
+    }
+    outputs = {trial_id: ensemble(members) for trial_id, members in trainings.items()}
     measured = {trial_id: quantities(together, clusters=clusters) for trial_id, together in outputs.items()}
-    return JudgedShortList(candidates=found, outputs=outputs, quantities=measured)
+    return JudgedShortList(candidates=found, outputs=outputs, quantities=measured, trainings=trainings)
 
 
 def validation_leads(

@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from search.options import RunOptions
-from search.pipeline.baselines import REFERENCE_SEEDS
+from search.pipeline.baselines import reference_seeds
 from search.run_store.job import TrialRecord
 from spaces import Phase
 
@@ -56,5 +56,5 @@ def budget_for(needed_seconds: float) -> str:
 
 def seconds_to_search(phase: Phase, *, training_seconds: float, at_once: int) -> float:
     """Reference rankers and the recipes that are asked by name, `at_once` of them side by side."""
-    references = REFERENCE_SEEDS * len(phase.base.model.modalities)
+    references = reference_seeds(phase) * len(phase.base.model.modalities)
     return (references + len(phase.known_recipes())) * training_seconds / max(1, at_once)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from typing import Any
 
@@ -38,10 +39,12 @@ from search.pipeline.confirmation.examples import write_examples
 from search.pipeline.confirmation.explained import write_evidence
 from search.pipeline.confirmation.finalist import Finalist, choose, fix_finalist, read_finalist
 from search.pipeline.confirmation.gathering import (
+    Listed,
     Measured,
     archive_evidence,
     blind_lead,
     choose_rivals,
+    fewest_of,
     refit_gains,
     rival_leads,
     shapley,
@@ -189,17 +192,27 @@ def _decide_on_test(
         references=there,
         clusters=clusters,
     )
+    best = listed.best
+    if best is not None and (best.is_base or best.trial_id == finalist.trial_id):
+        best = None
+    read = partial(
+        archive_evidence,
+        whole,
+        chosen,
+        alpha=look.alpha,
+        listed=Listed(trial_id=best.trial_id, runs=[said[t] for t in best.trainings]) if best is not None else None,
+    )
     chance = _context_alone(run, finalist, cold=cold)
     evidence = gather_evidence(run, whole, deciding, look, cold=read_cold(run, whole, look, needed=cold), chance=chance)
     evidence = dataclasses.replace(
         evidence,
         strongest_blind=blind_lead(whole, chosen, look.level) if run.phase.late else None,
-        archive=archive_evidence(whole, chosen, read_probes(probing()), look.alpha),
+        archive=read(read_probes(probing())),
         closed_catalogue=bool(facts.closed_catalogue),
     )
     if not asked and archives(run.phase, evidence):
         found = read_probes(probes.begin(split)())
-        evidence = dataclasses.replace(evidence, archive=archive_evidence(whole, chosen, found, look.alpha))
+        evidence = dataclasses.replace(evidence, archive=read(found))
     write_judged(evidence, run.folder.path)
     write_evidence(run, whole, evidence, contribution(), chance=chance, level=look.level)
     write_examples(run.folder, run.data, whole.artefact)
@@ -264,13 +277,14 @@ def gather_evidence(
         rivals=rival_leads(whole, level),
         shapley_share={} if attentive else shapley(whole, chance, level),
         cold=cold,
-        queries=int(artefact.lists.relevant.sum()) if run.deciding == DECIDING_SPLIT else None,
+        queries=artefact.lists.telling if run.deciding == DECIDING_SPLIT else None,
         modalities=whole.plan.whole.modalities,
         trainings=(deciding.finished, deciding.asked),
-        fewest=deciding.fewest,
+        fewest=fewest_of([deciding.fewest], run.phase, whole.references),
         members=deciding.members,
         has_attention=attentive,
         has_images=run.data.schema.shows(run.phase.suspect),
+        look=look.spent,
     )
 
 

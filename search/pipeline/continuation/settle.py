@@ -9,7 +9,8 @@ from rich.console import Console
 
 from search.execution.cluster import ray_session
 from search.options import RunOptions
-from search.pipeline.baselines import reference_rankers, tune_sums
+from search.pipeline.baselines import STAGE as BASELINES
+from search.pipeline.baselines import reference_rankers, single_modality_jobs, tune_sums
 from search.pipeline.confirmation.finalist import read_finalist
 from search.pipeline.confirmation.verdict import confirm_and_decide
 from search.pipeline.context import Run
@@ -20,6 +21,7 @@ from search.pipeline.trainer import TrainerOfEnded
 from search.reporting import build_report, read_run
 from search.run_store.folder import RunFolder, RunFolderError
 from search.run_store.mirror import Mirror, mirrored
+from search.study.stages import FixedStage
 
 FLAG = "--settle"
 HOW_FAR = ("max_seeds", "confirm_seeds", "ablation")
@@ -50,6 +52,8 @@ def settle_phase(folder: RunFolder, options: RunOptions, console: Console, mirro
     with mirrored(mirror, console):
         try:
             with ray_session(run.options), run.trainer.tuning():
+                jobs = single_modality_jobs(run.phase, run.options.seed)  # all of them done, but for runs of before
+                run.trainer.train([FixedStage(run.store.journal, BASELINES, jobs)])
                 tuned = tune_sums(run)
                 confirmed = confirm_and_decide(run, tuned, reference_rankers(run, "validation", tuned))
         except BaseException:  # Ctrl-C too: what has finished is in the tables

@@ -12,7 +12,7 @@ import pandas as pd
 
 from fusion_models.config import Recipe
 from fusion_models.data import DataError
-from fusion_models.data.clusters import query_clusters
+from fusion_models.data.crossed_clusters import crossed_clusters
 from fusion_models.data.splits import DECIDING
 from fusion_models.data.views.relabelled import RELABELLINGS
 from fusion_models.evaluation import score, split_lists
@@ -115,8 +115,7 @@ def gain_check(run: Run, finalist: Finalist, source: RunFolder) -> Check:
     return subdomain_check(
         artefact.ndcg - lists.v1_ndcg,
         run.data.subdomain[lists.rows],
-        clusters=query_clusters(run.data, DECIDING_SPLIT),
-        generator=np.random.default_rng(run.options.seed),
+        clusters=crossed_clusters(run.data, DECIDING_SPLIT),
         weights=lists.uneven,
     )
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from math import inf, pi
 
 import numpy as np
@@ -28,6 +29,17 @@ def test_without_more_data_the_chance_is_what_stands() -> None:
         assert probability_settled(found, threshold) == settled
     assert probability_settled(found, 9.0, side="above") == 0
     assert probability_settled(found, 9.0, side="below") == 1
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+@pytest.mark.parametrize("level", [0.95, 0.99])
+def test_what_will_stand_has_the_limits_that_stand_where_values_are_skewed(sign: int, level: float) -> None:
+    """A lopsided interval reaches farther on one side than Student's t: a plan that forgets it promises too much."""
+    values = sign * np.random.default_rng(0).exponential(size=60) ** 2
+    found, asked = query_interval(values), query_interval(values, level=level)
+    assert abs(asked.variance.skew) > 0
+    for threshold, settled in ((asked.low - 0.01, 1), (asked.low + 0.01, 0), (asked.high - 0.01, 0), (99.0, 1)):
+        assert probability_settled(replace(found, level=level), threshold) == settled
 
 
 def test_more_helps_up_to_what_the_other_part_allows() -> None:

@@ -7,10 +7,13 @@ import math
 import pytest
 
 from fusion_models.metrics import Interval
+from fusion_models.metrics.intervals.interval import Variance
 from fusion_models.probes import TREES
 from search.analysis.decision import decide, is_fragile
 from search.analysis.judged import ArchiveEvidence, Cold, Evidence, Lead, Probe, read_judged, write_judged
+from search.analysis.measure import at_level
 from search.run_store.folder import json_text
+from search.run_store.looks import Look
 from spaces import PHASES, ROADMAP_STEPS
 
 EARNED = "every modality earns its place (smallest refit gain)"
@@ -233,6 +236,28 @@ def test_late_archive_rules_are_read_from_phase_3_on(changes):
     assert decide(PHASES["phase1"], "t", evidence).verdict != "ARCHIVE"
 
 
+@pytest.mark.parametrize(
+    ("rule", "better", "listed", "enough"),
+    [
+        ("gain", "ndcg_gain", "best_listed_gain", 0.03),
+        ("tuned V1", "over_tuned_v1", "best_listed_over_tuned_v1", 0.02),
+    ],
+)
+def test_late_archive_rules_hold_only_where_they_hold_for_the_best_of_the_short_list(rule, better, listed, enough):
+    """The finalist is chosen for its gates: a recipe that missed one of them may gain what V2 is to gain."""
+
+    def verdict(interval):
+        found = archive(**{better: around(0.001), "best_listed": "t0007", listed: interval})
+        decision = decide(PHASES["phase3"], "t", healthy(archive=found))
+        return decision.verdict, next(r for r in decision.archive_rules if r.key == rule)
+
+    for interval, said in ((around(enough), "t0007 of the short list: +0.0"), (None, "t0007 of the short list is not")):
+        found, read = verdict(interval)
+        assert (found != "ARCHIVE", read.holds) == (True, False)
+        assert read.note.startswith(said)
+    assert verdict(around(0.002))[0] == "ARCHIVE"
+
+
 def test_too_few_queries_fail():
     decision = decide(PHASES["phase3"], "t", healthy(queries=499))
     assert status(decision, "resume: queries") == "fail"
@@ -301,6 +326,46 @@ def test_a_rival_that_surely_leads_fails_v2_and_one_that_is_not_measured_is_no_p
     assert status(found, f"rival: {role}") == expected
     assert (found.verdict == "GO") == (expected == "pass")
     assert decide(PHASES["phase1"], "t", healthy(rivals={role: lead})).verdict == "GO"
+
+
+def drawn(mean, half, level):
+    """An interval over many queries whose half-width at 95 % is `half`, as a look of this level reads it."""
+    error = half / 1.96
+    found = Interval(mean, mean - half, mean + half, 0.95, Variance(query=error**2, query_df=1e6, queries=1000))
+    return at_level(found, level)
+
+
+@pytest.mark.parametrize("number", [1, 2, 10])
+@pytest.mark.parametrize("role", ["base", "trees", "sum"])
+def test_no_further_look_makes_a_rival_s_gate_easier(role, number):
+    """A lead of 0.0077 [0.0021, 0.0134] of LambdaMART failed V2 at the first look and passed it from the second on."""
+    level = Look(number=number).level
+    ahead = healthy().rivals | {role: Lead(rival=role, interval=drawn(-0.0077, 0.0056, level), with_suspect=True)}
+    found = decide(PHASES["phase3"], "t", healthy(rivals=ahead))
+    assert status(found, f"rival: {role}") == "fail"
+    gate = next(gate for gate in found.gates if gate.key == f"rival: {role}")
+    assert gate.ci_high == pytest.approx(-0.0021, abs=1e-4)
+    assert gate.note.endswith("at 95%, as at every look")
+    assert bool(found.warnings) == (role == "base")
+    narrow = healthy().rivals | {role: Lead(rival=role, interval=drawn(0.0, 0.019, level))}
+    assert status(decide(PHASES["phase3"], "t", healthy(rivals=narrow)), f"rival: {role}") == "pass"
+    wide = healthy().rivals | {role: Lead(rival=role, interval=drawn(0.0, 0.021, level))}
+    assert status(decide(PHASES["phase3"], "t", healthy(rivals=wide)), f"rival: {role}") == "undecided"
+
+
+@pytest.mark.parametrize("number", [1, 2, 10])
+def test_what_holds_an_end_of_v2_off_does_not_weaken_with_looks(number):
+    level = Look(number=number).level
+    tuned = {"over_tuned_v1": around(0.001)}
+    ahead = healthy().rivals | {
+        "trees": Lead(rival="LambdaMART", interval=drawn(-0.0077, 0.0056, level), with_suspect=True)
+    }
+    led = decide(PHASES["phase3"], "t", healthy(rivals=ahead, archive=archive(**tuned)))
+    assert led.verdict == "PAUSE_AND_FIX"
+    share = 1.0 - (1.0 - level) / 3
+    earns = (Probe(name="products", gain=drawn(0.045, 0.034, share), counts=True),)
+    blind = archive(refit_gain=around(0.002), base_refit_gain=around(0.001), probes=earns, **tuned)
+    assert decide(PHASES["phase3"], "t", healthy(archive=blind)).verdict == "PAUSE_AND_FIX"
 
 
 def test_a_search_that_found_less_than_the_base_recipe_says_so():

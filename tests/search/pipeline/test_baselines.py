@@ -1,15 +1,19 @@
-"""LambdaMARTs of a run: one that two roles name is trained once."""
+"""References of a run: LambdaMARTs that two roles name are trained once; weighted sums are rankers with seeds."""
 
+import dataclasses
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from outputs import MODALITIES, random_lists, random_outputs
 
 from fusion_models.evaluation import Scored
 from fusion_models.lambdamart import TreeInputs, TreesError
+from fusion_models.quantities import ensemble, standardised
 from search.pipeline import baselines
+from search.pipeline.baselines import V1, sum_reference
 from spaces import PHASES
 
 
@@ -40,7 +44,7 @@ def test_a_tuned_v1_that_reads_all_but_the_suspect_is_trained_once_with_the_tree
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     found, trained = begun(monkeypatch, ("metadata", "text"))
-    assert len(trained) == 2 * baselines.TREE_SEEDS
+    assert len(trained) == 2 * 5
     assert {inputs.modalities for inputs in trained} == {("visual", "text", "metadata"), ("text", "metadata")}
     assert all(inputs.with_v1 for inputs in trained)
     blind, tuned = found["blind trees"], found["tuned v1 trees"]
@@ -51,7 +55,7 @@ def test_a_tuned_v1_that_reads_all_but_the_suspect_is_trained_once_with_the_tree
 
 def test_a_tuned_v1_of_other_modalities_is_a_ranker_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
     _, trained = begun(monkeypatch, ("text",))
-    assert len(trained) == 3 * baselines.TREE_SEEDS
+    assert len(trained) == 3 * 5
     assert ("text",) in {inputs.modalities for inputs in trained}
 
 
@@ -69,3 +73,50 @@ def test_trees_that_cannot_be_trained_cost_themselves_in_both_roles(monkeypatch:
     found, _ = begun(monkeypatch, ("text", "metadata"), fails=True)
     assert [found[role].measured for role in ("trees", "blind trees", "tuned v1 trees")] == [False] * 3
     assert found["tuned v1 trees"].detail == "not measured: too long"
+
+
+LISTS = random_lists()
+SINGLES = {
+    f"{m} alone": tuple(random_outputs(LISTS, seed=10 * place + s, noise=2.0) for s in range(5))
+    for place, m in enumerate(MODALITIES)
+}
+
+
+def summed(weights: dict[str, float], v1_reads: tuple[str, ...] = ("text", "metadata"), **fewer: int) -> Any:
+    phase = dataclasses.replace(PHASES["phase3"], v1_reads=v1_reads)
+    singles = {name: runs[: fewer.get(name.split()[0], 5)] for name, runs in SINGLES.items()}
+    return sum_reference("sum with v1", "weighted sum with V1", singles, weights, LISTS, phase)
+
+
+def test_a_weighted_sum_is_a_ranker_a_seed_whose_ensemble_is_the_sum_of_the_ensembles() -> None:
+    """One fixed sum of ensembles has no seeds of its own: its lead would be as narrow as if it never varied."""
+    weights = {"visual alone": 0.2, "text alone": 0.4, "metadata alone": 0.1, V1: 0.3}
+    found = summed(weights)
+    assert len(found.trainings) == 5
+    columns = {name: ensemble(runs).scores for name, runs in SINGLES.items()} | {V1: LISTS.v1}
+    whole = np.sum([weights[name] * standardised(columns[name], LISTS) for name in weights], axis=0)
+    ranks = standardised(found.outputs.scores, LISTS)[LISTS.valid], standardised(whole, LISTS)[LISTS.valid]
+    assert np.corrcoef(*ranks)[0, 1] > 0.99
+    assert np.nanmean(found.outputs.ndcg) == pytest.approx(np.nanmean(LISTS.ndcg(whole)), abs=0.01)
+
+
+def test_a_weighted_sum_has_as_many_trainings_as_the_modality_that_has_fewest() -> None:
+    weights = {"visual alone": 0.3, "text alone": 0.7}
+    assert len(summed(weights, visual=2).trainings) == 2
+    assert len(summed(weights, metadata=2).trainings) == 5, "which is not in this sum"
+
+
+@pytest.mark.parametrize(
+    ("weights", "v1_reads", "sees"),
+    [
+        ({"visual alone": 0.2, "text alone": 0.8}, ("text",), True),
+        ({"visual alone": 0.0, "text alone": 0.6, V1: 0.4}, ("text",), False),
+        ({"text alone": 0.6, V1: 0.4}, ("text", "visual"), True),
+        ({"text alone": 1.0, V1: 0.0}, ("text", "visual"), False),
+        ({"text alone": 0.6, V1: 0.4}, ("text",), False),
+    ],
+)
+def test_a_sum_sees_the_suspect_by_its_own_ranker_or_by_a_v1_that_reads_it(
+    weights: dict[str, float], v1_reads: tuple[str, ...], sees: bool
+) -> None:
+    assert summed(weights, v1_reads).sees_suspect is sees

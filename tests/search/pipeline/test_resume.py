@@ -24,7 +24,7 @@ from fusion_models.data import open_dataset
 from fusion_models.training import start, train
 from search.monitoring.tensorboard import TensorBoardObserver
 from search.options import RunOptions
-from search.pipeline.baselines import REFERENCE_SEEDS
+from search.pipeline.baselines import reference_seeds
 from search.pipeline.phase import run_phase
 from search.run_store.job import Job, Outcome
 from search.run_store.journal import open_journal
@@ -34,7 +34,7 @@ from spaces import PHASES
 
 SMALL = "planted?queries=160&candidates=8"
 TRIALS = 7
-TOTALS = {"baselines": 3 * REFERENCE_SEEDS, "search": TRIALS}
+TOTALS = {"baselines": 3 * reference_seeds(PHASES["phase3"]), "search": TRIALS}
 KILLS = int(os.environ.get("FUSION_SEARCH_KILLS", "3"))
 SEED = int(os.environ.get("FUSION_SEARCH_KILL_SEED", "0"))
 NAMES = ["base", "balanced", "tuned V1", "multi-task", "small batches", "screened", "low rank", "sampled"]

@@ -17,7 +17,7 @@ from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 
 from fusion_models.modalities import MODALITIES
 from search.options import RunOptions
-from search.pipeline.baselines import REFERENCE_SEEDS
+from search.pipeline.baselines import reference_seeds
 from search.pipeline.phase import run_phase
 from search.reporting import read_run, write_report
 from search.run_store.folder import FORMAT, RunFolder, RunFolderError
@@ -26,7 +26,7 @@ from spaces import PHASES, phase_from_plain, phase_to_plain
 
 SMALL = "planted?queries=160&candidates=8"
 TRIALS = 6
-BASELINES = 3 * REFERENCE_SEEDS
+BASELINES = 3 * reference_seeds(PHASES["phase3"])
 """Each modality alone, over a few seeds."""
 PHASE = PHASES["phase3"].with_base({"model.layers": 1, "train.epochs": 2})
 README = Path(__file__).parents[3] / "results" / "README.md"

@@ -2,6 +2,7 @@
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -107,3 +108,36 @@ def test_a_state_folder_that_cannot_be_written_costs_the_memory_beyond_results_a
     folder = run(tmp_path / "phase3")
     assert count_look(folder, "abc", SHOP).number == 1
     assert count_look(run(tmp_path / "again"), "abc", SHOP).number == 2
+
+
+def test_runs_that_look_at_once_are_told_apart_and_none_is_forgotten(tmp_path, state):
+    """Read, join and write had no lock: two runs got look 1 both, and one of them was erased."""
+    folders = [run(tmp_path / place / f"run{i}") for i, place in enumerate("aabbccdd")]
+    with ThreadPoolExecutor(8) as pool:  # a lock of flock's is between open files, so threads stand for processes
+        found = list(pool.map(lambda folder: count_look(folder, "abc", SHOP).number, folders))
+    assert sorted(found) == list(range(1, len(folders) + 1))
+    assert len(json.loads((state / "test_looks.json").read_text())["abc"]) == len(folders)
+
+
+def test_a_verdict_keeps_its_number_where_an_earlier_look_turns_up_later(tmp_path, state):
+    mine = run(tmp_path / "phase3")
+    assert count_look(mine, "abc", SHOP).number == 1
+    path = tmp_path / "test_looks.json"
+    looks = json.loads(path.read_text())
+    looks["abc"].append({"run": "of a colleague", "start": "2020", "looked": "2020-01-01T00:00:00+00:00"})
+    path.write_text(json.dumps(looks))
+    assert count_look(mine, "abc", SHOP).number == 1
+    assert count_look(mine, "abc", SHOP, verdict=2).number == 3
+
+
+def test_looks_noted_without_a_number_have_their_place_by_time(tmp_path):
+    folders = [run(tmp_path / f"run{i}", start=f"2026-01-0{i}") for i in (1, 2)]
+    for folder in folders:
+        count_look(folder, "abc", SHOP)
+    path = tmp_path / "test_looks.json"
+    looks = json.loads(path.read_text())
+    looks = {"abc": [{k: v for k, v in look.items() if k != "number"} for look in looks["abc"]]}
+    path.write_text(json.dumps(looks))
+    (tmp_path / "state" / "test_looks.json").unlink()
+    assert [count_look(folder, "abc", SHOP).number for folder in folders] == [1, 2]
+    assert count_look(run(tmp_path / "run3"), "abc", SHOP).number == 3

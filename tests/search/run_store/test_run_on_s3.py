@@ -16,9 +16,10 @@ from optuna.storages.journal._storage import JournalOperation
 from optuna.trial import TrialState
 
 from fusion_models.data.tables import TABLES, filesystem_of
-from search.pipeline.baselines import REFERENCE_SEEDS
+from search.pipeline.baselines import reference_seeds
 from search.report import ReportOptions, report
 from search.run_store.mirror import located
+from spaces import PHASES
 
 PATIENCE = 400.0
 RUN = "results/phase1/"
@@ -113,7 +114,7 @@ def test_the_whole_run_is_at_the_uri_and_reads_back_anywhere(third, small_data):
     assert names >= {"run.json", "study.journal", "trials.csv", "pareto.csv", "decision.json", "report.html"}
     assert not [name for name in names if "/training/" in name]
     trials = pd.read_csv(folder / "trials.csv")
-    assert len(trials) == 3 * REFERENCE_SEEDS + 2
+    assert len(trials) == 3 * reference_seeds(PHASES["phase3"]) + 2
     assert set(trials["state"]) == {"finished"}
     for place in pd.read_csv(folder / "pareto.csv")["checkpoint"]:
         assert (folder / place / "weights.safetensors").is_file()
@@ -126,7 +127,7 @@ def test_what_had_been_mirrored_was_not_trained_again(lost):
     kept = [name for name in lost.before if name.endswith("/validation.npz") and name.split("/")[1] in lost.told]
     assert len(kept) == len(lost.told) >= 2
     assert {name: after[name] for name in kept} == {name: lost.before[name] for name in kept}
-    assert len(ended(after)) == 3 * REFERENCE_SEEDS + 2
+    assert len(ended(after)) == 3 * reference_seeds(PHASES["phase3"]) + 2
 
 
 def test_the_report_is_built_anew_from_the_uri_and_goes_back_there(third, console):

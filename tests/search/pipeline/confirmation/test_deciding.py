@@ -3,15 +3,18 @@
 import dataclasses
 import time
 import zlib
+from collections import Counter
 
 import numpy as np
 import pytest
-from outputs import random_outputs
+from outputs import MODALITIES, random_outputs
 from run_context import run_in
 
 from fusion_models.evaluation import split_lists
 from search.options import RunOptions
+from search.pipeline.baselines import COLD_STAGE
 from search.pipeline.confirmation import deciding
+from search.pipeline.confirmation.arms import STAGE
 from search.pipeline.confirmation.deciding import train_deciding_arms
 from search.pipeline.confirmation.finalist import Finalist
 from search.pipeline.trainer import Trainer
@@ -133,3 +136,12 @@ def test_a_training_stands_once_among_the_records_however_often_its_stage_is_ope
     ids = [record.trial_id for record in mine.trainer.records()]
     assert len(ids) == len(set(ids)) == len(journal_records(run.store.journal))
     assert np.isfinite([record.seconds for record in mine.trainer.records()]).all()
+
+
+@pytest.mark.parametrize(("cold", "trainings"), [(False, 0), (True, 5)])
+def test_single_modalities_are_trained_again_on_the_items_that_deciding_arms_see(run, cold, trainings):
+    """Else sums of them have seen a fifth of the items more than the V2 that is held against them."""
+    trained(run, cold=cold)
+    records = run.trainer.records(COLD_STAGE)
+    assert Counter(r.role.modalities for r in records) == {(m,): trainings for m in MODALITIES if trainings}
+    assert {r.items for r in records} <= {r.items for r in run.trainer.records(STAGE)}

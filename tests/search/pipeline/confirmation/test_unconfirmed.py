@@ -43,5 +43,5 @@ def test_skipped_confirmation_and_a_short_list_that_failed_are_told_apart() -> N
 def test_the_time_counts_references_and_named_recipes_side_by_side() -> None:
     phase = PHASES["phase3"]
     alone = seconds_to_search(phase, training_seconds=2.0, at_once=1)
-    assert alone == 2.0 * (9 + len(phase.known_recipes()))
+    assert alone == 2.0 * (15 + len(phase.known_recipes()))
     assert seconds_to_search(phase, training_seconds=2.0, at_once=2) == alone / 2
