@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import importlib.metadata
 import json
 import math
@@ -100,7 +101,10 @@ class RunFolder:
         return found is not None and found.get("end") is not None
 
     def require_ready(self, *, resume: bool, fresh: bool) -> None:
-        """Raises RunFolderError where an unfinished run would be overwritten, or what is no run deleted."""
+        """Raises RunFolderError where an unfinished run would be overwritten, or what is no run deleted.
+
+        And where the folder cannot be made.
+        """
         if fresh:
             self._require_deletable()
         elif self.journal.exists() and not resume:
@@ -110,6 +114,12 @@ class RunFolder:
             )
         elif resume and not self.journal.exists():
             raise RunFolderError(f"nothing to resume in {self.path}: leave --resume out to start a run there")
+        with usable(self.path):
+            there = next(path for path in (self.path, *self.path.parents) if path.exists())
+            if not there.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there))
+            if not os.access(there, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there))
 
     def prepare(self, *, resume: bool, fresh: bool) -> None:
         """Make the folder ready for a run.

@@ -44,6 +44,11 @@ def settle_phase(folder: RunFolder, options: RunOptions, console: Console, mirro
     begun_before(folder, FLAG)
     began = time.monotonic()
     run = _reopened(folder, options, console, mirror, began)
+    with ray_session(run.options):  # a Ray that does not come up leaves no verdict that was begun
+        return _settled(run, folder, console, mirror)
+
+
+def _settled(run: Run, folder: RunFolder, console: Console, mirror: Mirror | None) -> RunFolder:
     number = begin_verdict(folder, FLAG).number
     run = dataclasses.replace(run, verdict=number)
     console.print(f"{folder.path}: verdict {number}, of the same finalist", highlight=False)
