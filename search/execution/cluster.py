@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import sys
 import tempfile
 import warnings
@@ -25,6 +26,8 @@ WORKER = "FUSION_SEARCH_WORKER"
 STARTS = 3
 SLOW_START = "timed out during startup"
 """What Ray says where its own processes were not up in time."""
+ANSWERS_WITHIN = 10.0
+"""Seconds in which a cluster's head takes a connection."""
 LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
 """Bytes of a socket's path."""
 _QUIET = {
@@ -94,6 +97,8 @@ def start_ray(arguments: Mapping[str, Any], address: str | None = None) -> None:
     """
     if address is None:
         _require_writable(_folder_of_ray())
+    else:
+        _require_answer(address)
     for left in reversed(range(STARTS)):
         try:
             ray.init(**arguments)
@@ -115,6 +120,17 @@ def start_ray(arguments: Mapping[str, Any], address: str | None = None) -> None:
                     f"Ray did not come up on this machine in {STARTS} tries ({error}): it is busy, or short of memory; "
                     "give the same command again when it is not"
                 ) from error
+
+
+def _require_answer(address: str) -> None:
+    """Raises ValueError where nothing listens at HOST:PORT, for which Ray waits some minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        return  # `auto`, or what Ray alone can read
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWERS_WITHIN).close()
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"--address {address}: no Ray cluster answers there ({error})") from error
 
 
 def _folder_of_ray() -> Path:

@@ -1,5 +1,7 @@
 """Ray on a machine that is too busy for it to come up at once, or where it cannot come up at all."""
 
+import socket
+
 import pytest
 import ray
 
@@ -61,6 +63,7 @@ FAULTS = {
 def test_any_fault_of_ray_is_one_line(monkeypatch, starts, fault):
     raised, address, said = FAULTS[fault]
     starts(0)
+    monkeypatch.setattr(cluster, "_require_answer", lambda address: None)
 
     def broken(**arguments):
         raise raised
@@ -97,5 +100,24 @@ def test_a_folder_that_ray_cannot_use_is_named_before_ray_starts(tmp_path, monke
 def test_the_folder_of_a_cluster_s_ray_is_its_own(monkeypatch, starts):
     made = starts(0)
     monkeypatch.setenv("RAY_TMPDIR", "/dev/null/x")
+    monkeypatch.setattr(cluster, "_require_answer", lambda address: None)
     with ray_session(RunOptions(phase="phase1", address="10.0.0.1:6379")):
         assert len(made) == 1
+
+
+@pytest.mark.parametrize("form", ["127.0.0.1:{}", "localhost:{}", "nobody.invalid:{}", "a:{}99999"])
+def test_an_address_at_which_nothing_listens_is_told_at_once(starts, form):
+    """Ray tries for minutes, and prints its tries."""
+    made = starts(0)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        address = form.format(taken.getsockname()[1])
+        with (
+            pytest.raises(ValueError, match=r"^--address .*: no Ray cluster answers there"),
+            ray_session(RunOptions(phase="phase1", address=address)),
+        ):
+            pass
+        assert made == []
+        taken.listen()
+        with ray_session(RunOptions(phase="phase1", address=f"127.0.0.1:{taken.getsockname()[1]}")):
+            assert len(made) == 1

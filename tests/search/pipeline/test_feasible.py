@@ -56,7 +56,7 @@ def test_a_run_that_cannot_be_leaves_nothing_behind(tmp_path, asked, console, ch
     assert list(tmp_path.iterdir()) == []
 
 
-RAY = {"cannot start": ({}, "for Ray's sockets"), "no cluster": ({"address": "10.0.0.1:6379"}, "no Ray cluster answers there")}
+RAY = {"cannot start": ({}, "for Ray's sockets"), "no cluster": ({"address": "auto"}, "no Ray cluster answers there")}
 
 
 @pytest.fixture
