@@ -30,6 +30,7 @@ from search.pipeline.trainer import TrainerOfEnded
 from search.reporting import build_report, read_run
 from search.run_store.folder import RunFolder, RunFolderError
 from search.run_store.journal import open_journal
+from search.run_store.looks import require_looks
 from search.run_store.mirror import Mirror, mirrored
 from search.study.stages import SEARCH, TAKEN_OVER, refused
 
@@ -61,6 +62,7 @@ def extend_phase(folder: RunFolder, options: RunOptions, console: Console, mirro
         _require_more(folder, options.trials)
     began = time.monotonic()
     warm = warm_recipes(options.warm_from) if options.warm_from is not None else {}
+    require_looks(folder)
     run = _reopened(folder, options, console, mirror)
     with ray_session(run.options):  # a Ray that does not come up leaves no verdict that was begun
         return _extended(dataclasses.replace(run, began=began), warm, console, mirror)

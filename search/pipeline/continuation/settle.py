@@ -19,6 +19,7 @@ from search.pipeline.summary import print_verdict
 from search.pipeline.trainer import TrainerOfEnded
 from search.reporting import build_report, read_run
 from search.run_store.folder import RunFolder, RunFolderError
+from search.run_store.looks import require_looks
 from search.run_store.mirror import Mirror, mirrored
 
 FLAG = "--settle"
@@ -43,6 +44,7 @@ def settle_phase(folder: RunFolder, options: RunOptions, console: Console, mirro
     require_unchanged(folder, options, (*MACHINE, *ASKS, *HOW_FAR))
     begun_before(folder, FLAG)
     began = time.monotonic()
+    require_looks(folder)
     run = _reopened(folder, options, console, mirror, began)
     with ray_session(run.options):  # a Ray that does not come up leaves no verdict that was begun
         return _settled(run, folder, console, mirror)

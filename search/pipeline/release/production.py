@@ -50,7 +50,7 @@ from search.run_store.facts import read_facts
 from search.run_store.folder import RunFolder, RunFolderError, json_text, now, phase_of
 from search.run_store.job import Job
 from search.run_store.journal import open_journal
-from search.run_store.looks import SPLIT_NAMES, count_look
+from search.run_store.looks import SPLIT_NAMES, count_look, require_looks
 from search.run_store.mirror import Mirror, is_uri, local_results
 from search.run_store.records import journal_records
 from search.run_store.start_weights import adopt_start_weights
@@ -128,6 +128,7 @@ def run_production(
     variant = phase.base.model.variant
     require_same_model(source, described, own_model(variant).described() if is_own(variant) else None)
     resume = options.resume and begun
+    require_looks(folder)
     folder.require_ready(resume=resume, fresh=options.fresh)
     with contextlib.ExitStack() as session:
         if not resume and chosen.finalist is not None:  # as in `run_phase`

@@ -82,6 +82,16 @@ def test_a_ray_that_does_not_come_up_leaves_nothing_behind_and_deletes_nothing(t
     assert {path.name for path in folder.iterdir()} == {"run.json", "decision.json"}
 
 
+def test_looks_that_cannot_be_read_are_told_before_anything_is_trained(tmp_path, asked, console, monkeypatch):
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "test_looks.json").write_text('{"half')
+    monkeypatch.setenv("FUSION_SEARCH_STATE", str(state))
+    with pytest.raises(ValueError, match=r"test_looks\.json is not JSON"):
+        RUNS[asked.phase](changed(asked, {}), console)
+    assert list(tmp_path.iterdir()) == [state]
+
+
 def test_a_roadmap_at_a_uri_is_not_erased_for_a_mistake(tmp_path, console, monkeypatch):
     monkeypatch.setenv("FUSION_SEARCH_CACHE", str(tmp_path / "cache"))
     there = tmp_path / "store" / "roadmap"
