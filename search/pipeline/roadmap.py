@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import time
 from typing import Any
 
@@ -37,7 +36,7 @@ from search.pipeline.summary import STYLES
 from search.reporting.decision_page import roadmap_text
 from search.reporting.roadmap_page import write_roadmap_report
 from search.reporting.terminal import Column, Row, print_table, say
-from search.run_store.folder import RunFolder, RunFolderError, environment, json_text, now, phase_of
+from search.run_store.folder import RunFolder, RunFolderError, environment, json_text, now, phase_of, read_json
 from search.run_store.looks import SPLIT_NAMES
 from search.run_store.mirror import Mirror, is_uri, local_results, mirror_of, mirrored
 from spaces import PHASE4, PHASES, ROADMAP_STEPS, phase_to_plain
@@ -188,7 +187,7 @@ def _link(folder: RunFolder, phase: str) -> RoadmapStep:
 
 
 def _read_verdict(run: RunFolder, phase: str) -> tuple[PhaseVerdict, dict[str, Any]]:
-    decision = json.loads((run.path / "decision.json").read_text())
+    decision = read_json(run.path / "decision.json")
     described = run.read() or {}
     return PhaseVerdict(
         phase=phase,

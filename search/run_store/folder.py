@@ -74,13 +74,10 @@ class RunFolder:
         Raises RunFolderError for a folder of another format, with the version that wrote it.
         """
         with usable(self.path):
-            text = self.description.read_text() if self.description.exists() else None
-        if text is None:
+            there = self.description.exists()
+        if not there:
             return None
-        try:
-            found: dict[str, Any] = json.loads(text)
-        except ValueError as error:
-            raise RunFolderError(f"{self.description} is not JSON ({error}); --fresh starts over") from error
+        found = read_json(self.description, remedy="--fresh starts over")
         written = found.get("format", 1)
         if written != FORMAT:
             by = f"commit {found['commit']}" if found.get("commit") else "another version"
@@ -140,6 +137,19 @@ class RunFolder:
                 f"{self.path} holds no run (there is {', '.join(sorted(there)[:3])}), so --fresh does not delete it: "
                 "give another --name"
             )
+
+
+def read_json(path: Path, *, remedy: str = "put back a whole copy of the run") -> dict[str, Any]:
+    """What a file of a run says. Raises RunFolderError, naming it, where it is gone, cut, or no JSON object."""
+    try:
+        found = json.loads(path.read_bytes())
+    except OSError as error:
+        raise RunFolderError(f"{path} cannot be read ({error.strerror or type(error).__name__}): {remedy}") from error
+    except ValueError as error:  # bytes that are no text, too
+        raise RunFolderError(f"{path} is not JSON ({error}): {remedy}") from error
+    if not isinstance(found, dict):
+        raise RunFolderError(f"{path} is no JSON object: {remedy}")
+    return found
 
 
 @contextlib.contextmanager

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import shutil
 import time
 from dataclasses import dataclass
@@ -47,7 +46,7 @@ from search.reporting import build_report
 from search.reporting.decision_page import decision_text, release_text
 from search.run_store.artefact import ARTEFACT
 from search.run_store.facts import read_facts
-from search.run_store.folder import RunFolder, RunFolderError, json_text, now, phase_of
+from search.run_store.folder import RunFolder, RunFolderError, json_text, now, phase_of, read_json
 from search.run_store.job import Job
 from search.run_store.journal import open_journal
 from search.run_store.looks import SPLIT_NAMES, count_look, require_looks
@@ -270,7 +269,7 @@ def _chosen(source: RunFolder, data: RankingDataset) -> Chosen:
             f"{source.path} was run on {described.get('data')}, and --data {data.source} is other data: give "
             f"--data {described.get('data')}, or another --results"
         )
-    verdict = json.loads((source.path / "decision.json").read_text())["verdict"]
+    verdict = read_json(source.path / "decision.json")["verdict"]
     finalist = read_finalist(source)
     if finalist is None or not is_judged(source.path):
         name = finalist.trial_id if finalist is not None else ""
