@@ -111,7 +111,10 @@ def _opened(given: Any) -> tuple[pd.DataFrame, str]:
         with foreign_errors("cannot be read", remedy, file=str(given)):
             text = str(given).lower().endswith((".csv", ".csv.gz"))
             ids = dict.fromkeys((*IDS, TRAINING), str)
-            table = pd.read_csv(given, dtype=ids) if text else pd.read_parquet(given, dtype_backend="pyarrow")
+            if text:  # as Arrow: numpy would make floats of whole numbers that stand beside empty cells
+                table = pd.read_csv(given, dtype=ids, dtype_backend="pyarrow")
+            else:
+                table = pd.read_parquet(given, dtype_backend="pyarrow")
             table = table.reset_index(drop=True)
     else:
         raise DataError(f"is a {type(given).__name__}.", remedy, file="scores")

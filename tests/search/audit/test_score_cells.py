@@ -7,6 +7,7 @@ from decimal import Decimal
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.csv as csv
 import pyarrow.parquet as pq
 import pytest
 
@@ -55,6 +56,24 @@ def test_scores_that_float64_makes_one_are_refused(small_data, tmp_path, kind, f
 def test_numbers_of_python_that_float64_makes_one_are_refused(kind):
     with pytest.raises(DataError, match=r"row 1: .* are one number in float64"):
         read_numbers(pd.Series(OBJECTS[kind], dtype=object), "v2_score", "scores")
+
+
+@pytest.mark.parametrize("last", [0, None])
+def test_whole_numbers_of_a_csv_are_not_narrowed_before_they_are_looked_at(small_data, tmp_path, last):
+    table = of_the_data(small_data, lambda n: pa.array([*(2**60 + i for i in range(n - 1)), last]))
+    csv.write_csv(table, tmp_path / "scores.csv")
+    with pytest.raises(DataError, match=r"column 'v2_score', row 1: .* are one number in float64"):
+        read_scores(tmp_path / "scores.csv", small_data, MODALITIES)
+
+
+def test_numbers_of_a_csv_are_the_nearest_float64(small_data, tmp_path):
+    scores = np.random.default_rng(0).normal(size=len(small_data.judged_item)) * 1e-7
+    frame = of_the_data(small_data, lambda n: pa.array(scores)).to_pandas()
+    frame["v2_score"] = [repr(float(v)) for v in scores]
+    frame.to_csv(tmp_path / "scores.csv", index=False)
+    assert (
+        read_scores(tmp_path / "scores.csv", small_data, MODALITIES).values["v2_score"][0].tolist() == scores.tolist()
+    )
 
 
 def test_large_numbers_that_stay_apart_are_read(small_data):

@@ -2,13 +2,12 @@
 
 import json
 import math
-import pwd
 
 import pytest
 
 from fusion_models.metrics.intervals.planning import look_level
-from search.run_store.folder import RunFolder, RunFolderError
-from search.run_store.looks import DECIDING_HALF, Look, count_look, opened_before, require_looks
+from search.run_store.folder import RunFolder
+from search.run_store.looks import DECIDING_HALF, Look, count_look, opened_before
 
 SHOP = "s3://team/shop"
 
@@ -108,38 +107,3 @@ def test_a_state_folder_that_cannot_be_written_costs_the_memory_beyond_results_a
     folder = run(tmp_path / "phase3")
     assert count_look(folder, "abc", SHOP).number == 1
     assert count_look(run(tmp_path / "again"), "abc", SHOP).number == 2
-
-
-def test_a_user_without_a_home_has_no_memory_beyond_results(tmp_path, monkeypatch):
-    """As a uid without a passwd entry in a container."""
-    for name in ("FUSION_SEARCH_STATE", "XDG_STATE_HOME", "HOME"):
-        monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(pwd, "getpwuid", {}.__getitem__)
-    assert [count_look(run(tmp_path / name), "abc", SHOP).number for name in ("phase3", "again")] == [1, 2]
-
-
-def test_a_state_folder_in_an_unknown_home_is_a_mistake(tmp_path, monkeypatch):
-    monkeypatch.setenv("FUSION_SEARCH_STATE", "~nobody-of-that-name/state")
-    with pytest.raises(RunFolderError, match=r"\$FUSION_SEARCH_STATE is ~nobody-of-that-name/state"):
-        require_looks(run(tmp_path / "phase3"))
-
-
-BROKEN = {"half": b'{"abc": [{"run": ', "not text": b"\xff\xfe{}", "a list": b"[]", "other": b'{"abc": {"run": "a"}}'}
-
-
-@pytest.mark.parametrize("where", ["beside", "state"])
-@pytest.mark.parametrize("how", [*BROKEN, "a folder"])
-def test_looks_that_cannot_be_read_are_named_and_never_forgotten(tmp_path, state, where, how):
-    folder = run(tmp_path / "results" / "phase3")
-    broken = (state if where == "state" else tmp_path / "results") / "test_looks.json"
-    broken.parent.mkdir(exist_ok=True)
-    if how == "a folder":
-        broken.mkdir()
-    else:
-        broken.write_bytes(BROKEN[how])
-    for asked in (lambda: require_looks(folder), lambda: count_look(folder, "abc", SHOP)):
-        with pytest.raises(RunFolderError) as caught:
-            asked()
-        assert str(caught.value).startswith(str(broken))
-        assert "\n" not in str(caught.value)
-    assert broken.is_dir() or broken.read_bytes() == BROKEN[how]
