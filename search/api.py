@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import dataclasses
 import html
-import json
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -36,7 +35,7 @@ from search.pipeline.release.production import run_production
 from search.pipeline.roadmap import ROADMAP, run_roadmap
 from search.reporting import RunRecord, read_run
 from search.reporting.terminal import make_console
-from search.run_store.folder import RunFolder
+from search.run_store.folder import RunFolder, read_json
 from search.run_store.given_tables import keep_tables
 from search.run_store.mirror import located
 from search.serving.frames import FrameRanker, open_ranker
@@ -197,8 +196,7 @@ class Result:
     def decision(self) -> dict[str, Any]:
         """decision.json; empty while nothing is decided."""
         place = self.path / "decision.json"
-        found: dict[str, Any] = json.loads(place.read_text()) if place.exists() else {}
-        return found
+        return read_json(place) if place.exists() else {}
 
     @property
     def verdict(self) -> str | None:

@@ -15,6 +15,7 @@ from typing import Any
 from fusion_models.files import write_whole
 from fusion_models.metrics import Interval
 from fusion_models.modalities import MODALITIES
+from search.run_store.folder import read_json
 
 FILE = "judged.json"
 """All that a decision read, so that it can be taken again from the run folder alone."""
@@ -123,7 +124,7 @@ def read_judged(folder: Path) -> Evidence:
     path = folder / FILE
     if not path.exists():
         raise ValueError(f"{folder} has no {FILE}: run the phase again with --fresh")
-    found: Evidence = _read(Evidence, json.loads(path.read_text()))
+    found: Evidence = _read(Evidence, read_json(path))
     return found
 
 

@@ -40,7 +40,7 @@ from search.reporting.decision_page import decision_text, release_text
 from search.reporting.terminal import FULL, Column, Row, print_table, say
 from search.run_store.facts import read_facts
 from search.run_store.folder import RunFolder, RunFolderError, environment, json_text, now
-from search.run_store.looks import DECIDING_SPLIT, SPLIT_NAMES, count_look
+from search.run_store.looks import DECIDING_SPLIT, SPLIT_NAMES, count_look, require_looks
 from search.run_store.mirror import is_uri, local_results
 from spaces import ROADMAP_STEPS, Phase, for_dataset, phase_to_plain
 
@@ -68,6 +68,7 @@ def run_audit(options: AuditOptions, console: Console, *, scores: Any = None) ->
         )
     if not options.fresh:
         require_run_of(folder, AUDIT)
+    require_looks(folder)
     began = time.monotonic()
     facts = read_facts(options.facts)
     data = open_dataset(options.data).measured_by(ROADMAP_STEPS[options.phase].metric)

@@ -16,6 +16,7 @@ import pyarrow as pa
 
 from fusion_models.data import DataError, RankingDataset
 from fusion_models.data.errors import foreign_errors
+from search.audit.score_cells import read_ids, read_numbers, shown
 
 Values = npt.NDArray[np.float64]
 SCORE = "v2_score"
@@ -100,7 +101,7 @@ def _opened(given: Any) -> tuple[pd.DataFrame, str]:
     if isinstance(given, pd.DataFrame):
         table, source = given.reset_index(drop=True), "scores"
     elif isinstance(given, pa.Table):
-        table, source = given.to_pandas(), "scores"
+        table, source = given.to_pandas(types_mapper=pd.ArrowDtype), "scores"
     elif isinstance(given, str | Path):
         source = Path(str(given)).name
         if "://" not in str(given) and not (str(given).strip() and Path(given).exists()):
@@ -110,7 +111,10 @@ def _opened(given: Any) -> tuple[pd.DataFrame, str]:
         with foreign_errors("cannot be read", remedy, file=str(given)):
             text = str(given).lower().endswith((".csv", ".csv.gz"))
             ids = dict.fromkeys((*IDS, TRAINING), str)
-            table = pd.read_csv(given, dtype=ids) if text else pd.read_parquet(given)
+            if text:  # as Arrow: numpy would make floats of whole numbers that stand beside empty cells
+                table = pd.read_csv(given, dtype=ids, dtype_backend="pyarrow")
+            else:
+                table = pd.read_parquet(given, dtype_backend="pyarrow")
             table = table.reset_index(drop=True)
     else:
         raise DataError(f"is a {type(given).__name__}.", remedy, file="scores")
@@ -189,10 +193,10 @@ def _pairs(table: pd.DataFrame, data: RankingDataset, source: str) -> npt.NDArra
     """`[rows]`: the judgement that each row of the table is about."""
     places = []
     for name, known in (("query_id", data.query_ids), ("item_id", data.item_ids)):
-        place = pd.Index(known.astype(str)).get_indexer(pd.Index(_ids(table, name, source)))
+        place = pd.Index(known.astype(str)).get_indexer(pd.Index(read_ids(table[name], name, source)))
         if (place < 0).any():
             row = int(np.flatnonzero(place < 0)[0])
-            said = f"{_shown(table[name].iloc[row])} is in no table of {data.source}."
+            said = f"{shown(table[name].iloc[row])} is in no table of {data.source}."
             raise DataError(
                 said, "Write the ids of queries.parquet and items.parquet.", file=source, column=name, row=row
             )
@@ -204,28 +208,18 @@ def _pairs(table: pd.DataFrame, data: RankingDataset, source: str) -> npt.NDArra
     pair = judged.get_indexer(pd.Index(query * items + item))
     if (pair < 0).any():
         row = int(np.flatnonzero(pair < 0)[0])
-        said = " with item ".join(_shown(table[name].iloc[row]) for name in IDS)
+        said = " with item ".join(shown(table[name].iloc[row]) for name in IDS)
         raise DataError(
             f"query {said} was not judged.", "Score the pairs of judgements.parquet alone.", file=source, row=row
         )
     return np.asarray(pair, dtype=np.int64)
 
 
-def _ids(table: pd.DataFrame, name: str, source: str) -> list[str]:
-    column = table[name]
-    if column.isna().any():
-        row = int(np.flatnonzero(column.isna().to_numpy())[0])
-        raise DataError("empty.", "Every row names its query and item.", file=source, column=name, row=row)
-    if pd.api.types.is_float_dtype(column) and (column == column.round()).all() and (column.abs() < 2**53).all():
-        column = column.astype("int64")
-    return [str(value) for value in column.tolist()]
-
-
 def _trainings(table: pd.DataFrame, source: str) -> tuple[tuple[str, ...], npt.NDArray[np.int64]]:
     """Names of the trainings in the order in which the table has them, so the released one first, and each row's."""
     if TRAINING not in table.columns:
         return ("0",), np.zeros(len(table), dtype=np.int64)
-    text = _ids(table, TRAINING, source)
+    text = read_ids(table[TRAINING], TRAINING, source)
     try:
         keys: list[Any] = [int(name) for name in text]
     except ValueError:
@@ -240,23 +234,14 @@ def _require_unique(
     again = pd.DataFrame({"pair": pair, "training": training}).duplicated().to_numpy()
     if again.any():
         row = int(np.flatnonzero(again)[0])
-        said = f"query {' with item '.join(_shown(table[name].iloc[row]) for name in IDS)} stands there twice"
+        said = f"query {' with item '.join(shown(table[name].iloc[row]) for name in IDS)} stands there twice"
         of = f" for training {table[TRAINING].iloc[row]}" if TRAINING in table.columns else ""
         raise DataError(f"{said}{of}.", "Several trainings need a column `training`.", file=source, row=row)
 
 
 def _numbers(table: pd.DataFrame, name: str, source: str) -> Values:
-    """A column as float64; empty is NaN, and what is no number or infinite raises DataError."""
-    column = table[name]
-    if not pd.api.types.is_numeric_dtype(column) or column.dtype.kind in "bc":
-        cells = column.tolist()
-        row = next((i for i, cell in enumerate(cells) if not _is_number(cell)), None)
-        if row is not None:
-            said = f"{_shown(cells[row])} is no number."
-            raise DataError(said, "Write finite numbers.", file=source, column=name, row=row)
-        values = np.array([np.nan if cell is None or cell is pd.NA else float(cell) for cell in cells])
-    else:
-        values = np.asarray(column.astype("float64"))
+    """A column as float64; empty is NaN, and what is no number, infinite or unfit for its name raises DataError."""
+    values = read_numbers(table[name], name, source)
     wrong, said, remedy = _unfit(values, name)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
@@ -269,11 +254,6 @@ def _numbers(table: pd.DataFrame, name: str, source: str) -> Values:
     return values
 
 
-def _shown(value: Any) -> str:
-    """A cell as an error shows it."""
-    return repr(value.item() if isinstance(value, np.generic) else value)[:80]
-
-
 def _unfit(values: Values, name: str) -> tuple[npt.NDArray[np.bool_], str, str]:
     """Which numbers cannot be what the column is called, why, and what to do."""
     if np.isinf(values).any():
@@ -283,18 +263,6 @@ def _unfit(values: Values, name: str) -> tuple[npt.NDArray[np.bool_], str, str]:
     if name == "ssim":
         return np.abs(values) > 1, "is no SSIM, which lies between -1 and 1.", "Write the mean SSIM of the thumbnail."
     return np.zeros(len(values), dtype=np.bool_), "", ""
-
-
-def _is_number(value: Any) -> bool:
-    if value is None or value is pd.NA:
-        return True
-    if isinstance(value, str | bytes | bool | complex | list | np.ndarray | np.bool_):
-        return False
-    try:
-        float(value)
-    except (TypeError, ValueError, OverflowError):
-        return False
-    return True
 
 
 def _require_whole(table: ScoreTable, data: RankingDataset) -> None:

@@ -5,8 +5,12 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
+import sys
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -22,6 +26,10 @@ WORKER = "FUSION_SEARCH_WORKER"
 STARTS = 3
 SLOW_START = "timed out during startup"
 """What Ray says where its own processes were not up in time."""
+ANSWERS_WITHIN = 10.0
+"""Seconds in which a cluster's head takes a connection."""
+LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
+"""Bytes of a socket's path."""
 _QUIET = {
     "RAY_AIR_NEW_OUTPUT": "0",
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
@@ -41,7 +49,7 @@ def ray_session(options: RunOptions, variant: str = "") -> Iterator[None]:
     A module of one's own (`--model`, or a recipe's `variant`) reaches the workers: those of this machine find it where
     the driver does, those of a cluster are sent its source by Ray's runtime environment.
 
-    Raises ValueError where `options.address` names no cluster that answers.
+    Raises ValueError where `options.address` names no cluster that answers, or Ray cannot start here.
     """
     if ray.is_initialized():
         try:
@@ -72,7 +80,7 @@ def ray_session(options: RunOptions, variant: str = "") -> Iterator[None]:
             arguments["runtime_env"] = {"py_modules": [str(root)]}
         inherited["PYTHONPATH"] = os.pathsep.join(filter(None, [str(root.parent), os.environ.get("PYTHONPATH")]))
     with _environment(inherited):
-        _start(arguments, options.address)
+        start_ray(arguments, options.address)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     try:
         yield
@@ -82,21 +90,31 @@ def ray_session(options: RunOptions, variant: str = "") -> Iterator[None]:
             ray.shutdown()
 
 
-def _start(arguments: Mapping[str, Any], address: str | None) -> None:
+def start_ray(arguments: Mapping[str, Any], address: str | None = None) -> None:
     """Start or join Ray. It gives its own processes 30 s to come up, which a busy machine may not: then once more.
 
     Raises ValueError where no cluster answers at `address`, or where Ray does not come up here.
     """
+    if address is None:
+        _require_writable(_folder_of_ray())
+    else:
+        _require_answer(address)
     for left in reversed(range(STARTS)):
         try:
             ray.init(**arguments)
             return
-        except ConnectionError as error:
-            raise ValueError(f"--address {address}: no Ray cluster answers there ({error})") from error
-        except Exception as error:  # Ray has no class of its own for it
-            if SLOW_START not in str(error):
-                raise
+        except Exception as error:  # of Ray, gRPC, the system: they share no other base
             ray.shutdown()
+            said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            if address is not None and isinstance(error, ConnectionError):
+                raise ValueError(f"--address {address}: no Ray cluster answers there ({said})") from error
+            if address is not None:
+                raise ValueError(f"--address {address}: Ray cannot join ({type(error).__name__}: {said})") from error
+            if SLOW_START not in str(error):
+                logs = _folder_of_ray() / "session_latest" / "logs"
+                raise ValueError(
+                    f"Ray cannot start here ({type(error).__name__}: {said}): its logs in {logs} may say why"
+                ) from error
             if not left:
                 raise ValueError(
                     f"Ray did not come up on this machine in {STARTS} tries ({error}): it is busy, or short of memory; "
@@ -104,11 +122,42 @@ def _start(arguments: Mapping[str, Any], address: str | None) -> None:
                 ) from error
 
 
-def require_cluster(options: RunOptions) -> None:
-    """Raises ValueError where `options.address` names no cluster that answers."""
-    if options.address is not None:
-        with ray_session(options):
-            pass
+def _require_answer(address: str) -> None:
+    """Raises ValueError where nothing listens at HOST:PORT, for which Ray waits some minutes."""
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal():
+        return  # `auto`, or what Ray alone can read
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=ANSWERS_WITHIN).close()
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"--address {address}: no Ray cluster answers there ({error})") from error
+
+
+def _folder_of_ray() -> Path:
+    """Where Ray puts its sockets and logs on this machine."""
+    names = ("RAY_TMPDIR", "TMPDIR") if sys.platform.startswith("linux") else ("RAY_TMPDIR",)
+    given = [os.environ[name] for name in names if name in os.environ]
+    return Path(*given[:1] or ["/tmp"], "ray").absolute()  # as Ray chooses it
+
+
+def _require_writable(folder: Path) -> None:
+    """Raises ValueError where Ray could make no socket in its folder, which Ray says late and in its own words."""
+    remedy = "set RAY_TMPDIR to a short folder that you may write"
+    session = f"session_0000-00-00_00-00-00_000000_{os.getpid()}/sockets/plasma_store"
+    spare = LONGEST_SOCKET - len(os.fsencode(folder / session))
+    if spare < 0:
+        raise ValueError(
+            f"{folder} is too long for Ray's sockets, whose paths have at most {LONGEST_SOCKET} bytes: {remedy} "
+            f"({-spare} bytes shorter at the least)"
+        )
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(4096))
+    except OSError as error:
+        raise ValueError(
+            f"Ray cannot write to {folder} ({error.strerror or type(error).__name__}): {remedy}"
+        ) from error
 
 
 @contextlib.contextmanager

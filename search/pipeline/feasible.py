@@ -6,8 +6,10 @@ from collections.abc import Sequence
 
 from fusion_models.data import RankingDataset, open_dataset
 from fusion_models.data.readiness import require_rankable
-from search.execution.cluster import require_cluster
 from search.options import RunOptions
+from search.run_store.folder import RunFolder
+from search.run_store.looks import require_looks
+from search.run_store.mirror import local_results
 from search.run_store.start_weights import require_start_weights
 from spaces import Phase
 
@@ -15,8 +17,9 @@ from spaces import Phase
 def open_feasible(options: RunOptions, phases: Sequence[Phase]) -> RankingDataset:
     """The data of `options`, measured by the first phase's metric, once every phase is known to fit them.
 
-    Raises ValueError where a phase asks of the data what they lack, the weights to start from do not fit, or no
-    cluster answers at the address.
+    Raises ValueError where a phase asks of the data what they lack, the weights to start from do not fit, or earlier
+    looks at test splits cannot be read. Whether Ray comes up is found out by whoever starts it, before anything is
+    deleted or written too.
     """
     for phase in phases:
         _require_suspect_and_another(phase)
@@ -27,8 +30,7 @@ def open_feasible(options: RunOptions, phases: Sequence[Phase]) -> RankingDatase
         require_rankable(measured)
         if options.weights is not None and not options.resume:
             require_start_weights(options.weights, phase.base, measured)
-    if options.fresh:
-        require_cluster(options)
+    require_looks(RunFolder(local_results(options.results) / (options.name or options.phase)))
     return data.measured_by(phases[0].metric)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 
@@ -82,35 +83,39 @@ def run_phase(
     began = time.monotonic()
     data = open_feasible(options, [phase])
     previous = None if options.fresh else folder.read()
-    if mirror is not None and options.fresh:
-        mirror.erase()
-    folder.prepare(resume=options.resume, fresh=options.fresh)
-    if options.weights is not None:
-        keep_start_weights(options.weights, folder.checkpoints, phase.base, data)
-    describe(folder, options, phase, data, previous, link)
-    store = RunStore(folder=folder, journal=open_journal(folder.journal), mirror=mirror)
-    known = {"source": data.source, "fingerprint": data.fingerprint}
-    run = Run(
-        options=options,
-        phase=phase,
-        data=data,
-        store=store,
-        trainer=Trainer(store, phase, data, options, console),
-        console=console,
-        deciding=link.deciding if link is not None else DECIDING_SPLIT,
-        earlier=EarlierRuns(link.earlier, into=folder, metric=data.metric, **known) if link is not None else None,
-        began=began,
-    )
-    with mirrored(mirror, console):
-        _search_and_decide(run, warm)
+    folder.require_ready(resume=options.resume, fresh=options.fresh)
+    with contextlib.ExitStack() as session:
+        if not options.resume:  # a Ray that does not come up deletes nothing and leaves nothing unfinished
+            session.enter_context(ray_session(options))
+        if mirror is not None and options.fresh:
+            mirror.erase()
+        folder.prepare(resume=options.resume, fresh=options.fresh)
+        if options.weights is not None:
+            keep_start_weights(options.weights, folder.checkpoints, phase.base, data)
+        describe(folder, options, phase, data, previous, link)
+        store = RunStore(folder=folder, journal=open_journal(folder.journal), mirror=mirror)
+        known = {"source": data.source, "fingerprint": data.fingerprint}
+        run = Run(
+            options=options,
+            phase=phase,
+            data=data,
+            store=store,
+            trainer=Trainer(store, phase, data, options, console),
+            console=console,
+            deciding=link.deciding if link is not None else DECIDING_SPLIT,
+            earlier=EarlierRuns(link.earlier, into=folder, metric=data.metric, **known) if link is not None else None,
+            began=began,
+        )
+        with mirrored(mirror, console):
+            _search_and_decide(run, warm, session)
     return folder
 
 
-def _search_and_decide(run: Run, warm: Mapping[str, Flat]) -> None:
-    """All trainings of a run, its verdict and its report."""
+def _search_and_decide(run: Run, warm: Mapping[str, Flat], session: contextlib.ExitStack) -> None:
+    """All trainings of a run, its verdict and its report; `session` ends with the trainings."""
     folder = run.store.folder
     try:
-        with ray_session(run.options), run.trainer.tuning():
+        with session, ray_session(run.options), run.trainer.tuning():
             confirmed = confirm_and_decide(run, *search(run, warm))
     except BaseException:  # Ctrl-C too, wherever it comes: what has finished is in the tables
         run.trainer.write_tables()

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import json
 import time
 from typing import Any
 
@@ -37,7 +36,7 @@ from search.pipeline.summary import STYLES
 from search.reporting.decision_page import roadmap_text
 from search.reporting.roadmap_page import write_roadmap_report
 from search.reporting.terminal import Column, Row, print_table, say
-from search.run_store.folder import RunFolder, RunFolderError, environment, json_text, now, phase_of
+from search.run_store.folder import RunFolder, RunFolderError, environment, json_text, now, phase_of, read_json
 from search.run_store.looks import SPLIT_NAMES
 from search.run_store.mirror import Mirror, is_uri, local_results, mirror_of, mirrored
 from spaces import PHASE4, PHASES, ROADMAP_STEPS, phase_to_plain
@@ -72,27 +71,36 @@ def run_roadmap(
         console.print(f"{folder.path} holds a finished roadmap; nothing was changed. --fresh starts over.")
         return folder
     began = time.monotonic()
-    _open(folder, options, mirror)
-    with mirrored(mirror, console):
-        done = _run_phases(options, folder, console, mirror, timing)
-        decision = decide_roadmap(tuple(ROADMAP_STEPS), done, releasing=TEST_PHASES)
-        write_whole(folder.path / "decision.json", json_text(decision.as_json()))
-        write_whole(folder.path / "decision.md", roadmap_text(decision))
-        described = folder.read() or {}
-        folder.write(described | {"end": now(), "seconds": round(time.monotonic() - began, 1)})
-        write_roadmap_report(folder)
+    with contextlib.ExitStack() as session:
+        _open(folder, options, mirror, session)
+        with mirrored(mirror, console):
+            done = _run_phases(options, folder, console, mirror, timing, session)
+            decision = decide_roadmap(tuple(ROADMAP_STEPS), done, releasing=TEST_PHASES)
+            write_whole(folder.path / "decision.json", json_text(decision.as_json()))
+            write_whole(folder.path / "decision.md", roadmap_text(decision))
+            described = folder.read() or {}
+            folder.write(described | {"end": now(), "seconds": round(time.monotonic() - began, 1)})
+            write_roadmap_report(folder)
     _print(console, folder, decision, time.monotonic() - began)
     return folder
 
 
 def _run_phases(
-    options: RunOptions, folder: RunFolder, console: Console, mirror: Mirror | None, timing: TimingSize
+    options: RunOptions,
+    folder: RunFolder,
+    console: Console,
+    mirror: Mirror | None,
+    timing: TimingSize,
+    session: contextlib.ExitStack,
 ) -> Done:
-    """Each phase that has not ended yet, until an archive rule holds or no finalist is left to validate."""
+    """Each phase that has not ended yet, until an archive rule holds or no finalist is left to validate.
+
+    `session` ends with the phases that search.
+    """
     done: Done = {}
     runs = {phase: RunFolder(folder.path / phase) for phase in ROADMAP_STEPS}
     searched = all(runs[phase].finished() for phase in PHASES)
-    with contextlib.nullcontext() if searched else ray_session(options):
+    with session, contextlib.nullcontext() if searched else ray_session(options):
         for phase in PHASES:
             if _announced(console, runs[phase]):
                 run_phase(_options(options, folder, phase), console, link=_link(folder, phase), mirror=mirror)
@@ -119,10 +127,10 @@ def _announced(console: Console, run: RunFolder) -> bool:
     return not run.finished()
 
 
-def _open(folder: RunFolder, options: RunOptions, mirror: Mirror | None) -> None:
+def _open(folder: RunFolder, options: RunOptions, mirror: Mirror | None, session: contextlib.ExitStack) -> None:
     """Write run.json; on a resumed roadmap, check first that it is the same one.
 
-    Before a new one deletes or writes anything, all is checked that its phases would refuse.
+    Before a new one deletes or writes anything, all is checked that its phases would refuse, and Ray is up (`session`).
     """
     previous = None if options.fresh else folder.read()
     if previous is None and options.resume:
@@ -145,6 +153,8 @@ def _open(folder: RunFolder, options: RunOptions, mirror: Mirror | None) -> None
         if options.warm_from is not None:
             warm_recipes(options.warm_from)
         open_feasible(dataclasses.replace(options, data=halved(options.data)), [phases[name] for name in PHASES])
+        folder.require_ready(resume=False, fresh=options.fresh)
+        session.enter_context(ray_session(options))
         if mirror is not None and options.fresh:
             mirror.erase()
         folder.prepare(resume=False, fresh=options.fresh)
@@ -177,7 +187,7 @@ def _link(folder: RunFolder, phase: str) -> RoadmapStep:
 
 
 def _read_verdict(run: RunFolder, phase: str) -> tuple[PhaseVerdict, dict[str, Any]]:
-    decision = json.loads((run.path / "decision.json").read_text())
+    decision = read_json(run.path / "decision.json")
     described = run.read() or {}
     return PhaseVerdict(
         phase=phase,

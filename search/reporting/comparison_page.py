@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import altair as alt
@@ -19,10 +20,8 @@ from search.reporting.words import label, unbroken
 
 COLOURS = (EMPHASIS, "#b3005e")
 """Of the first run and the second."""
-LONGEST = 60
-"""Characters of a value in a wide terminal's table; the page has them whole."""
 SHORTEST = 24
-"""And in a narrow one's."""
+"""Characters of a value in a narrow terminal; a wide one breaks it into lines, and a file has it whole."""
 
 
 def comparison_page(runs: Pair, found: Comparison) -> str:
@@ -95,16 +94,26 @@ def print_comparison(console: Console, found: Comparison) -> None:
         lines = [(part.name, line) for part in parts for line in part.differing]
         rows = [
             Row(
-                cells=(f"{name}: {line.what}", *(_cut(v, LONGEST) for v in line.values)),
-                short={column.name: _cut(v, SHORTEST) for column, v in zip(columns[1:], line.values, strict=True)},
+                cells=(f"{name}: {line.what}", *line.values),
+                short={column.name: _cut(v) for column, v in zip(columns[1:], line.values, strict=True)},
             )
             for name, line in lines
         ]
         if rows:
-            print_table(console, title, columns, rows, ["values are cut to fit; the page has them whole"])
+            print_table(
+                console,
+                title,
+                columns,
+                rows,
+                ["values are cut to fit; the page has them whole"] if _is_cut(rows) else [],
+            )
         else:
             say(console, f"{title}: none")
 
 
-def _cut(value: str, most: int) -> str:
-    return value if len(value) <= most else f"{value[: most - 1]}…"
+def _cut(value: str) -> str:
+    return value if len(value) <= SHORTEST else f"{value[: SHORTEST - 1]}…"
+
+
+def _is_cut(rows: Sequence[Row]) -> bool:
+    return any(value not in row.cells for row in rows for value in (row.short or {}).values())

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ import pandas as pd
 
 from fusion_models.config import Recipe
 from search.reporting.events import read_curves
-from search.run_store.folder import RunFolder, RunFolderError, phase_of
+from search.run_store.folder import RunFolder, RunFolderError, phase_of, read_json
 from search.run_store.job import Role, TrialRecord
 from spaces import Phase
 
@@ -104,19 +105,17 @@ def read_run(path: Path) -> RunRecord:
     run = folder.read()
     if run is None:
         raise RunFolderError(f"{path} holds no run (no run.json): {_what_is_there(path)}")
-    trials = path / "trials.parquet"
     ablations = sorted(path.glob("ablation*.csv"), key=lambda p: (len(p.name), p.name))
-    examples = path / "examples.parquet"
     return RunRecord(
         folder=folder,
         run=run,
-        trials=pd.read_parquet(trials) if trials.exists() else pd.DataFrame(),
+        trials=_parquet(path / "trials.parquet"),
         pareto=_csv(path / "pareto.csv"),
         confirmed=_csv(path / "confirmed.csv"),
         baselines=_csv(path / "baselines.csv"),
         importances=_csv(path / "importances.csv"),
         agreement=_csv(path / "agreement.csv"),
-        examples=pd.read_parquet(examples) if examples.exists() else pd.DataFrame(),
+        examples=_parquet(path / "examples.parquet"),
         curves=read_curves(folder.tensorboard),
         integrity=_csv(path / "integrity.csv"),
         latency=_csv(path / "latency.csv"),
@@ -149,16 +148,33 @@ def _csv(path: Path) -> pd.DataFrame:
     if not path.exists():
         return pd.DataFrame()
     try:
-        return pd.read_csv(path)
+        with _whole(path):
+            return pd.read_csv(path)
     except pd.errors.EmptyDataError:
         return pd.DataFrame()
+
+
+def _parquet(path: Path) -> pd.DataFrame:
+    with _whole(path):
+        return pd.read_parquet(path) if path.exists() else pd.DataFrame()
+
+
+@contextlib.contextmanager
+def _whole(path: Path) -> Iterator[None]:
+    """What a reader says against a table that is cut or no text, as a RunFolderError that names it."""
+    try:
+        yield
+    except pd.errors.EmptyDataError:
+        raise
+    except ValueError as error:  # Arrow's too
+        said = " ".join(str(error).split())
+        raise RunFolderError(f"{path} cannot be read ({said}): put back a whole copy of the run") from error
 
 
 def _json(path: Path) -> dict[str, Any] | None:
     if not path.exists():
         return None
-    found: dict[str, Any] = json.loads(path.read_text())
-    return found
+    return read_json(path)
 
 
 def _what_is_there(path: Path) -> str:

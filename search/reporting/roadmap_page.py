@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from search.reporting.charts.standing import (
 )
 from search.reporting.records import read_run
 from search.reporting.words import label, number, reading, unbroken
-from search.run_store.folder import RunFolder, phase_of
+from search.run_store.folder import RunFolder, phase_of, read_json
 from spaces import ROADMAP_STEPS, departures
 
 NOT_RUN = "#5f6368"
@@ -33,7 +32,7 @@ def write_roadmap_report(folder: RunFolder) -> Path:
     source = folder.path / "decision.json"
     if not source.exists():
         raise ValueError(f"{folder.path} has no decision.json yet: end the roadmap with --resume first")
-    decision = json.loads(source.read_text())
+    decision = read_json(source)
     done = [_phase(folder, said) for said in decision["phases"]]
     left = [
         {"phase": n, "title": ROADMAP_STEPS[n].title, "verdict": "not run", "colour": NOT_RUN}
@@ -75,7 +74,7 @@ def _phase(folder: RunFolder, said: dict[str, Any]) -> dict[str, Any]:
     own = departures(phase_of(run.read() or {}))
     if own:
         facts["thresholds that are not the roadmap's"] = "; ".join(own)
-    states = [gate["status"] for gate in json.loads((run.path / "decision.json").read_text())["gates"]]
+    states = [gate["status"] for gate in read_json(run.path / "decision.json")["gates"]]
     counted = [state for state in states if state != "not applicable"]
     facts["gates"] = f"{counted.count('pass')} of {len(counted)} passed"
     page = "report.html" if (run.path / "report.html").exists() else "decision.md"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from search.reporting.terminal import Column, Row, print_table, say
-from search.run_store.folder import RunFolder, RunFolderError
+from search.run_store.folder import RunFolder, RunFolderError, read_json
 
 COLUMNS = (
     Column(name="run"),
@@ -55,10 +54,18 @@ def list_runs(root: Path) -> list[Entry]:
 
 
 def _entries(place: Path, name: str) -> list[Entry]:
+    """One run's; a run of which something cannot be read is one entry that says so, and hides no other."""
     try:
-        run = RunFolder(place).read() or {}
+        return _verdicts(place, name)
     except RunFolderError as error:
         return [Entry(run=name, verdict=f"cannot be read: {error}")]
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
+        said = f"{type(error).__name__}: {error}"
+        return [Entry(run=name, verdict=f"cannot be read: its run.json or decision.json says something else ({said})")]
+
+
+def _verdicts(place: Path, name: str) -> list[Entry]:
+    run = RunFolder(place).read() or {}
     data = str(run.get("data") or (run.get("options") or {}).get("data") or "")
     begun = Entry(run=name, phase=str(run.get("phase", "")), data=data)
     further = run.get("verdicts", [])
@@ -66,7 +73,7 @@ def _entries(place: Path, name: str) -> list[Entry]:
     places = [place / "verdicts" / str(number) for number in range(1, len(further) + 1)] + [place]
     out = []
     for number, (where, date) in enumerate(zip(places, dates, strict=True), start=1):
-        decision = json.loads((where / "decision.json").read_text()) if (where / "decision.json").exists() else None
+        decision = read_json(where / "decision.json") if (where / "decision.json").exists() else None
         if decision is None or date is None:
             out.append(replace(begun, verdict="not finished", date=_day(run.get("start"))))
             continue

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import datetime
+import errno
 import importlib.metadata
 import json
 import math
@@ -73,13 +74,10 @@ class RunFolder:
         Raises RunFolderError for a folder of another format, with the version that wrote it.
         """
         with usable(self.path):
-            text = self.description.read_text() if self.description.exists() else None
-        if text is None:
+            there = self.description.exists()
+        if not there:
             return None
-        try:
-            found: dict[str, Any] = json.loads(text)
-        except ValueError as error:
-            raise RunFolderError(f"{self.description} is not JSON ({error}); --fresh starts over") from error
+        found = read_json(self.description, remedy="--fresh starts over")
         written = found.get("format", 1)
         if written != FORMAT:
             by = f"commit {found['commit']}" if found.get("commit") else "another version"
@@ -100,7 +98,10 @@ class RunFolder:
         return found is not None and found.get("end") is not None
 
     def require_ready(self, *, resume: bool, fresh: bool) -> None:
-        """Raises RunFolderError where an unfinished run would be overwritten, or what is no run deleted."""
+        """Raises RunFolderError where an unfinished run would be overwritten, or what is no run deleted.
+
+        And where the folder cannot be made.
+        """
         if fresh:
             self._require_deletable()
         elif self.journal.exists() and not resume:
@@ -110,6 +111,12 @@ class RunFolder:
             )
         elif resume and not self.journal.exists():
             raise RunFolderError(f"nothing to resume in {self.path}: leave --resume out to start a run there")
+        with usable(self.path):
+            there = next(path for path in (self.path, *self.path.parents) if path.exists())
+            if not there.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(there))
+            if not os.access(there, os.W_OK | os.X_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there))
 
     def prepare(self, *, resume: bool, fresh: bool) -> None:
         """Make the folder ready for a run.
@@ -130,6 +137,19 @@ class RunFolder:
                 f"{self.path} holds no run (there is {', '.join(sorted(there)[:3])}), so --fresh does not delete it: "
                 "give another --name"
             )
+
+
+def read_json(path: Path, *, remedy: str = "put back a whole copy of the run") -> dict[str, Any]:
+    """What a file of a run says. Raises RunFolderError, naming it, where it is gone, cut, or no JSON object."""
+    try:
+        found = json.loads(path.read_bytes())
+    except OSError as error:
+        raise RunFolderError(f"{path} cannot be read ({error.strerror or type(error).__name__}): {remedy}") from error
+    except ValueError as error:  # bytes that are no text, too
+        raise RunFolderError(f"{path} is not JSON ({error}): {remedy}") from error
+    if not isinstance(found, dict):
+        raise RunFolderError(f"{path} is no JSON object: {remedy}")
+    return found
 
 
 @contextlib.contextmanager

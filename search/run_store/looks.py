@@ -19,7 +19,7 @@ from fusion_models.data.sources import HALVED
 from fusion_models.data.splits import DECIDING
 from fusion_models.files import write_whole
 from fusion_models.metrics.intervals.planning import look_level
-from search.run_store.folder import RunFolder, now
+from search.run_store.folder import RunFolder, RunFolderError, now
 
 DECIDING_SPLIT = "test"
 DECIDING_HALF = DECIDING
@@ -32,6 +32,9 @@ NUMBER = "number"
 Looks noted without one have their place by time."""
 STATE_FOLDER = "FUSION_SEARCH_STATE"
 """Environment variable that names another folder for looks than the user's state folder."""
+NO_FOLDER = Path(os.devnull)
+"""The state folder of a user without a home: as one that cannot be written."""
+REMEDY = "mend it, or put it away; every look is noted beside the results and in the user's state folder"
 PRACTICE = ("clipart", "planted")
 """Data that everybody has: looks at them are counted and spend nothing."""
 
@@ -143,10 +146,13 @@ def _note(path: Path, key: str, known: list[dict[str, str]]) -> None:
 
 def _state_folder() -> Path:
     """The user's state folder, by the XDG base directory specification."""
-    if os.environ.get(STATE_FOLDER):
-        return Path(os.environ[STATE_FOLDER]).expanduser()
-    root = os.environ.get("XDG_STATE_HOME")
-    return (Path(root) if root else Path("~/.local/state").expanduser()) / "fusion-search"
+    given, root = os.environ.get(STATE_FOLDER), os.environ.get("XDG_STATE_HOME")
+    try:
+        return Path(given).expanduser() if given else Path(root or "~/.local/state").expanduser() / "fusion-search"
+    except RuntimeError as error:
+        if given:
+            raise RunFolderError(f"${STATE_FOLDER} is {given}, and that home is unknown: give a whole path") from error
+        return NO_FOLDER
 
 
 def _home(folder: RunFolder) -> Path:
@@ -155,7 +161,35 @@ def _home(folder: RunFolder) -> Path:
 
 
 def _read(path: Path) -> dict[str, list[dict[str, str]]]:
-    if not path.exists():
-        return {}
-    found: dict[str, list[dict[str, str]]] = json.loads(path.read_text())
-    return found
+    """The looks in a file; none where it, or a folder that may be entered, is not there."""
+    try:
+        return parse_looks(path.read_bytes(), str(path))
+    except OSError as error:
+        if isinstance(error, FileNotFoundError | NotADirectoryError) or not os.access(path.parent, os.X_OK):
+            return {}
+        raise RunFolderError(f"{path} cannot be read ({error.strerror}): {REMEDY}") from error
+
+
+def parse_looks(raw: bytes, where: str) -> dict[str, list[dict[str, str]]]:
+    """What a file of looks says. Raises RunFolderError, naming it, where it is broken: none may be forgotten so."""
+    try:
+        found = json.loads(raw)
+    except ValueError as error:
+        raise RunFolderError(f"{where} is not JSON ({error}): {REMEDY}") from error
+    lists = list(found.values()) if isinstance(found, dict) else [None]
+    if not all(isinstance(looks, list) and all(isinstance(look, dict) for look in looks) for looks in lists):
+        raise RunFolderError(f"{where} holds no looks: {REMEDY}")
+    return dict(found)
+
+
+def require_looks(folder: RunFolder) -> None:
+    """Raises RunFolderError where looks that this run will be counted beside cannot be read.
+
+    To be asked before anything is trained: the looks themselves are read when the deciding split is opened.
+    """
+    try:
+        home = _home(folder)
+    except RunFolderError:  # of another version, or broken: whoever goes on with it is told elsewhere
+        home = folder.path.parent
+    for place in (home, _state_folder()):
+        _read(place / LOOKS)

@@ -23,7 +23,7 @@ from fusion_models.data.tables import filesystem_of
 from fusion_models.files import write_whole
 from search.run_store.driver_lock import driven, driving
 from search.run_store.folder import OF_A_RUN
-from search.run_store.looks import LOOKS
+from search.run_store.looks import LOOKS, parse_looks
 
 STATE = ".mirror.json"
 """In the local folder: what was last sent, path -> (bytes, time of change in ns)."""
@@ -215,7 +215,7 @@ class Mirror:
         path = self._beside(LOOKS)
         if self._filesystem.exists(path):
             with self._filesystem.open(path, "rb") as file:
-                theirs: dict[str, list[Any]] = json.loads(file.read())
+                theirs = parse_looks(file.read(), f"{self.uri.rpartition('/')[0]}/{LOOKS}")
             for data, looks in self._looks().items():
                 kept = theirs.setdefault(data, [])
                 kept += [look for look in looks if look not in kept]
@@ -228,10 +228,9 @@ class Mirror:
             with self._filesystem.open(self._beside(LOOKS), "wb") as target:
                 target.write((self.local.parent / LOOKS).read_bytes())
 
-    def _looks(self) -> dict[str, list[Any]]:
+    def _looks(self) -> dict[str, list[dict[str, str]]]:
         path = self.local.parent / LOOKS
-        found: dict[str, list[Any]] = json.loads(path.read_text()) if path.exists() else {}
-        return found
+        return parse_looks(path.read_bytes(), str(path)) if path.exists() else {}
 
     def _known(self) -> dict[str, tuple[int, int]]:
         path = self.local / STATE

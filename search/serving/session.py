@@ -11,24 +11,31 @@ import ray
 from ray import serve
 from ray.serve.config import HTTPOptions
 
+from search.execution.cluster import start_ray
+
 LOOPBACK = "127.0.0.1"
 
 
 @contextlib.contextmanager
 def serving(*, host: str = LOOPBACK, port: int = 8000) -> Iterator[None]:
-    """Serve's proxy on `host:port` while the block runs, in a Ray of its own or the one that runs already."""
+    """Serve's proxy on `host:port` while the block runs, in a Ray of its own or the one that runs already.
+
+    Raises ValueError where Ray cannot start here.
+    """
     # Ray starts every worker at nice 15; the answering one must not stand behind others.
     os.environ.setdefault("RAY_worker_niceness", "0")
     own = not ray.is_initialized()
     if own:
-        ray.init(
-            address="local",
-            _node_ip_address=LOOPBACK,
-            include_dashboard=False,
-            object_store_memory=200 * 1024**2,
-            num_cpus=max(2, os.cpu_count() or 2),
-            log_to_driver=False,
-            logging_level=logging.ERROR,
+        start_ray(
+            {
+                "address": "local",
+                "_node_ip_address": LOOPBACK,
+                "include_dashboard": False,
+                "object_store_memory": 200 * 1024**2,
+                "num_cpus": max(2, os.cpu_count() or 2),
+                "log_to_driver": False,
+                "logging_level": logging.ERROR,
+            }
         )
     try:
         serve.start(http_options=HTTPOptions(host=host, port=port))

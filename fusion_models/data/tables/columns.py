@@ -115,7 +115,8 @@ def first_inexact(column: Any) -> int | None:
         bare = pc.utf8_trim(pc.replace_substring_regex(column.cast(pa.large_string()), "[-.]", ""), "0")
         long = pc.fill_null(pc.greater(pc.utf8_length(bare), EXACT_DIGITS), False)
         for row in np.flatnonzero(long.to_numpy(zero_copy_only=False)).tolist():  # 1E+20 is long, and one digit
-            if len(column[row].as_py().normalize().as_tuple().digits) > EXACT_DIGITS:
+            digits = "".join(map(str, column[row].as_py().as_tuple().digits)).strip("0")
+            if len(digits) > EXACT_DIGITS:
                 return int(row)
     return None
 

@@ -14,7 +14,7 @@ from fusion_models.config import Flat
 from fusion_models.files import write_whole
 from fusion_models.metrics import Interval
 from search.pipeline.confirmation.short_list import FEWEST_TRAININGS, Candidate
-from search.run_store.folder import RunFolder, now
+from search.run_store.folder import RunFolder, now, read_json
 from spaces import Gate, Phase
 
 FILE = "finalist.json"
@@ -46,7 +46,7 @@ def read_finalist(folder: RunFolder) -> Finalist | None:
     path = folder.path / FILE
     if not path.exists():
         return None
-    said = json.loads(path.read_text())
+    said = read_json(path)
     return Finalist(
         trial_id=said["trial_id"],
         recipe=said["recipe"],

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Mapping
 
 import optuna
 from rich.console import Console
 
+from fusion_models.config import Flat
 from search.execution.cluster import ray_session
 from search.options import RunOptions
 from search.pipeline.confirmation.verdict import confirm_and_decide
@@ -28,6 +30,7 @@ from search.pipeline.trainer import TrainerOfEnded
 from search.reporting import build_report, read_run
 from search.run_store.folder import RunFolder, RunFolderError
 from search.run_store.journal import open_journal
+from search.run_store.looks import require_looks
 from search.run_store.mirror import Mirror, mirrored
 from search.study.stages import SEARCH, TAKEN_OVER, refused
 
@@ -59,10 +62,16 @@ def extend_phase(folder: RunFolder, options: RunOptions, console: Console, mirro
         _require_more(folder, options.trials)
     began = time.monotonic()
     warm = warm_recipes(options.warm_from) if options.warm_from is not None else {}
+    require_looks(folder)
     run = _reopened(folder, options, console, mirror)
-    begun = begin_verdict(folder, FLAG)
-    run = dataclasses.replace(run, began=began, verdict=begun.number)
-    console.print(f"{folder.path}: verdict {begun.number}, after {options.trials} trials", highlight=False)
+    with ray_session(run.options):  # a Ray that does not come up leaves no verdict that was begun
+        return _extended(dataclasses.replace(run, began=began), warm, console, mirror)
+
+
+def _extended(run: Run, warm: Mapping[str, Flat], console: Console, mirror: Mirror | None) -> RunFolder:
+    folder, trials = run.store.folder, run.options.trials
+    run = dataclasses.replace(run, verdict=begin_verdict(folder, FLAG).number)
+    console.print(f"{folder.path}: verdict {run.verdict}, after {trials} trials", highlight=False)
     with mirrored(mirror, console):
         try:
             with ray_session(run.options), run.trainer.tuning():
@@ -71,7 +80,7 @@ def extend_phase(folder: RunFolder, options: RunOptions, console: Console, mirro
             run.trainer.write_tables()
             raise
         write_front(run)
-        end_verdict(folder, trials=options.trials)
+        end_verdict(folder, trials=trials)
         build_report(folder, console)
         run.trainer.tracking.end()
         print_verdict(run, confirmed)

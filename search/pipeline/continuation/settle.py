@@ -20,6 +20,7 @@ from search.pipeline.summary import print_verdict
 from search.pipeline.trainer import TrainerOfEnded
 from search.reporting import build_report, read_run
 from search.run_store.folder import RunFolder, RunFolderError
+from search.run_store.looks import require_looks
 from search.run_store.mirror import Mirror, mirrored
 from search.study.stages import FixedStage
 
@@ -45,7 +46,13 @@ def settle_phase(folder: RunFolder, options: RunOptions, console: Console, mirro
     require_unchanged(folder, options, (*MACHINE, *ASKS, *HOW_FAR))
     begun_before(folder, FLAG)
     began = time.monotonic()
+    require_looks(folder)
     run = _reopened(folder, options, console, mirror, began)
+    with ray_session(run.options):  # a Ray that does not come up leaves no verdict that was begun
+        return _settled(run, folder, console, mirror)
+
+
+def _settled(run: Run, folder: RunFolder, console: Console, mirror: Mirror | None) -> RunFolder:
     number = begin_verdict(folder, FLAG).number
     run = dataclasses.replace(run, verdict=number)
     console.print(f"{folder.path}: verdict {number}, of the same finalist", highlight=False)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-import json
 from collections.abc import Sequence
 from typing import Any, Literal
 
@@ -38,7 +37,7 @@ from search.pipeline.confirmation.test_split import open_inputs, open_labels
 from search.pipeline.context import Run
 from search.run_store.artifacts import load_ranker, ranker_files, read_outputs
 from search.run_store.csv_tables import write_csv
-from search.run_store.folder import RunFolder
+from search.run_store.folder import RunFolder, read_json
 from search.run_store.job import Job, Role
 from search.run_store.journal import open_journal
 from search.run_store.looks import DECIDING_SPLIT, LOOKS, look_of, opened_before
@@ -157,7 +156,7 @@ def selection_checks(source: RunFolder, fingerprint: str) -> list[Check]:
     path = source.path / "finalist.json"
     if not path.exists():
         return [unmeasured(name, "fail", f"{path} is missing: no finalist was fixed before the test split was read")]
-    said = json.loads(path.read_text())
+    said = read_json(path)
     fixed = _time(said.get("fixed")) or datetime.datetime.fromtimestamp(path.stat().st_mtime, datetime.UTC)
     looks = opened_before(source, fingerprint)
     this = look_of(source)

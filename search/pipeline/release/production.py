@@ -6,8 +6,8 @@ Phase 3's measurements on the test split are read back, not made again.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import json
 import shutil
 import time
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ from fusion_models.models.own import is_own, own_model
 from search.analysis.decision import Decision
 from search.analysis.judged import is_judged, read_judged
 from search.analysis.release_decision import Validated, decide_release
-from search.execution.cluster import ray_session, require_cluster
+from search.execution.cluster import ray_session
 from search.experiment.rollout import Baseline, RolloutPlan, rollout_plan
 from search.options import RunOptions
 from search.pipeline.ablation import Intact, ablate, ablation_complete
@@ -46,10 +46,10 @@ from search.reporting import build_report
 from search.reporting.decision_page import decision_text, release_text
 from search.run_store.artefact import ARTEFACT
 from search.run_store.facts import read_facts
-from search.run_store.folder import RunFolder, RunFolderError, json_text, now, phase_of
+from search.run_store.folder import RunFolder, RunFolderError, json_text, now, phase_of, read_json
 from search.run_store.job import Job
 from search.run_store.journal import open_journal
-from search.run_store.looks import SPLIT_NAMES, count_look
+from search.run_store.looks import SPLIT_NAMES, count_look, require_looks
 from search.run_store.mirror import Mirror, is_uri, local_results
 from search.run_store.records import journal_records
 from search.run_store.start_weights import adopt_start_weights
@@ -126,22 +126,26 @@ def run_production(
     phase = _over(options.to_phase(PHASE4.name), phase_of(described))
     variant = phase.base.model.variant
     require_same_model(source, described, own_model(variant).described() if is_own(variant) else None)
-    if options.fresh:
-        require_cluster(options)
-    folder.prepare(resume=options.resume and begun, fresh=options.fresh)
-    store = RunStore(folder=folder, journal=open_journal(folder.journal), mirror=mirror)
-    data = data.measured_by(phase.metric)
-    adopt_start_weights(source.checkpoints, folder.checkpoints)
-    describe(folder, options, phase, data, previous if begun else None, link)
-    trainer = Trainer(store, phase, data, options, console)
-    run = Run(options=options, phase=phase, data=data, store=store, trainer=trainer, console=console, began=began)
-    console.print(f"{data.source}: validating {_said(chosen)} of {source.path}", highlight=False)
-    try:
-        decision = _validate(run, chosen, timing)
-    except BaseException:  # Ctrl-C too, wherever it comes: what has finished is in the tables
+    resume = options.resume and begun
+    require_looks(folder)
+    folder.require_ready(resume=resume, fresh=options.fresh)
+    with contextlib.ExitStack() as session:
+        if not resume and chosen.finalist is not None:  # as in `run_phase`
+            session.enter_context(ray_session(options, phase.base.model.variant))
+        folder.prepare(resume=resume, fresh=options.fresh)
+        store = RunStore(folder=folder, journal=open_journal(folder.journal), mirror=mirror)
+        data = data.measured_by(phase.metric)
+        adopt_start_weights(source.checkpoints, folder.checkpoints)
+        describe(folder, options, phase, data, previous if begun else None, link)
+        trainer = Trainer(store, phase, data, options, console)
+        run = Run(options=options, phase=phase, data=data, store=store, trainer=trainer, console=console, began=began)
+        console.print(f"{data.source}: validating {_said(chosen)} of {source.path}", highlight=False)
+        try:
+            decision = _validate(run, chosen, timing, session)
+        except BaseException:  # Ctrl-C too, wherever it comes: what has finished is in the tables
+            trainer.write_tables()
+            raise
         trainer.write_tables()
-        raise
-    trainer.write_tables()
     folder.write((folder.read() or {}) | {"end": now(), "seconds": round(time.monotonic() - began, 1)})
     build_report(folder, console)
     trainer.tracking.end()
@@ -178,7 +182,8 @@ def _over(phase: Phase, source: Phase) -> Phase:
     )
 
 
-def _validate(run: Run, chosen: Chosen, size: TimingSize) -> Decision:
+def _validate(run: Run, chosen: Chosen, size: TimingSize, session: contextlib.ExitStack) -> Decision:
+    """Every check, and the decision; `session` ends with the trainings, before anything is timed."""
     evidence = missing = variants = None
     checks: list[Check] = []
     if chosen.finalist is not None:
@@ -190,7 +195,7 @@ def _validate(run: Run, chosen: Chosen, size: TimingSize) -> Decision:
             fingerprint=run.data.fingerprint,
             metric=run.phase.metric,
         )
-        with ray_session(run.options, run.phase.base.model.variant), run.trainer.tuning():
+        with session, ray_session(run.options, run.phase.base.model.variant), run.trainer.tuning():
             run.trainer.train([FixedStage(run.store.journal, DECIDING, chosen.jobs, earlier=earlier)])
             evidence = read_judged(chosen.folder.path)
             checks = check_integrity(run, chosen.finalist, chosen.folder)
@@ -264,7 +269,7 @@ def _chosen(source: RunFolder, data: RankingDataset) -> Chosen:
             f"{source.path} was run on {described.get('data')}, and --data {data.source} is other data: give "
             f"--data {described.get('data')}, or another --results"
         )
-    verdict = json.loads((source.path / "decision.json").read_text())["verdict"]
+    verdict = read_json(source.path / "decision.json")["verdict"]
     finalist = read_finalist(source)
     if finalist is None or not is_judged(source.path):
         name = finalist.trial_id if finalist is not None else ""

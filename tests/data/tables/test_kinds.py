@@ -275,9 +275,10 @@ def test_a_whole_number_that_float64_rounds_is_refused(kind: Any, columns: Colum
     assert sorted(opened(columns).v1.tolist()) == [float(n * 2**40) for n in range(9)]
 
 
-def test_a_decimal_that_float64_rounds_is_refused(columns: Columns) -> None:
-    fine = [Decimal("12345678901234567.000000000000000001") + n for n in range(9)]
-    columns["judgements"]["v1_score"] = pa.array(fine, pa.decimal256(60, 18))
+@pytest.mark.parametrize("least", ["12345678901234567.000000000000000001", f"1{'0' * 39}1"])
+def test_a_decimal_that_float64_rounds_is_refused(columns: Columns, least: str) -> None:
+    fine = [Decimal(least) + n for n in range(9)]
+    columns["judgements"]["v1_score"] = pa.array([Decimal(least), *fine[1:]], pa.decimal256(60, 18))
     with pytest.raises(DataError, match=r"column 'v1_score', row 0: .* more digits than float64 keeps"):
         opened(columns)
 

@@ -205,7 +205,10 @@ MISTAKES = {
     ),
     "huge whole number": (lambda t: t.assign(v2_score=[10**400] * len(t)), r"row 0: 1000+ is no number"),
     "complex": (lambda t: t.assign(v2_score=t["v2_score"] + 1j), r"row 0: \(.*j\) is no number"),
-    "infinite id": (lambda t: t.assign(query_id=np.inf), r"column 'query_id', row 0: inf is in no table"),
+    "infinite id": (
+        lambda t: t.assign(query_id=np.inf),
+        r"column 'query_id', row 0: inf is of type double, not text or a whole number",
+    ),
     "twice in a training": (
         lambda t: pd.concat([t.assign(training=0)] * 2),
         r"stands there twice for training 0\. ",

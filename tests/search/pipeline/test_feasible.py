@@ -3,6 +3,7 @@
 import json
 
 import pytest
+import ray
 
 from search.options import RunOptions
 from search.pipeline.phase import run_phase
@@ -53,6 +54,42 @@ def test_a_run_that_cannot_be_leaves_nothing_behind(tmp_path, asked, console, ch
     with pytest.raises(ValueError, match=said):
         RUNS[asked.phase](changed(asked, changes), console)
     assert list(tmp_path.iterdir()) == []
+
+
+RAY = {"cannot start": ({}, "for Ray's sockets"), "no cluster": ({"address": "auto"}, "no Ray cluster answers there")}
+
+
+@pytest.fixture
+def no_cluster(monkeypatch):
+    """No cluster answers; here, Ray may make no folder (see `ray_forbidden`)."""
+
+    def nobody(**arguments):
+        raise ConnectionError("nobody")
+
+    monkeypatch.setattr(ray, "init", nobody)
+
+
+@pytest.mark.parametrize("case", RAY)
+@pytest.mark.usefixtures("no_cluster")
+def test_a_ray_that_does_not_come_up_leaves_nothing_behind_and_deletes_nothing(tmp_path, asked, console, case):
+    changes, said = RAY[case]
+    with pytest.raises(ValueError, match=said):
+        RUNS[asked.phase](changed(asked, changes), console)
+    assert list(tmp_path.iterdir()) == []
+    folder = finished(asked, tmp_path)
+    with pytest.raises(ValueError, match=said):
+        RUNS[asked.phase](changed(asked, changes | {"fresh": True}), console)
+    assert {path.name for path in folder.iterdir()} == {"run.json", "decision.json"}
+
+
+def test_looks_that_cannot_be_read_are_told_before_anything_is_trained(tmp_path, asked, console, monkeypatch):
+    state = tmp_path / "state"
+    state.mkdir()
+    (state / "test_looks.json").write_text('{"half')
+    monkeypatch.setenv("FUSION_SEARCH_STATE", str(state))
+    with pytest.raises(ValueError, match=r"test_looks\.json is not JSON"):
+        RUNS[asked.phase](changed(asked, {}), console)
+    assert list(tmp_path.iterdir()) == [state]
 
 
 def test_a_roadmap_at_a_uri_is_not_erased_for_a_mistake(tmp_path, console, monkeypatch):

@@ -122,6 +122,25 @@ def test_both_keep_within_the_terminal_in_any_encoding(two, width, encoding):
         assert "PAUSE_AND_FIX" in text
 
 
+LONG = "/data/" + "/".join(f"team-{i}" for i in range(20)) + "/this-one"
+
+
+@pytest.mark.parametrize("width", [None, 80, 140])
+def test_values_are_whole_wherever_there_is_room(two, width):
+    """And where they are not, that is said."""
+    root, _ = two
+    folder = RunFolder(root / "wider")
+    folder.write((folder.read() or {}) | {"options": {"trials": 48, "data": LONG}})
+    text = said(ReportOptions(run=str(root / "phase3"), other=str(root / "wider")), width)
+    cut = "values are cut to fit; the page has them whole" in text
+    assert cut == (width == 80)
+    if width is None:
+        assert LONG in text
+    elif width == 140:
+        lines = [[cell.strip() for cell in line.split("│")] for line in text.splitlines()]
+        assert LONG in "".join(cells[3] for cells in lines if len(cells) > 4)
+
+
 def test_a_folder_of_runs_is_a_list_with_every_verdict(two):
     root, _ = two
     folder = RunFolder(root / "wider")
@@ -142,6 +161,48 @@ def test_a_folder_of_runs_is_a_list_with_every_verdict(two):
     assert found[3][-1] == "2026-11-20 08:00"
     assert found[4][-1] == "2026-11-24 10:00"
     assert not list(root.glob("*.html"))
+
+
+BROKEN = {
+    "run.json": {
+        "cut": b'{"format": 4, "pha',
+        "a list": b"[]",
+        "not text": b"\xff\xfe\x00",
+        "another version's": b'{"format": 1, "commit": "abc"}',
+        "verdicts of another kind": b'{"format": 4, "verdicts": 3}',
+        "options of another kind": b'{"format": 4, "options": [1]}',
+    },
+    "decision.json": {
+        "cut": b'{"verdict": "G',
+        "a list": b"[]",
+        "not text": b"\xff",
+        "empty": b"",
+        "no verdict": b"{}",
+    },
+}
+
+
+@pytest.mark.parametrize(("file", "how"), [(file, how) for file, found in BROKEN.items() for how in found])
+def test_a_broken_run_is_a_row_and_hides_no_other(two, file, how):
+    root, _ = two
+    (root / "wider" / file).write_bytes(BROKEN[file][how])
+    found = {line.split()[0]: line for line in said(ReportOptions(run=str(root))).splitlines()[2:]}
+    assert list(found) == ["begun", "phase3", "wider"]
+    assert "cannot be read: " in found["wider"]
+    assert file in found["wider"] or "was written in format 1" in found["wider"]
+    assert "PAUSE_AND_FIX" in found["phase3"]
+
+
+@pytest.mark.parametrize(
+    "file", ["run.json", "decision.json", "evidence.json", "finalist.json", "pareto.csv", "trials.parquet"]
+)
+@pytest.mark.parametrize("raw", [b'{"verdict": "G\n1\n1,2,3\n', b"\xff\xfe\x00"])
+def test_a_broken_file_of_one_run_is_named(two, file, raw):
+    root, _ = two
+    (root / "wider" / file).write_bytes(raw)
+    with pytest.raises(RunFolderError, match=file) as caught:
+        said(ReportOptions(run=str(root / "phase3"), other=str(root / "wider")))
+    assert "\n" not in str(caught.value)
 
 
 def test_scripts_get_json(two, capsys, monkeypatch):

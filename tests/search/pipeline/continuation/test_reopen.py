@@ -13,6 +13,7 @@ from rich.console import Console
 from fusion_models.data import open_dataset
 from search.options import RunOptions
 from search.pipeline.continuation import reopen as reopening
+from search.pipeline.continuation import settle as settling
 from search.pipeline.continuation.reopen import facts_of, reopen
 from search.pipeline.continuation.resuming import plain_options
 from search.pipeline.phase import run_phase
@@ -66,6 +67,17 @@ def test_an_extension_says_it_before_a_verdict_is_begun(ended, console):
     with pytest.raises(ValueError, match="give them as --facts"):
         run_phase(options, console)
     assert "further" not in json.loads((ended / "run.json").read_text())
+
+
+@pytest.mark.parametrize("asked", [{"extend": True, "trials": 48}, {"settle": True}])
+def test_a_ray_that_does_not_come_up_leaves_no_verdict_that_was_begun(ended, tmp_path, console, monkeypatch, asked):
+    (tmp_path / "facts.toml").write_text("resources = true\n")
+    monkeypatch.setattr(settling, "read_finalist", lambda folder: "t0000")
+    before = (ended / "run.json").read_text()
+    with pytest.raises(ValueError, match="for Ray's sockets"):  # no test without its mark may start Ray
+        run_phase(RunOptions(phase="phase1", results=str(ended.parent), **asked), console)
+    assert (ended / "run.json").read_text() == before
+    assert not (ended / "verdicts").exists()
 
 
 def test_an_ablation_hears_an_interrupt_as_a_run_does(ended, console, monkeypatch):

@@ -1,5 +1,6 @@
 """What phase 4 takes over from the phase that it validates."""
 
+import contextlib
 import dataclasses
 import json
 from pathlib import Path
@@ -104,7 +105,7 @@ def test_phase4_says_that_nothing_of_a_finalist_that_could_not_be_trained_is_the
     assert (chosen.finalist, chosen.unjudged, chosen.jobs) == (None, "t0001", ())
     options = RunOptions(phase="phase4", data=small_data.source)
     run = run_in(RunFolder(unjudged.path.parent / "phase4"), options, options.to_phase(), small_data)
-    decision = _validate(run, chosen, TimingSize())
+    decision = _validate(run, chosen, TimingSize(), contextlib.ExitStack())
     assert decision.verdict == "PAUSE_AND_FIX"
     assert decision.reasons == ("phase3's finalist t0001 could not be trained again, not once",)
     assert json.loads((run.folder.path / "decision.json").read_text())["finalist"] is None
