@@ -37,19 +37,56 @@ class Watched(NamedTuple):
     """It said stop at some look."""
 
 
+class Sides(NamedTuple):
+    """How often the limits of a difference miss its truth, a side each; fractions of R experiments."""
+
+    above: float
+    """The lower limit lies above the truth: surely better, and wrong."""
+    below: float
+    """The upper limit lies below the truth."""
+    width: float
+    """Mean width."""
+
+
 def unlike_arms(
     generator: np.random.Generator, *, runs: int, treatment: int, control: int, sigma: float
 ) -> dict[str, Rates]:
     """Log-normal units (`sigma` of their logs), alike in both arms: Welch's t, and `difference_of_means`."""
     treated = generator.lognormal(sigma=sigma, size=(runs, treatment))
     kept = generator.lognormal(sigma=sigma, size=(runs, control))
-    welch = stats.ttest_ind(treated, kept, axis=-1, equal_var=False)
-    bounds = welch.confidence_interval(0.95)
+    return {
+        "Welch": rates(_welch(treated, kept), 0.0),
+        "difference of means": rates(difference_of_means(treated, kept), 0.0),
+    }
+
+
+def unlike_shapes(treated: Draw, kept: Draw, *, runs: int, treatment: int, control: int) -> dict[str, Sides]:
+    """Units of one mean in both arms, of any shapes and scales: Welch's t, and `difference_of_means`."""
+    arms = treated((runs, treatment)), kept((runs, control))
+    found = {"Welch": _welch(*arms), "difference of means": difference_of_means(*arms)}
+    return {name: _sides(each) for name, each in found.items()}
+
+
+def centred_lognormal(generator: np.random.Generator, sigma: float, scale: float = 1.0) -> Draw:
+    """Log-normal units (`sigma` of their logs) of mean 0 and this deviation; below 0: the tail is on the left."""
+    middle = np.exp(sigma**2 / 2)
+    spread = middle * np.sqrt(np.expm1(sigma**2))
+    return lambda shape: scale * (generator.lognormal(sigma=sigma, size=shape) - middle) / spread
+
+
+def _welch(treated: Floats, kept: Floats) -> Estimate:
+    """Without any heed of skewness."""
+    found = stats.ttest_ind(treated, kept, axis=-1, equal_var=False)
+    bounds = found.confidence_interval(0.95)
     value, low, high, p = (
-        np.asarray(x, np.float64) for x in (treated.mean(-1) - kept.mean(-1), bounds.low, bounds.high, welch.pvalue)
+        np.asarray(x, np.float64) for x in (treated.mean(-1) - kept.mean(-1), bounds.low, bounds.high, found.pvalue)
     )
-    plain = Estimate(value, low, high, p, 0.95)
-    return {"Welch": rates(plain, 0.0), "difference of means": rates(difference_of_means(treated, kept), 0.0)}
+    return Estimate(value, low, high, p, 0.95)
+
+
+def _sides(found: Estimate) -> Sides:
+    """Against a truth of 0."""
+    return Sides(float((found.low > 0).mean()), float((found.high < 0).mean()), float((found.high - found.low).mean()))
 
 
 @dataclass(frozen=True, kw_only=True)
