@@ -16,9 +16,9 @@ from scipy import stats
 
 from search.experiment.analysis import difference_of_means
 from search.experiment.estimate import Estimate, Floats
-from search.experiment.guardrails import Guardrail, limits
-from search.experiment.rollout import RolloutPlan
-from search.experiment.sequential import Moments, always_valid, always_valid_difference
+from search.experiment.guardrails import Guardrail, family_level, limits
+from search.experiment.rollout import METRIC, RolloutPlan
+from search.experiment.sequential import Moments, always_valid
 from search.experiment.simulation import Rates, rates
 from search.experiment.strata import pooled, stratified_difference
 
@@ -35,6 +35,14 @@ class Watched(NamedTuple):
     """It was clear at some look."""
     stop: float
     """It said stop at some look."""
+
+
+class Chances(NamedTuple):
+    """Units of one arm, and the chance that one of them has `amount`, and not 0."""
+
+    units: int
+    chance: float
+    amount: float = 1.0
 
 
 class Sides(NamedTuple):
@@ -154,7 +162,10 @@ def drifting_ramp(
 
 
 def safety_power(generator: np.random.Generator, plan: RolloutPlan, *, runs: int) -> dict[float, float]:
-    """How often each safety stage of `plan` shows its `detectable_effect` at the end, as guardrails are read."""
+    """How often each safety stage of `plan` shows its `detectable_effect` at its end, by `guardrails.limits`.
+
+    Units are normal; the metric is read as `rollout.METRIC`.
+    """
     found = {}
     for stage in plan.stages:
         if stage.purpose != "safety" or stage.detectable_effect is None:
@@ -162,9 +173,22 @@ def safety_power(generator: np.random.Generator, plan: RolloutPlan, *, runs: int
         count = [np.full(runs, float(n)) for n in (stage.treatment_units, stage.control_units)]
         harmed = _drawn(generator, count[0], plan.baseline_mean - stage.detectable_effect, plan.baseline_sd)
         kept = _drawn(generator, count[1], plan.baseline_mean, plan.baseline_sd)
-        limits_ = always_valid_difference(harmed, kept, alpha=plan.alpha / max(1, len(plan.guardrails)))
-        found[stage.share] = float((limits_.high < 0).mean())
+        harm, margin, _ = limits(METRIC, harmed, kept, alpha=family_level(plan.guardrails, plan.alpha))
+        found[stage.share] = float((harm.low > margin).mean())
     return found
+
+
+def last_look(
+    generator: np.random.Generator, guardrail: Guardrail, treated: Chances, kept: Chances, *, runs: int, alpha: float
+) -> Watched:
+    """One look by `guardrails.limits`."""
+    arms = []
+    for units, chance, amount in (treated, kept):
+        share = generator.binomial(units, chance, runs) / units
+        variance = amount**2 * share * (1 - share) * units / (units - 1)
+        arms.append(Moments(np.full(runs, float(units)), amount * share, variance))
+    harm, margin, _ = limits(guardrail, *arms, alpha=alpha)
+    return Watched(float((harm.high <= margin).mean()), float((harm.low > margin).mean()))
 
 
 def _drawn(generator: np.random.Generator, count: Floats, mean: float, sd: float) -> Moments:

@@ -185,7 +185,7 @@ def test_a_preference_s_limits_and_p_say_the_same_of_0():
     for alpha in (0.05, 0.2):
         for n in (2, 3, 5, 6, 9, 30):
             for wins in range(n + 1):
-                for losses in range(n + 1 - wins):
+                for losses in range(0, n + 1 - wins, 1 if n < 10 else 7):
                     found = preferred(wins, losses, n - wins - losses, alpha=alpha).estimate
                     assert (found.p <= alpha) == (found.low > 0 or found.high < 0), (wins, losses, n)
 
