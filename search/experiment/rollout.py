@@ -147,6 +147,7 @@ def rollout_plan(
         raise ValueError(f"the baseline's daily_units must be above 0, got {daily}")
     if not isfinite(baseline.mean):
         raise ValueError(f"the baseline's mean must be finite, got {baseline.mean}")
+    even = size_of_means(effect, baseline.sd, alpha=alpha, power=power)  # refuses what no stage can be sized by
     level = family_level(guardrails, alpha)
     design = _Design(
         mean=baseline.mean,
@@ -170,7 +171,7 @@ def rollout_plan(
         alpha=alpha,
         power=power,
         daily_units=daily,
-        units_per_arm=size_of_means(effect, baseline.sd, alpha=alpha, power=power),
+        units_per_arm=even,
         stages=planned,
         total_days=None if daily is None else sum(d for d in days if d is not None),
         guardrails=tuple(guardrails),
