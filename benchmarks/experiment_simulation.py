@@ -11,10 +11,21 @@ import argparse
 import numpy as np
 
 from search.experiment.guardrails import GUARDRAILS
-from search.experiment.ramp_simulation import DailyLooks, Draw, drifting_ramp, safety_power, unlike_arms, watched
+from search.experiment.ramp_simulation import (
+    Chances,
+    DailyLooks,
+    Draw,
+    centred_lognormal,
+    drifting_ramp,
+    last_look,
+    safety_power,
+    unlike_arms,
+    unlike_shapes,
+    watched,
+)
 from search.experiment.rollout import Baseline, rollout_plan
 from search.experiment.simulation import Rates, fixed_horizon, interleaved, logged, peeking, sample_ratios
-from search.experiment.sizes import power_of_means
+from search.experiment.sizes import Watch, power_of_means
 
 
 def table(title: str, rows: dict[str, tuple[str, Rates]]) -> None:
@@ -41,6 +52,24 @@ def ramp_tables(generator: np.random.Generator, runs: int) -> None:
         for name, found in unlike_arms(generator, runs=runs, treatment=146, control=2_765, sigma=sigma).items():
             rows[f"{name}, sigma {sigma}"] = ("0", found)
     table("146 against 2,765 log-normal units, alike in both arms", rows)
+
+    shapes: dict[str, tuple[Draw, Draw]] = {
+        "log-normal in both": (centred_lognormal(generator, 1.0), centred_lognormal(generator, 1.0)),
+        "normal, log-normal": (generator.standard_normal, centred_lognormal(generator, 1.0)),
+        "log-normal, normal": (centred_lognormal(generator, 1.0), generator.standard_normal),
+        "0.3 times log-normal, log-normal": (centred_lognormal(generator, 1.0, 0.3), centred_lognormal(generator, 1.0)),
+        "3 times log-normal, log-normal": (centred_lognormal(generator, 1.0, 3.0), centred_lognormal(generator, 1.0)),
+        "log-normal, its mirror image": (centred_lognormal(generator, 1.0), centred_lognormal(generator, 1.0, -1.0)),
+    }
+    print("\nV2's units, V1's: one mean, other shapes or scales (the side on which a 95 % interval misses)\n")
+    print("| V2's, V1's | units | estimator | surely better, wrongly | surely worse, wrongly | width |")
+    print("|---|---|---|---|---|---|")
+    for title, arms in shapes.items():
+        for treatment, control in ((146, 2_765), (1_000, 1_000)):
+            sides = unlike_shapes(*arms, runs=runs, treatment=treatment, control=control)
+            for name, side in sides.items():
+                said = f"{side.above:.4f} | {side.below:.4f} | {side.width:.4f}"
+                print(f"| {title} | {treatment:,} and {control:,} | {name} | {said} |")
 
     failed, money = GUARDRAILS[1], GUARDRAILS[4]
     few = max(50, runs // 4)
@@ -73,23 +102,39 @@ def ramp_tables(generator: np.random.Generator, runs: int) -> None:
 
     known = {"failed answers": (0.002, 0.0447), "slow answers": (0.05, 0.12), "revenue": (3.0, 6.0)}
     plan = rollout_plan(Baseline(mean=0.55, sd=0.3), 0.015)
-    priced = rollout_plan(Baseline(mean=0.55, sd=0.3, guardrails=known), 0.015)
     shown = safety_power(generator, plan, runs=runs)
-    print(
-        "\nA plan for +0.015 at a deviation of 0.3, and the units under V2 at which a harmless V2 clears a guardrail\n"
-    )
-    print("| share | units under V2 | would show | does, with power | " + " | ".join(known) + " |")
-    print("|---|---|---|---|" + "---|" * len(known))
-    for stage, with_price in zip(plan.stages[:3], priced.stages[:3], strict=True):
+    print("\nA plan for +0.015 at a deviation of 0.3\n")
+    print("| share | units under V2 | would show | does, with power |\n|---|---|---|---|")
+    for stage in plan.stages[:3]:
         power = (
             shown[stage.share]
             if stage.purpose == "safety"
             else power_of_means(stage.detectable_effect or 0.0, 0.3, stage.treatment_units, stage.control_units)
         )
-        cells = " | ".join(f"{units:,}" for units in with_price.units_to_clear.values())
-        print(
-            f"| {stage.share:.0%} | {stage.treatment_units:,} | {stage.detectable_effect:.4f} | {power:.3f} | {cells} |"
-        )
+        print(f"| {stage.share:.0%} | {stage.treatment_units:,} | {stage.detectable_effect:.4f} | {power:.3f} |")
+    print("\nUnits under V2 at which a harmless V2 clears a guardrail, and the harm (its margin) stopped with them\n")
+    print("| guardrail | mean, deviation | share | units | is clear | a harm of | is stopped |")
+    print("|---|---|---|---|---|---|---|")
+    for guardrail, (mean, sd) in ((g, known[g.name]) for g in GUARDRAILS if g.name in known):
+        watch = Watch(guardrail=guardrail, mean=mean, sd=sd, alpha=level)
+        amount = (mean**2 + sd**2) / mean
+        for share in (0.05, 0.2, 0.5):
+            size = watch.units_to_clear(ratio=(1 - share) / share)
+            harm = watch.harm_to_stop(size.treatment, size.control)
+            worse = mean + harm if guardrail.harm == "higher" else mean - harm
+            same, harmed = (
+                last_look(
+                    generator,
+                    guardrail,
+                    Chances(size.treatment, now / amount, amount),
+                    Chances(size.control, mean / amount, amount),
+                    runs=runs,
+                    alpha=level,
+                )
+                for now in (mean, worse)
+            )
+            said = f"{size.treatment:,} | {same.clear:.3f} | {harm:.4g} ({watch.margin:.4g}) | {harmed.stop:.3f}"
+            print(f"| {guardrail.name} | {mean:g}, {sd:g} | {share:.0%} | {said} |")
 
 
 def main() -> None:

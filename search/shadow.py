@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
 import sys
 import threading
@@ -15,11 +16,12 @@ from rich.console import Console
 
 from fusion_models.data import RankingDataset, open_dataset
 from fusion_models.files import write_whole
+from fusion_models.metrics.ranking_metric import NDCG_10, RankingMetric
 from fusion_models.models import Ranker
 from search.reporting.terminal import make_console
 from search.run_store.artefact import ARTEFACT
 from search.run_store.artifacts import WEIGHTS, load_ranker, weights_files
-from search.run_store.folder import RunFolder, json_text
+from search.run_store.folder import RunFolder, RunFolderError, json_text, phase_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,6 +143,7 @@ def _serve(command: Serve, console: Console) -> None:
         checkpoint = finalist_checkpoint(command.run)
     checkpoint = checkpoint if command.v2 else None
     data = _data_of_run(command.run, command.data, trained=checkpoint is not None and command.checkpoint is None)
+    data = data.measured_by(_metric(command.run, checkpoint))
 
     from ray import serve  # an extra: what was asked is checked before
 
@@ -212,14 +215,28 @@ def _monitor(command: Monitor, console: Console) -> None:
 
 
 def _data_of_log(log: Path, said: Mapping[str, Any], given: str | None) -> RankingDataset:
-    """The log's dataset, or the one given in its place. Raises ValueError where the log's own was changed since."""
+    """The log's dataset, or the one given in its place, with the log's metric.
+
+    Raises ValueError where the log's own was changed since.
+    """
+    from search.serving.reference import metric_of_log
+
     data = open_dataset(given or said["data"])
     if given is None and data.fingerprint != said["fingerprint"]:
         raise ValueError(
             f"{data.source} holds other data than when {log} was logged: give --data {data.source} to read the log "
             "against what is there now (what does not fit is left out), or bring the data of then back"
         )
-    return data
+    return data.measured_by(metric_of_log(said))
+
+
+def _metric(run: Path | None, checkpoint: Path | None) -> RankingMetric:
+    """What the run is judged by, or else the run that the weights lie in; nDCG@10 where there is none."""
+    said = None if run is None else RunFolder(run).read()
+    if said is None and checkpoint is not None:
+        with contextlib.suppress(RunFolderError):  # of an older version: its weights are good for all that
+            said = RunFolder(checkpoint.resolve().parent.parent).read()
+    return NDCG_10 if said is None or "definition" not in said else phase_of(said).metric
 
 
 def _data_of_run(run: Path | None, given: str | None, *, trained: bool) -> RankingDataset:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -55,20 +56,19 @@ def skewed_mean(values: Floats, alpha: float) -> Estimate:
     check_alpha(alpha)
     count = values.shape[-1]
     value = np.asarray(values.mean(-1))
-    spread = values.std(-1, ddof=1)
-    third = ((values - value[..., None]) ** 3).mean(-1)
-    skewness = np.where(spread > 0, third / np.where(spread > 0, spread, 1.0) ** 3, 0.0)
-    return _skewed(value, spread**2 / count, np.asarray(count - 1.0), skewness / np.sqrt(count), alpha)
+    variance = values.var(-1, ddof=1) / count
+    return _outer(value, variance, np.asarray(count - 1.0), [_skewness(values) / np.sqrt(count)], alpha)
 
 
 def skewed_difference(treatment: Floats, control: Floats, alpha: float) -> Estimate:
-    """Difference of means of `[..., N]` and `[..., M]` units: Welch's, heeding skewness where arms differ in size.
+    """Difference of means of `[..., N]` and `[..., M]` units: Welch's, widened where the units' skewness asks for it.
 
-    Welch's t is right on average over both tails only where arms are of like size. With 5 % of the units in one arm its
+    Welch's t is right on average over both tails only where arms are alike. With 5 % of the units in one arm its
     statistic is as skewed as that arm's mean, and its variance goes with its mean: level 7 to 12 % on log-normal units.
-    Hall's transformation takes the skewness away. It is estimated from both arms' units together, each about its own
-    mean: one shape in both arms, each with its own scale. The small arm's own skewness is the noisiest number there
-    is (measured: 6 to 9 %), and in arms of one size it would add an error that Welch's has not.
+    Hall's transformation takes the skewness away, if that is known. Each limit is the outermost of three: without
+    skewness (Welch's), with one shape in both arms that each arm has at its own scale, and with each arm's own shape.
+    The own skewness of the small arm alone is the noisiest number there is (measured: 6 to 9 %), and one shape is wrong
+    where treatment changes it.
 
     A skewness within noise (`EVIDENT` standard errors of a normal sample's) is left alone: that is Welch's t.
 
@@ -79,30 +79,49 @@ def skewed_difference(treatment: Floats, control: Floats, alpha: float) -> Estim
     check_alpha(alpha)
     n, m = treatment.shape[-1], control.shape[-1]
     value = np.asarray(treatment.mean(-1) - control.mean(-1))
-    deviations = [arm - arm.mean(-1, keepdims=True) for arm in (treatment, control)]
-    own = [treatment.var(-1, ddof=1) / n, control.var(-1, ddof=1) / m]
+    own = treatment.var(-1, ddof=1) / n, control.var(-1, ddof=1) / m
     variance = own[0] + own[1]
     known = variance > 0
     total = np.where(known, variance, 1.0)
     df = np.where(known, total**2 / (own[0] ** 2 / (n - 1) + own[1] ** 2 / (m - 1) + ~known), 1.0)
-    second, third = (sum((d**power).sum(-1) for d in deviations) / (n + m) for power in (2, 3))
-    skewness = np.where(known, third / np.where(known, second, 1.0) ** 1.5, 0.0)
-    skewness = np.where(np.abs(skewness) > EVIDENT * np.sqrt(6 / (n + m)), skewness, 0.0)
-    of_difference = skewness * (1 / n**2 - 1 / m**2) / (1 / n + 1 / m) ** 1.5
-    return _skewed(value, variance, df, of_difference, alpha)
+    shapes = _skewness(treatment), _skewness(control)
+    one = _evident((n * shapes[0] + m * shapes[1]) / (n + m), n + m)
+
+    def of_difference(of_treatment: Floats, of_control: Floats) -> Floats:
+        third = of_treatment * own[0] ** 1.5 / np.sqrt(n) - of_control * own[1] ** 1.5 / np.sqrt(m)
+        return np.asarray(np.where(known, third / total**1.5, 0.0))
+
+    each = _evident(shapes[0], n), _evident(shapes[1], m)
+    return _outer(value, variance, df, [np.zeros_like(value), of_difference(one, one), of_difference(*each)], alpha)
 
 
-def _skewed(value: Floats, variance: Floats, df: Floats, skewness: Floats, alpha: float) -> Estimate:
-    """Hall's limits and p of an estimate whose own skewness (not a unit's) is `skewness`; all `[...]`."""
+def _skewness(values: Floats) -> Floats:
+    """Of units `[..., N]`: `[...]`, 0 where they do not vary."""
+    spread = values.std(-1, ddof=1)
+    third = ((values - values.mean(-1, keepdims=True)) ** 3).mean(-1)
+    return np.asarray(np.where(spread > 0, third / np.where(spread > 0, spread, 1.0) ** 3, 0.0))
+
+
+def _evident(skewness: Floats, count: int) -> Floats:
+    """The skewness of `count` units where it is beyond a normal sample's noise, else 0."""
+    return np.where(np.abs(skewness) > EVIDENT * np.sqrt(6 / count), skewness, 0.0)
+
+
+def _outer(value: Floats, variance: Floats, df: Floats, skewnesses: Sequence[Floats], alpha: float) -> Estimate:
+    """The outermost of Hall's limits at each of these skewnesses, all `[...]`, of the estimate itself, not of a unit.
+
+    At a skewness of 0 they are Student's. p is the largest of theirs on either side, so that it is at most alpha where
+    the limits leave 0 out.
+    """
     error = np.sqrt(variance)
     quantile: Floats = np.asarray(stats.t.ppf(1 - alpha / 2, df), dtype=np.float64)
-    low, high = (value - error * _untransformed(x, skewness) for x in (quantile, np.negative(quantile)))
-    with np.errstate(divide="ignore", invalid="ignore"):
-        plain = np.where(error > 0, value / np.where(error > 0, error, 1.0), np.where(value == 0, 0.0, np.inf))
-        statistic = plain + skewness * plain**2 / 3 + skewness**2 * plain**3 / 27 + skewness / 6
-    p = 2 * stats.t.sf(np.abs(statistic), df)
+    low = np.min([value - error * _untransformed(quantile, skewness) for skewness in skewnesses], axis=0)
+    high = np.max([value - error * _untransformed(np.negative(quantile), skewness) for skewness in skewnesses], axis=0)
+    plain = np.where(error > 0, value / np.where(error > 0, error, 1.0), 0.0)
+    statistics = [plain + s * plain**2 / 3 + s**2 * plain**3 / 27 + s / 6 for s in skewnesses]
+    p = 2 * np.minimum(stats.t.sf(np.min(statistics, axis=0), df), stats.t.cdf(np.max(statistics, axis=0), df))
     # without any spread there is no statistic: certain where they differ, certainly equal where they do not
-    p = np.where(error > 0, p, np.where(value == 0, 1.0, 0.0))
+    p = np.where(error > 0, np.minimum(p, 1.0), np.where(value == 0, 1.0, 0.0))
     return Estimate(value, np.asarray(low), np.asarray(high), np.asarray(p, dtype=np.float64), 1 - alpha)
 
 

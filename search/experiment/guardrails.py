@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from math import isfinite, nan
+from math import isfinite, nan, pi
 from typing import Any, Literal
 
 import numpy as np
@@ -18,8 +18,8 @@ import numpy as np
 from search.experiment.bounded import bounded_difference
 from search.experiment.estimate import Estimate, Floats
 from search.experiment.sample_ratio import ALPHA, always_valid_sample_ratio_p
-from search.experiment.sequential import BURN_IN, TUNED_FOR, Moments, always_valid
-from search.experiment.strata import contrast, pooled
+from search.experiment.sequential import BURN_IN, TUNED_FOR, Moments, always_valid, cautious_variance
+from search.experiment.strata import Contrast, contrast, pooled
 
 Status = Literal["stop", "clear", "wait"]
 Arm = Moments | Sequence[Moments]
@@ -196,16 +196,17 @@ def limits(
     The asymptotic limits are infinite before the burn-in or the least events of an arm. Each arm has the larger of its
     own variance and that of both arms together: an arm with few events has a small mean and a small variance at once,
     so its own makes it look safe when it was lucky. Where the largest value of a unit is known, exact limits are read
-    as well, each at half of `alpha` (over several strata there are none).
+    as well, each at half of `alpha`: of several strata the average of theirs, which is wide where strata are many.
+
+    Units count as far as they are compared: those of a stratum that `strata.contrast` leaves out say nothing.
     """
     of_treatment, of_control = _strata(treatment), _strata(control)
     found = contrast(of_treatment, of_control)
-    whole = pooled(of_treatment), pooled(of_control)
+    whole = pooled(found.used[0]), pooled(found.used[1])
     count = events(*whole)
-    variance = np.maximum(found.own[0], found.common[0]) + np.maximum(found.own[1], found.common[1])
-    smaller, total = np.minimum(whole[0].units, whole[1].units), whole[0].units + whole[1].units
-    exact = guardrail.upper is not None and len(of_treatment) == 1
-    level = interval_level(guardrail, alpha) if exact else alpha
+    variance = cautious_variance(found.own, found.common, found.units, each_arm=True)
+    smaller, total = np.minimum(*found.units), found.units[0] + found.units[1]
+    level = interval_level(guardrail, alpha)
     harm = always_valid(
         found.value,
         variance,
@@ -215,15 +216,30 @@ def limits(
         tuned_for=tuned_for,
     )
     low, high = harm.low, harm.high
-    if exact:
-        assert guardrail.upper is not None
-        least, most = bounded_difference(*whole, upper=guardrail.upper, alpha=level, tuned_for=tuned_for)
+    if guardrail.upper is not None:
+        ramp = not (isinstance(treatment, Moments) and isinstance(control, Moments))
+        least, most = _exact(found, guardrail.upper, level, tuned_for, ramp=ramp)
         low, high = np.maximum(low, least), np.minimum(high, most)
     value, p = harm.value, harm.p
     if guardrail.harm == "lower":
         value, low, high = -value, -high, -low
     margin = guardrail.margin * (np.abs(found.control_mean) if guardrail.relative else np.ones_like(value))
     return Estimate(value, low, high, p, 1 - alpha), np.asarray(margin), count
+
+
+def _exact(found: Contrast, upper: float, alpha: float, tuned_for: float, *, ramp: bool) -> tuple[Floats, Floats]:
+    """Exact limits `[...]` of the strata's average difference: the average of each stratum's own.
+
+    In a `ramp`, stratum k = 1, 2, ... has the level 6 alpha / (pi k)^2: all of them together keep alpha, however many
+    are still to come.
+    """
+    least, most = np.zeros_like(found.value), np.zeros_like(found.value)
+    for k, (treatment, control, weight) in enumerate(zip(*found.used, found.weight, strict=True), start=1):
+        own = 6 * alpha / (pi * k) ** 2 if ramp else alpha
+        low, high = bounded_difference(treatment, control, upper=upper, alpha=own, tuned_for=tuned_for)
+        least, most = least + weight * low, most + weight * high
+    compared = found.clock > 0
+    return np.where(compared, least, -np.inf), np.where(compared, most, np.inf)
 
 
 def as_json(guardrails: Sequence[Guardrail]) -> list[dict[str, Any]]:

@@ -16,9 +16,9 @@ from scipy import stats
 
 from search.experiment.analysis import difference_of_means
 from search.experiment.estimate import Estimate, Floats
-from search.experiment.guardrails import Guardrail, limits
-from search.experiment.rollout import RolloutPlan
-from search.experiment.sequential import Moments, always_valid, always_valid_difference
+from search.experiment.guardrails import Guardrail, family_level, limits
+from search.experiment.rollout import METRIC, RolloutPlan
+from search.experiment.sequential import Moments, always_valid
 from search.experiment.simulation import Rates, rates
 from search.experiment.strata import pooled, stratified_difference
 
@@ -37,19 +37,64 @@ class Watched(NamedTuple):
     """It said stop at some look."""
 
 
+class Chances(NamedTuple):
+    """Units of one arm, and the chance that one of them has `amount`, and not 0."""
+
+    units: int
+    chance: float
+    amount: float = 1.0
+
+
+class Sides(NamedTuple):
+    """How often the limits of a difference miss its truth, a side each; fractions of R experiments."""
+
+    above: float
+    """The lower limit lies above the truth: surely better, and wrong."""
+    below: float
+    """The upper limit lies below the truth."""
+    width: float
+    """Mean width."""
+
+
 def unlike_arms(
     generator: np.random.Generator, *, runs: int, treatment: int, control: int, sigma: float
 ) -> dict[str, Rates]:
     """Log-normal units (`sigma` of their logs), alike in both arms: Welch's t, and `difference_of_means`."""
     treated = generator.lognormal(sigma=sigma, size=(runs, treatment))
     kept = generator.lognormal(sigma=sigma, size=(runs, control))
-    welch = stats.ttest_ind(treated, kept, axis=-1, equal_var=False)
-    bounds = welch.confidence_interval(0.95)
+    return {
+        "Welch": rates(_welch(treated, kept), 0.0),
+        "difference of means": rates(difference_of_means(treated, kept), 0.0),
+    }
+
+
+def unlike_shapes(treated: Draw, kept: Draw, *, runs: int, treatment: int, control: int) -> dict[str, Sides]:
+    """Units of one mean in both arms, of any shapes and scales: Welch's t, and `difference_of_means`."""
+    arms = treated((runs, treatment)), kept((runs, control))
+    found = {"Welch": _welch(*arms), "difference of means": difference_of_means(*arms)}
+    return {name: _sides(each) for name, each in found.items()}
+
+
+def centred_lognormal(generator: np.random.Generator, sigma: float, scale: float = 1.0) -> Draw:
+    """Log-normal units (`sigma` of their logs) of mean 0 and this deviation; below 0: the tail is on the left."""
+    middle = np.exp(sigma**2 / 2)
+    spread = middle * np.sqrt(np.expm1(sigma**2))
+    return lambda shape: scale * (generator.lognormal(sigma=sigma, size=shape) - middle) / spread
+
+
+def _welch(treated: Floats, kept: Floats) -> Estimate:
+    """Without any heed of skewness."""
+    found = stats.ttest_ind(treated, kept, axis=-1, equal_var=False)
+    bounds = found.confidence_interval(0.95)
     value, low, high, p = (
-        np.asarray(x, np.float64) for x in (treated.mean(-1) - kept.mean(-1), bounds.low, bounds.high, welch.pvalue)
+        np.asarray(x, np.float64) for x in (treated.mean(-1) - kept.mean(-1), bounds.low, bounds.high, found.pvalue)
     )
-    plain = Estimate(value, low, high, p, 0.95)
-    return {"Welch": rates(plain, 0.0), "difference of means": rates(difference_of_means(treated, kept), 0.0)}
+    return Estimate(value, low, high, p, 0.95)
+
+
+def _sides(found: Estimate) -> Sides:
+    """Against a truth of 0."""
+    return Sides(float((found.low > 0).mean()), float((found.high < 0).mean()), float((found.high - found.low).mean()))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +162,10 @@ def drifting_ramp(
 
 
 def safety_power(generator: np.random.Generator, plan: RolloutPlan, *, runs: int) -> dict[float, float]:
-    """How often each safety stage of `plan` shows its `detectable_effect` at the end, as guardrails are read."""
+    """How often each safety stage of `plan` shows its `detectable_effect` at its end, by `guardrails.limits`.
+
+    Units are normal; the metric is read as `rollout.METRIC`.
+    """
     found = {}
     for stage in plan.stages:
         if stage.purpose != "safety" or stage.detectable_effect is None:
@@ -125,9 +173,22 @@ def safety_power(generator: np.random.Generator, plan: RolloutPlan, *, runs: int
         count = [np.full(runs, float(n)) for n in (stage.treatment_units, stage.control_units)]
         harmed = _drawn(generator, count[0], plan.baseline_mean - stage.detectable_effect, plan.baseline_sd)
         kept = _drawn(generator, count[1], plan.baseline_mean, plan.baseline_sd)
-        limits_ = always_valid_difference(harmed, kept, alpha=plan.alpha / max(1, len(plan.guardrails)))
-        found[stage.share] = float((limits_.high < 0).mean())
+        harm, margin, _ = limits(METRIC, harmed, kept, alpha=family_level(plan.guardrails, plan.alpha))
+        found[stage.share] = float((harm.low > margin).mean())
     return found
+
+
+def last_look(
+    generator: np.random.Generator, guardrail: Guardrail, treated: Chances, kept: Chances, *, runs: int, alpha: float
+) -> Watched:
+    """One look by `guardrails.limits`."""
+    arms = []
+    for units, chance, amount in (treated, kept):
+        share = generator.binomial(units, chance, runs) / units
+        variance = amount**2 * share * (1 - share) * units / (units - 1)
+        arms.append(Moments(np.full(runs, float(units)), amount * share, variance))
+    harm, margin, _ = limits(guardrail, *arms, alpha=alpha)
+    return Watched(float((harm.high <= margin).mean()), float((harm.low > margin).mean()))
 
 
 def _drawn(generator: np.random.Generator, count: Floats, mean: float, sd: float) -> Moments:

@@ -13,25 +13,30 @@ from search.experiment.guardrails import (
     STOP,
     Guardrail,
     GuardrailReading,
-    events_a_unit,
     family_level,
-    interval_level,
     may_ramp,
     should_stop,
 )
 from search.experiment.sample_ratio import ALPHA, always_valid_sample_ratio_p
 from search.experiment.sizes import (
     SampleSize,
-    detectable_always_valid,
+    Watch,
     detectable_effect,
     power_of_means,
-    size_always_valid,
     size_of_means,
 )
 
 HARM_SEEN_EARLY = 2.0
 """A stage before the deciding one lasts until it would show a loss of this many times the wanted effect, read as
-guardrails are: with an always-valid interval at one guardrail's level."""
+`METRIC`."""
+METRIC = Guardrail(
+    name="the metric that decides",
+    metric="what the release is to raise, a unit",
+    harm="lower",
+    margin=0.0,
+    least_events=0.0,
+)
+"""As a guardrail, at one guardrail's level: no loss of it is borne. No plan stops by it unless a team declares it."""
 WEEK = 7
 """Days that the deciding stage is rounded up to: weekdays and weekends differ."""
 WATCH = 7
@@ -68,11 +73,15 @@ class Stage:
     detectable_effect: float | None
     """Smallest true difference that the stage shows with the plan's power, over its whole length; None at 100 %.
 
-    Of a safety stage by the always-valid interval at a guardrail's level, of the deciding stage by the t interval.
+    Of the metric that decides: in a safety stage a loss, read as `METRIC` (a guardrail without a margin), in the
+    deciding stage a difference, by the t interval. What the plan's own guardrails stop says `harm_to_stop`.
     """
     units_to_clear: dict[str, int] = field(default_factory=dict)
-    """Units under treatment at which a harmless V2 clears each guardrail whose baseline is known, with the plan's
-    power. The stage's own units are enough for all of them."""
+    """Units under treatment at which a harmless V2 clears each guardrail whose baseline is known. The stage has at
+    least as many. The plan's power is of each guardrail, not of all of them together: that all are clear is rarer."""
+    harm_to_stop: dict[str, float | None] = field(default_factory=dict)
+    """The smallest true harm, margin included, in the metric's unit, at which each of these guardrails says stop at the
+    stage's end with the plan's power; None where no harm of its units would."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -138,14 +147,17 @@ def rollout_plan(
         raise ValueError(f"the baseline's daily_units must be above 0, got {daily}")
     if not isfinite(baseline.mean):
         raise ValueError(f"the baseline's mean must be finite, got {baseline.mean}")
+    even = size_of_means(effect, baseline.sd, alpha=alpha, power=power)  # refuses what no stage can be sized by
+    level = family_level(guardrails, alpha)
     design = _Design(
+        mean=baseline.mean,
         sd=baseline.sd,
         effect=effect,
         daily=daily,
         alpha=alpha,
         power=power,
-        level=family_level(guardrails, alpha),
-        baselines=_with_guardrails(guardrails, baseline.guardrails),
+        level=level,
+        watches=_watches(guardrails, baseline.guardrails, level),
     )
     compared = [share for share in shares if share < 1.0]
     deciding = max(compared, key=lambda share: (min(share, 1 - share), share))
@@ -159,7 +171,7 @@ def rollout_plan(
         alpha=alpha,
         power=power,
         daily_units=daily,
-        units_per_arm=size_of_means(effect, baseline.sd, alpha=alpha, power=power),
+        units_per_arm=even,
         stages=planned,
         total_days=None if daily is None else sum(d for d in days if d is not None),
         guardrails=tuple(guardrails),
@@ -224,6 +236,7 @@ def next_stage(
 class _Design:
     """What all stages of a plan share."""
 
+    mean: float
     sd: float
     effect: float
     daily: float | None
@@ -231,20 +244,20 @@ class _Design:
     power: float
     level: float
     """Of one guardrail."""
-    baselines: tuple[tuple[Guardrail, float, float], ...]
+    watches: tuple[Watch, ...]
     """Guardrails whose mean and standard deviation under V1 are known."""
 
 
 def _stage(share: float, decides: bool, design: _Design) -> Stage:
     ratio = (1 - share) / share
     asked = {"power": design.power, "ratio": ratio}
+    metric = Watch(guardrail=METRIC, mean=design.mean, sd=design.sd, alpha=design.level)
     if decides:
         size = size_of_means(design.effect, design.sd, alpha=design.alpha, **asked)
     else:
-        size = size_always_valid(HARM_SEEN_EARLY * design.effect, design.sd, alpha=design.level, **asked)
-    clear = {
-        guardrail.name: _units_to_clear(guardrail, mean, sd, ratio, design) for guardrail, mean, sd in design.baselines
-    }
+        loss = HARM_SEEN_EARLY * abs(design.effect)
+        size = metric.units_to_stop(loss, **asked)
+    clear = {watch.guardrail.name: watch.units_to_clear(**asked).treatment for watch in design.watches}
     treatment = max([size.treatment, *clear.values()])
     control, days = max(size.control, ceil(ratio * treatment)), None
     if design.daily is not None:
@@ -256,8 +269,11 @@ def _stage(share: float, decides: bool, design: _Design) -> Stage:
     shows = (
         detectable_effect(design.sd, treatment, control, alpha=design.alpha, power=design.power)
         if decides
-        else detectable_always_valid(design.sd, treatment, control, alpha=design.level, power=design.power)
+        else metric.harm_to_stop(treatment, control, power=design.power, precision=1e-7)
     )
+    stops = {
+        watch.guardrail.name: watch.harm_to_stop(treatment, control, power=design.power) for watch in design.watches
+    }
     return Stage(
         share=share,
         purpose="decision" if decides else "safety",
@@ -266,22 +282,13 @@ def _stage(share: float, decides: bool, design: _Design) -> Stage:
         days=days,
         detectable_effect=shows,
         units_to_clear=clear,
+        harm_to_stop={name: harm if isfinite(harm) else None for name, harm in stops.items()},
     )
 
 
-def _units_to_clear(guardrail: Guardrail, mean: float, sd: float, ratio: float, design: _Design) -> int:
-    """Units under treatment at which the interval of a harmless V2 lies within the margin, with the plan's power."""
-    margin = guardrail.margin * (abs(mean) if guardrail.relative else 1.0)
-    at = interval_level(guardrail, design.level)
-    size = size_always_valid(margin, sd, alpha=at, power=design.power, ratio=ratio)
-    # each arm must hold the least events as well
-    needed = guardrail.least_events / max(events_a_unit(mean, sd**2), 1e-12) / min(1.0, ratio)
-    return max(size.treatment, ceil(needed))
-
-
-def _with_guardrails(
-    guardrails: Sequence[Guardrail], baselines: Mapping[str, tuple[float, float]]
-) -> tuple[tuple[Guardrail, float, float], ...]:
+def _watches(
+    guardrails: Sequence[Guardrail], baselines: Mapping[str, tuple[float, float]], level: float
+) -> tuple[Watch, ...]:
     by_name = {guardrail.name: guardrail for guardrail in guardrails}
     for name, (mean, sd) in baselines.items():
         if name not in by_name:
@@ -291,7 +298,9 @@ def _with_guardrails(
             raise ValueError(f"the baseline of {name!r} must be a finite mean and a deviation above 0: {mean}, {sd}")
         if guardrail.margin == 0.0 or (guardrail.relative and mean == 0.0):
             raise ValueError(f"guardrail {name!r} has a margin of 0, within which no interval ever lies: widen it")
-    return tuple((by_name[name], mean, sd) for name, (mean, sd) in baselines.items())
+    return tuple(
+        Watch(guardrail=by_name[name], mean=mean, sd=sd, alpha=level) for name, (mean, sd) in baselines.items()
+    )
 
 
 def _full(daily: float | None) -> Stage:

@@ -77,22 +77,35 @@ def always_valid_difference(
     Returns:
         `p` is always valid: stopping at the first p <= alpha errs in at most a fraction alpha of experiments.
     """
-    common = common_variance(treatment, control)
-    constant = (treatment.variance <= 0) | (control.variance <= 0)
-
-    def least(arm: Moments, other: Moments) -> Floats:
-        lucky = np.where(arm.units < other.units, np.maximum(arm.variance, common), arm.variance)
-        return np.where(constant, common, lucky)
-
-    of_treatment, of_control = least(treatment, control), least(control, treatment)
+    common, sizes = common_variance(treatment, control), (treatment.units, control.units)
+    own = treatment.variance / sizes[0], control.variance / sizes[1]
     return always_valid(
         treatment.mean - control.mean,
-        of_treatment / treatment.units + of_control / control.units,
+        cautious_variance(own, (common / sizes[0], common / sizes[1]), sizes, each_arm=False),
         treatment.units + control.units,
         early=(np.minimum(treatment.units, control.units) < burn_in) | (common <= 0),
         alpha=alpha,
         tuned_for=tuned_for,
     )
+
+
+def cautious_variance(
+    own: tuple[Floats, Floats], common: tuple[Floats, Floats], sizes: tuple[Floats, Floats], *, each_arm: bool
+) -> Floats:
+    """Variance `[...]` of a difference between treatment and control in which no arm is believed to be lucky.
+
+    Args:
+        own, common: what each arm adds to it with its own variance, and with one variance for both arms.
+        sizes: units of each arm.
+        each_arm: each arm adds the larger of both; else the smaller arm alone does, and where an arm's units do not
+            vary both arms add what is common.
+    """
+    if each_arm:
+        return np.maximum(own[0], common[0]) + np.maximum(own[1], common[1])
+    smaller = sizes[0] < sizes[1], sizes[1] < sizes[0]
+    lucky = [np.where(at, np.maximum(mine, one), mine) for at, mine, one in zip(smaller, own, common, strict=True)]
+    constant = (own[0] <= 0) | (own[1] <= 0)
+    return np.where(constant, common[0] + common[1], lucky[0] + lucky[1])
 
 
 def always_valid(

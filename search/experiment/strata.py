@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from search.experiment.estimate import Estimate, Floats, t_estimate, units
-from search.experiment.sequential import BURN_IN, TUNED_FOR, Moments, always_valid, common_variance
+from search.experiment.sequential import BURN_IN, TUNED_FOR, Moments, always_valid, cautious_variance, common_variance
 
 FEWEST = 2
 """Units that each arm of a stratum needs to say anything."""
@@ -41,6 +41,18 @@ class Contrast(NamedTuple):
     """4 n_t n_c / (n_t + n_c) summed over strata: units of both arms at an even split that say as much."""
     control_mean: Floats
     """Averaged with the same weights."""
+    weight: Floats
+    """`[K, ...]`: of each stratum; 0 where it is left out."""
+    used: tuple[tuple[Moments, ...], tuple[Moments, ...]]
+    """Treatment's and control's moments, an entry a stratum, without units where a stratum is left out."""
+
+    @property
+    def units(self) -> tuple[Floats, Floats]:
+        """Of treatment and of control in the strata that are compared."""
+        return self._summed(0), self._summed(1)
+
+    def _summed(self, arm: int) -> Floats:
+        return np.asarray(np.sum([part.units for part in self.used[arm]], axis=0))
 
 
 def moments(values: npt.ArrayLike) -> Moments:
@@ -100,6 +112,8 @@ def contrast(treatment: Sequence[Moments], control: Sequence[Moments]) -> Contra
         own=(own_t.sum(0), own_c.sum(0)),
         clock=4 * total,
         control_mean=(weight * np.where(used, c.mean, 0.0)).sum(0),
+        weight=weight,
+        used=(_kept(t, used), _kept(c, used)),
     )
 
 
@@ -124,26 +138,22 @@ def always_valid_stratified(
 ) -> Estimate:
     """As `stratified_difference`, valid at all looks together: `always_valid_difference` over a ramp's stages or days.
 
-    `burn_in` is of each arm over all strata. Raises ValueError as `contrast`.
+    `burn_in` is of each arm over the strata that are compared. Raises ValueError as `contrast`.
     """
     found = contrast(treatment, control)
-    sizes = [np.sum([part.units for part in arm], axis=0) for arm in (treatment, control)]
-    one = found.common[0] + found.common[1]
-    constant = (found.own[0] <= 0) | (found.own[1] <= 0)
-    # as in one stratum: the smaller arm has at least the common variance, and both have it where an arm has none
-    lucky = [
-        np.where(size < other, np.maximum(own, common), own)
-        for size, other, own, common in zip(sizes, sizes[::-1], found.own, found.common, strict=True)
-    ]
-    variance = np.where(constant, one, lucky[0] + lucky[1])
     return always_valid(
         found.value,
-        variance,
+        cautious_variance(found.own, found.common, found.units, each_arm=False),
         np.maximum(found.clock, 1.0),
-        early=(np.minimum(*sizes) < burn_in) | (one <= 0),
+        early=(np.minimum(*found.units) < burn_in) | (found.common[0] + found.common[1] <= 0),
         alpha=alpha,
         tuned_for=tuned_for,
     )
+
+
+def _kept(arm: Moments, used: npt.NDArray[np.bool_]) -> tuple[Moments, ...]:
+    """Strata `[K, ...]` of one arm, an entry each, without units where they are not `used`."""
+    return tuple(Moments(*(np.where(at, field[k], 0.0) for field in arm)) for k, at in enumerate(used))
 
 
 def _stacked(parts: Sequence[Moments]) -> Moments:

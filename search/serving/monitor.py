@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 import torch
 from scipy import stats
 
-from fusion_models.metrics import kendall_tau_b, ndcg, summarise_latency, top1_stability
+from fusion_models.metrics import kendall_tau_b, summarise_latency, top1_stability
 from search.experiment.assignment import buckets
 from search.serving.reference import Arrays, centred, columns
 from search.serving.request import BadRequestError, Catalogue, RankRequest
@@ -60,8 +60,12 @@ def drift(reference: Arrays, current: Arrays) -> pd.DataFrame:
 
 
 def decisions_by_row(table: pa.Table, catalogue: Catalogue) -> pd.DataFrame:
-    """One row a decision: unit, latency, and where V2 was scored tau, top-1 and, where judged, nDCG@10 of both."""
-    rows = []
+    """One row a decision: unit, latency, and where V2 was scored tau, top-1 and, where judged, the quality of both.
+
+    Quality is by the data's metric, whatever the columns' names say. Scores are read in the precision that they were
+    served in, so that what V1 told apart is no tie.
+    """
+    rows, metric = [], catalogue.data.metric
     for entry in table.to_pylist():
         request = RankRequest.model_validate_json(entry["request"])
         row = {
@@ -76,19 +80,24 @@ def decisions_by_row(table: pa.Table, catalogue: Catalogue) -> pd.DataFrame:
             "v1_ndcg": math.nan,
             "v2_ndcg": math.nan,
         }
-        v1, valid = torch.tensor([entry["v1_scores"]]), torch.ones(1, len(entry["items"]), dtype=torch.bool)
+        v1, valid = _row(entry["v1_scores"]), torch.ones(1, len(entry["items"]), dtype=torch.bool)
         labels = catalogue.labels(request)
-        judged = None if labels is None else torch.tensor([labels])
+        judged = None if labels is None else _row(labels)
         if judged is not None:
-            row["v1_ndcg"] = float(ndcg(v1, judged, valid))
+            row["v1_ndcg"] = float(metric(v1, judged, valid))
         if entry["v2_scores"] is not None:
-            v2 = torch.tensor([entry["v2_scores"]])
+            v2 = _row(entry["v2_scores"])
             row["kendall"] = float(kendall_tau_b(v1, v2, valid))
             row["same_top"] = float(top1_stability(v1, v2, valid))
             if judged is not None:
-                row["v2_ndcg"] = float(ndcg(v2, judged, valid))
+                row["v2_ndcg"] = float(metric(v2, judged, valid))
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def _row(values: list[float]) -> torch.Tensor:
+    """`[1, L]` float64."""
+    return torch.tensor([values], dtype=torch.float64)
 
 
 def logged_columns(table: pa.Table, catalogue: Catalogue) -> Arrays:
@@ -160,12 +169,14 @@ def monitor(
             "scores": shifted[shifted["name"].isin(["v1_score", "v2_score"])].to_dict("records"),
         },
         "judged": {
+            "metric": catalogue.data.metric.name,
             "queries": int(rows["v1_ndcg"].notna().sum()),
             "v1_ndcg": _number(rows["v1_ndcg"].mean()),
             "v2_gain": _number((rows["v2_ndcg"] - rows["v1_ndcg"]).mean()),
         },
         "experiment": {
             "salt": salt,
+            "metric": catalogue.data.metric.name,
             "units": len(units),
             "daily_units": new_units_a_day(table),
             "baseline_mean": _number(judged.mean()),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import torch
 
 from fusion_models.data import RankingDataset
 from fusion_models.files import whole
+from fusion_models.metrics.ranking_metric import NDCG_10, RankingMetric
 from fusion_models.models import Ranker
 from fusion_models.tuned_v1 import seen_by
 
@@ -56,13 +59,20 @@ def write_reference(log: Path, data: RankingDataset, checkpoint: Path | None, re
     """Put the reference, and what the log is of, beside the log."""
     log.mkdir(parents=True, exist_ok=True)
     with whole(log / FILE) as staging, staging.open("wb") as sink:
-        np.savez_compressed(sink, allow_pickle=False, **{k: v.astype(np.float32) for k, v in reference.items()})
+        np.savez_compressed(sink, allow_pickle=False, **{name: _kept(column) for name, column in reference.items()})
     said = {
         "data": data.source,
         "fingerprint": data.fingerprint,
         "checkpoint": None if checkpoint is None else str(checkpoint.resolve()),
+        "metric": asdict(data.metric),
     }
     (log / DESCRIPTION).write_text(json.dumps(said, indent=1) + "\n")
+
+
+def _kept(column: npt.NDArray[np.float64]) -> npt.NDArray[np.floating]:
+    """The column in half of the space where that loses nothing: a score moved by its last digits changes its bin."""
+    narrow = column.astype(np.float32)
+    return narrow if np.array_equal(narrow, column) else column
 
 
 def read_description(log: Path) -> dict[str, Any]:
@@ -71,6 +81,11 @@ def read_description(log: Path) -> dict[str, Any]:
         raise ValueError(f"{log} has no {DESCRIPTION}: it is no log of `python -m search.shadow serve`")
     found: dict[str, Any] = json.loads((log / DESCRIPTION).read_text())
     return found
+
+
+def metric_of_log(said: Mapping[str, Any]) -> RankingMetric:
+    """What the log's description says that rankers are measured by; nDCG@10 in logs that do not say."""
+    return RankingMetric(**said["metric"]) if "metric" in said else NDCG_10
 
 
 def read_reference(log: Path) -> Arrays:

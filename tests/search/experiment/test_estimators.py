@@ -161,6 +161,65 @@ def test_preference_counts_wins_by_hand():
     assert found.sign_p == pytest.approx(stats.binomtest(1, 3).pvalue)
 
 
+def preferred(wins, losses, ties, **level):
+    """`preference` of as many queries, each with one click or none."""
+    lead = np.repeat([1, -1, 0], [wins, losses, ties])
+    team = np.tile([0, 1], (len(lead), 1))
+    return preference(team, np.stack([lead < 0, lead > 0], axis=1), **level)
+
+
+@pytest.mark.parametrize(
+    ("wins", "losses", "ties"), [(3, 0, 0), (0, 12, 0), (0, 0, 5), (8, 0, 4), (60, 0, 0), (1, 0, 40)]
+)
+def test_a_preference_without_a_counterexample_is_not_certain(wins, losses, ties):
+    found = preferred(wins, losses, ties)
+    n = wins + losses + ties
+    low, high = 2 * found.estimate.low, 2 * found.estimate.high
+    assert low <= (wins - losses) / n <= high
+    # at least as wide as the exact limit of a side that was never seen
+    unseen = 1 - 0.025 ** (1 / n)
+    assert high - low > 0.6 * unseen
+
+
+def test_a_preference_s_limits_and_p_say_the_same_of_0():
+    for alpha in (0.05, 0.2):
+        for n in (2, 3, 5, 6, 9, 30):
+            for wins in range(n + 1):
+                for losses in range(0, n + 1 - wins, 1 if n < 10 else 7):
+                    found = preferred(wins, losses, n - wins - losses, alpha=alpha).estimate
+                    assert (found.p <= alpha) == (found.low > 0 or found.high < 0), (wins, losses, n)
+
+
+@pytest.mark.parametrize("n", [8, 30])
+@pytest.mark.parametrize(("won", "lost"), [(1.0, 0.0), (0.9, 0.1), (0.95, 0.0), (0.3, 0.3), (0.05, 0.01), (0.6, 0.2)])
+def test_a_preference_s_limits_cover_it(n, won, lost):
+    """Exact coverage, over all outcomes of n queries. The t interval: down to 34 and 79 %."""
+    outcomes = [(w, l, n - w - l) for w in range(n + 1) for l in range(n + 1 - w)]
+    chance = stats.multinomial.pmf(outcomes, n, [won, lost, abs(round(1 - won - lost, 9))])
+    covered = sum(
+        p
+        for p, outcome in zip(chance, outcomes, strict=True)
+        if p > 1e-12 and (e := preferred(*outcome).estimate).low - 1e-9 <= (won - lost) / 2 <= e.high + 1e-9
+    )
+    assert covered >= 0.935
+
+
+def test_score_limits_are_where_the_likeliest_chances_are_just_not_rejected():
+    """Against a search over the chance of a loss by brute force, 17 wins, 5 losses, 8 ties."""
+    found = 2 * preferred(17, 5, 8).estimate.low
+
+    def statistic(d):
+        lost = np.linspace(max(0.0, -d) + 1e-9, (1 - d) / 2 - 1e-9, 40_001)
+        likelihood = 17 * np.log(lost + d) + 5 * np.log(lost) + 8 * np.log1p(-2 * lost - d)
+        best = lost[likelihood.argmax()]
+        return (12 / 30 - d) / np.sqrt((2 * best + d - d**2) / 30)
+
+    grid = np.linspace(0.0, 0.2, 401)
+    limit = grid[[statistic(d) <= stats.norm.ppf(0.975) for d in grid]].min()
+    exact = stats.binomtest(17, 22).proportion_ci(0.95).low
+    assert found == pytest.approx(min(limit, 2 * (exact - 0.5) * 22 / 30), abs=2e-3)
+
+
 def test_counterfactuals_by_hand():
     reward, weight = np.array([1.0, 0.0, 1.0, 1.0]), importance_weights([0.5, 0.2, 0.9, 0.1], [0.25, 0.4, 0.3, 0.5])
     assert weight == pytest.approx([2.0, 0.5, 3.0, 0.2])

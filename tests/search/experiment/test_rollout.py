@@ -56,3 +56,11 @@ def test_stages_that_are_none_are_refused(stages):
 def test_no_traffic_is_refused():
     with pytest.raises(ValueError, match="daily_units"):
         plan(daily_units=0)
+
+
+@pytest.mark.parametrize(
+    ("effect", "sd", "words"), [(0.0, 0.3, "effect"), (float("nan"), 0.3, "effect"), (0.1, 0.0, "deviation")]
+)
+def test_what_no_stage_can_be_sized_by_is_refused(effect, sd, words):
+    with pytest.raises(ValueError, match=words):
+        rollout_plan(Baseline(mean=0.5, sd=sd), effect)
