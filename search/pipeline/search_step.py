@@ -30,18 +30,21 @@ from search.pipeline.plan import print_plan
 from search.pipeline.summary import print_validation
 from search.run_store.artifacts import WEIGHTS
 from search.run_store.csv_tables import write_csv
-from search.study.search_stage import SearchStage
+from search.study.search_stage import LAG, SearchStage, lag_of
 from search.study.stages import FixedStage
 
-LAG = 2
-"""Times the trainings at once: so many trials back lie the results that a trial sees (docs/decisions/030)."""
+
+def _places(options: RunOptions) -> int | None:
+    """How many trainings run at once; None on a cluster where nobody fixed it."""
+    return concurrency(options) if options.address is None else options.max_concurrent
 
 
-def search_lag(options: RunOptions) -> int | None:
-    """How many trials back a trial looks; None on a cluster where nobody fixed how many run at once."""
-    if options.address is None:
-        return LAG * concurrency(options)
-    return LAG * options.max_concurrent if options.max_concurrent else None
+def search_lag(options: RunOptions, trials: int) -> int | None:
+    """How many trials back a trial looks; None where none sees another and nobody fixed the trainings at once."""
+    at_once = _places(options)
+    if options.sampler == "random" and options.scheduler == "none":
+        return LAG * at_once if at_once else None
+    return lag_of(trials, at_once)
 
 
 def search(run: Run, warm: Mapping[str, Flat]) -> tuple[dict[ReferenceRole, WeightedSum], list[Reference]]:
@@ -50,19 +53,13 @@ def search(run: Run, warm: Mapping[str, Flat]) -> tuple[dict[ReferenceRole, Weig
     reference = phase.reference_recipe()
     jobs = single_modality_jobs(reference, options.seed)
     baselines = FixedStage(journal, BASELINES, jobs, earlier=run.earlier)
-    trials = SearchStage(
-        journal,
-        phase,
-        sampler=options.sampler,
-        trials=options.trials or phase.trials,
-        seed=options.seed,
-        earlier=run.earlier,
-    )
+    count = options.trials or phase.trials
+    trials = SearchStage(journal, phase, sampler=options.sampler, trials=count, seed=options.seed, earlier=run.earlier)
     trials.enqueue_warm(warm)
-    trials.lag = search_lag(options)
+    trials.lag = search_lag(options, count)
     for note in trials.notes:
         run.console.print(f"earlier front: {note}", highlight=False)
-    later = print_plan(run, [baselines, trials], concurrency(options))
+    later = print_plan(run, [baselines, trials], concurrency(options), lag=trials.lag)
     run.trainer.train([baselines, trials], deadline=_search_deadline(run, later))
     _describe(run, trials)
     _require_references(run)
@@ -79,8 +76,11 @@ def search(run: Run, warm: Mapping[str, Flat]) -> tuple[dict[ReferenceRole, Weig
 
 def _describe(run: Run, trials: SearchStage) -> None:
     """Write into run.json how far the search came, and what its proposals hung on; say where the budget cut it."""
-    begun, at_once = trials.total - trials.left, None if trials.lag is None else trials.lag // LAG
-    found = {"begun": begun, "planned": trials.total, "at_once": at_once}
+    begun, at_once = trials.total - trials.left, _places(run.options)
+    fewest = None if trials.lag is None else -(-trials.lag // LAG)
+    capped = fewest is not None and (at_once is None or at_once > fewest)
+    at_once = fewest if at_once is not None and capped else at_once
+    found = {"begun": begun, "planned": trials.total, "at_once": at_once, "or_more": capped}
     run.folder.write((run.folder.read() or {}) | {"search": found})
     if begun < trials.total:
         run.console.print(
