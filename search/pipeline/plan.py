@@ -59,7 +59,8 @@ def print_plan(run: Run, stages: Sequence[Stage], concurrent: int, *, lag: int |
     expected = each * (sum(left.values()) - searched + whole * searched * concurrent / searching)
     run.console.print(
         f"{sum(left.values())} trainings ({', '.join(f'{n} {name}' for name, n in left.items())}), "
-        f"{concurrent} at once, of {phase.base.train.epochs} epochs at the most: about {clock(expected)}",
+        f"{concurrent} at once, of {phase.base.train.epochs} epochs at the most: about {clock(expected)}"
+        + (", if they trained on processors" if run.options.gpus_per_worker > 0 else ""),
         highlight=False,
     )
     if searching < concurrent and searched:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
 
 from fusion_models.config import Flat
@@ -13,6 +15,7 @@ from search.analysis.importances import write_importances
 from search.analysis.replicates import p_on_front
 from search.analysis.tables import write_tables
 from search.execution.capacity import concurrency
+from search.execution.searcher import Deadline
 from search.options import RunOptions
 from search.pipeline.baselines import STAGE as BASELINES
 from search.pipeline.baselines import (
@@ -32,6 +35,9 @@ from search.run_store.artifacts import WEIGHTS
 from search.run_store.csv_tables import write_csv
 from search.study.search_stage import LAG, SearchStage, lag_of
 from search.study.stages import FixedStage
+
+LOOK_SECONDS = 5.0
+"""Between two looks at how long trainings take."""
 
 
 def _places(options: RunOptions) -> int | None:
@@ -89,10 +95,23 @@ def _describe(run: Run, trials: SearchStage) -> None:
         )
 
 
-def _search_deadline(run: Run, later: float) -> float | None:
-    """When the search must end for the time budget to leave `later` seconds; half of the budget is its own anyhow."""
-    budget = run.options.budget_seconds
-    return None if budget is None else run.began + max(budget / 2, budget - later)
+def _search_deadline(run: Run, later: float) -> Deadline | None:
+    """When the search must end for the time budget to leave what follows it; half of the budget is its own anyhow.
+
+    `later` seconds as planned, and as the search's own trainings have it once a few have finished.
+    """
+    budget, planned = run.options.budget_seconds, run.trainer.training_seconds
+    if budget is None:
+        return None
+    known, looked = planned, -math.inf
+
+    def deadline() -> float:
+        nonlocal known, looked
+        if time.monotonic() > looked + LOOK_SECONDS:
+            known, looked = run.trainer.seconds_found("search"), time.monotonic()
+        return run.began + max(budget / 2, budget - later * known / planned)
+
+    return deadline
 
 
 def write_front(run: Run) -> None:

@@ -215,5 +215,5 @@ def _affordable(run: Run, more: int, probes: RunProbes) -> bool:
         return False
     if run.deadline is None:
         return run.options.max_seeds is not None
-    each = run.trainer.training_seconds / max(1, concurrency(run.options))
+    each = run.trainer.seconds_found(STAGE) / max(1, concurrency(run.options))
     return probes.seconds() + time.monotonic() + each * more < run.deadline
