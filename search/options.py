@@ -14,6 +14,9 @@ from search.run_store.facts import read_facts
 from search.run_store.folder import require_name
 from spaces import ROADMAP_STEPS, Phase, PhaseFile, for_dataset, from_weights, read_phase_file, with_own_model
 
+FIRST_STEP = 5
+"""Fresh trainings of every recipe that decides, at the least, where --confirm-seeds asks for no number."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunOptions:
@@ -49,7 +52,8 @@ class RunOptions:
     """Fresh trainings of every recipe that decides; unless given, what a GO needs: 5, and more where validation leaves
     a gate open. With fewer than 5 nothing is GO. 0 skips confirmation, and no gate is measured."""
     max_seeds: int | None = None
-    """Most fresh trainings of a recipe, where a gate stays open; unless given, 12 within --time-budget, else 5."""
+    """Most fresh trainings of a recipe, 5 or more, where a gate stays open; unless given, 12 within --time-budget, else
+    5."""
     ablation: bool = True
     """Leave out the trainings after the verdict that show what each component does (phase 4 needs them). Without this
     flag they are made."""
@@ -102,6 +106,11 @@ class RunOptions:
             )
         if self.confirm_seeds is not None and (self.confirm_seeds < 0 or self.confirm_seeds == 1):
             raise ValueError(f"--confirm-seeds must be 0 (no confirmation) or at least 2, got {self.confirm_seeds}")
+        if self.confirm_seeds is None and self.max_seeds is not None and self.max_seeds < FIRST_STEP:
+            raise ValueError(
+                f"--max-seeds {self.max_seeds} is fewer than the {FIRST_STEP} trainings that every recipe gets before "
+                f"more are asked for: --confirm-seeds {max(2, self.max_seeds)} gives so few (and then nothing is GO)"
+            )
         if (self.address or "").startswith("ray://"):
             raise ValueError(
                 f"--address {self.address} (Ray Client) cannot run a search, whose journal must lie beside its driver: "

@@ -6,7 +6,8 @@ A file of tensors by name: safetensors, or a PyTorch state dict, which is read w
 from __future__ import annotations
 
 import pickle
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -18,6 +19,9 @@ from fusion_models.models import TrainableRanker
 from fusion_models.models.own.ranker import OwnRanker
 from fusion_models.models.trainable import HEADS
 
+TREES = "trees."
+BY_MODALITY = re.compile(r"(fusion\.(?:values|branches|factors)\.|fusion\.layers\.\d+\.|unimodal\.heads\.)(\d+)(\..*)")
+"""Parameters that a modality has by its place among the ranker's, not by its name."""
 TOLD = 3
 """Misfits that an error names."""
 
@@ -51,9 +55,32 @@ def module_of(model: TrainableRanker) -> nn.Module:
 
 
 def fitting(model: TrainableRanker, weights: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Those of the weights whose name and shape are the model's."""
-    there = module_of(model).state_dict()
-    return {name: x for name, x in weights.items() if name in there and there[name].shape == x.shape}
+    """What of the weights has a place in the model, by the name that it has there: the same tensor, of its shape.
+
+    A refit's parts of a modality come from that modality's, wherever it stands. A tuned V1's trees are always this
+    dataset's own (`tuned_v1.equip`): theirs know its training queries, and those of a refit read other columns.
+    """
+    there, ours = module_of(model).state_dict(), not isinstance(model, OwnRanker)
+    theirs = [m for m in model.input_widths if any(n.startswith(f"projections.encoders.{m}.") for n in weights)]
+    found = {}
+    for name, x in there.items():
+        source = _name_there(name, model.modalities, theirs) if ours else name
+        if source in weights and weights[source].shape == x.shape:
+            found[name] = weights[source]
+    return found
+
+
+def _name_there(name: str, modalities: Sequence[str], theirs: Sequence[str]) -> str:
+    """What a tensor of a ranker of `modalities` is called in one of `theirs`; empty where that has none."""
+    if name.startswith(TREES):
+        return ""
+    placed = BY_MODALITY.match(name)
+    if placed is None:
+        return name
+    place = int(placed[2])
+    if place >= len(modalities):  # the query's, behind them
+        return f"{placed[1]}{place - len(modalities) + len(theirs)}{placed[3]}"
+    return f"{placed[1]}{theirs.index(modalities[place])}{placed[3]}" if modalities[place] in theirs else ""
 
 
 def require_fitting(model: TrainableRanker, weights: Mapping[str, Tensor], path: Path) -> None:

@@ -15,7 +15,7 @@ from search.execution.ddp.worker_groups import GroupPool
 from search.execution.interrupts import raise_if_interrupted
 from search.execution.moasha import MultiObjectiveAsha
 from search.execution.scheduler import StageScheduler
-from search.execution.searcher import Observer, StageSearcher
+from search.execution.searcher import Deadline, Observer, StageSearcher
 from search.execution.stacks.host_pool import HostPool
 from search.run_store.job import Job, TrialRecord
 from search.study.stages import Stage
@@ -65,7 +65,7 @@ class Experiment:
         stages: Sequence[Stage],
         observers: Sequence[Observer],
         early_stopping: MultiObjectiveAsha | None,
-        deadline: float | None,
+        deadline: Deadline | None,
     ) -> None:
         """Train the stages to their end. Raises what a result or an observer led to, before what Tune made of it."""
         self.scheduler.early_stopping = early_stopping

@@ -26,6 +26,9 @@ class Observer(Protocol):
     def on_end(self, stage: Stage, record: TrialRecord, result: dict[str, Any]) -> None: ...
 
 
+Deadline = Callable[[], float]
+"""The `time.monotonic()` after which no training is begun, as it is known now."""
+
 IDLE_MOST = 8
 """Idle trials at once: more places than that start their processes anew with the next stage."""
 
@@ -68,7 +71,7 @@ class StageSearcher(Searcher):  # type: ignore[misc]
         self._place = place or (lambda job: {})
         self._stages: list[Stage] = []
         self._observers: list[Observer] = []
-        self._deadline: float | None = None
+        self._deadline: Deadline | None = None
         self._pauses: list[int] = []
         self._remote_calls: deque[RemoteCall] = deque()
         self._next: tuple[Stage, Job] | RemoteCall | None = None
@@ -95,10 +98,10 @@ class StageSearcher(Searcher):  # type: ignore[misc]
         stages: Sequence[Stage],
         observers: Sequence[Observer],
         *,
-        deadline: float | None = None,
+        deadline: Deadline | None = None,
         pauses: Sequence[int] = (),
     ) -> None:
-        """From now on hand out these stages' jobs. `deadline`: a `time.monotonic()` after which none is begun.
+        """From now on hand out these stages' jobs, up to `deadline`.
 
         `pauses`: epochs after which a training must report, however short they are.
         """
@@ -178,7 +181,7 @@ class StageSearcher(Searcher):  # type: ignore[misc]
             return self._remote_calls.popleft()
         if self._exhausted:
             return None
-        if self._deadline is None or time.monotonic() <= self._deadline:
+        if self._deadline is None or time.monotonic() <= self._deadline():
             waiting = False
             for stage in self._stages:
                 job = stage.ask() if stage.ready() else None

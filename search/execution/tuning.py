@@ -30,7 +30,7 @@ from search.execution.interrupts import ending
 from search.execution.moasha import MultiObjectiveAsha
 from search.execution.remote_calls import RemoteCall
 from search.execution.scheduler import StageScheduler
-from search.execution.searcher import Observer, StageSearcher
+from search.execution.searcher import Deadline, Observer, StageSearcher
 from search.execution.stacks.host_pool import HostPool, close_hosts, open_hosts
 from search.execution.stacks.stacked_trial import StackedTrial
 from search.execution.trial import FusionTrial
@@ -102,12 +102,12 @@ class TuneSession:
         stages: Sequence[Stage],
         observers: Sequence[Observer],
         *,
-        deadline: float | None = None,
+        deadline: Deadline | None = None,
         on_waiting: Waiting | None = None,
     ) -> None:
         """Train every job that the stages still have; returns when all have ended.
 
-        `deadline` is a `time.monotonic()` after which nothing new is started. Early stopping, where the options ask
+        Nothing new is started after `deadline`. Early stopping, where the options ask
         for it, is for the trials that a search samples; every other job runs to its end. On a cluster as many train as
         there is room for while it grows and shrinks, and `on_waiting` hears of those that wait.
         """

@@ -219,9 +219,13 @@ class _Ablation:
     def _train(self, variations: Sequence[Variation]) -> None:
         """Variation by variation, so that what a deadline cuts off is missing whole."""
         self.stage.extend([self._job(v, seed, _mark(seed)) for v in variations for seed in SEEDS])
-        self.run.trainer.train([self.stage], deadline=self.deadline)
+        self._train_stage()
         if self.split != self.run.deciding:
             self._drop_weights(self.stage.records())
+
+    def _train_stage(self) -> None:
+        end = self.deadline
+        self.run.trainer.train([self.stage], deadline=None if end is None else lambda: end)
 
     def _screen(self, singles: Sequence[Variation]) -> dict[str, dict[str, float]]:
         """Component -> objective -> change in one training with the seed that the searched trial was trained with."""
@@ -230,7 +234,7 @@ class _Ablation:
             return {}
         jobs = {v.removed[0]: self._job(v, searched.seed, "screen") for v in singles}
         self.stage.extend(list(jobs.values()))
-        self.run.trainer.train([self.stage], deadline=self.deadline)
+        self._train_stage()
         ended = self._ended()
         self._drop_weights([ended[job.trial_id] for job in jobs.values() if job.trial_id in ended])
         return {

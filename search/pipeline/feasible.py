@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fusion_models.data import RankingDataset, open_dataset
 from fusion_models.data.readiness import require_rankable
 from search.options import RunOptions
+from search.pipeline.confirmation.arms import fewest_trainings
 from search.run_store.folder import RunFolder
 from search.run_store.looks import require_looks
 from search.run_store.mirror import local_results
@@ -23,6 +24,7 @@ def open_feasible(options: RunOptions, phases: Sequence[Phase]) -> RankingDatase
     """
     for phase in phases:
         _require_suspect_and_another(phase)
+        _require_room_for_the_first(options, phase)
     data = open_dataset(options.data)
     for phase in phases:
         measured = data.measured_by(phase.metric)
@@ -40,6 +42,16 @@ def _require_suspect_and_another(phase: Phase) -> None:
         raise ValueError(
             f"model.modalities is {'+'.join(kept)}: a phase asks what the suspect is worth beside others, so it needs "
             f"{phase.suspect} and at least one more"
+        )
+
+
+def _require_room_for_the_first(options: RunOptions, phase: Phase) -> None:
+    members = phase.base.train.members
+    first = max(phase.confirm_seeds, fewest_trainings(members))
+    if options.confirm_seeds is None and options.max_seeds is not None and options.max_seeds < first:
+        raise ValueError(
+            f"--max-seeds {options.max_seeds} is fewer than the {first} trainings that every recipe of {phase.name} "
+            f"gets (train.members is {members}, confirm_seeds {phase.confirm_seeds}): give at least {first}"
         )
 
 

@@ -21,6 +21,7 @@ from search.pipeline.confirmation.short_list import short_list_trainings
 from search.pipeline.context import Run
 from search.run_store.facts import read_facts
 from search.run_store.looks import DECIDING_SPLIT
+from search.study.search_stage import trials_to_fill
 from search.study.stages import Stage
 from spaces import Phase
 
@@ -37,8 +38,11 @@ SEED_DEVIATION = 0.010
 """Of one training's mean nDCG, of each of the two arms (docs/decisions/029)."""
 
 
-def print_plan(run: Run, stages: Sequence[Stage], concurrent: int) -> float:
-    """Say queries, trainings a stage, and the time they should take; returns the seconds of what follows `stages`."""
+def print_plan(run: Run, stages: Sequence[Stage], concurrent: int, *, lag: int | None) -> float:
+    """Say queries, trainings a stage, and the time they should take; returns the seconds of what follows `stages`.
+
+    `lag` of the search, of which no more than so many trials train at once.
+    """
     data, phase = run.data, run.phase
     said = ", ".join(f"{len(data.rows(split)):,} {split}" for split in ("train", "validation"))
     run.console.print(
@@ -54,16 +58,18 @@ def print_plan(run: Run, stages: Sequence[Stage], concurrent: int) -> float:
             left[COLD_STAGE] = len(phase.base.model.modalities) * reference_seeds(phase)
         if run.options.ablation:
             left["ablation"] = expected_trainings(phase)
-    trainings = float(sum(left.values()))
-    if run.options.scheduler != "none":
-        trainings -= (1.0 - STOPPED_EARLY) * left.get("search", 0)
     each = run.trainer.training_seconds / concurrent
-    expected = each * trainings
+    searched, searching = float(left.get("search", 0)), min(concurrent, lag or concurrent)
+    whole = 1.0 if run.options.scheduler == "none" else STOPPED_EARLY
+    expected = each * (sum(left.values()) - searched + whole * searched * concurrent / searching)
     run.console.print(
         f"{sum(left.values())} trainings ({', '.join(f'{n} {name}' for name, n in left.items())}), "
-        f"{concurrent} at once, of {phase.base.train.epochs} epochs at the most: about {clock(expected)}",
+        f"{concurrent} at once, of {phase.base.train.epochs} epochs at the most: about {clock(expected)}"
+        + (", if they trained on processors" if run.options.gpus_per_worker > 0 else ""),
         highlight=False,
     )
+    if searching < concurrent and searched:
+        run.console.print(_capped_said(searching, concurrent), highlight=False)
     if asked != 0:
         run.console.print(f"deciding: {_arms_said(phase)}", highlight=False)
         run.console.print(
@@ -80,6 +86,14 @@ def print_plan(run: Run, stages: Sequence[Stage], concurrent: int) -> float:
             highlight=False,
         )
     return each * sum(count for name, count in left.items() if name not in {stage.name for stage in stages})
+
+
+def _capped_said(searching: int, concurrent: int) -> str:
+    """Why the search leaves places empty, and what would fill them."""
+    return (
+        f"search: {searching} trials at once at the most, though there are {concurrent} places, so that a trial sees "
+        f"results of those before it; --trials {trials_to_fill(concurrent)} would fill them"
+    )
 
 
 def _arms_said(phase: Phase) -> str:

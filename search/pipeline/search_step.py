@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Mapping
 
 from fusion_models.config import Flat
@@ -13,6 +15,7 @@ from search.analysis.importances import write_importances
 from search.analysis.replicates import p_on_front
 from search.analysis.tables import write_tables
 from search.execution.capacity import concurrency
+from search.execution.searcher import Deadline
 from search.options import RunOptions
 from search.pipeline.baselines import STAGE as BASELINES
 from search.pipeline.baselines import (
@@ -30,37 +33,37 @@ from search.pipeline.plan import print_plan
 from search.pipeline.summary import print_validation
 from search.run_store.artifacts import WEIGHTS
 from search.run_store.csv_tables import write_csv
-from search.study.search_stage import SearchStage
+from search.study.search_stage import LAG, SearchStage, lag_of
 from search.study.stages import FixedStage
 
-LAG = 2
-"""Times the trainings at once: so many trials back lie the results that a trial sees (docs/decisions/030)."""
+LOOK_SECONDS = 5.0
+"""Between two looks at how long trainings take."""
 
 
-def search_lag(options: RunOptions) -> int | None:
-    """How many trials back a trial looks; None on a cluster where nobody fixed how many run at once."""
-    if options.address is None:
-        return LAG * concurrency(options)
-    return LAG * options.max_concurrent if options.max_concurrent else None
+def _places(options: RunOptions) -> int | None:
+    """How many trainings run at once; None on a cluster where nobody fixed it."""
+    return concurrency(options) if options.address is None else options.max_concurrent
+
+
+def search_lag(options: RunOptions, trials: int) -> int | None:
+    """How many trials back a trial looks; None where none sees another and nobody fixed the trainings at once."""
+    at_once = _places(options)
+    if options.sampler == "random" and options.scheduler == "none":
+        return LAG * at_once if at_once else None
+    return lag_of(trials, at_once)
 
 
 def search(run: Run, warm: Mapping[str, Flat]) -> tuple[dict[ReferenceRole, WeightedSum], list[Reference]]:
     """The reference rankers and the search, side by side, and what they gave on the validation split."""
     options, phase, journal = run.options, run.phase, run.store.journal
     baselines = FixedStage(journal, BASELINES, single_modality_jobs(phase, options.seed), earlier=run.earlier)
-    trials = SearchStage(
-        journal,
-        phase,
-        sampler=options.sampler,
-        trials=options.trials or phase.trials,
-        seed=options.seed,
-        earlier=run.earlier,
-    )
+    count = options.trials or phase.trials
+    trials = SearchStage(journal, phase, sampler=options.sampler, trials=count, seed=options.seed, earlier=run.earlier)
     trials.enqueue_warm(warm)
-    trials.lag = search_lag(options)
+    trials.lag = search_lag(options, count)
     for note in trials.notes:
         run.console.print(f"earlier front: {note}", highlight=False)
-    later = print_plan(run, [baselines, trials], concurrency(options))
+    later = print_plan(run, [baselines, trials], concurrency(options), lag=trials.lag)
     run.trainer.train([baselines, trials], deadline=_search_deadline(run, later))
     _describe(run, trials)
     _require_references(run)
@@ -77,8 +80,11 @@ def search(run: Run, warm: Mapping[str, Flat]) -> tuple[dict[ReferenceRole, Weig
 
 def _describe(run: Run, trials: SearchStage) -> None:
     """Write into run.json how far the search came, and what its proposals hung on; say where the budget cut it."""
-    begun, at_once = trials.total - trials.left, None if trials.lag is None else trials.lag // LAG
-    found = {"begun": begun, "planned": trials.total, "at_once": at_once}
+    begun, at_once = trials.total - trials.left, _places(run.options)
+    fewest = None if trials.lag is None else -(-trials.lag // LAG)
+    capped = fewest is not None and (at_once is None or at_once > fewest)
+    at_once = fewest if at_once is not None and capped else at_once
+    found = {"begun": begun, "planned": trials.total, "at_once": at_once, "or_more": capped}
     run.folder.write((run.folder.read() or {}) | {"search": found})
     if begun < trials.total:
         run.console.print(
@@ -87,10 +93,23 @@ def _describe(run: Run, trials: SearchStage) -> None:
         )
 
 
-def _search_deadline(run: Run, later: float) -> float | None:
-    """When the search must end for the time budget to leave `later` seconds; half of the budget is its own anyhow."""
-    budget = run.options.budget_seconds
-    return None if budget is None else run.began + max(budget / 2, budget - later)
+def _search_deadline(run: Run, later: float) -> Deadline | None:
+    """When the search must end for the time budget to leave what follows it; half of the budget is its own anyhow.
+
+    `later` seconds as planned, and as the search's own trainings have it once a few have finished.
+    """
+    budget, planned = run.options.budget_seconds, run.trainer.training_seconds
+    if budget is None:
+        return None
+    known, looked = planned, -math.inf
+
+    def deadline() -> float:
+        nonlocal known, looked
+        if time.monotonic() > looked + LOOK_SECONDS:
+            known, looked = run.trainer.seconds_found("search"), time.monotonic()
+        return run.began + max(budget / 2, budget - later * known / planned)
+
+    return deadline
 
 
 def write_front(run: Run) -> None:

@@ -13,7 +13,7 @@ from rich.console import Console
 from fusion_models.data import RankingDataset
 from search.analysis.tables import write_tables
 from search.execution.file_transfer import ticket_for
-from search.execution.searcher import Observer
+from search.execution.searcher import Deadline, Observer
 from search.execution.tuning import TuneSession, call_in_ray
 from search.monitoring.background import InBackground
 from search.monitoring.mirroring import MirrorObserver
@@ -22,7 +22,7 @@ from search.monitoring.tensorboard import TensorBoardObserver
 from search.monitoring.tracking import tracking_for
 from search.options import RunOptions
 from search.pipeline.store import RunStore
-from search.pipeline.training_time import epoch_limit, seconds_a_training
+from search.pipeline.training_time import epoch_limit, seconds_a_training, seconds_found
 from search.run_store.job import TrialRecord
 from search.run_store.records import journal_records
 from search.study.stages import Stage
@@ -54,6 +54,10 @@ class Trainer:
     def training_seconds(self) -> float:
         """About how long the base recipe trains: measured once, before processes start that would disturb it."""
         return seconds_a_training(self._data, self._phase)
+
+    def seconds_found(self, *names: str) -> float:
+        """About how long a training takes, by those of the named stages that have finished, once a few have."""
+        return seconds_found(self.records(*names), self.training_seconds)
 
     @property
     def keeps_processes(self) -> bool:
@@ -87,7 +91,7 @@ class Trainer:
         """See `TuneSession.call`; without a session, as a Ray task."""
         return self._session.call(function, *arguments) if self._session else call_in_ray(function, *arguments)
 
-    def train(self, stages: Sequence[Stage], *, deadline: float | None = None) -> None:
+    def train(self, stages: Sequence[Stage], *, deadline: Deadline | None = None) -> None:
         """Train what the stages still have, and write the tables."""
         self._stages |= {stage.name: stage for stage in stages}  # one that is opened again reads the same journal
         left = sum(stage.left for stage in stages)

@@ -231,9 +231,13 @@ def _search_said(search: dict[str, Any] | None) -> str:
             f"The time budget ended the search after {begun} of {planned} trials. The same command may end it "
             "elsewhere, and find another finalist."
         )
+    or_more = bool(search.get("or_more"))
+    if at_once is None and or_more:
+        return "However many trainings run at once, the same command proposes the same trials."
     if at_once is None:
         return "How many trials ran at once was not fixed, so the same command may propose others."
-    return f"With {at_once} trainings at once (--max-concurrent) the same command proposes the same trials."
+    said = f"{at_once} trainings at once{' or more' if or_more else ''}"
+    return f"With {said} (--max-concurrent) the same command proposes the same trials."
 
 
 def _states(run: RunRecord) -> list[tuple[str, int, dict[str, int]]]:

@@ -55,14 +55,13 @@ def build_sampler(name: str, *, seed: int, trials: int) -> BaseSampler:
 def one_a_trial(name: str, *, seed: int, trials: int) -> Callable[[int], BaseSampler]:
     """A sampler for each trial's number, seeded by it: an interrupted search draws what it would have drawn.
 
-    GP's is one for all, since it keeps what it has fitted from proposal to proposal. Raises ValueError as
+    So none keeps anything from proposal to proposal; GP's fits from the same start each time. Raises ValueError as
     `build_sampler`.
     """
-    kept = build_sampler(name, seed=seed, trials=trials)
+    build_sampler(name, seed=seed, trials=trials)
 
     def build(number: int) -> BaseSampler:
-        own = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
-        return kept if name == "gp" else build_sampler(name, seed=own, trials=trials)
+        return build_sampler(name, seed=int(np.random.SeedSequence([seed, number]).generate_state(1)[0]), trials=trials)
 
     return build
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 import warnings
 from collections.abc import Mapping, Sequence
@@ -26,6 +27,27 @@ REPEATED_PROPOSALS = 10
 
 PREFIX = "t"
 """Of a search trial's id, before its number."""
+
+LAG = 2
+"""Times the trainings at once: so many trials back lie the results that a trial sees (docs/decisions/030)."""
+SHORTEST_CAP, CAP, TRIALS_A_LAG = 4, 6, 6
+"""The farthest that a trial looks back, however many train at once: a quarter of a short search's trials, from 4 to 6,
+and one in 6 of a long one's."""
+
+
+def lag_of(trials: int, at_once: int | None) -> int:
+    """How many trials back a trial looks, in a search of so many; `at_once` None: as many as there come to be.
+
+    No more than so many of its trials train at once: with more places than that most trials would see nothing, and the
+    search would be a random one that never stops a trial.
+    """
+    most = max(SHORTEST_CAP, min(CAP, trials // 4), trials // TRIALS_A_LAG)
+    return most if at_once is None else min(LAG * at_once, most)
+
+
+def trials_to_fill(at_once: int) -> int:
+    """The fewest trials of a search of which so many may train at once."""
+    return next(trials for trials in itertools.count(1) if lag_of(trials, None) >= at_once)
 
 
 def trial_number(trial_id: str) -> int:

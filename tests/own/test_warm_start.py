@@ -13,6 +13,7 @@ from fusion_models.models import build_ranker
 from fusion_models.models.own import own_model
 from fusion_models.training import start
 from fusion_models.training.warm_start import WeightsError, read_weights, require_fitting, warm_start
+from fusion_models.tuned_v1 import seen_by, tuned_v1
 from search.execution.file_transfer import ticket_for
 from search.execution.job_training import JobTraining
 from search.options import RunOptions
@@ -82,6 +83,42 @@ def test_a_refit_starts_from_what_it_has_a_place_for(recipe, small_data):
     assert names
     assert not any("visual" in name for name in names)
     assert not all(torch.equal(x, fresh.state_dict()[n]) for n, x in model.state_dict().items())
+
+
+@pytest.mark.parametrize("left", [("text", "metadata"), ("visual", "metadata"), ("visual", "text", "metadata")])
+def test_trees_are_always_this_datasets_own(left, small_data):
+    """Production's read other columns than a refit's, and have seen these training queries."""
+    recipe = OURS.updated({"model.context": "tuned_v1"})
+    _, weights = production(recipe, small_data)
+    weights = {n: x + 1 if n.startswith("trees.") else x for n, x in weights.items()}
+    state = start(recipe.restricted(left), small_data, seed=0)
+    before = state.model.trees.digest
+    warm_start(state.model, weights)
+    assert state.model.trees.digest == before
+    seen = seen_by(state.model, small_data)
+    assert seen.tuned_v1 == (before, tuned_v1(small_data, state.model.trees.reads).scores)  # out of fold
+    batch = seen.gather(seen.rows("train")[:4])
+    assert state.model(batch).scores.isfinite().all()
+
+
+@pytest.mark.parametrize("variant", ["gated_unit", "late_sum", "low_rank_tensor", "bottleneck"])
+@pytest.mark.parametrize("left", [("text", "metadata"), ("visual", "metadata")])
+def test_a_refit_gets_each_modalitys_own_parts(variant, left, small_data):
+    recipe = OURS.updated({"model.variant": variant, "model.text_tokens": 1, "loss.unimodal": 0.1})
+    _, weights = production(recipe, small_data)
+    model = start(recipe.restricted(left), small_data, seed=0).model
+    warm_start(model, weights)
+    parts = ("fusion.values.", "fusion.branches.", "fusion.factors.", "fusion.layers.0.", "unimodal.heads.")
+    after, checked = model.state_dict(), set()
+    for part in parts:
+        for name in after:
+            place, _, rest = name.removeprefix(part).partition(".")
+            if name.startswith(part) and place.isdigit():
+                here = [*left, "query"][int(place)]
+                there = [*recipe.model.modalities, "query"].index(here)
+                assert torch.equal(after[name], weights[f"{part}{there}.{rest}"]), name
+                checked.add(part)
+    assert len(checked) == 2
 
 
 def test_a_job_of_a_run_starts_from_the_weights_that_the_run_keeps(small_data, tmp_path, monkeypatch):

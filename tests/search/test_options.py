@@ -6,7 +6,8 @@ import sys
 import pytest
 import tyro
 
-from search.options import CommandLine, RunOptions
+from search.analysis.judged import FEWEST_TRAININGS
+from search.options import FIRST_STEP, CommandLine, RunOptions
 from spaces import ROADMAP_STEPS
 
 FLAGS = {
@@ -50,6 +51,11 @@ FLAGS = {
 }
 
 
+def test_every_recipe_gets_what_a_go_needs():
+    assert FIRST_STEP == FEWEST_TRAININGS
+    assert RunOptions(phase="phase1", max_seeds=3, confirm_seeds=3).max_seeds == 3
+
+
 def test_flags_are_the_promised_ones():
     assert set(RunOptions.__dataclass_fields__) == FLAGS
     assert set(CommandLine.__dataclass_fields__) == FLAGS | {"quiet", "json"}  # of what is printed, not of the run
@@ -69,6 +75,7 @@ def test_every_flag_has_help():
     ("options", "said"),
     [
         ({"trials": 0}, "--trials must be at least 1"),
+        ({"max_seeds": 3}, "--max-seeds 3 is fewer than the 5 trainings .*: --confirm-seeds 3 gives so few"),
         ({"stack": "0"}, "--stack must be auto or a number of at least 1, got '0'"),
         ({"stack": "four"}, "--stack must be auto or a number of at least 1, got 'four'"),
         ({"stack": "4", "workers_per_trial": 2}, "give one of them"),

@@ -18,9 +18,10 @@ from fusion_models.training.loop import EpochResult, train
 from fusion_models.training.stack.network import StackedRanker
 from fusion_models.training.stack.plan import draws_of
 from fusion_models.training.stack.stack import Outcome, Stack
-from fusion_models.training.stack.structure import Structure, structure
+from fusion_models.training.stack.structure import Structure, buffers_digest, structure
 from fusion_models.training.stack.tables import HostTables
 from fusion_models.training.state import TrainingState
+from fusion_models.tuned_v1 import seen_by
 
 WAIT_SECONDS = 2.0
 """How long an epoch waits for a member that has not asked: it may be writing a checkpoint, or be gone."""
@@ -49,7 +50,8 @@ class Meeting:
 
         Raises DivergedError as `train` does, and whatever an epoch raised, in every member.
         """
-        key = structure(state.recipe), id(data), state.device
+        shared = *structure(state.recipe), ("buffers", buffers_digest(state.model))
+        key = shared, id(data), state.device
         with self.lock:
             if key not in self._alone:
                 self._alone[key] = why_alone(state, data)
@@ -186,9 +188,9 @@ def _try_two(state: TrainingState, data: RankingDataset) -> None:
     """Forward and backward of two copies of a training on two queries."""
     device, rows = state.device, data.rows("train")[:2]
     length = int(data.candidates[rows].max())
-    ranker = StackedRanker([state.recipe] * 2, data, device)
+    ranker = StackedRanker([state.recipe] * 2, data, device, like=state.model)
     weights = ranker.row(dict(state.model.named_parameters())).repeat(2, 1)
-    tables = HostTables(data, device)
+    tables = HostTables(seen_by(state.model, data), device)
     batch = tables.gather(torch.from_numpy(rows).repeat(2, 1), length)
     draws = draws_of(state.recipe, pictures=ranker.template.thumbnail is not None)
     drawn = torch.rand(2, len(rows), length, device=device)

@@ -30,7 +30,7 @@ from fusion_models.losses import (
 )
 from fusion_models.models import FusionRanker, RankerOutput, build_ranker
 from fusion_models.screening import keep_columns
-from fusion_models.training.stack.structure import member_config, numbers_of, terms_on
+from fusion_models.training.stack.structure import copy_buffers, member_config, numbers_of, terms_on
 from fusion_models.training.step import half_precision, kept_by_chance
 
 PRODUCTS = (nn.Linear, nn.Conv2d)
@@ -58,8 +58,10 @@ class MemberDropout(nn.Module):
 class StackedRanker:
     """The code that a stack's members share, and how their weights lie in the rows of a matrix."""
 
-    def __init__(self, recipes: Sequence[Recipe], data: RankingDataset, device: torch.device) -> None:
-        """`recipes` are of one structure (see `structure`), one a member."""
+    def __init__(
+        self, recipes: Sequence[Recipe], data: RankingDataset, device: torch.device, *, like: nn.Module | None = None
+    ) -> None:
+        """`recipes` are of one structure (see `structure`), one a member; `like`: a member, whose buffers all have."""
         self.recipes = list(recipes)
         self.device = device
         self.terms = terms_on(recipes[0].loss)
@@ -71,7 +73,10 @@ class StackedRanker:
         if not isinstance(template, FusionRanker):
             raise ValueError(f"{recipes[0].model.variant} is a ranker of somebody's own, which trains alone")
         self.template: FusionRanker = template.to(device)
-        keep_columns(self.template, data)
+        if like is None:
+            keep_columns(self.template, data)
+        else:
+            copy_buffers(like, self.template)
         self._dropout = _member_dropout(self.template, recipes, self.numbers)
         parameters = dict(self.template.named_parameters())
         self.names = list(parameters)

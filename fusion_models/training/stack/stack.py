@@ -19,7 +19,7 @@ from fusion_models.training.stack.optimiser import StackedAdamW
 from fusion_models.training.stack.plan import chunks, draws_of
 from fusion_models.training.stack.rows import read_state, write_state
 from fusion_models.training.stack.stepping import Stepper
-from fusion_models.training.stack.structure import differences
+from fusion_models.training.stack.structure import buffers_digest, differences
 from fusion_models.training.stack.tables import HostTables, Tables, fits
 from fusion_models.training.state import TrainingState
 from fusion_models.training.step import DivergedError
@@ -59,7 +59,7 @@ class Stack:
     def join(self, state: TrainingState) -> None:
         """Take `state` in, from the next epoch on.
 
-        Raises ValueError, naming the keys, where its structure is not that of the other members.
+        Raises ValueError where its structure is not that of the other members, naming the keys, or its buffers are not.
         """
         if self.members:
             found = differences(self.members[0].recipe, state.recipe)
@@ -68,11 +68,17 @@ class Stack:
                     f"this training cannot join the stack: {', '.join(found)} differ from its members'. "
                     "Train it alone, or in a stack of its own"
                 )
+            if buffers_digest(self.members[0].model) != buffers_digest(state.model):
+                raise ValueError(
+                    "this training cannot join the stack: its ranker's buffers (scales, say, of the weights that it "
+                    "started from) differ from its members'. Train it alone, or in a stack of its own"
+                )
         if state.device != self.device:
             raise ValueError(f"this training is on {state.device}, the stack on {self.device}: start it there")
         seen = seen_by(state.model, self.data)
         if seen is not self.data:  # the first member whose context holds a tuned V1
-            self.data, self.tables = seen, self._tables()
+            self.data = seen
+            self.tables = self._tables()
         self._joining = [*self._joining, state]
 
     def leave(self, state: TrainingState) -> None:
@@ -182,7 +188,8 @@ class _Built:
     ) -> None:
         self.places: list[TrainingState | None] = list(members)
         recipes = [member.recipe for member in members]
-        self.ranker = StackedRanker(recipes, data, device)
+        self.ranker = StackedRanker(recipes, data, device, like=members[0].model)
+        self._buffers = buffers_digest(members[0].model)
         weights = torch.empty(len(members), sum(self.ranker.sizes), device=device)
         self.best = torch.empty_like(weights)
         self.optimiser = StackedAdamW(weights, self.ranker.decays, self.ranker.suspect_P)
@@ -202,6 +209,8 @@ class _Built:
         if None not in self.places:
             return False
         place = self.places.index(None)
+        if buffers_digest(member.model) != self._buffers:
+            return False
         if not self.ranker.replace(place, member.recipe):
             return False
         self.places[place] = member

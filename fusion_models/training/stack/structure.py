@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
+import hashlib
 from collections.abc import Iterable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from fusion_models.config import LOSS_TERMS, LossConfig, Recipe
 
@@ -60,6 +61,26 @@ def differences(one: Recipe, other: Recipe) -> list[str]:
     """Flat keys that keep two recipes from sharing a stack; empty where they may."""
     left, right = dict(structure(one)), dict(structure(other))
     return [key for key in left if left[key] != right.get(key)]
+
+
+def buffers_digest(model: nn.Module) -> str:
+    """Of what a ranker reads and does not train, such as its scales: members of a stack share it.
+
+    Weights that a training started from bring their own (`warm_start`), and so may a fusion of somebody's own.
+    """
+    digest = hashlib.sha256()
+    for name, buffer in model.named_buffers():
+        bits = buffer.detach().cpu().contiguous().reshape(-1).view(torch.uint8)  # numpy knows no bfloat16
+        digest.update(name.encode() + bits.numpy().tobytes())
+    return digest.hexdigest()
+
+
+@torch.no_grad()
+def copy_buffers(source: nn.Module, into: nn.Module) -> None:
+    """Give `into` the buffers of a ranker of its structure."""
+    theirs = dict(source.named_buffers())
+    for name, buffer in into.named_buffers():
+        buffer.copy_(theirs[name])
 
 
 def terms_on(config: LossConfig) -> list[str]:

@@ -12,7 +12,7 @@ from fusion_models.config import Recipe
 from fusion_models.data.clusters import query_clusters
 from fusion_models.evaluation import split_lists
 from fusion_models.metrics import Interval
-from search.analysis.gates import status_of
+from search.analysis.gates import rival_result, status_of
 from search.execution.capacity import concurrency
 from search.pipeline.baselines import COLD_STAGE, Reference, single_modality_jobs
 from search.pipeline.confirmation.arms import (
@@ -26,7 +26,7 @@ from search.pipeline.confirmation.arms import (
     trial_id,
 )
 from search.pipeline.confirmation.finalist import Finalist
-from search.pipeline.confirmation.gathering import Measured, Trained, refit_gains
+from search.pipeline.confirmation.gathering import Measured, Trained, base_refit_gain, refit_gains, rival_leads
 from search.pipeline.confirmation.probing import RunProbes
 from search.pipeline.context import Run
 from search.run_store.artifacts import OUTPUTS, read_outputs
@@ -87,7 +87,7 @@ def train_deciding_arms(
     _require_same_items(run, before, cold=cold)
     known = {job.trial_id for job in before}
     first, archive = first_trainings(run, members), False
-    steps = () if run.options.confirm_seeds is not None else [s for s in STEPS if s <= (run.options.max_seeds or MOST)]
+    steps = () if run.options.confirm_seeds is not None else steps_to(run.options.max_seeds or MOST)
 
     def planned(counts: Mapping[ArmKey, int]) -> tuple[ArmPlan, dict[ArmKey, int]]:
         plan = plan_arms(run.phase, recipe, is_base=finalist.is_base, archive_open=archive, arms=finalist.arms)
@@ -173,17 +173,33 @@ def archive_open(run: Run, found: Measured) -> bool:
 
 
 def open_arms(run: Run, found: Measured) -> set[ArmKey]:
-    """Arms whose refit gain validation leaves open, and where more trainings could settle it."""
+    """Arms of whose difference validation leaves a gate or a rule open, and where more trainings could settle it."""
     gate = Gate(
         name="refit gain", quantity="min_refit_gain", at_least=run.phase.thresholds.nothing_to_give, strict=True
     )
-    wanted = set()
+    plan, suspect, wanted = found.plan, run.phase.suspect, set()
     for modality, gain in refit_gains(found).items():
-        if modality != run.phase.suspect and not run.phase.late:
+        if modality != suspect and not run.phase.late:
             continue
-        if status_of(gate, gain) == "undecided" and seeds_share(gain) >= WORTH_IT:
-            wanted |= {found.plan.whole, found.plan.without(modality)}
+        if status_of(gate, gain) == "undecided" and _settles(gain):
+            wanted |= {plan.whole, plan.without(modality)}
+    given = base_refit_gain(found) if archive_open(run, found) else None
+    if given is not None and status_of(gate, given) == "undecided" and _settles(given):
+        wanted |= {plan.base, plan.without(suspect, "base")}
+    lead = rival_leads(found)["base"] if run.phase.late else None
+    if lead is not None and rival_result(run.phase, "base", lead).status == "undecided" and _settles(lead.interval):
+        wanted |= {plan.whole, plan.base}
     return wanted
+
+
+def _settles(interval: Interval) -> bool:
+    """Whether more trainings could narrow it by what is worth their time."""
+    return seeds_share(interval) >= WORTH_IT
+
+
+def steps_to(most: int) -> tuple[int, ...]:
+    """The steps up to `most`, which is the last of them."""
+    return (*(step for step in STEPS if step < most), most)
 
 
 def seeds_share(interval: Interval) -> float:
@@ -202,5 +218,5 @@ def _affordable(run: Run, more: int, probes: RunProbes) -> bool:
         return False
     if run.deadline is None:
         return run.options.max_seeds is not None
-    each = run.trainer.training_seconds / max(1, concurrency(run.options))
+    each = run.trainer.seconds_found(STAGE) / max(1, concurrency(run.options))
     return probes.seconds() + time.monotonic() + each * more < run.deadline

@@ -131,7 +131,7 @@ def test_a_call_whose_process_dies_is_tried_again_and_then_fails_with_the_reason
 def test_a_stage_whose_time_is_over_begins_nothing_and_the_next_one_goes_on(tmp_path, small_data, shared_ray):
     storage = open_journal(tmp_path / "j")
     with session(tmp_path, small_data) as open_session:
-        late, _ = train(open_session, storage, "late", 2, deadline=time.monotonic() - 1.0)
+        late, _ = train(open_session, storage, "late", 2, deadline=lambda: time.monotonic() - 1.0)
         assert late.left == 2
         stage, _ = train(open_session, storage, "next", 2)
     assert stage.left == 0

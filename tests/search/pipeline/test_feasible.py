@@ -17,6 +17,7 @@ MISTAKES = (
     ({"set": ("model.modalities=visual",)}, "at least one more"),
     ({"data": SMALL.replace("160", "2")}, "split"),
     ({"warm_from": "no-such-run"}, "no run lies there"),
+    ({"max_seeds": 6, "set": ("train.members=8",)}, "fewer than the 9 trainings"),
     ({"weights": "no-such-weights.pt"}, "no such file"),
 )
 RUNS = {"phase1": run_phase, "roadmap": run_roadmap}

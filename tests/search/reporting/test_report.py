@@ -304,3 +304,16 @@ def test_rankers_are_told_by_their_role_and_the_split_that_was_opened_last(whole
     assert '<th scope="row">t0000 <span class="ci">base recipe</span></th>' in text
     front = pd.read_csv(folder.path / "figures" / "front.csv")
     assert {"base recipe", "finalist (fragile)", "confirmed"} <= set(front["what"])
+
+
+@pytest.mark.parametrize(
+    ("search", "said"),
+    [
+        ({"at_once": 2}, "With 2 trainings at once (--max-concurrent) the same"),
+        ({"at_once": 3, "or_more": True}, "With 3 trainings at once or more (--max-concurrent) the same"),
+        ({"at_once": None, "or_more": True}, "However many trainings run at once, the same"),
+        ({"at_once": None, "or_more": False}, "so the same command may propose others"),
+    ],
+)
+def test_on_what_the_proposals_hang(search, said):
+    assert said in pages._search_said({"begun": 24, "planned": 24} | search)

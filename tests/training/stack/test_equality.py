@@ -11,6 +11,7 @@ from fusion_models.training import start, train
 from fusion_models.training.stack import train_stack
 from fusion_models.training.stack.network import StackedRanker
 from fusion_models.training.stack.tables import HostTables, Tables
+from fusion_models.training.warm_start import warm_start
 
 BASE = Recipe().updated(
     {
@@ -39,13 +40,12 @@ def data(_own_cache):
     return open_dataset("planted?queries=130&candidates=6&candidates_spread=0.5")
 
 
-def ran_alone(recipe, data, seed):
-    return list(train(start(recipe, data, seed=seed), data))
-
-
-def assert_equal_to_alone(recipes, data, tolerance=1e-4):
-    states = [start(recipe, data, seed=seed) for seed, recipe in enumerate(recipes)]
-    alone = [ran_alone(recipe, data, seed) for seed, recipe in enumerate(recipes)]
+def assert_equal_to_alone(recipes, data, tolerance=1e-4, weights=None):
+    """`weights`: what all start from."""
+    states, alone = ([start(recipe, data, seed=seed) for seed, recipe in enumerate(recipes)] for _ in range(2))
+    for state in (*states, *alone):
+        warm_start(state.model, weights or {})
+    alone = [list(train(state, data)) for state in alone]
     places = {id(state): place for place, state in enumerate(states)}
     stacked = [[] for _ in states]
     for found in train_stack(states, data):
@@ -170,3 +170,14 @@ def test_weights_and_moments_are_those_of_training_alone(data):
         assert torch.equal(state.generator.get_state(), alone.generator.get_state())
         assert state.best_epoch == alone.best_epoch
         assert state.best_numbers == pytest.approx(alone.best_numbers, abs=1e-3)
+
+
+@pytest.mark.parametrize("context", ["v1", "tuned_v1"])
+def test_weights_with_scales_of_their_own(data, context):
+    """What production was scaled by is not what this dataset is."""
+    recipes = [BASE.updated({"train.epochs": 3, "model.context": context} | own) for own in OWN]
+    weights = start(recipes[0], data, seed=9).model.state_dict()
+    weights |= {n: 1.5 * x for n, x in weights.items() if n.endswith((".std", ".mean"))}
+    states = assert_equal_to_alone(recipes, data, weights=weights)
+    for state in states:
+        assert torch.equal(state.model.projections.v1_scale.std, weights["projections.v1_scale.std"])

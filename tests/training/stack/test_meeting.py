@@ -12,7 +12,7 @@ from fusion_models.models.fusion import Fused
 from fusion_models.models.variants import VARIANTS
 from fusion_models.models.variants.concat_mlp import ConcatMLP
 from fusion_models.training import DivergedError, start, train
-from fusion_models.training.stack import Meeting, why_alone
+from fusion_models.training.stack import Meeting, Stack, why_alone
 from fusion_models.training.stack import meeting as meeting_module
 
 BASE = Recipe().updated(
@@ -186,3 +186,31 @@ def test_every_variant_of_the_project_can_be_stacked(variant, data):
     assert why_alone(start(BASE.updated({"model.variant": variant}), data, seed=0), data) == ""
     sliced = BASE.updated({"model.variant": variant, "train.slice_queries": 4})
     assert "memory" in why_alone(start(sliced, data, seed=0), data)
+
+
+def test_trainings_that_read_a_tuned_v1_share_a_stack(data, sizes):
+    recipe = BASE.updated({"model.context": "tuned_v1"})
+    assert why_alone(start(recipe, data, seed=0), data) == ""
+    in_threads(Meeting(), [recipe, recipe], data)
+    assert max(sizes) == 2
+
+
+def test_members_share_their_buffers(data):
+    """Whoever started from weights with other scales trains in a stack of his own."""
+    plain, warm, other = (start(BASE, data, seed=seed) for seed in range(3))
+    warm.model.projections.v1_scale.std.mul_(2.0)
+    stack = Stack(data)
+    stack.join(plain)
+    with pytest.raises(ValueError, match=r"its ranker's buffers .* differ from its members'. Train it alone"):
+        stack.join(warm)
+    stack.keeps_places = True
+    stack.join(other)
+    stack.epoch()
+    stack.leave(plain)
+    stack.leave(other)
+    stack.join(warm)  # there are empty places, with other scales
+    ((state, result),) = stack.epoch()
+    alone = start(BASE, data, seed=1)
+    alone.model.projections.v1_scale.std.mul_(2.0)
+    assert state is warm
+    assert result.evaluation.mean_ndcg == pytest.approx(next(train(alone, data)).evaluation.mean_ndcg, abs=1e-4)

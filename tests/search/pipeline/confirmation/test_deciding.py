@@ -4,6 +4,7 @@ import dataclasses
 import time
 import zlib
 from collections import Counter
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -11,11 +12,13 @@ from outputs import MODALITIES, random_outputs
 from run_context import run_in
 
 from fusion_models.evaluation import split_lists
+from fusion_models.metrics import Interval
+from search.analysis.judged import Lead
 from search.options import RunOptions
 from search.pipeline.baselines import COLD_STAGE
 from search.pipeline.confirmation import deciding
-from search.pipeline.confirmation.arms import STAGE
-from search.pipeline.confirmation.deciding import train_deciding_arms
+from search.pipeline.confirmation.arms import STAGE, plan_arms
+from search.pipeline.confirmation.deciding import STEPS, open_arms, steps_to, train_deciding_arms
 from search.pipeline.confirmation.finalist import Finalist
 from search.pipeline.trainer import Trainer
 from search.run_store.artifacts import OUTPUTS, write_outputs
@@ -96,6 +99,45 @@ def test_open_arms_get_more_step_by_step_while_there_is_time(run):
         "finalist-text+metadata",
     }
     assert set(counts.values()) == {5, 12}
+
+
+WHOLE, BASE = "finalist-visual+text+metadata", "base-visual+text+metadata"
+OPEN, ABOVE, BELOW = Interval(0.006, -0.01, 0.03), Interval(0.02, 0.01, 0.03), Interval(-0.02, -0.03, -0.01)
+WIDE = Interval(0.0, -0.03, 0.03)
+
+
+@pytest.mark.parametrize(
+    ("phase", "gain", "base_gain", "lead", "wanted"),
+    [
+        ("phase3", OPEN, None, ABOVE, {WHOLE, "finalist-text+metadata"}),
+        ("phase3", BELOW, OPEN, ABOVE, {BASE, "base-text+metadata"}),  # ARCHIVE hangs on the base recipe
+        ("phase1", BELOW, OPEN, WIDE, {BASE, "base-text+metadata"}),
+        ("phase3", BELOW, BELOW, ABOVE, set()),
+        ("phase3", ABOVE, OPEN, ABOVE, set()),  # ARCHIVE cannot hold any more
+        ("phase3", ABOVE, None, WIDE, {WHOLE, BASE}),
+        ("phase1", ABOVE, None, WIDE, set()),  # an early phase has no gate on the lead
+        ("phase3", OPEN, OPEN, WIDE, {WHOLE, "finalist-text+metadata", BASE, "base-text+metadata"}),
+    ],
+)
+def test_whatever_a_verdict_hangs_on_gets_more(monkeypatch, phase, gain, base_gain, lead, wanted):
+    monkeypatch.setattr(deciding, "refit_gains", lambda found: {"visual": gain, "text": ABOVE})
+    monkeypatch.setattr(deciding, "base_refit_gain", lambda found: base_gain)
+    monkeypatch.setattr(deciding, "rival_leads", lambda found: {"base": Lead(rival="the base recipe", interval=lead)})
+    monkeypatch.setattr(deciding, "seeds_share", lambda interval: 0.5)
+    run = SimpleNamespace(phase=PHASES[phase])
+    found = SimpleNamespace(plan=plan_arms(PHASES[phase], RECIPE, is_base=False))
+    assert {key.slug for key in open_arms(run, found)} == wanted
+    monkeypatch.setattr(deciding, "seeds_share", lambda interval: 0.1)  # it is the queries that are too few
+    assert open_arms(run, found) == set()
+
+
+@pytest.mark.parametrize(("most", "steps"), [(5, (5,)), (10, (5, 8, 10)), (12, (5, 8, 12)), (60, (*STEPS, 60))])
+def test_the_last_step_is_what_was_asked_for(most, steps):
+    assert steps_to(most) == steps
+
+
+def test_as_many_are_trained_as_max_seeds_says(run):
+    assert max(trained(again(run, max_seeds=6)).values()) == 6
 
 
 def test_a_further_verdict_goes_on_above_what_was_trained_before(run):

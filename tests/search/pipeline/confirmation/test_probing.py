@@ -75,7 +75,7 @@ def run(monkeypatch):
         options=RunOptions(phase="phase3", max_concurrent=1),
         phase=PHASES["phase3"],
         data=open_dataset("planted?queries=60&candidates=6"),
-        trainer=SimpleNamespace(keeps_processes=False, training_seconds=100.0),
+        trainer=SimpleNamespace(keeps_processes=False, training_seconds=100.0, seconds_found=lambda *stages: 100.0),
         deadline=time.monotonic() + 1_000.0,
     )
 
