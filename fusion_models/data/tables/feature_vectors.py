@@ -71,7 +71,7 @@ def feature_vectors(
     `narrowing` sees what float32 costs.
     """
     values = plain(column)
-    spark = spark_vectors(values)
+    spark = spark_vectors(values, file, name, first_row)
     values = values if spark is None else spark
     if pa.types.is_null(values.type):
         _no_null(values, file, name, first_row)

@@ -440,3 +440,33 @@ def test_an_unknown_column_given_twice_is_nobody_s_concern(columns: Columns) -> 
     tables = {title: pa.table(cells) for title, cells in columns.items()}
     tables["queries"] = table.append_column("note", odd).append_column("note", odd)
     assert open_dataset(**tables).counts["queries"] == 4
+
+
+SPARK = pa.struct(
+    [("type", pa.int8()), ("size", pa.int32()), ("indices", pa.list_(pa.int32())), ("values", pa.list_(pa.float64()))]
+)
+
+
+@pytest.mark.parametrize(
+    ("vector", "said"),
+    [
+        ((0, 3, [0, 7], [1.0, 2.0]), r"size 3 and indices \[0, 7\]"),
+        ((0, 3, [-1], [1.0]), r"size 3 and indices \[-1\]"),
+        ((0, 3, [None], [1.0]), r"size 3 and indices \[None\]"),
+        ((0, 3, [0, 0], [1.0, 2.0]), "an index stands twice"),
+        ((0, 3, [0, 1], [1.0]), "2 indices and 1 values"),
+        ((0, None, [0], [1.0]), "size or indices are missing"),
+        ((0, 3, None, [1.0]), "size or indices are missing"),
+        ((1, None, None, None), "values are missing"),
+        ((0, 3, [0], None), "values are missing"),
+        ((2, 3, [0], [1.0]), "type 2"),
+        ((None, 3, [0], [1.0]), "type None"),
+    ],
+)
+def test_a_vector_that_spark_never_wrote_is_refused(vector: Any, said: str, columns: Columns) -> None:
+    names = ("type", "size", "indices", "values")
+    rows = [dict(zip(names, (1, None, None, v), strict=True)) for v in columns["items"]["visual"]]
+    rows[4] = dict(zip(names, vector, strict=True))
+    columns["items"]["visual"] = pa.array(rows, SPARK)
+    with pytest.raises(DataError, match=rf"^items.parquet, column 'visual', row 4: {said}: this is no vector of Spark"):
+        opened(columns)
