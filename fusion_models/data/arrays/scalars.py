@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fusion_models.data.arrays.moments import RunningMoments
 from fusion_models.data.errors import DataError
 from fusion_models.data.tables import TableReader, checks
-from fusion_models.data.tables.columns import EXACT_INTEGER, is_moment, is_number, is_text
+from fusion_models.data.tables.columns import EXACT_INTEGER, is_moment, is_number, is_text, plain
+from fusion_models.data.tables.feature_vectors import UNDERFLOW
 
+DISTINCT_BATCHES = 256
+"""Batches of a number column in which different values are counted."""
 MAX_CATEGORIES = 32
 """Most frequent categories that get a column of their own; the others, and missing ones, share `other`."""
 
@@ -100,14 +104,14 @@ def fit_encoding(reader: TableReader, names: Sequence[str], weights: npt.NDArray
         weight = weights[first : first + batch.num_rows]
         for name, moment in moments.items():
             values = read_numbers(batch.column(name), file, name, first)
-            ranges[name].update(values)
+            ranges[name].update(values, batch.column(name))
             moment.update(values[:, None], weight)
         for name, counter in counters.items():
             for text, w in zip(_texts(batch.column(name), file, name, first), weight.tolist(), strict=True):
                 if text is not None and w > 0:
                     counter[text] += w
     for name, seen in ranges.items():
-        seen.check(file, name)
+        seen.check(file, name, float(moments[name].mean[0]), float(moments[name].std[0]))
     columns: list[NumberColumn | CategoryColumn] = []
     for name in names:
         if name in moments:
@@ -124,21 +128,42 @@ def read_numbers(column: Any, file: str, name: str, first_row: int) -> npt.NDArr
 
 
 class _Range:
-    """The range of a number column over the table, beside what float64 can tell apart there."""
+    """The range of a number column over the table, beside what float64 and, standardised, float32 tell apart there."""
 
     def __init__(self) -> None:
         self._low, self._high = np.inf, -np.inf
+        self._looked_at: list[npt.NDArray[np.float64]] = []
+        self._told_apart = 0
+        """Different values in each batch looked at, as they stand in the table."""
 
-    def update(self, values: npt.NDArray[np.float64]) -> None:
+    def update(self, values: npt.NDArray[np.float64], column: Any) -> None:
         if len(values):
             self._low, self._high = min(self._low, float(values.min())), max(self._high, float(values.max()))
+        if len(self._looked_at) < DISTINCT_BATCHES:
+            self._looked_at.append(np.unique(values))
+            self._told_apart += len(pc.unique(plain(column)))
 
-    def check(self, file: str, name: str) -> None:
+    def check(self, file: str, name: str, mean: float, std: float) -> None:
         largest = max(abs(self._low), abs(self._high))
+        if largest <= UNDERFLOW:
+            return
         if largest > EXACT_INTEGER and 0 <= self._high - self._low < largest * 2.0**-40:
             raise DataError(
                 f"goes from {self._low:.17g} to {self._high:.17g}: float64 hardly tells these apart.",
                 f"Subtract what all have in common: `df[{name!r}] -= df[{name!r}].min()`.",
+                file=file,
+                column=name,
+            )
+
+        seen = np.unique(np.concatenate(self._looked_at)) if self._looked_at else np.zeros(0)
+        with np.errstate(over="ignore"):
+            kept = len(np.unique(((seen - mean) / std).astype(np.float32)))
+        rounded = self._told_apart >= 2 * sum(map(len, self._looked_at)) > 0
+        if rounded or len(seen) >= 2 * max(kept, 1):
+            raise DataError(
+                f"goes from {self._low:.6g} to {self._high:.6g}, which takes the scale: standardised, and as float32, "
+                + (f"{len(seen):,} different values become {kept:,}." if not rounded else "most values become equal."),
+                "Mend what lies far off (a fill value?), or write the logarithm.",
                 file=file,
                 column=name,
             )

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fusion_models.data import open_dataset
+from fusion_models.data import DataError, open_dataset
 from fusion_models.data.arrays.moments import RunningMoments
 from fusion_models.data.arrays.scalars import MAX_CATEGORIES, ScalarEncoding
 
@@ -89,3 +89,33 @@ def test_moments_match_numpy_on_hard_numbers() -> None:
     repeated = np.repeat(x, weights, axis=0)
     np.testing.assert_allclose(moments.mean, repeated.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(moments.std, repeated.std(axis=0), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        [*(float(n % 50) for n in range(299)), 1e14],
+        [*(float(n % 50) for n in range(299)), -1e30],
+        pa.array([*(1_700_000_000_000_000_000 + 100 * n for n in range(299)), 0], pa.timestamp("ns")),
+        pa.array([*(2**60 + n for n in range(299)), -(2**60)]),
+        [*(float(n % 50) for n in range(250)), *[9.97e36] * 50],
+    ],
+)
+def test_a_value_far_off_that_makes_all_others_equal_is_refused(values: Any, columns: Columns, write: Write) -> None:
+    many = 300
+    del columns["items"]["metadata"]
+    for name in ("visual", "text"):
+        columns["items"][name] = [columns["items"][name][0]] * many
+    columns["items"]["item_id"] = [f"i{n}" for n in range(many)]
+    columns["items"]["metadata.price"] = values
+    for name, value in zip(columns["judgements"], ("cat", None, 0.0, 0.0), strict=True):
+        columns["judgements"][name] += [value] * (many - 6)
+    columns["judgements"]["item_id"][9:] = [f"i{n}" for n in range(6, many)]
+    with pytest.raises(DataError, match=r"^items.parquet, column 'metadata.price': goes from .* takes the scale"):
+        open_dataset(write(columns))
+
+
+@pytest.mark.parametrize("values", [[5.0] * 6, [0.0] * 5 + [1e12], [1e-40 * n for n in range(6)], [0.0, 1.0] * 3])
+def test_constants_counts_and_tiny_numbers_are_no_loss(values: Any, columns: Columns, write: Write) -> None:
+    columns["items"]["metadata.price"] = values
+    assert open_dataset(write(columns)).schema.width("metadata") == 5
