@@ -31,6 +31,13 @@ class NumberColumn:
     name: str
     mean: float
     std: float
+    left: tuple[int, int] | None = None
+    """Different values looked at, and as many as float32 tells apart of them encoded, where that is half or less."""
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready."""
+        found = {"name": self.name, "mean": self.mean, "std": self.std}
+        return found if self.left is None else found | {"left": list(self.left)}
 
 
 @dataclass(frozen=True)
@@ -70,9 +77,7 @@ class ScalarEncoding:
     def to_json(self) -> list[dict[str, Any]]:
         """JSON-ready; `from_json` gives it back."""
         return [
-            {"name": c.name, "mean": c.mean, "std": c.std}
-            if isinstance(c, NumberColumn)
-            else {"name": c.name, "categories": list(c.categories)}
+            c.to_json() if isinstance(c, NumberColumn) else {"name": c.name, "categories": list(c.categories)}
             for c in self.columns
         ]
 
@@ -83,7 +88,7 @@ class ScalarEncoding:
             tuple(
                 CategoryColumn(c["name"], tuple(c["categories"]))
                 if "categories" in c
-                else NumberColumn(c["name"], c["mean"], c["std"])
+                else NumberColumn(c["name"], c["mean"], c["std"], tuple(c["left"]) if "left" in c else None)
                 for c in columns
             )
         )
@@ -111,11 +116,12 @@ def fit_encoding(reader: TableReader, names: Sequence[str], weights: npt.NDArray
                 if text is not None and w > 0:
                     counter[text] += w
     for name, seen in ranges.items():
-        seen.check(file, name, float(moments[name].mean[0]), float(moments[name].std[0]))
+        seen.check(file, name)
     columns: list[NumberColumn | CategoryColumn] = []
     for name in names:
         if name in moments:
-            columns.append(NumberColumn(name, float(moments[name].mean[0]), float(moments[name].std[0])))
+            mean, std = float(moments[name].mean[0]), float(moments[name].std[0])
+            columns.append(NumberColumn(name, mean, std, ranges[name].left(mean, std)))
         else:
             frequent = sorted(counters[name].items(), key=lambda pair: (-pair[1], pair[0]))[:MAX_CATEGORIES]
             columns.append(CategoryColumn(name, tuple(category for category, _ in frequent)))
@@ -143,10 +149,17 @@ class _Range:
             self._looked_at.append(np.unique(values))
             self._told_apart += len(pc.unique(plain(column)))
 
-    def check(self, file: str, name: str, mean: float, std: float) -> None:
+    def check(self, file: str, name: str) -> None:
+        """Raise DataError where float64 makes values equal that differ in the table."""
         largest = max(abs(self._low), abs(self._high))
-        if largest <= UNDERFLOW:
-            return
+        rounded = self._told_apart >= 2 * sum(map(len, self._looked_at)) > 0
+        if rounded and self._low < self._high:
+            raise DataError(
+                f"goes from {self._low:.6g} to {self._high:.6g}, where float64 makes most of its values equal.",
+                "Mend what lies far off (a fill value?), then subtract what all have in common.",
+                file=file,
+                column=name,
+            )
         if largest > EXACT_INTEGER and 0 <= self._high - self._low < largest * 2.0**-40:
             raise DataError(
                 f"goes from {self._low:.17g} to {self._high:.17g}: float64 hardly tells these apart.",
@@ -155,18 +168,14 @@ class _Range:
                 column=name,
             )
 
-        seen = np.unique(np.concatenate(self._looked_at)) if self._looked_at else np.zeros(0)
+    def left(self, mean: float, std: float) -> tuple[int, int] | None:
+        """See `NumberColumn.left`; None too where all values are as good as 0."""
+        if max(abs(self._low), abs(self._high)) <= UNDERFLOW:
+            return None
+        seen = np.unique(np.concatenate(self._looked_at))
         with np.errstate(over="ignore"):
             kept = len(np.unique(((seen - mean) / std).astype(np.float32)))
-        rounded = self._told_apart >= 2 * sum(map(len, self._looked_at)) > 0
-        if rounded or len(seen) >= 2 * max(kept, 1):
-            raise DataError(
-                f"goes from {self._low:.6g} to {self._high:.6g}, which takes the scale: standardised, and as float32, "
-                + (f"{len(seen):,} different values become {kept:,}." if not rounded else "most values become equal."),
-                "Mend what lies far off (a fill value?), or write the logarithm.",
-                file=file,
-                column=name,
-            )
+        return (len(seen), kept) if len(seen) >= 2 * kept else None
 
 
 def _scaled(values: Any, column: NumberColumn, file: str, first_row: int) -> npt.NDArray[np.float32]:
