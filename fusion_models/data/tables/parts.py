@@ -173,7 +173,8 @@ class TableReader:
     def _time(self, name: str) -> Any | None:
         """The type of time in which a column is read; None where its parts need no common one."""
         if name not in self._times:
-            kinds = [stored_type(s.field(s.names.index(name)).type) for s in self._schemas if name in s.names]
+            held = [s for s, rows in zip(self._schemas, self._rows, strict=True) if rows and name in s.names]
+            kinds = [stored_type(s.field(s.names.index(name)).type) for s in held]
             try:
                 self._times[name] = joint_time(kinds)
             except MixedTimesError as error:

@@ -100,6 +100,9 @@ def test_parts_in_two_units_are_one_scale(columns: Any, tmp_path: Path) -> None:
     for given in ({"source": tmp_path}, tables | {"items": str(tmp_path / "items")}):
         data = open_dataset(**given)
         np.testing.assert_array_equal(data.item_features["metadata"], plain.item_features["metadata"])
+    empty = pa.table({"item_id": ["none"], "metadata.until": [1]}).slice(0, 0)
+    pq.write_table(empty, tmp_path / "items" / "4.parquet")
+    assert len(list(reader_of(tmp_path / "items").stream(["metadata.until"]))) == 3
     far = pa.table({"item_id": ["far"], "metadata.until": pa.array(FAR[:1], pa.timestamp("us"))})
     pq.write_table(far, tmp_path / "items" / "3.parquet")
     with pytest.raises(DataError, match=r"items/3.parquet, column 'metadata.until': timestamp\[us\] of this file does"):
