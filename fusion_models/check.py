@@ -7,13 +7,12 @@ from dataclasses import dataclass
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 
 from fusion_models.data.errors import DataError
 from fusion_models.data.sources import open_dataset
 from fusion_models.models.own import OwnModelError
 from fusion_models.own.conformance import conformance, notes
-from fusion_models.terminal import forgiving
+from fusion_models.work.console import PlainConsole
 
 
 @dataclass(frozen=True)
@@ -28,10 +27,8 @@ class Check:
 
 def main(arguments: list[str] | None = None) -> int:
     """The exit status: 0, 1 where a check failed, 2 where nothing could be checked."""
+    console, errors = PlainConsole(highlight=False), PlainConsole(stderr=True)  # before tyro, which prints help
     asked = tyro.cli(Check, prog="python -m fusion_models.check", args=arguments)
-    forgiving(sys.stdout)
-    forgiving(sys.stderr)
-    console = Console(soft_wrap=True, markup=False, emoji=False, highlight=False)
     try:
         data = open_dataset(asked.data)
         failed = 0
@@ -44,7 +41,7 @@ def main(arguments: list[str] | None = None) -> int:
             for note in notes(asked.model, data):
                 console.print(f"note   {note}")
     except (DataError, OwnModelError) as error:
-        Console(stderr=True, soft_wrap=True, emoji=False).print(f"error: {error}", style="red", markup=False)
+        errors.print(f"error: {error}", style="red")
         return 2
     if failed:
         console.print(f"{failed} checks failed")

@@ -38,9 +38,18 @@ def _plain(error: UnicodeError) -> tuple[str, int]:
 codecs.register_error(ERRORS, _plain)
 
 
+CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\n\t"} | {
+    ord("\r"): " "
+}
+"""What a terminal obeys, written out: text from outside colours, clears and renames nothing."""
+
+
 def plain(text: str, encoding: str) -> str:
-    """`text` as a stream of this encoding will hold it: what is laid out in columns must know its length before."""
-    return text.encode(encoding, ERRORS).decode(encoding)
+    """`text` as a stream of this encoding will hold it: what is laid out in columns must know its length before.
+
+    Control characters are written out.
+    """
+    return text.translate(CONTROLS).encode(encoding, ERRORS).decode(encoding)
 
 
 def forgiving(stream: TextIO) -> TextIO:

@@ -44,7 +44,7 @@ from spaces import PHASE4, PHASES, ROADMAP_STEPS, Phase
 __all__ = ["Result", "audit", "load", "read", "run", "start"]
 
 Table = pd.DataFrame | Any
-"""A pandas DataFrame, a pyarrow Table, or the path of a Parquet file."""
+"""A pandas or polars frame, an Arrow table, a dict of columns, or a path, URI or glob of Parquet files."""
 GATES = ["name", "status", "value", "ci_low", "ci_high", "direction", "threshold", "needed"]
 
 
@@ -60,9 +60,10 @@ def run(
 ) -> Result:
     """Run a phase (or `"roadmap"`) to its end, or go on with it, and return what came of it.
 
-    The data are the three tables `items`, `queries` and `judgements` of docs/bring-your-own-ranker.md, each a pandas
-    DataFrame, a pyarrow Table or the path of a Parquet file; or `data`: `clipart` (the default), `planted`, or the
-    folder or URI of the three tables. Tables are kept in RESULTS/data, so that the run can be resumed and ablated.
+    The data are the three tables `items`, `queries` and `judgements` of docs/bring-your-own-ranker.md, each whatever
+    `open_dataset(items=...)` takes (a frame, an Arrow table, a path or glob, ...); or `data`: `clipart` (the default),
+    `planted`, or the folder or URI of the three tables. Tables are kept in RESULTS/data, so that the run can
+    be resumed and ablated.
 
     `phase` is a name, or a `spaces.Phase` (such as `dataclasses.replace(PHASES["phase1"], trials=8)`).
     `progress`: a bar in a notebook (by default), and what the command line prints elsewhere (by default nothing).

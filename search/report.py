@@ -12,6 +12,7 @@ from typing import Annotated
 import tyro
 from rich.console import Console
 
+from fusion_models.data.tables import local_path
 from fusion_models.files import write_whole
 from search.reporting import read_run, write_report
 from search.reporting.comparison import compare
@@ -51,7 +52,7 @@ class ReportOptions:
 
 def main() -> int:
     """Build, explain, ablate, compare or list; 0 when done, 2 for a mistake in what was asked, 130 after Ctrl-C."""
-    console = make_console()
+    console, _ = make_console(), make_console(stderr=True)  # before tyro, which prints help in any encoding
     try:
         options = tyro.cli(ReportOptions, prog="python -m search.report")
         with readable():
@@ -132,14 +133,14 @@ def _compare(options: ReportOptions, console: Console) -> None:
 
 def _is_folder_of_runs(location: str) -> bool:
     """A folder of this machine that is no run and has runs in it."""
-    path = Path(location.removeprefix("file://")).expanduser()
+    path = local_path(location.removeprefix("file://"))
     return not is_uri(location) and not (path / "run.json").exists() and any(path.glob("*/run.json"))
 
 
 def _list(options: ReportOptions, console: Console) -> None:
     if options.explain is not None or options.ablate is not None:
         raise ValueError(f"{options.run} is a folder of runs: name one of them for --explain and --ablate")
-    root = Path(options.run.removeprefix("file://")).expanduser().resolve()
+    root = local_path(options.run.removeprefix("file://")).resolve()
     entries = list_runs(root)
     if options.json:
         print_json(as_json(entries))

@@ -89,10 +89,10 @@ Command = (
 
 def main(arguments: list[str] | None = None) -> int:
     """The exit status: 0, 2 for a mistake in what was asked, 130 after Ctrl-C."""
+    console, _ = make_console(), make_console(stderr=True)  # before tyro, which prints help in any encoding
     command: Serve | Replay | Monitor = tyro.cli(
         Command, prog="python -m search.shadow", description=__doc__, args=arguments
     )
-    console = make_console()
     try:
         match command:
             case Serve():

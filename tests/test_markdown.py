@@ -20,3 +20,18 @@ from fusion_models.markdown import plain_text
 )
 def test_nothing_in_it_is_markdown(given, written):
     assert plain_text(given) == written
+
+
+@pytest.mark.parametrize(
+    ("given", "written"),
+    [
+        ("_shoes_ and __more__", r"\_shoes\_ and \_\_more\_\_"),
+        ("~~gone~~", r"\~\~gone\~\~"),
+        ("a&lt;b &#60; &amp;", r"a\&lt;b \&#60; \&amp;"),
+        ("Black & Decker, R&D", "Black & Decker, R&D"),
+        ("$x^2$", r"\$x^2\$"),
+        ("![p](http://evil)", r"![p\](http://evil)"),
+    ],
+)
+def test_nothing_in_it_is_emphasis_an_entity_or_a_formula(given, written):
+    assert plain_text(given) == written

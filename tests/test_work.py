@@ -74,6 +74,17 @@ def test_a_terminal_has_a_bar_with_the_time_left(monkeypatch, width, encoding):
     assert all(len(line.split("\r")[-1]) <= width + 12 for line in text.splitlines())  # control codes apart
 
 
+def test_the_bar_s_name_is_not_obeyed(monkeypatch):
+    monkeypatch.setattr(work_bar, "AFTER", 0.0)
+    console = Console(file=io.StringIO(), width=80, force_terminal=True, color_system=None)
+    with shown_work(console):
+        for done in range(4):
+            tell("\x1b[2J\x07items.parquet", done, 4)
+            time.sleep(0.15)
+    assert r"\x1b[2J\x07items.parquet" in console.file.getvalue()
+    assert "\x1b[2J" not in console.file.getvalue()
+
+
 def test_a_log_has_a_line_now_and_then(monkeypatch):
     monkeypatch.setattr(work_bar, "EVERY", 0.0)
     console = Console(file=io.StringIO(), width=20)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
@@ -14,16 +15,17 @@ from rich.table import Table
 from rich.text import Text
 
 from fusion_models.data.commands.card import data_card
-from fusion_models.data.commands.convert import convert_flat
+from fusion_models.data.commands.convert import ELSEWHERE, convert_flat
 from fusion_models.data.commands.embed import Models, embed_dataset
-from fusion_models.data.errors import DataError
+from fusion_models.data.errors import DataError, foreign_errors
 from fusion_models.data.planted import write_planted
 from fusion_models.data.planted.presets import planted_config
 from fusion_models.data.sources import located, open_dataset
 from fusion_models.data.tables import refuse_overwriting
 from fusion_models.modalities import MODALITIES, PICTURED, TITLED
-from fusion_models.terminal import forgiving
+from fusion_models.terminal import plain
 from fusion_models.work.bar import shown_work
+from fusion_models.work.console import PlainConsole
 
 
 @dataclass(frozen=True)
@@ -96,28 +98,24 @@ Command = (
 
 def main(arguments: list[str] | None = None) -> int:
     """The exit status: 0; 1 where a dataset breaks its contract; 2 for a flag that there is none of; 130 for Ctrl-C."""
+    console, errors = PlainConsole(), PlainConsole(stderr=True, highlight=False)  # before tyro, which prints help
     command: Check | Convert | Embed | Planted = tyro.cli(
         Command,
         prog="python -m fusion_models.data",
         description=__doc__,
         args=arguments,
     )
-    forgiving(sys.stdout)
-    forgiving(sys.stderr)
-    console = Console(soft_wrap=True, markup=False, emoji=False)
     if isinstance(command, Check) and command.json:
         console.quiet = True
     try:
         with shown_work(console):
             _run(command, console)
     except DataError as error:
-        said = f"error: {error}"
-        Console(stderr=True, soft_wrap=True, emoji=False).print(said, style="red", markup=False, highlight=False)
+        errors.print(f"error: {error}", style="red")
         return 1
     except KeyboardInterrupt:
         if isinstance(command, Embed):
-            said = "stopped: what was finished is kept, and the same command goes on with it"
-            Console(stderr=True, soft_wrap=True).print(said, highlight=False)
+            errors.print("stopped: what was finished is kept, and the same command goes on with it")
         return 130
     return 0
 
@@ -136,8 +134,9 @@ def _run(command: Check | Convert | Embed | Planted, console: Console) -> None:
             spec = f"planted:{command.preset}" if command.preset else "planted"
             config = planted_config(spec + ("?" + "&".join(command.dial) if command.dial else ""))
             refuse_overwriting(command.out)
-            command.out.mkdir(parents=True, exist_ok=True)
-            write_planted(config, command.out)
+            with foreign_errors(f"{str(command.out)!r} cannot be written", ELSEWHERE, only=OSError):
+                command.out.mkdir(parents=True, exist_ok=True)
+                write_planted(config, command.out)
             console.print(f"{command.out}: three tables, and what is true of them in truth.json.", highlight=False)
 
 
@@ -157,13 +156,25 @@ def _print_card(command: Check, console: Console) -> None:
     if command.json:
         sys.stdout.write(json.dumps({"facts": dict(card.facts), "doubts": card.doubts}, indent=1) + "\n")
         return
-    table = Table(show_header=False, box=None, pad_edge=False)
-    for what, value in card.facts:
-        table.add_row(Text(what), Text(value))
-    console.print(table, highlight=False, markup=False)
+    print_facts(card.facts, console)
     console.print("\ndoubts:" if card.doubts else "\nno doubts", highlight=False)
     for doubt in card.doubts:
         console.print(f"- {doubt}", highlight=False, markup=False)
+
+
+def print_facts(facts: Sequence[tuple[str, str]], console: Console) -> None:
+    """Two columns: whole lines in a file, folded ones in a terminal."""
+    if not console.is_terminal:
+        width = max(len(what) for what, _ in facts)
+        for what, value in facts:
+            console.print(f"{what:<{width}}  {value}", highlight=False)
+        return
+    table = Table(show_header=False, box=None, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for what, value in facts:
+        table.add_row(what, Text(plain(value, console.encoding)))
+    console.print(table, highlight=False, soft_wrap=False)
 
 
 if __name__ == "__main__":

@@ -39,17 +39,19 @@ def _rebuilt(problem: str, remedy: str, file: str | None, column: str | None, ro
 
 
 @contextmanager
-def foreign_errors(what: str, remedy: str, *, file: str | None = None) -> Iterator[None]:
+def foreign_errors(
+    what: str, remedy: str, *, file: str | None = None, only: type[Exception] = Exception
+) -> Iterator[None]:
     """What another library raises in here, in one line: `what` cannot be done, its own first line, and the remedy.
 
     DataError passes through. Every library that opens files has exceptions of its own (Arrow, fsspec, botocore), which
-    share no base but Exception.
+    share no base but Exception; `only`: the base of those that are meant.
     """
     try:
         yield
     except DataError:
         raise
-    except Exception as error:
+    except only as error:
         said = (str(error).strip().splitlines() or [""])[0].rstrip(".")
         reason = f"{type(error).__name__}: {said}" if said else type(error).__name__
         raise DataError(f"{what} ({reason}).", remedy, file=file) from error

@@ -6,10 +6,11 @@ A run then notes the path of that copy. Workers in other processes and resumed r
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
-from contextlib import ExitStack
-from functools import partial
-from pathlib import Path
+import itertools
+import operator
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pandas as pd
@@ -22,7 +23,7 @@ from fusion_models.data.tables import TABLES, Declaration, TableReader, table_pa
 from fusion_models.data.tables.columns import plain
 from fusion_models.data.tables.declaration import FILE as DECLARATION
 
-FORMAT = 1
+FORMAT = 2
 """Of the copies: part of their name."""
 COPIED_ROWS = 8_192
 
@@ -37,25 +38,38 @@ def kept_tables(tables: Mapping[str, Any], root: Path, declared: Declaration) ->
     Raises:
         DataError: one is missing, or is not a table.
     """
-    for name in TABLES:
-        if tables.get(name) is None:
-            raise DataError(
-                "not given.", "Give all of items=, queries= and judgements=, or one folder.", file=f"{name}.parquet"
-            )
-    sources = {name: _Source.of(tables[name], name) for name in TABLES}
-    state = hashlib.sha256(f"in memory {FORMAT}".encode())
-    for source in sources.values():
-        source.hash_into(state)
-    if not declared.is_default:
-        state.update(declared.to_toml().encode())
-    return build_once(root / "tables" / state.hexdigest()[:32], partial(_write, sources, declared))
+    given = GivenTables(tables, declared)
+    return build_once(root / "tables" / given.key(), given.write)
 
 
-def _write(sources: Mapping[str, _Source], declared: Declaration, out: Path) -> None:
-    if not declared.is_default:
-        (out / DECLARATION).write_text(declared.to_toml())
-    for name, source in sources.items():
-        source.write(out / f"{name}.parquet")
+class GivenTables:
+    """Three tables as a program gives them: what names their content, and a copy of them in a folder."""
+
+    def __init__(self, tables: Mapping[str, Any], declared: Declaration) -> None:
+        """See `kept_tables`."""
+        for name in TABLES:
+            if tables.get(name) is None:
+                raise DataError(
+                    "not given.", "Give all of items=, queries= and judgements=, or one folder.", file=f"{name}.parquet"
+                )
+        self._sources = {name: _Source.of(tables[name], name) for name in TABLES}
+        self._declared = declared
+
+    def key(self) -> str:
+        """32 hexadecimal digits, equal for equal tables."""
+        state = hashlib.sha256(f"in memory {FORMAT}".encode())
+        for source in self._sources.values():
+            source.hash_into(state)
+        if not self._declared.is_default:
+            state.update(self._declared.to_toml().encode())
+        return state.hexdigest()[:32]
+
+    def write(self, out: Path) -> None:
+        """Write them, and what is declared, into the folder `out`. Raises OSError as the disk does."""
+        if not self._declared.is_default:
+            (out / DECLARATION).write_text(self._declared.to_toml())
+        for name, source in self._sources.items():
+            source.write(out / f"{name}.parquet")
 
 
 class _Source:
@@ -69,35 +83,80 @@ class _Source:
         """What was given as `items=` and so on."""
         if isinstance(given, str | Path):
             filesystem, parts = table_parts(str(given))
-            return _Source(name, None, TableReader(filesystem, parts, f"{name}.parquet"))
+            reader = TableReader(filesystem, parts, f"{name}.parquet")
+            reader.require((), reader.every_name)
+            return _Source(name, None, reader)
         return _Source(name, _arrow_table(given, name), None)
 
     def hash_into(self, state: Any) -> None:
         """Add the table's types and values."""
-        for batch in self._batches():
-            with pa.ipc.new_stream(_HashSink(state), batch.schema) as writer:
+        for _, batch in self._batches():
+            with self._explained(batch), pa.ipc.new_stream(_HashSink(state), batch.schema) as writer:
                 writer.write_batch(batch)
 
     def write(self, path: Path) -> None:
-        """Copy it."""
-        writer: Any = None
-        remedy = "Give its columns simpler types."
-        with (
-            foreign_errors("cannot be written as Parquet", remedy, file=f"{self._name}.parquet"),
-            ExitStack() as closing,
-        ):
-            for batch in self._batches():
-                if writer is None:
-                    writer = closing.enter_context(pq.ParquetWriter(path, batch.schema, compression="zstd"))
-                writer.write_batch(batch.cast(writer.schema) if batch.schema != writer.schema else batch)
-            if writer is None:
-                pq.write_table(self._table if self._table is not None else pa.table({}), path)
+        """Copy it: to one file, or into a folder of as many as it comes from, which may type a column differently."""
+        wrote = False
+        for place, batches in itertools.groupby(self._batches(), key=operator.itemgetter(0)):
+            wrote = True
+            if self._reader is None or len(self._reader.parts) == 1:
+                self._write_file(path, (batch for _, batch in batches))
+            else:
+                path.mkdir(exist_ok=True)
+                name = f"{place:05d}-{PurePosixPath(self._reader.parts[place].name).stem}.parquet"
+                self._write_file(path / name, (batch for _, batch in batches))
+        if not wrote:
+            pq.write_table(self._empty(), path)
 
-    def _batches(self) -> Any:
+    def _write_file(self, path: Path, batches: Iterator[Any]) -> None:
+        writer: Any = None
+        with ExitStack() as closing:
+            for batch in batches:
+                with self._explained(batch):
+                    if writer is None:
+                        writer = closing.enter_context(pq.ParquetWriter(path, batch.schema, compression="zstd"))
+                    writer.write_batch(batch)
+
+    @contextmanager
+    def _explained(self, batch: Any) -> Iterator[None]:
+        """What Parquet does not take, as a DataError that names the column; what the disk refuses passes."""
+        try:
+            yield
+        except OSError:
+            raise
+        except Exception as error:
+            name, kind = _unwritable(batch)
+            raise DataError(
+                f"of type {kind}, which cannot be written as Parquet ({str(error).splitlines()[0].rstrip('.')}).",
+                "Give it a simpler type, or leave it out.",
+                file=f"{self._name}.parquet",
+                column=name,
+            ) from error
+
+    def _batches(self) -> Iterator[tuple[int, Any]]:
+        """(the part that holds it, record batch), without columns that the part lacks."""
         if self._reader is None:
-            batches = self._table.combine_chunks().to_batches(max_chunksize=COPIED_ROWS)
-            return (_writable(batch) for batch in batches)
-        return (batch for _, batch in self._reader.stream(self._reader.names, COPIED_ROWS))
+            for batch in self._table.combine_chunks().to_batches(max_chunksize=COPIED_ROWS):
+                yield 0, _writable(batch)
+            return
+        for first, batch in self._reader.stream(self._reader.names, COPIED_ROWS):
+            held = [field.name for field in batch.schema if not pa.types.is_null(field.type)]
+            yield self._reader.part_of(first), batch.select(held)
+
+    def _empty(self) -> Any:
+        if self._reader is None:
+            return self._table
+        return pa.table({name: pa.array([], self._reader.type_of(name)) for name in self._reader.names})
+
+
+def _unwritable(batch: Any) -> tuple[str | None, Any]:
+    """Name and type of the first column that Parquet does not take."""
+    for place, field in enumerate(batch.schema):
+        try:
+            pq.write_table(pa.Table.from_batches([batch.select([place])]), pa.BufferOutputStream())
+        except Exception:  # whatever Arrow raises of a type
+            return field.name, field.type
+    return None, ", ".join(str(field.type) for field in batch.schema)
 
 
 def _writable(batch: Any) -> Any:

@@ -17,7 +17,7 @@ from fusion_models.data.errors import DataError
 from fusion_models.data.in_memory import kept_tables
 from fusion_models.data.planted import GENERATOR, write_planted
 from fusion_models.data.planted.presets import planted_config
-from fusion_models.data.tables import Declaration, TableFolder, filesystem_of, locate
+from fusion_models.data.tables import Declaration, TableFolder, filesystem_of, local_path, locate
 from fusion_models.data.tables.declaration import read_declaration
 
 CLIPART = Path(__file__).parent / "clipart"
@@ -108,7 +108,7 @@ def _is_planted(name: str) -> bool:
 def _absolute(name: str) -> str:
     """A local path as any process finds it, whatever its own folder is: a worker's is not the user's."""
     bundled = name.removesuffix(HALVED) == "clipart" or _is_planted(name.removesuffix(HALVED))
-    return name if bundled or "://" in name else str(Path(name).expanduser().absolute())
+    return name if bundled or "://" in name else str(local_path(name).absolute())
 
 
 def _location(name: str, root: Path) -> str:

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.errors import LiveError
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from fusion_models.terminal import plain
 from fusion_models.work.telling import heard_by
 
 AFTER = 0.3
@@ -67,7 +68,8 @@ class _Bar:
             progress.start()
         except LiveError:  # trainings are shown already, by a display of their own
             return
-        self._progress, self._task = progress, progress.add_task(self._what, total=total, completed=done)
+        shown = plain(self._what, self._console.encoding)
+        self._progress, self._task = progress, progress.add_task(shown, total=total, completed=done)
 
     def end(self) -> None:
         if self._progress is not None:

@@ -10,7 +10,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from fusion_models.terminal import forgiving, plain
+from fusion_models.terminal import plain
+from fusion_models.work.console import PlainConsole
 from search.run_store.folder import json_text
 
 FULL = 120
@@ -40,12 +41,12 @@ class Row:
 
 
 def make_console(*, stderr: bool = False) -> Console:
-    """The console of a command: Rich's, but for markup and emoji codes, which would eat brackets and colons of names.
+    """The console of a command, which shows text from outside as it is (`PlainConsole`).
 
-    No encoding ends a run (`forgiving`). Where the output is no terminal, lines stay whole.
+    Where the output is no terminal, lines stay whole.
     """
-    stream = forgiving(sys.stderr if stderr else sys.stdout)
-    return Console(stderr=stderr, soft_wrap=not stream.isatty(), markup=False, emoji=False)
+    stream = sys.stderr if stderr else sys.stdout
+    return PlainConsole(stderr=stderr, soft_wrap=not stream.isatty())
 
 
 def print_table(

@@ -9,7 +9,8 @@ import pandas as pd
 from fusion_models.files import write_whole
 from search.run_store.folder import RunFolder
 
-FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
+FORMULA_STARTS = ("=", "+", "-", "@", "＝", "＋", "－", "＠")
+"""Full-width signs begin formulas too."""
 
 
 def write_csv(table: pd.DataFrame, folder: RunFolder, name: str) -> None:
@@ -17,8 +18,13 @@ def write_csv(table: pd.DataFrame, folder: RunFolder, name: str) -> None:
     safe = table.copy()
     for column in safe.columns[[not pd.api.types.is_numeric_dtype(t) for t in safe.dtypes]]:
         safe[column] = [_inert(value) for value in safe[column]]
+    safe.columns = pd.Index([_inert(column) for column in safe.columns])
     write_whole(folder.path / name, safe.to_csv(index=False, lineterminator="\n"))
 
 
 def _inert(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value.startswith(FORMULA_STARTS) else value
+    """Blanks and line ends before a formula do not hide it; a bare carriage return would begin a new row."""
+    if not isinstance(value, str):
+        return value
+    text = value.replace("\r\n", "\n").replace("\r", "\n")
+    return f"'{text}" if text.lstrip().startswith(FORMULA_STARTS) or text.startswith("\t") else text

@@ -19,7 +19,7 @@ from typing import Any
 from rich.console import Console
 
 from fusion_models.data.arrays.cache import cache_root
-from fusion_models.data.tables import filesystem_of
+from fusion_models.data.tables import filesystem_of, local_path
 from fusion_models.files import write_whole
 from search.run_store.driver_lock import driven, driving
 from search.run_store.folder import OF_A_RUN
@@ -290,7 +290,7 @@ def local_results(results: str) -> Path:
     if is_uri(results):
         key = hashlib.sha256(results.rstrip("/").encode()).hexdigest()[:16]
         return cache_root() / "runs" / key
-    return Path(results.removeprefix("file://")).expanduser().resolve()
+    return local_path(results.removeprefix("file://")).resolve()
 
 
 def mirror_of(results: str, name: str) -> Mirror:
@@ -304,7 +304,7 @@ def located(location: str) -> tuple[Path, Mirror | None]:
     Raises MirrorError where there is no run at the URI.
     """
     if not is_uri(location):
-        return Path(location.removeprefix("file://")).expanduser().resolve(), None
+        return local_path(location.removeprefix("file://")).resolve(), None
     results, _, name = location.rstrip("/").rpartition("/")
     mirror = mirror_of(results, name)
     if not mirror.fetch():

@@ -97,7 +97,7 @@ def test_the_same_tables_are_kept_once_however_they_are_given(tmp_path, tables):
         ({"trials": 0}, "--trials must be at least 1"),
         ({"items": pd.DataFrame()}, "queries and judgements missing"),
         ({"items": pd.DataFrame(), "data": "planted"}, "data = 'planted' and items: give one dataset"),
-        ({"items": 3, "queries": 3, "judgements": 3}, "items: is a int"),
+        ({"items": 3, "queries": 3, "judgements": 3}, "items.parquet: int is no table"),
     ],
 )
 def test_a_mistake_is_a_value_error_that_says_what_is_allowed(tmp_path, given, said):

@@ -46,7 +46,7 @@ from fusion_models.data.tables import COLUMN_ROWS, TableFolder, TableReader, che
 from fusion_models.data.tables.columns import is_list
 from fusion_models.data.tables.declaration import FILE as DECLARATION
 
-FORMAT = 4
+FORMAT = 5
 """Of the folder; part of its name, so that a new format never reads an old folder."""
 
 Ints = npt.NDArray[np.int64]

@@ -10,12 +10,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from fusion_models.data.arrays.moments import RunningMoments
 from fusion_models.data.errors import DataError
 from fusion_models.data.tables import TableReader, checks
-from fusion_models.data.tables.columns import EXACT_INTEGER, is_moment, is_number, is_text
+from fusion_models.data.tables.columns import EXACT_INTEGER, is_moment, is_number, is_text, plain
+from fusion_models.data.tables.feature_vectors import UNDERFLOW
 
+DISTINCT_BATCHES = 256
+"""Batches of a number column in which different values are counted."""
 MAX_CATEGORIES = 32
 """Most frequent categories that get a column of their own; the others, and missing ones, share `other`."""
 
@@ -27,6 +31,13 @@ class NumberColumn:
     name: str
     mean: float
     std: float
+    left: tuple[int, int] | None = None
+    """Different values looked at, and as many as float32 tells apart of them encoded, where that is half or less."""
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready."""
+        found = {"name": self.name, "mean": self.mean, "std": self.std}
+        return found if self.left is None else found | {"left": list(self.left)}
 
 
 @dataclass(frozen=True)
@@ -66,9 +77,7 @@ class ScalarEncoding:
     def to_json(self) -> list[dict[str, Any]]:
         """JSON-ready; `from_json` gives it back."""
         return [
-            {"name": c.name, "mean": c.mean, "std": c.std}
-            if isinstance(c, NumberColumn)
-            else {"name": c.name, "categories": list(c.categories)}
+            c.to_json() if isinstance(c, NumberColumn) else {"name": c.name, "categories": list(c.categories)}
             for c in self.columns
         ]
 
@@ -79,7 +88,7 @@ class ScalarEncoding:
             tuple(
                 CategoryColumn(c["name"], tuple(c["categories"]))
                 if "categories" in c
-                else NumberColumn(c["name"], c["mean"], c["std"])
+                else NumberColumn(c["name"], c["mean"], c["std"], tuple(c["left"]) if "left" in c else None)
                 for c in columns
             )
         )
@@ -100,7 +109,7 @@ def fit_encoding(reader: TableReader, names: Sequence[str], weights: npt.NDArray
         weight = weights[first : first + batch.num_rows]
         for name, moment in moments.items():
             values = read_numbers(batch.column(name), file, name, first)
-            ranges[name].update(values)
+            ranges[name].update(values, batch.column(name))
             moment.update(values[:, None], weight)
         for name, counter in counters.items():
             for text, w in zip(_texts(batch.column(name), file, name, first), weight.tolist(), strict=True):
@@ -111,7 +120,8 @@ def fit_encoding(reader: TableReader, names: Sequence[str], weights: npt.NDArray
     columns: list[NumberColumn | CategoryColumn] = []
     for name in names:
         if name in moments:
-            columns.append(NumberColumn(name, float(moments[name].mean[0]), float(moments[name].std[0])))
+            mean, std = float(moments[name].mean[0]), float(moments[name].std[0])
+            columns.append(NumberColumn(name, mean, std, ranges[name].left(mean, std)))
         else:
             frequent = sorted(counters[name].items(), key=lambda pair: (-pair[1], pair[0]))[:MAX_CATEGORIES]
             columns.append(CategoryColumn(name, tuple(category for category, _ in frequent)))
@@ -124,17 +134,32 @@ def read_numbers(column: Any, file: str, name: str, first_row: int) -> npt.NDArr
 
 
 class _Range:
-    """The range of a number column over the table, beside what float64 can tell apart there."""
+    """The range of a number column over the table, beside what float64 and, standardised, float32 tell apart there."""
 
     def __init__(self) -> None:
         self._low, self._high = np.inf, -np.inf
+        self._looked_at: list[npt.NDArray[np.float64]] = []
+        self._told_apart = 0
+        """Different values in each batch looked at, as they stand in the table."""
 
-    def update(self, values: npt.NDArray[np.float64]) -> None:
+    def update(self, values: npt.NDArray[np.float64], column: Any) -> None:
         if len(values):
             self._low, self._high = min(self._low, float(values.min())), max(self._high, float(values.max()))
+        if len(self._looked_at) < DISTINCT_BATCHES:
+            self._looked_at.append(np.unique(values))
+            self._told_apart += len(pc.unique(plain(column)))
 
     def check(self, file: str, name: str) -> None:
+        """Raise DataError where float64 makes values equal that differ in the table."""
         largest = max(abs(self._low), abs(self._high))
+        rounded = self._told_apart >= 2 * sum(map(len, self._looked_at)) > 0
+        if rounded and self._low < self._high:
+            raise DataError(
+                f"goes from {self._low:.6g} to {self._high:.6g}, where float64 makes most of its values equal.",
+                "Mend what lies far off (a fill value?), then subtract what all have in common.",
+                file=file,
+                column=name,
+            )
         if largest > EXACT_INTEGER and 0 <= self._high - self._low < largest * 2.0**-40:
             raise DataError(
                 f"goes from {self._low:.17g} to {self._high:.17g}: float64 hardly tells these apart.",
@@ -142,6 +167,15 @@ class _Range:
                 file=file,
                 column=name,
             )
+
+    def left(self, mean: float, std: float) -> tuple[int, int] | None:
+        """See `NumberColumn.left`; None too where all values are as good as 0."""
+        if max(abs(self._low), abs(self._high)) <= UNDERFLOW:
+            return None
+        seen = np.unique(np.concatenate(self._looked_at))
+        with np.errstate(over="ignore"):
+            kept = len(np.unique(((seen - mean) / std).astype(np.float32)))
+        return (len(seen), kept) if len(seen) >= 2 * kept else None
 
 
 def _scaled(values: Any, column: NumberColumn, file: str, first_row: int) -> npt.NDArray[np.float32]:

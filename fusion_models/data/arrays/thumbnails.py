@@ -5,22 +5,29 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-from PIL import Image
+from PIL import Image, ImageOps
 
 from fusion_models.data.errors import DataError
 from fusion_models.data.tables.columns import plain
 
 SIDE = 32
 """Pixels; every stored thumbnail is SIDE x SIDE."""
-
-
 MEGAPIXELS = 100
 """Largest picture that is decoded: 400 MB in memory. No camera takes larger ones."""
+
+
+GREY_TOPS = {
+    **dict.fromkeys(("I;16", "I;16B", "I;16L", "I;16N"), (65535.0,)),
+    "I": (255.0, 65535.0),
+    "F": (1.0, 255.0, 65535.0),
+}
+"""What white may be in Pillow's modes of deep grey, whose values it would cut off at 255."""
 
 
 class TooLargeError(ValueError):
@@ -96,7 +103,7 @@ def decode_thumbnail(data: bytes) -> npt.NDArray[np.uint8]:
     has more than MEGAPIXELS.
     """
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # there is a limit of our own
+        warnings.simplefilter("ignore")  # of large pictures, for which there is a limit, and of broken EXIF
         try:
             opened = Image.open(io.BytesIO(data))
         except Image.DecompressionBombError as error:
@@ -105,7 +112,7 @@ def decode_thumbnail(data: bytes) -> npt.NDArray[np.uint8]:
     with opened:
         if opened.width * opened.height > MEGAPIXELS * 1_000_000:
             raise TooLargeError(opened.width * opened.height)
-        picture = opened.convert("RGBA")
+        picture = upright(opened).convert("RGBA")
     if picture.size != (SIDE, SIDE):
         scale = SIDE / max(picture.size)
         width, height = (max(1, round(side * scale)) for side in picture.size)
@@ -113,6 +120,27 @@ def decode_thumbnail(data: bytes) -> npt.NDArray[np.uint8]:
     page = Image.new("RGBA", (SIDE, SIDE), (255, 255, 255, 255))
     page.alpha_composite(picture, ((SIDE - picture.width) // 2, (SIDE - picture.height) // 2))
     return np.ascontiguousarray(np.asarray(page.convert("RGB"), dtype=np.uint8).transpose(2, 0, 1))
+
+
+def upright(opened: Image.Image) -> Image.Image:
+    """An open picture as a viewer shows it: turned as its EXIF says, and grey of 16 and 32 bits brought to 8."""
+    opened.load()
+    with suppress(Exception), warnings.catch_warnings():  # of EXIF that is broken, and so says nothing
+        warnings.simplefilter("ignore")
+        ImageOps.exif_transpose(opened, in_place=True)
+    tops = GREY_TOPS.get(opened.mode)
+    return opened if tops is None else _eight_bits(opened, tops)
+
+
+def _eight_bits(picture: Image.Image, tops: tuple[float, ...]) -> Image.Image:
+    """Grey of 8 bits: black is 0 and white the first of `tops` that holds every value, else as the values go."""
+    grey = np.asarray(picture).astype(np.float64)
+    known = np.isfinite(grey)
+    low, high = (float(grey[known].min()), float(grey[known].max())) if known.any() else (0.0, 0.0)
+    held = [top for top in tops if low >= 0.0 and high <= top]
+    low, high = (0.0, held[0]) if held else (low, high)
+    scaled = (np.where(known, grey, low) - low) * (255.0 / (high - low) if high > low else 0.0)
+    return Image.fromarray(np.rint(scaled).astype(np.uint8))
 
 
 def blank_thumbnail() -> npt.NDArray[np.uint8]:

@@ -127,6 +127,14 @@ def _doubts_of_features(data: RankingDataset) -> list[str]:
                 + (f"So have {len(filled) - 1} more features. " if len(filled) > 1 else "")
                 + f"It takes the scale of the whole modality. Put a stand-in there and say so in missing_{modality}."
             )
+        for encoded in data.statistics.encodings.get(modality, []):
+            if "left" in encoded:
+                there, left = encoded["left"]
+                doubts.append(
+                    f"{encoded['name']}: of {there:,} different values looked at, {left:,} "
+                    f"{'is' if left == 1 else 'are'} left once they are standardised as float32 numbers. A value far "
+                    "off takes the scale: mend it (a fill value?), or write the logarithm."
+                )
         for name, target in targets.items():
             for column in range(x.shape[1]):
                 correlation = _correlation(x[:, column], target)

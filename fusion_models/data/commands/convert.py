@@ -13,6 +13,8 @@ the same in each of its rows.
 from __future__ import annotations
 
 import hashlib
+import itertools
+import operator
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -25,7 +27,7 @@ import pyarrow.parquet as pq
 
 from fusion_models.data.arrays.scalars import scalar_columns
 from fusion_models.data.arrays.thumbnails import picture_bytes
-from fusion_models.data.errors import DataError
+from fusion_models.data.errors import DataError, foreign_errors
 from fusion_models.data.tables import (
     COLUMN_ROWS,
     TABLES,
@@ -38,7 +40,7 @@ from fusion_models.data.tables import (
     table_parts,
     write_declaration,
 )
-from fusion_models.data.tables.columns import is_text, plain
+from fusion_models.data.tables.columns import is_moment, is_text, plain
 from fusion_models.data.tables.feature_vectors import feature_vectors
 
 _PAIR = ("query_id", "item_id", "label", "v1_score")
@@ -51,6 +53,7 @@ _QUERY = {
     "weight": "weight",
 }
 _GROUP_ROWS = 8192
+ELSEWHERE = "Free some space there, or name a folder that can be written."
 
 Ints = npt.NDArray[np.int64]
 
@@ -75,19 +78,31 @@ def convert_flat(
     paths = {table: f"{folder.rstrip('/')}/{table}.parquet" for table in TABLES}
     reader = TableReader(filesystem, parts, name)
     refuse_overwriting(out)
-    target_system.makedirs(folder, exist_ok=True)
+
+    def sink(table: str, part: int | None) -> Any:
+        path = paths[table] if part is None else f"{paths[table]}/part-{part:05d}.parquet"
+        target_system.makedirs(path.rsplit("/", 1)[0], exist_ok=True)
+        return target_system.open(path, "wb")
+
+    with foreign_errors(f"{str(out)!r} cannot be made", ELSEWHERE):
+        target_system.makedirs(folder, exist_ok=True)
     try:
-        written = _convert(reader, name, lambda table: target_system.open(paths[table], "wb"), declared.modalities)
-        write_declaration(target_system, folder, declared)
+        with foreign_errors(f"{str(out)!r} cannot be written", ELSEWHERE, only=OSError):
+            written = _convert(reader, name, sink, declared.modalities)
+            write_declaration(target_system, folder, declared)
         return written
     except BaseException:
         for path in paths.values():
             if target_system.exists(path):
-                target_system.rm(path)
+                target_system.rm(path, recursive=True)
         raise
 
 
-def _convert(reader: TableReader, file: str, sink: Callable[[str], Any], modalities: Sequence[str]) -> dict[str, int]:
+Sink = Callable[[str, int | None], Any]
+"""(table, number of its part or None where it is one file) -> an open file."""
+
+
+def _convert(reader: TableReader, file: str, sink: Sink, modalities: Sequence[str]) -> dict[str, int]:
     found = {m: scalar_columns(m, reader.names) for m in modalities}
     scalars = [column for columns in found.values() for column in columns]
     needed = [m for m, columns in found.items() if not columns]
@@ -100,9 +115,9 @@ def _convert(reader: TableReader, file: str, sink: Callable[[str], Any], modalit
     queries = _first_rows(reader, file, "query_id", query, [c for c in _QUERY if c in reader.names], ["query_features"])
     pairs = [*_PAIR] + (["features"] if "features" in reader.names else [])
     return {
-        "items": _write(sink, "items", items, {}),
-        "queries": _write(sink, "queries", queries, _QUERY),
-        "judgements": _write(sink, "judgements", (batch for _, batch in reader.stream(pairs)), {}),
+        "items": _write(sink, "items", items, reader, {}),
+        "queries": _write(sink, "queries", queries, reader, _QUERY),
+        "judgements": _write(sink, "judgements", (batch for _, batch in reader.stream(pairs)), reader, {}),
     }
 
 
@@ -154,6 +169,11 @@ def _row_digests(
         values = feature_vectors(column, file, name, start, widths.get(name))
         widths[name] = values.shape[1]
         raw = [row.tobytes() for row in values]
+    elif name == "timestamp":
+        raw = [repr(value).encode() for value in checks.moments(values, file, name, start).to_pylist()]
+    elif is_moment(values.type):
+        counts = values.cast(pa.int32() if values.type.bit_width == 32 else pa.int64())
+        raw = [repr(value).encode() for value in counts.to_pylist()]
     else:
         raw = [value if isinstance(value, bytes) else repr(value).encode() for value in values.to_pylist()]
     joined = b"".join(hashlib.blake2b(value, digest_size=8).digest() for value in raw)
@@ -162,44 +182,36 @@ def _row_digests(
 
 def _difference(batch: Any, key: str, name: str, row: int, first: int) -> tuple[str, str]:
     """Of a batch's `row` from the id's row `first` of the table, in the column `name`: the problem, and the remedy."""
-    kind, value = key.removesuffix("_id"), batch.column(key)[row].as_py()
+    kind, value = key.removesuffix("_id"), checks.shown(batch.column(key)[row])
     if name == "split":
-        problem = f"query {value!r} is in {batch.column(name)[row].as_py()} here and in another split in row {first}."
+        problem = f"query {value} is in {batch.column(name)[row].as_py()} here and in another split in row {first}."
         remedy = "Keep a query in one split; where lists are split by item, give it one id a split (`dog@train`)."
     else:
-        problem = f"{kind} {value!r} has another value here than in row {first}."
+        problem = f"{kind} {value} has another value here than in row {first}."
         remedy = f"Give the {kind} the same value in each of its rows, or an id for each version of it."
     return problem, remedy
 
 
-def _write(sink: Callable[[str], Any], table: str, batches: Iterator[Any], names: dict[str, str]) -> int:
-    """Write batches in row groups of some thousand rows; how many rows there were."""
-    writer: Any = None
-    schema: Any = None
-    waiting: list[Any] = []
+def _write(sink: Sink, table: str, batches: Iterator[Any], reader: TableReader, names: dict[str, str]) -> int:
+    """Write batches in row groups of some thousand rows; how many rows there were.
+
+    One file; a folder of them where the flat table's own files type a column differently, so that none is narrowed.
+    """
     total = 0
-    with sink(table) as file, ExitStack() as closing:
-        for batch in batches:
-            renamed = batch.rename_columns([names.get(c, c) for c in batch.schema.names])
-            if writer is None:
-                schema = renamed.schema
-                writer = closing.enter_context(pq.ParquetWriter(file, schema, compression="zstd"))
-            waiting.append(renamed if renamed.schema == schema else _cast(renamed, schema, table))
-            total += renamed.num_rows
-            if sum(b.num_rows for b in waiting) >= _GROUP_ROWS:
+    runs = itertools.groupby(batches, key=operator.attrgetter("schema")) if not reader.uniform else [(None, batches)]
+    for part, (_, alike) in enumerate(runs):
+        with sink(table, None if reader.uniform else part) as file, ExitStack() as closing:
+            writer: Any = None
+            waiting: list[Any] = []
+            for batch in alike:
+                renamed = batch.rename_columns([names.get(c, c) for c in batch.schema.names])
+                if writer is None:
+                    writer = closing.enter_context(pq.ParquetWriter(file, renamed.schema, compression="zstd"))
+                waiting.append(renamed)
+                total += renamed.num_rows
+                if sum(b.num_rows for b in waiting) >= _GROUP_ROWS:
+                    writer.write_table(pa.Table.from_batches(waiting))
+                    waiting = []
+            if waiting:
                 writer.write_table(pa.Table.from_batches(waiting))
-                waiting = []
-        if waiting:
-            writer.write_table(pa.Table.from_batches(waiting))
     return total
-
-
-def _cast(batch: Any, schema: Any, table: str) -> Any:
-    """A later file's batch in the types of the first one."""
-    try:
-        return batch.cast(schema)
-    except pa.ArrowException as error:
-        raise DataError(
-            f"the files of the flat table give the {table} types that do not go together ({error}).",
-            "Write each column with one type.",
-        ) from error

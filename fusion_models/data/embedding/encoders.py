@@ -12,6 +12,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from fusion_models.data.errors import DataError
+from fusion_models.data.tables import local_path
 
 Floats = npt.NDArray[np.float32]
 T_contra = TypeVar("T_contra", contravariant=True)
@@ -71,7 +72,7 @@ def model_identity(model: str) -> str:
     Raises DataError for a path that is not there (a name has no folder in front but its owner's).
     """
     name = model.partition("#")[0] if is_graph(model) else model
-    path = Path(name).expanduser()
+    path = local_path(name)
     if is_graph(model):
         if not path.is_file():
             raise DataError(f"no model at {name!r}.", "Give the path of a .onnx file.")

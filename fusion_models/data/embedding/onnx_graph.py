@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from fusion_models.data.embedding.encoders import model_identity
 from fusion_models.data.errors import DataError, foreign_errors
+from fusion_models.data.tables import local_path
 
 EMBEDDINGS = ("sentence_embedding", "image_embeds", "text_embeds")
 """Outputs that are taken before the first one, where the graph names them."""
@@ -24,7 +25,7 @@ class OnnxGraph:
         """Open it. Raises DataError where there is none, or onnxruntime does not read it."""
         self.identity = model_identity(model)
         name, _, output = model.partition("#")
-        self.name, self.path = Path(name).name, Path(name).expanduser()
+        self.name, self.path = Path(name).name, local_path(name)
         try:
             import onnxruntime
         except ImportError as error:

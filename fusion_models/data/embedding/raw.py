@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 from PIL import Image
 
-from fusion_models.data.arrays.thumbnails import MEGAPIXELS, checked_thumbnail, picture_bytes
+from fusion_models.data.arrays.thumbnails import MEGAPIXELS, checked_thumbnail, picture_bytes, upright
 from fusion_models.data.embedding.preparation import rgb
 from fusion_models.data.errors import DataError
 from fusion_models.data.tables import TableFolder, TableReader, checks, filesystem_of
@@ -77,7 +77,7 @@ class PictureOpener:
             with Image.open(io.BytesIO(data)) as opened:
                 if opened.width * opened.height <= MEGAPIXELS * 1_000_000:
                     opened.load()
-                    return rgb(opened)
+                    return rgb(upright(opened))
         except Exception:  # Pillow's decoders raise whatever broken bytes lead them to; the door's words are below
             checked_thumbnail(data, self._file, row.number)
             raise

@@ -12,6 +12,8 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from fusion_models.data.errors import DataError
+
 EXACT_INTEGER = 2**53
 """Whole numbers up to here are float64 numbers too."""
 EXACT_DIGITS = 15
@@ -132,15 +134,27 @@ def _spelled_uuids(storage: Any) -> Any:
     return texts.cast(pa.large_string())
 
 
-def spark_vectors(column: Any) -> Any | None:
-    """Spark's vectors (struct of type, size, indices, values; 0: sparse, 1: dense) as lists of float64; else None."""
+def spark_vectors(column: Any, file: str, name: str, first_row: int = 0) -> Any | None:
+    """Spark's vectors (struct of type, size, indices, values; 0: sparse, 1: dense) as lists of float64; else None.
+
+    Raises DataError for a vector that is none.
+    """
     kind = column.type
     fields = [kind.field(i).name for i in range(kind.num_fields)] if pa.types.is_struct(kind) else []
     if not {"type", "size", "indices", "values"} <= set(fields):
         return None
     rows: list[list[float] | None] = []
-    for vector in column.to_pylist():
-        if vector is None or vector["values"] is None:
+    for row, vector in enumerate(column.to_pylist()):
+        wrong = None if vector is None else _wrong_with(vector)
+        if wrong is not None:
+            raise DataError(
+                f"{wrong}: this is no vector of Spark's.",
+                "Write dense vectors (type 1), or one index below `size` for each value.",
+                file=file,
+                column=name,
+                row=first_row + row,
+            )
+        if vector is None:
             rows.append(None)
         elif vector["type"] == 1:
             rows.append(vector["values"])
@@ -150,6 +164,24 @@ def spark_vectors(column: Any) -> Any | None:
                 full[index] = value
             rows.append(full)
     return pa.array(rows, pa.large_list(pa.float64()))
+
+
+def _wrong_with(vector: dict[str, Any]) -> str | None:
+    """What is wrong with one of Spark's vectors."""
+    kind, size, indices, values = (vector[name] for name in ("type", "size", "indices", "values"))
+    if kind not in (0, 1):
+        return f"type {kind}"
+    if values is None:
+        return "values are missing"
+    if kind == 1:
+        return None
+    if size is None or indices is None:
+        return "size or indices are missing"
+    if len(indices) != len(values):
+        return f"{len(indices)} indices and {len(values)} values"
+    if any(index is None or not 0 <= index < size for index in indices):
+        return f"size {size} and indices {str(indices)[:40]}"
+    return "an index stands twice" if len(set(indices)) < len(indices) else None
 
 
 def flat_lists(column: Any) -> tuple[npt.NDArray[np.int64], Any] | None:

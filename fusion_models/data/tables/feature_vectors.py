@@ -24,15 +24,21 @@ UNDERFLOW = 1e-30
 
 
 class Narrowing:
-    """What float32 costs each feature of a column: its range in the table, and its largest rounding error."""
+    """What float32 costs each feature of a column: its range in the table, and its largest rounding error.
+
+    Whole and decimal numbers are compared as they are stored too, since float64 may make them equal.
+    """
 
     def __init__(self) -> None:
         self._low = self._high = self._error = np.zeros(0)
+        self._differs = np.zeros(0, np.bool_)
+        self._first: Any = None
 
-    def update(self, exact: npt.NDArray[np.float64], kept: Floats) -> None:
-        """Add `[n, D]` values as they stand in the table and as they are kept."""
+    def update(self, exact: npt.NDArray[np.float64], kept: Floats, stored: Any) -> None:
+        """Add `[n, D]` values as float64 has them and as they are kept; `stored`: all of them as the table has them."""
         if len(exact) == 0:
             return
+        self._compare(stored, exact.shape[1])
         low, high = exact.min(axis=0), exact.max(axis=0)
         error = np.abs(exact - kept).max(axis=0)
         if len(self._low) == 0:
@@ -41,10 +47,25 @@ class Narrowing:
             self._low, self._high = np.minimum(self._low, low), np.maximum(self._high, high)
             self._error = np.maximum(self._error, error)
 
+    def _compare(self, stored: Any, width: int) -> None:
+        """Note which features of whole or decimal numbers differ from the table's first row, exactly."""
+        if len(self._differs) == 0:
+            self._differs = np.zeros(width, np.bool_)
+        wide = pa.types.is_integer(stored.type) and stored.type.bit_width == 64
+        if not wide and not pa.types.is_decimal(stored.type):  # float64 has every other value
+            return
+        if self._first is None or self._first.type != stored.type:
+            self._first = stored[:width]
+        codes = pa.concat_arrays([self._first, stored]).dictionary_encode().indices.to_numpy(zero_copy_only=False)
+        rows = codes.reshape(-1, width)
+        self._differs |= (rows != rows[0]).any(axis=0)
+
     def check(self, file: str, name: str) -> None:
         """Raise DataError where a feature's differences are too small beside its values for float32."""
         spread, largest = self._high - self._low, np.maximum(np.abs(self._low), np.abs(self._high))
-        lost = (self._error > TOLERATED * spread) & (spread > NOISE * largest) & (largest > UNDERFLOW)
+        apart = (spread > NOISE * largest) | self._differs
+        lost = (self._error > TOLERATED * spread) & apart & (largest > UNDERFLOW)
+        lost |= (spread == 0.0) & self._differs
         column = first_true(lost)
         if column is not None:
             raise DataError(
@@ -71,7 +92,7 @@ def feature_vectors(
     `narrowing` sees what float32 costs.
     """
     values = plain(column)
-    spark = spark_vectors(values)
+    spark = spark_vectors(values, file, name, first_row)
     values = values if spark is None else spark
     if pa.types.is_null(values.type):
         _no_null(values, file, name, first_row)
@@ -108,7 +129,7 @@ def feature_vectors(
             row=first_row + row,
         )
     if narrowing is not None and exact is not None:
-        narrowing.update(exact, kept)
+        narrowing.update(exact, kept, flat)
     return kept
 
 

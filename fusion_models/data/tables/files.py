@@ -18,12 +18,14 @@ import pyarrow.parquet as pq
 
 from fusion_models.data.errors import DataError, foreign_errors
 from fusion_models.data.tables.declaration import Declaration, read_declaration, write_declaration
-from fusion_models.data.tables.parts import Part, TableReader, is_local, matching_parts, parts_of
+from fusion_models.data.tables.parts import Part, TableReader, is_local, is_parquet, matching_parts, parts_of
 from fusion_models.work import tell
 
 TABLES: tuple[str, ...] = ("items", "queries", "judgements")
 LAYOUTS = ("{}.parquet", "{}", "{}-*.parquet", "{}_*.parquet", "{}.*.parquet")
 """Where a table may lie in the folder, first found: a file or a folder of that name, or shards beside one another."""
+WHOLE = 2
+"""The first of these, which are one file or one folder: not both."""
 OTHER_FORMATS = {"_delta_log": "Delta", "metadata": "Iceberg", ".hoodie": "Hudi", "_versions": "Lance"}
 """Folders by which to know tables whose Parquet files are not all valid rows: a log says which are."""
 
@@ -118,28 +120,36 @@ def locate(location: str) -> TableFolder:
 
 
 def _parts(filesystem: Any, root: str, table: str) -> list[Part]:
-    for layout in LAYOUTS:
+    named: list[list[Part]] = []
+    for layout in LAYOUTS[:WHOLE]:
         path = f"{root.rstrip('/')}/{layout.format(table)}"
-        if "*" in layout:
-            found = matching_parts(filesystem, path)
-        else:
-            refuse_other_formats(filesystem, path, f"{table}.parquet")
-            found = parts_of(filesystem, path, path.rsplit("/", 1)[-1])
-        if found:
-            return found
-    return []
+        refuse_other_formats(filesystem, path, f"{table}.parquet")
+        named.append(parts_of(filesystem, path, path.rsplit("/", 1)[-1]))
+    if all(named) and any(is_parquet(filesystem, part.path) for part in named[1]):
+        raise DataError(f"{table}, with Parquet in it, lies beside it.", "Keep one of them.", file=f"{table}.parquet")
+    for layout in LAYOUTS[WHOLE:]:
+        if not any(named):
+            named.append(matching_parts(filesystem, f"{_literal(root.rstrip('/'))}/{layout.format(table)}"))
+    return next((parts for parts in named if parts), [])
+
+
+def _literal(path: str) -> str:
+    """A path as a glob in which nothing but what follows matches more than itself."""
+    return "".join(f"[{character}]" if character in "[*?" else character for character in path)
 
 
 def table_parts(location: str, what: str = "table") -> tuple[Any, list[Part]]:
     """File system and Parquet files of one table: a file, a folder of parts, or a glob. DataError where none is."""
     filesystem, path = filesystem_of(location)
     with foreign_errors(f"{location!r} cannot be looked at", "See whether it is there, up, and may be read."):
-        if "*" in location or "?" in location:
-            parts = matching_parts(filesystem, path)
-        else:
-            name = path.rstrip("/").rsplit("/", 1)[-1]
-            refuse_other_formats(filesystem, path, name)
-            parts = parts_of(filesystem, path, name)
+        name = path.rstrip("/").rsplit("/", 1)[-1]
+        if "://" in location:
+            name = name.partition("?")[0]  # behind it stands what signs a URL, which is nobody's business
+        refuse_other_formats(filesystem, path, name)
+        parts = parts_of(filesystem, path, name)
+        folder, slash, last = path.rpartition("/")
+        for pattern in (path, folder.replace("[", "[[]") + slash + last, path.replace("[", "[[]")):
+            parts = parts or (matching_parts(filesystem, pattern) if set(path) & set("*?[") else [])
     if not parts:
         raise DataError(f"no {what} at {location!r}.", "Give a Parquet file, a folder of them, or a glob.")
     return filesystem, parts
@@ -193,6 +203,14 @@ def write_tables(
 def _short(table: Any) -> list[str]:
     """Columns worth a dictionary: text. Floats are all different, and a dictionary of them only costs time."""
     return [f.name for f in table.schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
+
+
+def local_path(name: str | Path) -> Path:
+    """A path of this machine, its `~` the user's home folder. Raises DataError for a user who has none."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError as error:
+        raise DataError(f"{str(name)!r} lies in no home folder that is known here.", "Write the whole path.") from error
 
 
 def filesystem_of(location: str) -> tuple[Any, str]:

@@ -10,9 +10,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from fusion_models.data import open_dataset
+from fusion_models.data import DataError, open_dataset
 from fusion_models.data.arrays.moments import RunningMoments
 from fusion_models.data.arrays.scalars import MAX_CATEGORIES, ScalarEncoding
+from fusion_models.data.commands.card import data_card
 
 Columns = dict[str, dict[str, Any]]
 Write = Callable[[Columns], str]
@@ -89,3 +90,55 @@ def test_moments_match_numpy_on_hard_numbers() -> None:
     repeated = np.repeat(x, weights, axis=0)
     np.testing.assert_allclose(moments.mean, repeated.mean(axis=0), rtol=1e-12)
     np.testing.assert_allclose(moments.std, repeated.std(axis=0), rtol=1e-6)
+
+
+def with_prices(columns: Columns, values: Any) -> Columns:
+    """300 items, all of them judged in training."""
+    many = 300
+    del columns["items"]["metadata"]
+    for name in ("visual", "text"):
+        columns["items"][name] = [columns["items"][name][0]] * many
+    columns["items"]["item_id"] = [f"i{n}" for n in range(many)]
+    columns["items"]["metadata.price"] = values
+    for name, value in zip(columns["judgements"], ("cat", None, 0.0, 0.0), strict=True):
+        columns["judgements"][name] += [value] * (many - 6)
+    columns["judgements"]["item_id"][9:] = [f"i{n}" for n in range(6, many)]
+    return columns
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ([*(float(n % 50) for n in range(299)), 1e14], "of 51 different values looked at, 2 are left"),
+        ([*(float(n % 50) for n in range(299)), -1e30], "of 51 different values looked at, 2 are left"),
+        ([*(float(n % 50) for n in range(250)), *[9.97e36] * 50], "of 51 different values looked at, 2 are left"),
+        ([*(n * 1e-30 for n in range(299)), 1.0], "of 300 different values looked at, 2 are left"),
+    ],
+)
+def test_a_value_far_off_that_makes_all_others_equal_is_a_doubt(
+    values: Any, said: str, columns: Columns, write: Write
+) -> None:
+    data = open_dataset(write(with_prices(columns, values)))
+    assert f"metadata.price: {said} once" in "\n".join(data_card(data).doubts)
+    stored = json.loads(json.dumps(data.statistics.encodings["metadata"]))
+    assert ScalarEncoding.from_json(stored).to_json() == stored
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([*(1_700_000_000_000_000_000 + n for n in range(299)), 0], pa.timestamp("ns")),
+        pa.array([*(2**60 + n for n in range(299)), -(2**60)]),
+    ],
+)
+def test_numbers_that_float64_makes_equal_are_refused(values: Any, columns: Columns, write: Write) -> None:
+    with pytest.raises(DataError, match=r"^items.parquet, column 'metadata.price': goes from .* most of its values"):
+        open_dataset(write(with_prices(columns, values)))
+
+
+@pytest.mark.parametrize("values", [[5.0] * 6, [0.0] * 5 + [1e12], [1e-40 * n for n in range(6)], [0.0, 1.0] * 3])
+def test_constants_counts_and_tiny_numbers_are_no_loss(values: Any, columns: Columns, write: Write) -> None:
+    columns["items"]["metadata.price"] = values
+    data = open_dataset(write(columns))
+    assert data.schema.width("metadata") == 5
+    assert "looked at, " not in "\n".join(doubt for doubt in data_card(data).doubts if "different" in doubt)

@@ -86,3 +86,56 @@ def test_a_picture_whose_decoder_fails_in_its_own_way_is_refused(columns: Column
     columns["items"]["image"] = [None, whole[: len(whole) // 2], None, None, None, None]
     with pytest.raises(DataError, match=r"column 'image', row 1: .* bytes that are no picture"):
         open_dataset(write(columns))
+
+
+RAMP = np.linspace(0.0, 1.0, SIDE * SIDE).reshape(SIDE, SIDE)
+
+
+@pytest.mark.parametrize(
+    ("grey", "kind"),
+    [
+        ((RAMP * 65535).astype(np.uint16), "PNG"),
+        ((RAMP * 65535).astype(np.uint16), "TIFF"),
+        ((RAMP * 65535).astype(">u2"), "TIFF"),
+        ((RAMP * 65535).astype(np.int32), "TIFF"),
+        ((RAMP * 255).astype(np.int32), "TIFF"),
+        ((RAMP * 2e9 - 1e9).astype(np.int32), "TIFF"),
+        (RAMP.astype(np.float32), "TIFF"),
+        ((RAMP * 255).astype(np.float32), "TIFF"),
+        ((RAMP * 1e6).astype(np.float32), "TIFF"),
+        (np.where(RAMP == 0.0, np.nan, RAMP).astype(np.float32), "TIFF"),
+    ],
+)
+def test_grey_of_many_bits_keeps_its_shades(grey: np.ndarray, kind: str) -> None:
+    thumbnail = decode_thumbnail(encoded(Image.fromarray(grey), kind))
+    assert np.abs(thumbnail.astype(float) - 255 * RAMP).max() <= 1.0
+
+
+def test_grey_of_one_value_is_a_picture() -> None:
+    grey = np.full((SIDE, SIDE), 1e7, np.float32)
+    assert np.unique(decode_thumbnail(encoded(Image.fromarray(grey), "TIFF"))).size == 1
+
+
+def turned(orientation: int) -> bytes:
+    """A camera's JPEG, dark in its upper half, and what it says of how it was held."""
+    picture = Image.new("RGB", (64, 64), (255, 255, 255))
+    picture.paste((0, 0, 0), (0, 0, 64, 32))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", exif=exif)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(("orientation", "dark"), [(1, (0, 16)), (3, (31, 16)), (6, (16, 31)), (8, (16, 0))])
+def test_a_picture_is_turned_as_its_camera_was(orientation: int, dark: tuple[int, int]) -> None:
+    thumbnail = decode_thumbnail(turned(orientation))
+    assert thumbnail[0, dark[0], dark[1]] < 64
+    assert thumbnail[0, 31 - dark[0] if dark[0] != 16 else 16, 31 - dark[1] if dark[1] != 16 else 16] > 192
+
+
+def test_broken_exif_turns_nothing() -> None:
+    picture = Image.new("RGB", (8, 8), (0, 0, 0))
+    buffer = io.BytesIO()
+    picture.save(buffer, "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
+    assert decode_thumbnail(buffer.getvalue()).max() < 8

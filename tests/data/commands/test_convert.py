@@ -123,3 +123,25 @@ def test_what_is_there_is_not_overwritten(full: Columns, tmp_path: Path) -> None
         convert_flat(tmp_path / "none.parquet", tmp_path / "new")
     with pytest.raises(DataError, match=r"flat.parquet, column 'v1_score': missing"):
         convert_flat(write_flat(tmp_path, {"query_id": ["q"], "item_id": ["i"], "label": [1.0]}), tmp_path / "new")
+
+
+def test_files_that_type_a_column_differently_lose_nothing(full: Columns, tmp_path: Path) -> None:
+    flat = pa.table(flat_columns(full))
+    scores = [0.5, 0.25, *(1e9 + n / 8 for n in range(7))]
+    place = flat.schema.get_field_index("v1_score")
+    parts = tmp_path / "flat"
+    parts.mkdir()
+    for number, (start, kind) in enumerate(((0, pa.float32()), (2, pa.float64()))):
+        piece = flat.slice(start, None if number else 2)
+        values = pa.array(scores[start : start + piece.num_rows], kind)
+        pq.write_table(piece.set_column(place, "v1_score", values), parts / f"{number}.parquet")
+    assert convert_flat(parts, tmp_path / "out") == {"items": 6, "queries": 4, "judgements": 9}
+    assert sorted(open_dataset(tmp_path / "out").v1.tolist()) == sorted(scores)
+    with pytest.raises(DataError, match="already there"):
+        convert_flat(parts, tmp_path / "out")
+
+
+@pytest.mark.parametrize("out", ["/dev/null/x", "/proc/x"])
+def test_a_folder_that_cannot_be_made_is_one_line(out: str, full: Columns, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=rf"^'{out}' cannot be made .* folder that can be written\.$"):
+        convert_flat(write_flat(tmp_path, flat_columns(full)), out)

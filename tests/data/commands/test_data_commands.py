@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from fusion_models.data import open_dataset
-from fusion_models.data.__main__ import Check, Convert, Embed, Planted, main
+from fusion_models.data.__main__ import Check, Convert, Embed, Planted, main, print_facts
 from fusion_models.data.commands import card
 from fusion_models.data.commands.card import data_card
 
@@ -191,3 +192,41 @@ def test_a_flat_table_of_parts_with_text_that_is_not_utf8(tmp_path: Path, column
     pq.write_table(table, flat / "0.parquet")
     assert main(["convert", str(flat), str(tmp_path / "out")]) == 0
     assert pq.read_table(tmp_path / "out" / "queries.parquet")["weight"].to_pylist() == [1.0, 2.0]
+
+
+LONG = ["\x1b[31mred\x1b[2J", *(f"a rather long name of a subdomain {n} of the shop" for n in range(3))]
+
+
+def test_the_card_is_whole_in_a_pipe(columns: Columns, write: Write, capsys: pytest.CaptureFixture[str]) -> None:
+    columns["queries"]["subdomain"] = LONG
+    source = write(columns)
+    assert main(["check", source]) == 0
+    printed = capsys.readouterr().out
+    facts = dict(data_card(open_dataset(source)).facts)
+    for what, value in facts.items():
+        (line,) = [line for line in printed.splitlines() if line.startswith(f"{what}  ")]
+        assert line.endswith(value.replace("\x1b", "\\x1b"))
+    assert "\x1b" not in printed
+
+
+def test_the_card_is_whole_in_a_terminal(columns: Columns, write: Write) -> None:
+    columns["queries"]["subdomain"] = LONG
+    facts = data_card(open_dataset(write(columns))).facts
+    console = Console(file=io.StringIO(), width=60, force_terminal=True, color_system=None)
+    print_facts(facts, console)
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= 60
+    joined = "".join("".join(lines).split())
+    for _, value in facts:
+        shown = "".join(value.replace("\x1b", "\\x1b").split())
+        assert shown[:20] in joined
+    assert "…" not in joined
+    assert "\x1b" not in joined
+
+
+@pytest.mark.parametrize("out", ["/dev/null/x", "/proc/x"])
+def test_planted_where_nothing_can_be_written_is_one_line(out: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["planted", out, "--dial", "queries=160"]) == 1
+    said = capsys.readouterr().err
+    assert said.startswith(f"error: '{out}' cannot be written (")
+    assert said.count("\n") == 1

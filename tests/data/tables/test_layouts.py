@@ -192,3 +192,56 @@ def test_a_page_that_is_broken_is_named(root: Path, tables: Any) -> None:
     (root / "judgements.parquet").write_bytes(bytes(raw))
     with pytest.raises(DataError, match=r"^judgements.parquet: cannot be read \("):
         open_dataset(root)
+
+
+@pytest.mark.parametrize("name", ["run[1]", "what?", "a*b", "[x]-[!y]"])
+@pytest.mark.parametrize("put", [spark_folder, shards])
+def test_a_folder_s_name_is_no_glob(put: Put, name: str, tmp_path: Path, tables: Any) -> None:
+    (tmp_path / name).mkdir()
+    for table in tables:
+        put(tmp_path / name, table, tables[table])
+    same(open_dataset(tmp_path / name), open_dataset(**tables))
+
+
+@pytest.mark.parametrize("given", ["run[1]/items-0.parquet", "run[1]/items-*.parquet", "run[1]/items-[0-3].parquet"])
+def test_a_table_s_path_may_look_like_a_glob(given: str, tmp_path: Path, tables: Any) -> None:
+    (tmp_path / "run[1]").mkdir()
+    pq.write_table(tables["items"], tmp_path / "run[1]" / "items-0.parquet")
+    same(open_dataset(**tables | {"items": str(tmp_path / given)}), open_dataset(**tables))
+
+
+def test_a_signed_url_is_no_glob_and_its_signature_no_name(root: Path, tables: Any) -> None:
+    pq.write_table(tables["items"].drop_columns("item_id"), root / "i?signature=secret")
+    with pytest.raises(DataError, match=r"column 'item_id': missing") as caught:
+        open_dataset(**tables | {"items": f"file://{root}/i?signature=secret"})
+    assert "secret" not in str(caught.value)
+
+
+def test_a_glob_takes_no_hidden_files(root: Path, tables: Any) -> None:
+    shards(root, "items", tables["items"])
+    (root / "._items-00000-of-00002.parquet").write_bytes(b"\0\5\26\7")  # as macOS leaves them
+    (root / "_items.parquet").write_bytes(b"half a file")
+    same(open_dataset(**tables | {"items": str(root / "*.parquet")}), open_dataset(**tables))
+
+
+def test_parts_without_an_ending_beside_others_count(root: Path, tables: Any) -> None:
+    for name, table in tables.items():
+        hive_names(root, name, table)
+        (root / name / "000001_0").rename(root / name / "part.parquet")
+        (root / name / "README").write_text("PAR2: no part")
+    same(open_dataset(root), open_dataset(**tables))
+
+
+def test_a_file_and_a_folder_of_one_name_are_refused(root: Path, tables: Any) -> None:
+    for name, table in tables.items():
+        pq.write_table(table, root / f"{name}.parquet")
+    plain_folder(root, "items", tables["items"])
+    with pytest.raises(DataError, match=r"^items.parquet: items, with Parquet in it, lies beside it\. Keep one"):
+        open_dataset(root)
+
+
+@pytest.mark.parametrize("name", ["~nobody-of-this-name/d", "~nobody-of-this-name"])
+def test_a_home_folder_that_nobody_has(name: str, tables: Any) -> None:
+    for given in ({"source": name}, tables | {"items": name}):
+        with pytest.raises(DataError, match="nobody-of-this-name"):
+            open_dataset(**given)

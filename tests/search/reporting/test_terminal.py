@@ -186,3 +186,14 @@ def test_a_command_in_a_real_terminal_keeps_within_its_columns(bracketed, encodi
     lines = said.decode(encoding).replace("\x1b[1m", "").replace("\x1b[0m", "").splitlines()
     assert any("loss.unimodal" in line for line in lines)
     assert max(map(len, lines)) <= width
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_no_text_from_outside_is_obeyed(width):
+    name = "\x1b[31mred\x1b[2J\x9b\x07"
+    for console in (terminal(width), Console(file=io.StringIO(), width=width)):
+        print_table(console, name, [Column(name=name)], [Row(cells=(name,))])
+        say(console, name)
+        said = console.file.getvalue()
+        assert said.count(r"\x1b[31mred\x1b[2J\x9b\x07") == 4
+        assert not set("\x1b\x9b\x07") & set(said.replace("\x1b[1m", "").replace("\x1b[0m", ""))
