@@ -18,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pandas as pd
 from rich.console import Console
 
@@ -27,6 +28,7 @@ from fusion_models.data.errors import DataError
 from fusion_models.data.tables import TABLES
 from fusion_models.work.bar import shown_work
 from search.audit.audit import run_audit
+from search.audit.model.input_map import mapped_inputs
 from search.audit.options import AuditOptions
 from search.execution.interrupts import heard_interrupts
 from search.options import RunOptions
@@ -105,10 +107,11 @@ def audit(
     progress: bool | None = None,
     **options: Any,
 ) -> Result:
-    """Audit a V2 that exists, from a table of its scores (docs/audit.md), and return what came of it.
+    """Audit a V2 that exists, from a table of its scores or as a model (docs/audit.md), and return what came of it.
 
     `scores` is a pandas DataFrame, a pyarrow Table or the path of a Parquet or CSV file; the data are given as to
-    `run`. `options` are the flags of `python -m search.run audit` with underscores (see `AuditOptions`).
+    `run`. `options` are the flags of `python -m search.run audit` with underscores (see `AuditOptions`); `inputs` may
+    be a mapping, input of the model -> column or list of columns, or all that its TOML file holds.
 
     Raises ValueError, in one line, for options, data or scores that cannot be used.
     """
@@ -117,6 +120,9 @@ def audit(
         if name not in known:
             raise ValueError(f"unknown option {name!r}; {near(name, known)}")
     asked: dict[str, Any] = {n: str(value) if isinstance(value, Path) else value for n, value in options.items()}
+    if isinstance(asked.get("inputs"), Mapping):
+        asked["inputs"] = mapped_inputs(asked["inputs"])
+    _require_kinds(asked)
     if asked.get("phase", "phase1") not in ROADMAP_STEPS:
         raise ValueError(f"phase = {asked['phase']!r}: {near(str(asked['phase']), list(ROADMAP_STEPS))}")
     checked = AuditOptions(**asked)
@@ -126,6 +132,22 @@ def audit(
     console = _console(progress)
     with shown_work(console):
         return Result(run_audit(settled, console, scores=scores).path)
+
+
+MODEL_WANTED = 'give the path of an .onnx or .pt2 file, or the import name of a function ("package.module:callable")'
+
+
+def _require_kinds(asked: Mapping[str, Any]) -> None:
+    """Raise ValueError for an option of an audit that is of another kind than its flag."""
+    kinds: dict[str, tuple[type, ...]] = {"members": (int, np.integer), "seed": (int, np.integer), "fresh": (bool,)}
+    defaults = {field.name: field.default for field in dataclasses.fields(AuditOptions)}
+    for name, value in asked.items():
+        wanted = kinds.get(name, (str,))
+        if isinstance(value, wanted) or (value is None and defaults[name] is None):
+            continue
+        remedy = {"model": MODEL_WANTED, "inputs": "give a mapping, or the text or file that --inputs takes"}
+        said = f"a {type(value).__name__} ({value!r:.60})"
+        raise ValueError(f"{name} is {said}: {remedy.get(name, f'give {wanted[0].__name__}')}")
 
 
 def start(options: RunOptions, console: Console, *, phase: Phase | None = None) -> Result:

@@ -6,9 +6,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from fusion_models.config import Flat
+from fusion_models.config import Flat, Recipe
 from fusion_models.models.applicability import terms_off
 from fusion_models.models.own import OwnModel, OwnModelError, own_model
+from fusion_models.models.own.space import flat_key, misfits
 from spaces.phase import Phase
 from spaces.ranges import Range, Weight, parameters
 
@@ -25,18 +26,18 @@ def with_own_model(phase: Phase, reference: str, *, alone: bool = False) -> Phas
     """The phase whose base recipe is `package.module:Class` with its defaults.
 
     Its `SPACE` joins the ranges, whose keys that a module cannot have are left out, as are known points and components
-    of them; `alone`: its `SPACE` is all that is searched. Raises OwnModelError for a range that is none, or that its
-    default does not lie in.
+    of them; `alone`: its `SPACE` is all that is searched. Raises OwnModelError for a range that is none, holds what the
+    recipe or the module refuses, or does not hold its default.
     """
     own = own_model(reference)
     off = frozenset({VARIANT, *terms_off(own, phase.base), *_of_our_family(own, phase.base.flat())})
-    base = phase.base.with_own(own.defaults()).updated({VARIANT: reference})
+    base = _with_settings(phase.base, own)
     ours = (
         {}
         if alone
         else {key: _whatever_variant(key, span, own) for key, span in phase.ranges.items() if key not in off}
     )
-    ranges = {key: span for key, span in ours.items() if span is not None} | own_ranges(own)
+    ranges = {key: span for key, span in ours.items() if span is not None} | own_ranges(own, phase.base)
     try:
         parameters(ranges, base.flat(), base.flat())
     except ValueError as error:
@@ -68,23 +69,21 @@ def from_weights(phase: Phase) -> Phase:
     )
 
 
-def own_ranges(own: OwnModel) -> dict[str, Range]:
-    """Its `SPACE` by flat keys, conditions too: a setting is `own.NAME`. Raises OwnModelError for what is no range."""
-    settings = set(own.defaults())
+def own_ranges(own: OwnModel, base: Recipe) -> dict[str, Range]:
+    """Its `SPACE` by flat keys, conditions too: a setting is `own.NAME`. `base` is the phase's, for what it may name.
 
-    def flat(key: str) -> str:
-        return f"own.{key}" if key in settings else key
+    Raises OwnModelError for what is no range, or holds what a run would refuse.
+    """
+    for said in misfits(own, _with_settings(base, own)):
+        raise OwnModelError(f"{own.reference}: {said}")
+    return {
+        flat_key(own, key): dataclasses.replace(span, when={flat_key(own, k): v for k, v in span.when.items()})
+        for key, span in own.space.items()
+    }
 
-    out: dict[str, Range] = {}
-    for key, span in own.space.items():
-        if not isinstance(span, Range):
-            raise OwnModelError(
-                f"{own.reference}: SPACE[{key!r}] is {span!r}; give a Float, a Choice or a Weight of `spaces`"
-            )
-        if key not in settings and not key.startswith(("train.", "loss.")):
-            raise OwnModelError(f"{own.reference}: SPACE names {key!r}, which is no setting of it")
-        out[flat(key)] = dataclasses.replace(span, when={flat(k): values for k, values in span.when.items()})
-    return out
+
+def _with_settings(base: Recipe, own: OwnModel) -> Recipe:
+    return base.with_own(own.defaults()).updated({VARIANT: own.reference})
 
 
 def _points(phase: Phase, ranges: Mapping[str, Range]) -> dict[str, Flat]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -46,6 +47,10 @@ class Range:
         """The value of the range that is nearest to `value`; ValueError where nothing in it is near."""
         raise NotImplementedError
 
+    def samples(self) -> tuple[Any, ...]:
+        """Values to try a range by: its ends and one between, or all choices; ValueError where it has none."""
+        raise NotImplementedError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Float(Range):
@@ -65,6 +70,9 @@ class Float(Range):
     def nearest(self, key: str, value: Any) -> float:
         return min(max(float(value), self.low), self.high)
 
+    def samples(self) -> tuple[float, ...]:
+        return _between(self.low, self.high, log=self.log)
+
 
 @dataclass(frozen=True, kw_only=True)
 class Choice(Range):
@@ -83,6 +91,11 @@ class Choice(Range):
     def nearest(self, key: str, value: Any) -> Any:
         self.parameters(key, value)  # a category has no neighbours
         return value
+
+    def samples(self) -> tuple[Any, ...]:
+        if not isinstance(self.values, tuple | list) or not self.values:
+            raise ValueError(f"a Choice has a tuple of values, got {self.values!r}")
+        return tuple(self.values)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +118,16 @@ class Weight(Range):
 
     def nearest(self, key: str, value: Any) -> float:
         return 0.0 if value <= 0.0 else min(max(float(value), self.low), self.high)
+
+    def samples(self) -> tuple[float, ...]:
+        return (0.0, *_between(self.low, self.high, log=True))
+
+
+def _between(low: float, high: float, *, log: bool) -> tuple[float, ...]:
+    """Both ends and a number between that is not whole."""
+    if not low <= high or (log and low <= 0):
+        raise ValueError(f"low = {low} and high = {high}{' on a log scale' if log else ''} hold no number")
+    return (low, low + (high - low) / math.sqrt(3.0), high) if high > low else (low,)
 
 
 def _within(key: str, value: Any, low: float, high: float) -> None:

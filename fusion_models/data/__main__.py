@@ -56,7 +56,8 @@ class Convert:
 class Embed:
     """Make vectors of a dataset's pictures, titles and query texts: a new dataset, the old one stays as it is.
 
-    MODEL is a .onnx file, or a name or folder that sentence-transformers loads. The same command goes on where it
+    MODEL is a .onnx file, or a name or folder that sentence-transformers loads; NAME=MODEL makes the modality NAME. The
+    same command goes on where it
     was stopped. docs/embed.md says what happens to rows that have no picture or text.
     """
 

@@ -6,8 +6,10 @@ Each check gives sentences, one a failure, that say what to do; none where all i
 from __future__ import annotations
 
 import dataclasses
+import tempfile
 from collections.abc import Callable, Iterator
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -23,7 +25,8 @@ from fusion_models.modalities import usual_suspect
 from fusion_models.models import TrainableRanker, build_ranker
 from fusion_models.models.applicability import terms_off
 from fusion_models.models.own.reference import OwnModel, OwnModelError, own_model
-from fusion_models.training import contents, restore, start, train
+from fusion_models.models.own.space import misfits, outside
+from fusion_models.training import load, save, start, train
 from fusion_models.training.stack import why_alone
 
 QUERIES = 12
@@ -190,11 +193,11 @@ def _builds(bench: Bench) -> Iterator[str]:
 
 
 def _space(bench: Bench) -> Iterator[str]:
-    known = set(bench.own.defaults())
-    for key in bench.own.space:
-        if key not in known and not key.startswith(("train.", "loss.")):
-            said = ", ".join(sorted(known)) or "none"
-            yield f"SPACE names {key!r}, which is no setting ({said}): name a setting, or a train. or loss. key of ours"
+    names = bench.data.schema.modalities
+    suspected = [bench.recipe, *(bench.recipe.for_modalities(names, m) for m in names)]
+    yield from min((list(misfits(bench.own, recipe)) for recipe in suspected), key=len) or outside(
+        bench.own, bench.recipe
+    )
 
 
 def _shapes(bench: Bench) -> Iterator[str]:
@@ -300,8 +303,9 @@ def _resumes(bench: Bench) -> Iterator[str]:
     whole, first = start(recipe, bench.data, seed=SEED), start(recipe, bench.data, seed=SEED)
     told = [epoch.evaluation.mean_ndcg for epoch in train(whole, bench.data)]
     next(train(first, bench.data), None)
-    again = start(recipe, bench.data, seed=SEED)
-    restore(again, contents(first))
+    with tempfile.TemporaryDirectory(prefix="fusion-check-") as place:
+        save(first, Path(place) / "training")
+        again = load(Path(place) / "training", recipe, bench.data, seed=SEED)
     next(train(again, bench.data), None)
     if len(told) < 2:
         yield f"train_epochs ended after {len(told)} epochs of 2: yield once an epoch, from training.epoch on"

@@ -17,6 +17,7 @@ from fusion_models.process_group import ALONE, ProcessGroup, Shard, shard_of
 from fusion_models.training.accumulation import Slices
 from fusion_models.training.memory import keep_freed_memory
 from fusion_models.training.own_loop import has_own_loop, own_epochs
+from fusion_models.training.seeding import seed_epoch
 from fusion_models.training.state import TrainingState
 from fusion_models.training.step import DivergedError, Forward, train_step
 from fusion_models.tuned_v1 import seen_by
@@ -100,7 +101,7 @@ def _train_epoch(
     steps = math.ceil(len(data.rows("train")) / train_config.batch_queries)
     state.model.train()
     sums: dict[str, torch.Tensor] = {}
-    following = _seed_dropout(state, process_group)
+    following = seed_epoch(state, process_group)
     for step, (batch, shard) in enumerate(_shares(state, data, process_group)):
         parts = train_step(
             state,
@@ -117,20 +118,6 @@ def _train_epoch(
             sums[name] = sums.get(name, torch.zeros_like(part)) + part
     state.random_state = torch.get_rng_state() if following is None else following
     return {name: float(value) / steps for name, value in sums.items()}
-
-
-def _seed_dropout(state: TrainingState, process_group: ProcessGroup) -> torch.Tensor | None:
-    """Set torch's own generators for an epoch; the state that the next epoch starts from, where it is known already.
-
-    One process on a CPU goes on in its stream. Several draw each from their own, and all from the state they share.
-    """
-    torch.set_rng_state(state.random_state)
-    if process_group.size == 1 and state.device.type == "cpu":
-        return None
-    seed = int(torch.randint(2**62, ()))
-    following = torch.get_rng_state()
-    torch.manual_seed(seed + process_group.rank)
-    return following
 
 
 def _shares(state: TrainingState, data: RankingDataset, process_group: ProcessGroup) -> Iterator[tuple[Batch, Shard]]:

@@ -15,6 +15,7 @@ from fusion_models.models.own.interface import TrainingBatch
 from fusion_models.models.own.ranker import OwnRanker
 from fusion_models.models.own.reference import OwnModelError
 from fusion_models.process_group import ProcessGroup
+from fusion_models.training.seeding import seed_epoch
 from fusion_models.training.state import TrainingState
 from fusion_models.training.step import DivergedError
 
@@ -75,10 +76,10 @@ def own_epochs(
         raise OwnModelError(f"{name} has a training loop of its own, which one process runs: leave out DDP's workers")
     epochs = model.ranker.train_epochs(OwnTraining(state, data))  # type: ignore[operator]
     while True:
-        torch.set_rng_state(state.random_state)
+        following = seed_epoch(state, process_group)
         model.train()
         said = next(epochs, None)
-        state.random_state = torch.get_rng_state()
+        state.random_state = torch.get_rng_state() if following is None else following
         if said is None:
             return
         if not isinstance(said, dict) or not all(isinstance(v, int | float) for v in said.values()):

@@ -20,6 +20,7 @@ from fusion_models.data import RankingDataset
 from fusion_models.files import whole_folder
 from fusion_models.models import TrainableRanker, build_ranker
 from fusion_models.models.own.ranker import OwnRanker
+from fusion_models.models.own.reference import OwnModelError
 from fusion_models.screening import start_screened
 from fusion_models.training.optimiser import EagerAdamW
 from fusion_models.tuned_v1 import equip
@@ -162,17 +163,36 @@ def save(state: TrainingState, folder: Path) -> None:
     """Write `state` to `folder`, whole or not at all: a reader never sees half a checkpoint.
 
     The checkpoint before it stays beside it, for the day that this one cannot be read. Raises OSError where it cannot
-    be written; both earlier ones are then as they were.
+    be written, OwnModelError where an optimiser of somebody's own cannot; both earlier ones are then as they were.
     """
+    found = contents(state)
+    _require_kept(state, found)
     try:
         with whole_folder(folder, previous=previous_checkpoint(folder)) as staging:
-            found = contents(state)
             save_file(found.tensors, staging / TENSORS)
             progress = found.progress | {"crc32": _checksum(staging / TENSORS)}
             (staging / PROGRESS).write_text(json.dumps(progress))
             _sync(staging)
     except SafetensorError as error:
         raise OSError(str(error)) from error
+
+
+def _require_kept(state: TrainingState, found: Contents) -> None:
+    parts = [*found.progress["groups"], *found.progress["slots"].values()]
+    lost = sorted({name for part in parts for name, value in part.items() if not _is_plain(value)})
+    if lost and isinstance(state.model, OwnRanker):
+        raise OwnModelError(
+            f"{state.model.own.reference}: a checkpoint cannot keep {', '.join(lost)} of its optimiser "
+            f"({type(state.optimiser).__name__}): state is single tensors and plain numbers, groups are plain numbers; "
+            "make_optimiser must make such a one (not LBFGS, no rate that is a tensor)"
+        )
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether JSON brings it back."""
+    if isinstance(value, list | tuple):
+        return all(map(_is_plain, value))
+    return value is None or isinstance(value, bool | int | float | str)
 
 
 def previous_checkpoint(folder: Path) -> Path:

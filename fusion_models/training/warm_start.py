@@ -5,13 +5,11 @@ A file of tensors by name: safetensors, or a PyTorch state dict, which is read w
 
 from __future__ import annotations
 
-import pickle
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -22,6 +20,7 @@ from fusion_models.models.trainable import HEADS
 TREES = "trees."
 BY_MODALITY = re.compile(r"(fusion\.(?:values|branches|factors)\.|fusion\.layers\.\d+\.|unimodal\.heads\.)(\d+)(\..*)")
 """Parameters that a modality has by its place among the ranker's, not by its name."""
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 TOLD = 3
 """Misfits that an error names."""
 
@@ -39,10 +38,12 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             found = load_file(path)
         else:
             found = torch.load(path, map_location="cpu", weights_only=True)
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except Exception as error:  # torch.load raises whatever a byte that is no opcode leads to
+        lines = [line.strip() for line in COLOUR.sub("", str(error)).splitlines() if line.strip()]
+        said = lines[0].rstrip(".") if lines else type(error).__name__
         raise WeightsError(
-            f"--weights {path} is neither safetensors nor a plain state dict ({str(error).splitlines()[0]}): write one "
-            "by torch.save(model.state_dict(), FILE); a whole pickled model is not opened, since that executes code"
+            f"--weights {path} is neither safetensors nor a plain state dict ({said}): write one by "
+            "torch.save(model.state_dict(), FILE); a whole pickled model is not opened, since that executes code"
         ) from error
     if not isinstance(found, Mapping) or not all(isinstance(x, Tensor) for x in found.values()) or not found:
         raise WeightsError(f"--weights {path} holds no tensors by name: give a state dict (model.state_dict())")

@@ -19,7 +19,7 @@ from fusion_models.data.readiness import require_rankable
 from fusion_models.data.views.cold import needs_cold_lists
 from fusion_models.evaluation import split_lists
 from fusion_models.files import write_whole
-from fusion_models.modalities import usual_suspect
+from fusion_models.modalities import SUSPECT
 from search.analysis.decision import Decision
 from search.audit.checks import split_checks
 from search.audit.given import Given, digest, given_model, given_scores, together
@@ -74,7 +74,7 @@ def run_audit(options: AuditOptions, console: Console, *, scores: Any = None) ->
     data = open_dataset(options.data).measured_by(ROADMAP_STEPS[options.phase].metric)
     require_rankable(data)
     modalities = tuple(data.item_features)
-    phases = phases_of(modalities, options.suspect or usual_suspect(modalities))
+    phases = phases_of(modalities, options.suspect or SUSPECT)
     phase = phases[options.phase]
     table = _table(options, data, modalities, scores)
     given = _given(options, data, modalities, table, console)

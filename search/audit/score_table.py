@@ -31,6 +31,8 @@ KINDS = {"zero": "zero", "mean": "mean", "shuffle": "shuffle_across"} | {
 """How a column calls a blank -> what `metrics.masking.Blank` calls it."""
 NONE = "none"
 """The refit without any modality, `v2_score.refit.none`: what the context alone is worth."""
+MISSING = ("", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaN", "nan", "-NaN", "-nan", "NULL", "null", "None")
+"""Texts of a CSV that stand for no number."""
 OURS = (SCORE, "attention", "latency", "ssim", TRAINING)
 """A column whose name begins so and is unknown is a mistake; others are not read."""
 
@@ -110,11 +112,9 @@ def _opened(given: Any) -> tuple[pd.DataFrame, str]:
             raise DataError("is a folder without Parquet files.", remedy, file=str(given))
         with foreign_errors("cannot be read", remedy, file=str(given)):
             text = str(given).lower().endswith((".csv", ".csv.gz"))
-            ids = dict.fromkeys((*IDS, TRAINING), str)
-            if text:  # as Arrow: numpy would make floats of whole numbers that stand beside empty cells
-                table = pd.read_csv(given, dtype=ids, dtype_backend="pyarrow")
-            else:
-                table = pd.read_parquet(given, dtype_backend="pyarrow")
+            # As Arrow: numpy would make floats of whole numbers that stand beside empty cells.
+            as_arrow: dict[str, Any] = {"dtype_backend": "pyarrow", "coerce_int96_timestamp_unit": "us"}
+            table = _read_csv(given) if text else pd.read_parquet(given, **as_arrow)
             table = table.reset_index(drop=True)
     else:
         raise DataError(f"is a {type(given).__name__}.", remedy, file="scores")
@@ -128,6 +128,19 @@ def _opened(given: Any) -> tuple[pd.DataFrame, str]:
     if table.empty:
         raise DataError("has no row.", "Score every judged pair of the test split.", file=source)
     return table, source
+
+
+def _read_csv(given: str | Path) -> pd.DataFrame:
+    """The table; an id is the text that stands there, be it NA or null, and only an empty one is none."""
+    names = (*IDS, TRAINING)
+    missing = {str(name): [""] if name in names else list(MISSING) for name in pd.read_csv(given, nrows=0).columns}
+    return pd.read_csv(
+        given,
+        dtype=dict.fromkeys(names, str),
+        keep_default_na=False,
+        na_values=missing,
+        dtype_backend="pyarrow",
+    )
 
 
 def _columns(table: pd.DataFrame, modalities: Sequence[str], source: str) -> tuple[tuple[Column, ...], tuple[str, ...]]:

@@ -14,7 +14,7 @@ from fusion_models.config import Recipe
 from fusion_models.files import write_whole
 from fusion_models.markdown import plain_text
 from search.reporting.records import RunRecord
-from search.reporting.words import NEW_ITEMS, bounds, label, measured, modality_name, wanted
+from search.reporting.words import NEW_ITEMS, bounds, label, measured, modality_name, of_the_team, wanted
 from search.run_store.artefact import ARTEFACT
 from search.run_store.looks import SPLIT_NAMES
 
@@ -60,6 +60,7 @@ def card_text(run: RunRecord, made: dict[str, Any]) -> str:
         seeds=made.get("seeds", []),
         trainings=made.get("trainings", []),
         changed={key: value for key, value in made["recipe"].items() if value != base.get(key)},
+        of_the_team=of_the_team(run.run),
         subdomains=evidence.get("subdomains") or [],
         limits=limits(run, recipe),
         cold=any(g["group"] == NEW_ITEMS and g["status"] != "not applicable" for g in decision.get("gates", [])),
@@ -86,6 +87,8 @@ def limits(run: RunRecord, recipe: Recipe) -> list[str]:
         out.append("The data name no subdomain with two judged queries: for whom it holds is not known.")
     if losing:
         out.append(f"Not shown to be better than V1 on {', '.join(losing)}.")
+    if run.run.get("weights") is not None:
+        out.append("What the weights that it started from were trained on, the run does not know; see above.")
     cold = [gate for gate in decision.get("gates", []) if gate["group"] == NEW_ITEMS]
     if any(gate["status"] in ("fail", "undecided", "not measured") for gate in cold):
         out.append("Not shown to hold on items that no training saw.")

@@ -130,7 +130,7 @@ class FrameRanker:
             rows = self._found(self._item, table["item_id"], "pairs", "item_id", "Give its features: items=.")
             return np.asarray(self.data.item_features[modality][rows])
         self._require(items, ("item_id",), "items")
-        known = pd.Index(items["item_id"].astype(str))
+        known = self._unique(items, "item_id", "items")
         rows = self._found(known, table["item_id"], "pairs", "item_id", "Give it a row in items.")
         encoding = ScalarEncoding.from_json(self.data.statistics.encodings.get(modality, []))
         if encoding.columns and modality not in items:
@@ -152,7 +152,7 @@ class FrameRanker:
             assert found is not None
             return np.asarray(found[rows])
         self._require(queries, ("query_id", "features"), "queries")
-        known = pd.Index(queries["query_id"].astype(str))
+        known = self._unique(queries, "query_id", "queries")
         rows = self._found(known, table["query_id"], "pairs", "query_id", "Give it a row in queries.")
         return _vectors(queries["features"], width, "queries", "features")[rows]
 
@@ -176,6 +176,18 @@ class FrameRanker:
         for column in columns:
             if column not in table:
                 raise DataError("missing.", "This ranker reads it.", file=name, column=column)
+
+    @staticmethod
+    def _unique(table: pd.DataFrame, column: str, name: str) -> pd.Index[Any]:
+        """Its ids as text. Raises DataError where one stands there twice."""
+        known = pd.Index(table[column].astype(str))
+        again = np.flatnonzero(known.duplicated())
+        if len(again):
+            row = int(again[0])
+            raise DataError(
+                f"{known[row]!r} stands there twice.", "Leave one row of it.", file=name, column=column, row=row
+            )
+        return known
 
     @staticmethod
     def _found(

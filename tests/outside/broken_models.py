@@ -66,3 +66,19 @@ def dies(inputs):
 
 def is_killed(inputs):
     os.kill(os.getpid(), signal.SIGKILL)
+
+
+def dies_and_leaves_a_fork(inputs):
+    if os.fork() == 0:
+        time.sleep(600)
+    os._exit(7)
+
+
+def normalises_in_place(inputs):
+    for x in inputs.values():
+        x -= x.mean()
+    return inputs["text"][..., 0] + inputs["visual"][..., 0]
+
+
+def reads_threads(inputs):
+    raise ValueError(os.environ["OMP_NUM_THREADS"])

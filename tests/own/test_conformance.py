@@ -28,6 +28,11 @@ BROKEN = {
     "ForgetsOnSaving": ("save and load", "must be a Parameter or a registered buffer"),
     "NoisyInEvaluation": ("determinism", "scoring twice gives two results in evaluation mode"),
     "ForgetsOnResuming": ("its own loop resumes", "begin train_epochs at training.epoch"),
+    "ListsInItsState": (
+        "its own loop resumes",
+        r"cannot keep .*old_dirs.* of its optimiser \(LBFGS\)",
+    ),
+    "RateIsATensor": ("its own loop resumes", r"a checkpoint cannot keep lr of its optimiser \(Adam\)"),
 }
 DOCUMENTED = ("two_towers:TwoTowers", "gated_mean:GatedMean", "own_loop:InItsOwnWay")
 SOUND = ("broken_rankers:Sound", "broken_rankers:OwnLoop", "broken_rankers:Fixed", "broken_rankers:MeanFusion")
@@ -69,6 +74,14 @@ def test_the_notes_say_what_a_run_will_do_with_it(small_data):
         ("broken_rankers", "names no class: give package.module:Class"),
         ("broken_rankers:NoModule", "is no torch.nn.Module"),
         ("broken_rankers:NeedsMore", "its constructor asks for budget; it may ask for settings, widths"),
+        (
+            "broken_rankers:RefusesItsDefaults",
+            "Choosy cannot be made with its defaults: AssertionError: heads",
+        ),
+        ("broken_rankers:HasNoDefault", r"give every field of Bare a default \(heads\)"),
+        ("broken_rankers:NoSpace", "SPACE is None; give a dict of setting -> range, or leave it out"),
+        ("broken_rankers:SpaceIsAList", r"SPACE is \('width',\); give a dict"),
+        ("broken_rankers:GivesANumber", "`gives` is a tuple that may name projected, fused, not 5"),
         ("broken_rankers:Mutable", "annotate its constructor's `settings` with a frozen dataclass"),
     ],
 )

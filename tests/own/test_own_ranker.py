@@ -17,7 +17,9 @@ from fusion_models.export import (
 )
 from fusion_models.models import Ensemble, build_ranker, inapplicable
 from fusion_models.models.own import own_model
+from fusion_models.process_group import ALONE
 from fusion_models.training import contents, load, restore, save, start, train
+from fusion_models.training.own_loop import own_epochs
 from fusion_models.training.stack import why_alone
 
 TOWERS, FIXED, FUSION, LOOP = (
@@ -164,3 +166,28 @@ def test_the_hash_is_of_what_is_written(tmp_path, monkeypatch):
     assert dataclasses.replace(own).sha256() == before
     (package / "helper.py").write_text("x = 1\n")
     assert own.sha256() != before
+
+
+def drawn_by_its_loop(data, device, epochs, past=None):
+    """What a loop of one's own draws in its epochs, from the start or from the state that another training left."""
+    state = start(recipe("broken_rankers:DrawsInItsLoop"), data, seed=3)
+    state.device = torch.device(device)
+    if past is not None:
+        state.random_state, state.epoch = past
+    steps = own_epochs(state, data, ALONE)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(torch.seed())
+        found = [next(steps) for _ in range(epochs)]
+    return found, (state.random_state, epochs)
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_random_numbers_of_a_loop_of_ones_own_follow_from_the_training_s_seed(device, small_data):
+    whole, _ = drawn_by_its_loop(small_data, device, 4)
+    first, past = drawn_by_its_loop(small_data, device, 2)
+    rest, _ = drawn_by_its_loop(small_data, device, 2, past)
+    drawn = [epoch["drawn"] for epoch in [*first, *rest]]
+    assert drawn == [epoch["drawn"] for epoch in whole]
+    assert len(set(drawn)) == 4
+    if device == "cuda":  # the generators of all devices are seeded, each epoch anew
+        assert [epoch["seed"] for epoch in [*first, *rest]] == [epoch["seed"] for epoch in whole]

@@ -47,6 +47,16 @@ def test_a_pickled_module_is_not_opened(tmp_path):
         read_weights(tmp_path / "gone.safetensors")
 
 
+@pytest.mark.parametrize("suffix", ["pt", "bin", "safetensors"])
+@pytest.mark.parametrize("content", [b"", b"abc", b"\x80\x02", b"\xff\xfe{}", b"PK\x03\x04", b"{}", b"q\x05."])
+def test_what_is_no_file_of_weights_is_told_in_one_line(content, suffix, tmp_path):
+    path = tmp_path / f"weights.{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(WeightsError, match=r"neither safetensors nor a plain state dict \(.+\)") as caught:
+        read_weights(path)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("recipe", [OURS, OWN], ids=["ours", "own"])
 @pytest.mark.parametrize("suffix", ["pt", "safetensors"])
 def test_weights_of_production_are_where_a_training_starts(recipe, suffix, small_data, tmp_path):

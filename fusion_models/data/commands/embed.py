@@ -30,7 +30,7 @@ from fusion_models.data.tables.columns import is_text
 from fusion_models.data.tables.declaration import FILE as DECLARATION
 from fusion_models.data.tables.declaration import STAND_IN
 from fusion_models.files import whole_folder
-from fusion_models.modalities import MODALITIES, PICTURED, TITLED
+from fusion_models.modalities import MODALITIES, NAME, PICTURED, TITLED
 
 RECORD = "embedding.json"
 """In the new folder: which models made what."""
@@ -45,9 +45,9 @@ class Models:
     """A `.onnx` file, or a name or folder that sentence-transformers loads; None: that column stays as it is."""
 
     image: str | None = None
-    """Makes PICTURED of the items' `image`."""
+    """Makes PICTURED of the items' `image`; `NAME=MODEL` makes the modality NAME of it."""
     title: str | None = None
-    """Makes TITLED of the items' `title`, and of TITLED itself where that holds words."""
+    """Makes TITLED of the items' `title`, and of TITLED itself where that holds words; `NAME=MODEL` as above."""
     query: str | None = None
     """Makes the queries' `features` of their `text`."""
     device: str = "auto"
@@ -116,14 +116,19 @@ def _new_folder(out: str | Path) -> Path:
 
 def _declared(tables: TableFolder, models: Models) -> Declaration:
     """The modalities of the new dataset: the declared ones; of the default ones those that there are."""
-    made = [name for name, model in ((PICTURED, models.image), (TITLED, models.title)) if model]
+    asked = ((PICTURED, models.image), (TITLED, models.title))  # which are the names of their flags, too
+    made = {named(model, flag)[0]: flag for flag, model in asked if model}
     if not made and not models.query:
         raise DataError("nothing is asked for.", "Give a model for pictures, titles or queries.")
-    for name in made:
+    if models.image and models.title and len(made) == 1:
+        raise DataError(
+            f"pictures and titles would both be {next(iter(made))}.", "Give one of them another NAME=MODEL."
+        )
+    for name, flag in made.items():
         if name not in tables.declared.modalities:
             raise DataError(
                 f"the dataset declares {', '.join(tables.declared.modalities)}, and no {name}.",
-                f'Add "{name}" to its modalities, or leave --{name} out.',
+                f'Add "{name}" to its modalities, name one of them as --{flag} NAME=MODEL, or leave --{flag} out.',
                 file=DECLARATION,
             )
     if not tables.declared.is_default:
@@ -133,6 +138,12 @@ def _declared(tables: TableFolder, models: Models) -> Declaration:
     return Declaration.of(there)
 
 
+def named(asked: str, usual: str) -> tuple[str, str]:
+    """The modality that a model makes, and the model: of `NAME=MODEL`, or of a model alone."""
+    name, equals, model = asked.partition("=")
+    return (name, model) if equals and NAME.fullmatch(name) else (usual, asked)
+
+
 def _jobs(tables: TableFolder, models: Models, opener: PictureOpener) -> list[_Job]:
     items, queries = tables.reader("items"), tables.reader("queries")
     item_weight, query_weight = _training_weights(tables, items, queries)
@@ -140,16 +151,18 @@ def _jobs(tables: TableFolder, models: Models, opener: PictureOpener) -> list[_J
     device, batch = models.device, models.batch
     if models.image:
         _require(items, ["image"])
-        column = Column(items.file, PICTURED, "image", pictures(items), opener)
-        encoder = partial(picture_encoder, models.image, device, batch)
-        jobs.append(_Job("items", PICTURED, models.image, column, encoder, item_weight))
+        name, model = named(models.image, PICTURED)
+        column = Column(items.file, name, "image", pictures(items), opener)
+        encoder = partial(picture_encoder, model, device, batch)
+        jobs.append(_Job("items", name, model, column, encoder, item_weight))
     if models.title:
-        spoken = [name for name in ("title", TITLED) if name in items.names and is_text(items.type_of(name))]
+        name, model = named(models.title, TITLED)
+        spoken = [each for each in ("title", name) if each in items.names and is_text(items.type_of(each))]
         spoken = spoken or ["title"]
         _require(items, spoken)
-        column = Column(items.file, TITLED, " and ".join(spoken), words(items, spoken), _as_it_is)
-        word = partial(word_encoder, models.title, device, batch)
-        jobs.append(_Job("items", TITLED, models.title, column, word, item_weight))
+        column = Column(items.file, name, " and ".join(spoken), words(items, spoken), _as_it_is)
+        word = partial(word_encoder, model, device, batch)
+        jobs.append(_Job("items", name, model, column, word, item_weight))
     if models.query:
         _require(queries, ["text"])
         column = Column(queries.file, "features", "text", words(queries, ["text"]), _as_it_is)

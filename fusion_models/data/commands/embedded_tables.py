@@ -17,7 +17,6 @@ from fusion_models.data.errors import DataError, foreign_errors
 from fusion_models.data.tables import TableFolder, TableReader, checks, vectors
 from fusion_models.data.tables.columns import is_text, plain
 from fusion_models.data.tables.declaration import STAND_IN
-from fusion_models.modalities import TITLED
 
 
 @dataclass(frozen=True)
@@ -38,14 +37,15 @@ def write_items(reader: TableReader, made: list[MadeColumn], opener: PictureOpen
     """
     replaced = {column.name for column in made}
     kept = [n for n in reader.names if n not in replaced and n not in {STAND_IN + name for name in replaced}]
-    titled = TITLED in replaced and "title" not in reader.names and is_text(reader.type_of(TITLED))
+    spoken = [c.name for c in made if c.name in reader.names and is_text(reader.type_of(c.name))]
+    titled = spoken[:1] if "title" not in reader.names else []
     pathed = "image" in kept and not pa.types.is_large_binary(reader.type_of("image"))
 
     def batches() -> Iterator[Any]:
-        for first, batch in reader.stream([*kept, *([TITLED] if titled else [])]):
+        for first, batch in reader.stream([*kept, *titled]):
             columns = {name: _storable(batch.column(name)) for name in kept}
-            if titled:  # the words, whose column the vectors take
-                columns["title"] = checks.texts(batch.column(TITLED), reader.file, TITLED, first)
+            for name in titled:  # the words, whose column the vectors take
+                columns["title"] = checks.texts(batch.column(name), reader.file, name, first)
             if pathed:
                 columns["image"] = _thumbnails(batch.column("image"), reader.file, first, opener)
             yield _with_vectors(columns, made, first, batch.num_rows)

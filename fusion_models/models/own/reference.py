@@ -74,14 +74,18 @@ class OwnModel:
         """Its settings as they are unless said otherwise, each of its declared type."""
         if self.settings is None:
             return {}
+        name = self.settings.__name__
+        bare = [f.name for f in dataclasses.fields(self.settings) if f.init and f.default is f.default_factory]
+        if bare:
+            raise OwnModelError(f"{self.reference}: give every field of {name} a default ({', '.join(bare)})")
         try:
             made = dataclasses.asdict(self.settings())
-        except TypeError as error:
+            kinds = typing.get_type_hints(self.settings)
+        except Exception as error:  # whatever its __post_init__ raises, or reading its annotations
             raise OwnModelError(
-                f"{self.reference}: give every field of {self.settings.__name__} a default ({error})"
-            ) from None
-        kinds = typing.get_type_hints(self.settings)
-        return {name: float(value) if kinds[name] is float else value for name, value in made.items()}
+                f"{self.reference}: {name} cannot be made with its defaults: {type(error).__name__}: {error}"
+            ) from error
+        return {key: float(value) if kinds[key] is float else value for key, value in made.items()}
 
     def settings_of(self, recipe: Recipe) -> Any:
         """The settings of a recipe, as its constructor takes them. Raises OwnModelError for what it refuses."""
@@ -95,7 +99,7 @@ class OwnModel:
             )
         try:
             return self.settings(**dict(recipe.own))
-        except (TypeError, ValueError) as error:
+        except Exception as error:  # whatever its __post_init__ raises
             raise OwnModelError(f"{self.reference} refuses its settings {dict(recipe.own)}: {error}") from error
 
     def files(self) -> list[Path]:
@@ -140,14 +144,16 @@ def own_model(reference: str) -> OwnModel:
         raise OwnModelError(f"{reference} is no torch.nn.Module: derive it from nn.Module (a ranker) or Fusion")
     kind: Literal["fusion", "ranker"] = "fusion" if issubclass(cls, Fusion) else "ranker"
     takes = _taken(reference, cls, kind)
-    gives = frozenset(getattr(cls, "gives", ())) if kind == "ranker" else frozenset(EVIDENCE)
-    if gives - set(EVIDENCE):
-        raise OwnModelError(f"{reference}: `gives` may name {', '.join(EVIDENCE)}, not {', '.join(sorted(gives))}")
+    named = getattr(cls, "gives", ()) if kind == "ranker" else EVIDENCE
+    if not isinstance(named, tuple | list | set | frozenset) or any(name not in EVIDENCE for name in named):
+        raise OwnModelError(f"{reference}: `gives` is a tuple that may name {', '.join(EVIDENCE)}, not {named!r:.80}")
     kinds = typing.get_args(ShareKind)
     share_kind: Any = getattr(cls, "share_kind", "gradient_times_input")
     if share_kind not in kinds:
         raise OwnModelError(f"{reference}: `share_kind` must be one of {', '.join(kinds)}, not {share_kind!r}")
     space = getattr(cls, "SPACE", getattr(module, "SPACE", {}))
+    if not isinstance(space, Mapping):
+        raise OwnModelError(f"{reference}: SPACE is {space!r:.80}; give a dict of setting -> range, or leave it out")
     found = OwnModel(
         reference=reference,
         cls=cls,
@@ -155,7 +161,7 @@ def own_model(reference: str) -> OwnModel:
         settings=_settings(reference, cls),
         space=dict(space),
         takes=takes,
-        gives=gives,
+        gives=frozenset(named),
         share_kind=share_kind,
         root=_root(module_name),
     )

@@ -10,7 +10,7 @@ import os
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +39,14 @@ class Opened:
     types: Mapping[str, npt.DTypeLike]
     """Of its inputs; float32 where nothing is said."""
     runtime: str
+    ranks: Mapping[str, int] = field(default_factory=dict)
+    """Dimensions that its inputs have, of those that say so."""
+    output: str = ""
+    """The one of its outputs that holds the scores, where they have names."""
+    column: str = ""
+    """Of its answer, where that has several numbers a document: a place, or the name of a class."""
     positional: bool = False
-    """Whether its inputs are known by their places alone; `types` are in their order."""
+    """Whether its inputs are known by their places alone; `types` and `ranks` are in their order."""
 
 
 def require_known(model: str) -> None:
@@ -61,7 +67,13 @@ def open_model(model: str, output: str, threads: int) -> Opened:
     require_known(model)
     if model.endswith(".onnx"):
         return _onnx(Path(model), output, threads)
-    return _program(Path(model)) if model.endswith(".pt2") else _callable(model)
+    if model.endswith(".pt2"):
+        return _program(Path(model), output)
+    if output:
+        raise ModelError(
+            f"--model {model} is a function, which has one output: leave output = {output!r} out of --inputs"
+        )
+    return _callable(model)
 
 
 def _onnx(path: Path, output: str, threads: int) -> Opened:
@@ -88,26 +100,34 @@ def _onnx(path: Path, output: str, threads: int) -> Opened:
         elif newer:
             said = f"it is newer than this onnxruntime ({newer[0]}): export it for an older opset"
         raise ModelError(f"{path} cannot be opened by onnxruntime: {said}") from error
-    wanted_output = _onnx_output(path, session.get_outputs(), output)
+    wanted_output, column = chosen(path, [entry.name for entry in session.get_outputs()], output)
     types = {entry.name: _onnx_type(path, entry) for entry in session.get_inputs()}
     return Opened(
         name=path.name,
         run=lambda arrays: session.run([wanted_output], dict(arrays))[0],
         names=list(types),
         types=types,
+        ranks={entry.name: len(entry.shape) for entry in session.get_inputs() if entry.shape},
+        output=wanted_output,
+        column=column,
         runtime=f"onnxruntime, {session.get_providers()[0].removesuffix('ExecutionProvider')}",
     )
 
 
-def _onnx_output(path: Path, outputs: Sequence[Any], asked: str) -> str:
-    """The output that holds the scores. Raises ModelError where that cannot be known."""
-    names = [entry.name for entry in outputs]
-    if asked and asked not in names:
+def chosen(path: Path, names: Sequence[str], asked: str) -> tuple[str, str]:
+    """The output that holds the scores, and the column of it that does, if one is asked for.
+
+    Raises ModelError where that cannot be known.
+    """
+    if asked in names:
+        return asked, ""
+    name, _, column = asked.rpartition(":")
+    if asked and (name not in names or not column):
         raise ModelError(f"{path} has no output {asked!r}; it has {', '.join(names)}")
     if asked or len(names) == 1:
-        return asked or names[0]
+        return name or names[0], column
     if "scores" in names:
-        return "scores"
+        return "scores", ""
     raise ModelError(
         f"{path} has the outputs {', '.join(names)}, and nothing says which are the scores: give --inputs a TOML file "
         f'with output = "{names[-1]}", or another of them'
@@ -128,12 +148,14 @@ def _onnx_type(path: Path, entry: Any) -> npt.DTypeLike:
     return np.dtype(found[kind])
 
 
-def _program(path: Path) -> Opened:
+def _program(path: Path, output: str) -> Opened:
     """torch.export.load unpickles what its archive calls pickled: such files are refused."""
     _require_no_pickle(path)
     os.environ["TORCH_FORCE_WEIGHTS_ONLY_LOAD"] = "1"
     import torch
+    from torch.export.graph_signature import InputKind
     from torch.export.passes import move_to_device_pass
+    from torch.utils import _pytree as pytree
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
     told: list[str] = []
@@ -149,29 +171,56 @@ def _program(path: Path) -> Opened:
             f"{path} cannot be opened by torch.export of torch {torch.__version__}: {said}. Save it again with this "
             "version where another one saved it"
         ) from error
-    given = set(program.graph_signature.user_inputs)
-    places = [node for node in program.graph.nodes if node.op == "placeholder" and node.name in given]
-    dtypes = [node.meta["val"].dtype for node in places]
-    types = {node.name: _numpy_type(dtype) for node, dtype in zip(places, dtypes, strict=True)}
+    specs = [spec for spec in program.graph_signature.input_specs if spec.kind is InputKind.USER_INPUT]
+    nodes = {node.name: node for node in program.graph.nodes if node.op == "placeholder"}
+    dtypes = {spec.arg.name: nodes[spec.arg.name].meta["val"].dtype for spec in specs if _is_tensor(path, spec.arg)}
+    outputs = _outputs(program)
+    output_name, column = chosen(path, list(outputs), output)
+    place, taken = outputs[output_name], program.call_spec.in_spec
 
     def run(arrays: Arrays) -> Any:
+        tensors = {
+            name: torch.from_numpy(np.ascontiguousarray(x)).to(device=device, dtype=dtype)
+            for x, (name, dtype) in zip(arrays.values(), dtypes.items(), strict=True)
+        }
+        leaves = [tensors[spec.arg.name] if _is_tensor(path, spec.arg) else spec.arg.value for spec in specs]
+        positional, named = pytree.tree_unflatten(leaves, taken)
         with torch.inference_mode():
-            found = module(
-                *(
-                    torch.from_numpy(np.ascontiguousarray(x)).to(device=device, dtype=dtype)
-                    for x, dtype in zip(arrays.values(), dtypes, strict=True)
-                )
-            )
-        return found[0] if isinstance(found, tuple | list) and found else found
+            return pytree.tree_leaves(module(*positional, **named))[place]
 
     return Opened(
         name=path.name,
         run=run,
-        names=[node.name for node in places],
-        types=types,
+        names=list(dtypes),
+        types={name: _numpy_type(dtype) for name, dtype in dtypes.items()},
+        ranks={name: nodes[name].meta["val"].dim() for name in dtypes},
+        output=output_name,
+        column=column,
         runtime=f"torch.export, {device}",
         positional=True,
     )
+
+
+def _is_tensor(path: Path, argument: Any) -> bool:
+    """Whether an argument of a program is a tensor; a number that was fixed at the export is handed over as it was.
+
+    Raises ModelError for a number that varies.
+    """
+    kind = type(argument).__name__
+    if kind not in ("TensorArgument", "ConstantArgument"):
+        raise ModelError(
+            f"{path}: its argument {argument.name} is a number that varies ({kind}), and a dataset holds arrays: "
+            "export it as a tensor, or fixed"
+        )
+    return kind == "TensorArgument"
+
+
+def _outputs(program: Any) -> dict[str, int]:
+    """A program's outputs that are tensors: the keys of a dict that it returns, else their places, counted from 0."""
+    spec, leaves = program.call_spec.out_spec, program.graph_signature.user_outputs
+    keyed = spec.type is dict and len(spec.context) == len(leaves)
+    names = [str(key) for key in spec.context] if keyed else [str(i) for i in range(len(leaves))]
+    return {name: i for i, (name, leaf) in enumerate(zip(names, leaves, strict=True)) if isinstance(leaf, str)}
 
 
 def _numpy_type(kind: Any) -> npt.DTypeLike:

@@ -17,6 +17,10 @@ OTHERS = ("context", "v1", "v1_seen", "valid")
 own rankers read it, and which places of a padded list are real."""
 
 
+KEYS = ("inputs", "documents", "output")
+"""Of the TOML file."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class InputMap:
     """Plain values; an empty map is filled by the model's own names."""
@@ -26,7 +30,7 @@ class InputMap:
     documents: Documents | None = None
     """`flat`: `[N, D]` -> `[N]`; `lists`: `[Q, L, D]` -> `[Q, L]`; None: as the inputs say."""
     output: str = ""
-    """Of an ONNX model with several; empty: its first."""
+    """Which output holds the scores, and behind a colon which column or class of it; empty: the only one."""
 
     def plain(self) -> dict[str, Any]:
         """For JSON; `InputMap(**...)` of it, with tuples, is the same map."""
@@ -51,12 +55,18 @@ class InputMap:
 
 
 def read_input_map(text: str | None, model: str, modalities: Sequence[str]) -> InputMap:
-    """The map in a TOML file, or `image=visual,words=text+metadata`; without one what lies beside an export of ours.
+    """The map in a TOML file, the same as JSON text, or `image=visual,words=text+metadata`; without one what lies
+    beside an export of ours.
 
     Raises ValueError for a file that cannot be read, an unknown key or column (naming the known ones).
     """
     if text is None:
         return _beside(model, modalities)
+    if text.lstrip().startswith("{"):
+        try:
+            return _checked(json.loads(text), "--inputs", modalities)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"--inputs begins as JSON and is none: {error}") from error
     if not text.endswith(".toml"):
         pairs = [entry.partition("=") for entry in text.split(",")]
         if any(not equals or not name.strip() for name, equals, _ in pairs):
@@ -69,10 +79,19 @@ def read_input_map(text: str | None, model: str, modalities: Sequence[str]) -> I
     return _checked(found, f"--inputs {text}", modalities)
 
 
+def mapped_inputs(given: Mapping[str, Any]) -> str:
+    """A mapping as `--inputs` takes it: of inputs, or of all that the TOML file holds. Raises ValueError."""
+    whole = set(given) <= set(KEYS) and isinstance(given.get("inputs", {}), Mapping)
+    try:
+        return json.dumps(dict(given) if whole else {"inputs": dict(given)})
+    except TypeError as error:
+        raise ValueError(f"inputs maps an input of the model to a column or a list of them: {error}") from None
+
+
 def _checked(found: Mapping[str, Any], where: str, modalities: Sequence[str]) -> InputMap:
     for key in found:
-        if key not in ("inputs", "documents", "output"):
-            raise ValueError(f"{where}: unknown key {key!r}; {near(key, ['inputs', 'documents', 'output'])}")
+        if key not in KEYS:
+            raise ValueError(f"{where}: unknown key {key!r}; {near(key, list(KEYS))}")
     documents, named = found.get("documents"), found.get("inputs", {})
     if documents is not None and documents not in get_args(Documents):
         raise ValueError(f"{where}: documents must be flat or lists, got {documents!r}")
@@ -116,25 +135,43 @@ def filled(
 ) -> InputMap:
     """The map of a model whose inputs are called `names`; an empty one says that they are called as our columns.
 
-    `positional`: the model knows its arguments by their places; the map's order is theirs, whatever it calls them.
+    `positional`: the model knows its arguments by their places; a map that calls them otherwise has them in their
+    order.
 
-    Raises ValueError where an input has no column, or the map names an input that the model has not.
+    Raises ValueError where an input has no column, the map names an input that the model has not, or documents come
+    flat and an input says which places of a list are real.
     """
-    if given.inputs and positional:
-        if len(given.inputs) != len(names):
+    found = dict(given.inputs)
+    if not found:
+        found = {name: (name,) for name in names if name in (*modalities, *OTHERS)}
+    if positional and given.inputs and set(found) != set(names):
+        if len(found) != len(names):
             raise ValueError(
                 f"{what} takes {len(names)} arguments in this order: {', '.join(names)}; --inputs names "
-                f"{len(given.inputs)} ({', '.join(given.inputs)})"
+                f"{len(found)} ({', '.join(found)})"
             )
-        return InputMap(inputs=given.inputs, documents=given.documents)
-    inputs = dict(given.inputs) or {name: (name,) for name in names if name in (*modalities, *OTHERS)}
-    missing = [name for name in names if name not in inputs]
-    if missing:
+        half = [name for name in found if name in names]
+        if half:
+            raise ValueError(
+                f"--inputs names {', '.join(half)} as {what} does, and {', '.join(n for n in found if n not in names)} "
+                f"as it does not: give its own names ({', '.join(names)}), or none of them and its order"
+            )
+    else:
+        missing = [name for name in names if name not in found]
+        if missing:
+            raise ValueError(
+                f"{what} has the inputs {', '.join(names)}, and nothing says what {', '.join(missing)} hold: give "
+                f"--inputs {missing[0]}=COLUMN, of {', '.join((*modalities, *OTHERS))} (joined by + where it holds "
+                "several)"
+            )
+        unknown = [name for name in found if name not in names]
+        if unknown:
+            raise ValueError(f"--inputs names {', '.join(unknown)}, and {what} has {', '.join(names)}")
+        found = {name: found[name] for name in names}
+    masks = [name for name, columns in found.items() if "valid" in columns]
+    if masks and given.documents == "flat":
         raise ValueError(
-            f"{what} has the inputs {', '.join(names)}, and nothing says what {', '.join(missing)} hold: give --inputs "
-            f"{missing[0]}=COLUMN, of {', '.join((*modalities, *OTHERS))} (joined by + where it holds several)"
+            f"{what}: its input {masks[0]} holds valid, which says what places of a padded list are real, and "
+            'documents = "flat" has no lists: say "lists", or leave documents out'
         )
-    unknown = [name for name in inputs if name not in names]
-    if unknown:
-        raise ValueError(f"--inputs names {', '.join(unknown)}, and {what} has {', '.join(names)}")
-    return InputMap(inputs={name: inputs[name] for name in names}, documents=given.documents, output=given.output)
+    return InputMap(inputs=found, documents=given.documents, output=given.output)

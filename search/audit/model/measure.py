@@ -24,7 +24,7 @@ from fusion_models.metrics import additive_projection, blank, keep_only, poisson
 from fusion_models.metrics.masking import BLANKS
 from search.audit.model.files import open_model
 from search.audit.model.input_map import InputMap
-from search.audit.model.scorer import scorer_of
+from search.audit.model.scorer import known_map, scorer_of
 from search.pipeline.release.runtime_variants import FEWEST_REQUESTS, REQUESTS, UTILISATION, WARM_UP
 
 Arrays = dict[str, npt.NDArray[Any]]
@@ -37,6 +37,7 @@ SHUFFLES = BLANKS[2:]
 
 def main() -> None:
     """Read a job (JSON) from standard input, do it, and say on file descriptor ARGV[1] how it goes, a line each."""
+    os.set_inheritable(int(sys.argv[1]), False)  # what the model starts has no part in it
     channel = os.fdopen(int(sys.argv[1]), "w", buffering=1)
 
     def say(**said: Any) -> None:
@@ -68,15 +69,17 @@ def measure(job: Mapping[str, Any], say: Say) -> None:
         doing[0] = what
         say(what)
 
-    scorer = scorer_of(model, given, modalities, tick)
+    known = known_map(model, given, modalities)
+    scorer = scorer_of(model, known, modalities, tick)
+    of_blanked = scorer_of(model, known, modalities, tick, rounded=True)
     out: Arrays = {"runtime": np.array(model.runtime)}
     for split in SPLITS:
         now(f"scoring the {split} split")
         out[f"{split}.scores"] = _flat(scorer, data, split)
         kinds = BLANKS if split == "test" else BLANKS[:1]
-        out |= _blanked(scorer, data, split, Blanking(modalities, kinds, job["seed"]), now)
+        out |= _blanked(of_blanked, data, split, Blanking(modalities, kinds, job["seed"]), now)
     out |= _kept(scorer, data, modalities, now)
-    if not given.in_lists:
+    if not known.in_lists:
         out["test.additive"] = _additive(scorer, data, modalities, job["seed"], now)
     now("timing single queries")
     out["latency"] = _latency(scorer, data, job["seed"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import select
@@ -9,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,10 @@ Arrays = dict[str, npt.NDArray[Any]]
 CODE = "from search.audit.model.measure import main; main()"
 OPENING = 10.0
 """Times the limit of an answer that opening the model may take."""
+GLANCE = 0.5
+"""Seconds after which a silent process is looked at: one that it has forked may hold its pipe open."""
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
+"""Of the libraries that a callable may use; onnxruntime and torch are told when they are opened."""
 
 
 def measured_model(
@@ -45,7 +51,8 @@ def measured_model(
                     stdout=stderr,
                     stderr=stderr,
                     pass_fds=(writing,),
-                    env=os.environ | {"PYTHONPATH": os.pathsep.join(_search_path())},
+                    env=os.environ | ONE_THREAD | {"PYTHONPATH": os.pathsep.join(_search_path())},
+                    start_new_session=True,
                 )
             os.close(writing)
             writing = -1
@@ -53,9 +60,7 @@ def measured_model(
                 _hand_over(process, job)
                 _wait(process, reading, model, limit, say, errors)
             finally:
-                if process.poll() is None:
-                    process.kill()
-                process.wait()
+                _end(process)
         finally:
             os.close(reading)
             if writing >= 0:
@@ -68,6 +73,13 @@ def _search_path() -> list[str]:
     """Where this process finds its modules, this project's own first: what it can import, the model's process can."""
     own = str(Path(__file__).resolve().parents[3])
     return [own, *(entry for entry in sys.path if entry and entry != own)]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill it with all that it has started, which its session holds together."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 def _hand_over(process: subprocess.Popen[bytes], job: dict[str, Any]) -> None:
@@ -91,12 +103,12 @@ def _wait(
     doing, buffer = "starting", b""
     while True:
         patience = limit * OPENING if doing in ("starting", "opening the model") else limit
-        if not select.select([reading], [], [], patience)[0]:
+        if not _speaks(process, reading, patience):
             raise ModelError(
                 f"--model {model} gave no answer in {patience:g} s while {doing}: it hangs, or --answer-limit is too "
                 "short"
             )
-        part = os.read(reading, 1 << 16)
+        part = os.read(reading, 1 << 16) if _has_said(reading) else b""
         if not part:
             process.wait()
             raise ModelError(f"--model {model} died while {doing}: {_death(process.returncode, errors)}")
@@ -111,6 +123,19 @@ def _wait(
             if said["doing"].split(",")[0] != doing.split(",")[0]:
                 say(said["doing"].split(",")[0])
             doing = said["doing"]
+
+
+def _speaks(process: subprocess.Popen[bytes], reading: int, patience: float) -> bool:
+    """Wait until the process has said something, or has ended; False where it does neither for so many seconds."""
+    until = time.monotonic() + patience
+    while (left := until - time.monotonic()) > 0:
+        if _has_said(reading, min(left, GLANCE)) or process.poll() is not None:
+            return True
+    return False
+
+
+def _has_said(reading: int, seconds: float = 0.0) -> bool:
+    return bool(select.select([reading], [], [], seconds)[0])
 
 
 def _death(status: int, errors: Path) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,27 +20,44 @@ from search.audit.model.input_map import OTHERS, InputMap, filled
 Array = npt.NDArray[Any]
 OURS = tuple(str(Path(__file__).resolve().parents[3] / name) for name in ("search", "fusion_models"))
 """Folders of this project's own code."""
+LISTS = ' (documents = "lists" in --inputs hands whole lists over)'
 
 
-def scorer_of(model: Opened, given: InputMap, modalities: Sequence[str], tick: Callable[[], None]) -> Scorer:
+def known_map(model: Opened, given: InputMap, modalities: Sequence[str]) -> InputMap:
+    """The map with every input of the model in it. Raises ValueError where it does not fit the model."""
+    names = model.names if model.names is not None else list(given.inputs) or [*modalities, *OTHERS[:2]]
+    return filled(given, names, modalities, model.name, positional=model.positional)
+
+
+def scorer_of(
+    model: Opened, given: InputMap, modalities: Sequence[str], tick: Callable[[], None], *, rounded: bool = False
+) -> Scorer:
     """Batch -> scores `[B, L]` float64; `tick` is called after every answer of the model.
 
     Documents are handed over flat without padding; lists padded where the model is told which places are real, else
-    one list at a time. Calling it raises ModelError where the model fails, or its scores have another shape or are not
-    finite.
+    one list at a time. `rounded`: an input of whole numbers gets the nearest ones, as it must of a mean. Calling it
+    raises ModelError where the model fails, or its scores have another shape or are not finite, or an input cannot hold
+    the numbers of its columns.
     """
-    names = model.names if model.names is not None else list(given.inputs) or [*modalities, *OTHERS[:2]]
-    known = filled(given, names, modalities, model.name, positional=model.positional)
-    types = dict(zip(known.inputs, model.types.values(), strict=False)) if model.positional else model.types
+    known = known_map(model, given, modalities)
+    types, ranks = model.types, model.ranks
+    if model.positional and model.names is not None:
+        own = dict(zip(known.inputs, model.names, strict=True))
+        types = {name: types[there] for name, there in own.items() if there in types}
+        ranks = {name: ranks[there] for name, there in own.items() if there in ranks}
     lists = known.in_lists
     masked = any("valid" in columns for columns in known.inputs.values())
 
     def arrays(columns: dict[str, Array]) -> dict[str, Array]:
+        """Copies, which a model may change as it likes."""
         out = {}
         for name, parts in known.inputs.items():
             found = [columns[part] for part in parts]
             joined = found[0] if len(found) == 1 else np.concatenate(found, axis=-1)
-            out[name] = np.ascontiguousarray(joined.astype(types.get(name, np.float32), copy=False))
+            kind = np.dtype(types.get(name, np.bool_ if parts == ("valid",) else np.float32))
+            if kind.kind in "iub" and joined.dtype.kind == "f":
+                joined = _whole(joined, kind, f"{model.name}: its input {name}", rounded=rounded)
+            out[name] = _of_rank(np.array(joined, dtype=kind, order="C"), ranks.get(name), mask=parts == ("valid",))
         return out
 
     def ask(columns: dict[str, Array], shape: tuple[int, ...]) -> Array:
@@ -53,7 +70,7 @@ def scorer_of(model: Opened, given: InputMap, modalities: Sequence[str], tick: C
             said = f"{type(error).__name__}: {first_line(error)}{_hint(first_line(error), lists=lists)}"
             raise ModelError(f"{model.name} failed on {_shapes(given)}: {said}{_where(error)}") from error
         tick()
-        return _checked(answer, shape, model.name, _shapes(given))
+        return _checked(answer, shape, model, _shapes(given))
 
     def scores(batch: Batch) -> Tensor:
         valid = batch.valid.numpy()
@@ -103,28 +120,77 @@ def _plain(answer: Any) -> Array | None:
         return None
 
 
-def _checked(given: Any, shape: tuple[int, ...], name: str, asked: str) -> Array:
-    answer = _plain(given)
+def _whole(given: Array, kind: np.dtype[Any], what: str, *, rounded: bool) -> Array:
+    """Numbers for an input of whole ones. Raises ModelError where it cannot hold them."""
+    if rounded:
+        given = np.rint(given)
+    with np.errstate(invalid="ignore"):  # what lies beyond the type is told below
+        lost = given.astype(kind) != given
+    if lost.any():
+        raise ModelError(
+            f"{what} takes {kind}, which cannot hold {given[lost][0]:g}: export it with a float input, or name columns "
+            "that hold such numbers"
+        )
+    return given
+
+
+def _of_rank(given: Array, rank: int | None, *, mask: bool) -> Array:
+    """The array in the dimensions that the input has: a width of 1 may be left out, or put behind a mask."""
+    if rank == given.ndim - 1 and given.shape[-1] == 1:
+        return given[..., 0]
+    return given[..., None] if mask and rank == given.ndim + 1 else given
+
+
+def _checked(given: Any, shape: tuple[int, ...], model: Opened, asked: str) -> Array:
+    name = model.name
+    answer = _plain(_of_class(given, model)) if model.column else _plain(given)
     if answer is None or answer.dtype.kind not in "fiu":
         what = str(answer.dtype) if answer is not None else ""
         if what in ("", "object"):
             what = "an array of objects" if isinstance(given, np.ndarray) else f"a {type(given).__name__}"
-        raise ModelError(f"{name} gave {what} for {asked}: give an array of numbers, one a document")
+        hint = ""
+        if model.output and isinstance(given, list) and given and isinstance(given[0], Mapping):
+            what, hint = "a dict of classes a document", f": {_column_hint(model, list(map(str, given[0])))}"
+        raise ModelError(f"{name} gave {what} for {asked}{hint or ': give an array of numbers, one a document'}")
     if answer.shape == (*shape, 1):
         answer = answer[..., 0]
+    elif model.column and answer.shape[:-1] == shape:
+        width = answer.shape[-1]
+        if not model.column.isdecimal() or int(model.column) >= width:
+            raise ModelError(
+                f"{name} gave {width} numbers a document, of which {model.column} is none: 0 to {width - 1}"
+            )
+        answer = answer[..., int(model.column)]
     if answer.shape != shape:
-        wanted = " x ".join(map(str, shape))
+        wanted, hint = " x ".join(map(str, shape)), ""
+        if answer.shape[:-1] == shape:
+            hint = f" ({_column_hint(model, [str(i) for i in range(answer.shape[-1])])})" if model.output else ""
+        elif len(shape) == 1 and answer.ndim == 2 and 1 < len(answer) < answer.size == shape[0]:
+            hint = LISTS
         raise ModelError(
-            f"{name} gave scores of shape {answer.shape} for {asked}: {wanted} are wanted, one a document "
-            '(documents = "lists" in --inputs hands whole lists over)'
+            f"{name} gave scores of shape {answer.shape} for {asked}: {wanted} are wanted, one a document{hint}"
         )
     return answer.astype(np.float64)
 
 
+def _of_class(given: Any, model: Opened) -> Any:
+    """Of a classifier that gives a dict a document (class -> probability): the numbers of the class asked for."""
+    if not isinstance(given, list) or not all(isinstance(each, Mapping) for each in given):
+        return given
+    found = [{str(key): value for key, value in each.items()} for each in given]
+    if any(model.column not in each for each in found):
+        raise ModelError(f"{model.name} knows no class {model.column}; it has {', '.join(found[0])}")
+    return np.array([each[model.column] for each in found])
+
+
+def _column_hint(model: Opened, columns: Sequence[str]) -> str:
+    return f'output = "{model.output}:{columns[-1]}" in the TOML file of --inputs picks one of {", ".join(columns[:8])}'
+
+
 def _hint(said: str, *, lists: bool) -> str:
     """What to do about a runtime's complaint on the shape of its inputs."""
-    if "rank" in said and not lists:
-        return ' (documents = "lists" in --inputs hands whole lists over)'
+    if "Invalid rank" in said and not lists:
+        return LISTS
     if "index: 0 Got" in said or "size()[0] ==" in said:
         return " (it takes a fixed number of documents: export it with a dynamic one)"
     return ""

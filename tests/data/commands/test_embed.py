@@ -365,6 +365,38 @@ def test_a_modality_that_is_not_declared_is_not_made(
         embed_dataset(located(source), tmp_path / "out", Models(title=word_model))
 
 
+@pytest.mark.parametrize("words", ["title", "review"])
+def test_modalities_of_other_names_are_made(
+    words: str, raw: Columns, write: Write, picture_model: str, word_model: str, tmp_path: Path
+) -> None:
+    raw["items"]["clicks"] = raw["items"].pop("metadata")
+    raw["items"][words] = raw["items"].pop("title")
+    source = Path(write(raw))
+    (source / "dataset.toml").write_text('modalities = ["photo", "review", "clicks"]\n')
+    asked = ["embed", str(source), "--visual", f"photo={picture_model}", "--text", f"review={word_model}"]
+    assert main([*asked, "--out", str(tmp_path / "out")]) == 0
+    data = open_dataset(tmp_path / "out")
+    assert tuple(data.item_features) == ("photo", "review", "clicks")
+    np.testing.assert_allclose(data.item_features["photo"], expected(COLOURS), atol=1e-5)
+    np.testing.assert_array_equal(data.item_features["review"], np.arange(6, dtype=np.float32)[:, None])
+    assert data.titles([2]) == ["thing 2"]
+    for models, said in (
+        (
+            Models(image=picture_model),
+            r"and no visual. Add .visual. to its modalities, name one of them as",
+        ),
+        (Models(f"photo={picture_model}", f"photo={word_model}"), r"pictures and titles would both be photo"),
+    ):
+        with pytest.raises(DataError, match=said):
+            embed_dataset(located(source), tmp_path / "other", models)
+
+
+def test_a_path_with_an_equals_sign_is_a_path() -> None:
+    assert embed.named("./a=b/model.onnx", "visual") == ("visual", "./a=b/model.onnx")
+    assert embed.named("photo=./a=b/model.onnx", "visual") == ("photo", "./a=b/model.onnx")
+    assert embed.named("clip-ViT-B-32", "visual") == ("visual", "clip-ViT-B-32")
+
+
 def test_shards_and_partitions_keep_their_layout_or_become_one_file(
     raw: Columns, tmp_path: Path, word_model: str
 ) -> None:

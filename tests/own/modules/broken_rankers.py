@@ -178,6 +178,47 @@ class OwnLoop(Sound):
             yield {"loss": sum(losses) / len(losses)}
 
 
+class ListsInItsState(OwnLoop):
+    """An optimiser whose state is lists of tensors."""
+
+    def make_optimiser(self, train):
+        return torch.optim.LBFGS(self.parameters(), lr=0.01, max_iter=2)
+
+    def train_epochs(self, training):
+        for _ in range(training.epoch, training.train.epochs):
+            for batch in training.batches():
+
+                def loss(batch=batch):
+                    logits = self(batch.inputs).masked_fill(~batch.inputs.valid, -1e9)
+                    found = -(batch.labels * torch.log_softmax(logits, dim=1)).sum(dim=1).mean()
+                    training.optimiser.zero_grad()
+                    found.backward()
+                    return found
+
+                last = training.optimiser.step(loss)
+            yield {"loss": last.item()}
+
+
+class RateIsATensor(OwnLoop):
+    def make_optimiser(self, train):
+        return torch.optim.Adam(self.parameters(), lr=torch.tensor(0.01))
+
+
+class DropsInItsLoop(OwnLoop):
+    """With dropout, which draws on the device."""
+
+    def forward(self, inputs):
+        return nn.functional.dropout(super().forward(inputs), 0.3, self.training)
+
+
+class DrawsInItsLoop(OwnLoop):
+    """Says what it drew."""
+
+    def train_epochs(self, training):
+        while True:
+            yield {"seed": float(torch.initial_seed() % 2**31), "drawn": float(torch.rand(()))}
+
+
 class Fixed(nn.Module):
     """Built for all modalities, always."""
 
@@ -223,3 +264,45 @@ class Mutable(nn.Module):
 
 class NoModule:
     pass
+
+
+class Searched(Sound):
+    """Sound; a test gives it a `SPACE`."""
+
+    def __init__(self, widths, modalities, settings: Settings):
+        super().__init__(widths, modalities)
+
+
+@dataclass(frozen=True)
+class Choosy:
+    heads: int = 3
+
+    def __post_init__(self):
+        assert self.heads != 3, "heads must not be 3"
+
+
+class RefusesItsDefaults(Sound):
+    def __init__(self, widths, modalities, settings: Choosy):
+        super().__init__(widths, modalities)
+
+
+@dataclass(frozen=True)
+class Bare:
+    heads: int
+
+
+class HasNoDefault(Sound):
+    def __init__(self, widths, modalities, settings: Bare):
+        super().__init__(widths, modalities)
+
+
+class NoSpace(Sound):
+    SPACE = None
+
+
+class SpaceIsAList(Sound):
+    SPACE = ("width",)
+
+
+class GivesANumber(Sound):
+    gives = 5

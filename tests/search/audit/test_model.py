@@ -20,7 +20,7 @@ from fusion_models.quantities import numbers
 from fusion_models.training import start, train
 from search.audit.given import given_model, masked_shapley
 from search.audit.model.files import ModelError, Opened, open_model, require_known
-from search.audit.model.input_map import InputMap, read_input_map
+from search.audit.model.input_map import InputMap, mapped_inputs, read_input_map
 from search.audit.model.measure import measure
 from search.audit.model.process import measured_model
 from search.audit.model.scorer import scorer_of
@@ -94,6 +94,8 @@ def test_scores_that_are_none_are_refused_in_one_line(small_data, name):
     [
         ("hangs", r"gave no answer in 3 s while scoring the validation split: it hangs"),
         ("dies", r"died while scoring the .*: its process ended with status 7; its last line: out of luck"),
+        ("dies_and_leaves_a_fork", r"died while scoring the .*: its process ended with status 7"),
+        ("reads_threads", r"failed on .*: ValueError: 1 \("),
         ("is_killed", r"died while scoring the .*: its process was killed by SIGKILL \(out of memory\?\)"),
     ],
 )
@@ -151,8 +153,16 @@ def written(parts, path, opset=17, ir_version=9):
 @pytest.mark.parametrize("kind", ["FLOAT", "DOUBLE", "FLOAT16", "INT8", "INT64", "UINT16"])
 def test_an_onnx_input_of_any_number_type(small_data, kind, tmp_path):
     path = written(reduced(getattr(onnx.TensorProto, kind)), tmp_path / "v2.onnx")
-    scores = scorer_of(open_model(path, "", 1), EMPTY, MODALITIES, lambda: None)(batch_of(small_data))
+    batch = batch_of(small_data)
+    counted = batch._replace(features=batch.features | {"text": batch.features["text"].abs().round()})
+    model = open_model(path, "", 1)
+    scores = scorer_of(model, EMPTY, MODALITIES, lambda: None)(counted)
     assert scores.std() > 0
+    if "INT" in kind:
+        with pytest.raises(ModelError, match=r"its input text takes u?int\d+, which cannot hold -?\d.*: export"):
+            scorer_of(model, EMPTY, MODALITIES, lambda: None)(batch)
+        scores = scorer_of(model, EMPTY, MODALITIES, lambda: None, rounded=True)(counted)
+        assert scores.std() > 0
 
 
 @pytest.mark.parametrize(
@@ -281,6 +291,9 @@ def test_a_map_as_a_file(tmp_path):
     found = read_input_map(str(path), "v2.onnx", MODALITIES)
     assert found == InputMap(inputs={"image": ("visual",), "rest": ("text", "v1")}, documents="lists", output="y")
     assert InputMap.from_plain(json.loads(json.dumps(found.plain()))) == found
+    for text in (mapped_inputs({"image": "visual", "rest": ["text", "v1"]}), mapped_inputs(found.plain())):
+        assert read_input_map(text, "v2.onnx", MODALITIES).inputs == found.inputs
+    assert read_input_map(mapped_inputs(found.plain()), "v2.onnx", MODALITIES) == found
     path.write_text('documents = "rows"\n')
     with pytest.raises(ValueError, match=r"documents must be flat or lists, got 'rows'"):
         read_input_map(str(path), "v2.onnx", MODALITIES)

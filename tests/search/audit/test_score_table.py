@@ -1,5 +1,6 @@
 """The table of scores: what it may hold, and that whatever is amiss with it is said in one line."""
 
+import copy
 from decimal import Decimal
 
 import numpy as np
@@ -49,6 +50,20 @@ def test_a_path_or_a_frame(table, small_data, tmp_path, form):
         table.to_csv(path, index=False)
     given_table = path if form in ("parquet", "csv") else table.assign(v2_score=(1000 * table["v2_score"]).astype(int))
     assert outputs(given_table, small_data).artefact(1).scores.std() > 0
+
+
+def test_an_id_in_a_csv_is_the_text_that_stands_there(table, small_data, tmp_path):
+    odd = ["NA", "null", "None", "nan", "N/A", "007"]
+    renamed = dict(zip(small_data.query_ids[:6], odd, strict=True))
+    data = copy.copy(small_data)
+    data.query_ids = np.array([renamed.get(i, i) for i in small_data.query_ids])
+    path = tmp_path / "scores.csv"
+    table.assign(query_id=table["query_id"].map(lambda i: renamed.get(i, i))).to_csv(path, index=False)
+    assert outputs(path, data).artefact(1).scores.std() > 0
+    text = path.read_text().splitlines()
+    path.write_text("\n".join([text[0], "," + text[1].split(",", 1)[1], *text[2:]]))
+    with pytest.raises(DataError, match=r"column 'query_id', row 0: empty"):
+        read_scores(path, data, MODALITIES)
 
 
 def test_a_folder_of_parts(table, small_data, tmp_path):

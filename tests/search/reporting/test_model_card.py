@@ -6,7 +6,7 @@ import pytest
 from report_folders import decided
 
 from fusion_models.config import Recipe
-from search.reporting.model_card import limits
+from search.reporting.model_card import card_text, limits
 from search.reporting.records import read_run
 
 
@@ -37,3 +37,21 @@ def test_gates_on_new_items_are_known_by_their_group(card):
     assert said in card(gates=[gate])
     assert said not in card(gates=[gate | {"status": "pass"}])
     assert said not in card(gates=[gate | {"group": "phase", "key": "cold: gain"}])
+
+
+def test_weights_and_a_module_of_the_team_s_own_stand_in_the_card(tmp_path):
+    folder = decided(tmp_path / "phase3")
+    run = read_run(folder.path)
+    made = {"recipe": run.finalist["recipe"]}
+    assert "started from" not in card_text(run, made)
+    weights = {"file": "production_v2.pt", "sha256": "0123456789abcdef"}
+    model = {
+        "reference": "two_towers:TwoTowers",
+        "sha256": "fedcba9876543210",
+        "without a modality": "built without it",
+    }
+    folder.write(folder.read() | {"weights": weights, "model": model})
+    card = card_text(read_run(folder.path), made).replace("\\", "")
+    assert "Trainings started from production_v2.pt (0123456789ab)" in card
+    assert "two_towers:TwoTowers, source fedcba987654" in card
+    assert "- What the weights that it started from were trained on, the run does not know" in card

@@ -125,6 +125,14 @@ def test_what_is_missing_is_named(ranker, shop, change, given, said):
         ranker.score(change(shop[2].copy()), **given)
 
 
+@pytest.mark.parametrize(("place", "name", "column"), [(0, "items", "item_id"), (1, "queries", "query_id")])
+def test_an_id_that_stands_twice_in_a_frame_is_named(ranker, shop, place, name, column):
+    twice = pd.concat([shop[place], shop[place].iloc[[3]]])
+    row = len(shop[place])
+    with pytest.raises(DataError, match=rf"{name}, column '{column}', row {row}: '\w+-3' stands there twice"):
+        ranker.score(shop[2], **({"items": shop[0], "queries": shop[1]} | {name: twice}))
+
+
 @pytest.fixture
 def run(tmp_path, ranker):
     """A run folder with one ranker to release."""
