@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from fusion_models.data.batch import Batch
 from fusion_models.models import Ranker
+from fusion_models.work.foreign import first_line
 
 Scorer = Callable[[Batch], Tensor]
 """A batch of lists -> scores `[B, L]`."""
@@ -182,7 +183,7 @@ def compiled_scorer(ranker: Ranker) -> Scorer:
             for first in (len(example[0]), len(example[0]) - 1):
                 compiled(*(x[:first] for x in example))
     except Exception as error:
-        raise ExportError(f"torch.compile does not work here: {str(error).splitlines()[0]}") from error
+        raise ExportError(f"torch.compile does not work here: {first_line(error)}") from error
     return scorer
 
 

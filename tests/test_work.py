@@ -15,6 +15,7 @@ from fusion_models.terminal import ERRORS
 from fusion_models.work import bar as work_bar
 from fusion_models.work import heard_by, tell, told
 from fusion_models.work.bar import shown_work
+from fusion_models.work.foreign import first_line
 
 
 def test_work_is_told_to_whoever_listens_and_to_nobody_else():
@@ -122,3 +123,23 @@ def test_a_run_that_a_script_asks_for_prints_one_object(tmp_path, monkeypatch, c
     captured = capsys.readouterr()
     assert captured.out == ""
     assert "nowhere" in captured.err
+
+
+class _Mute(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError("no words")
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ValueError("\n\n  first \nsecond\nthird"), "first second"),
+        (ValueError(""), "ValueError"),
+        (ValueError(" \n\n"), "ValueError"),
+        (_Mute(), "_Mute"),
+        (ValueError("\x1b[31mred\x1b[0m"), "red"),
+        (ValueError("x" * 1_000), "x" * 300),
+    ],
+)
+def test_what_a_foreign_error_says_is_one_line_whatever_it_says(error: Exception, said: str) -> None:
+    assert first_line(error) == said

@@ -22,6 +22,7 @@ from fusion_models.data.errors import DataError, foreign_errors
 from fusion_models.data.tables import TABLES, Declaration, TableReader, table_parts
 from fusion_models.data.tables.columns import plain
 from fusion_models.data.tables.declaration import FILE as DECLARATION
+from fusion_models.work.foreign import first_line
 
 FORMAT = 2
 """Of the copies: part of their name."""
@@ -127,7 +128,7 @@ class _Source:
         except Exception as error:
             name, kind = _unwritable(batch)
             raise DataError(
-                f"of type {kind}, which cannot be written as Parquet ({str(error).splitlines()[0].rstrip('.')}).",
+                f"of type {kind}, which cannot be written as Parquet ({first_line(error).rstrip('.')}).",
                 "Give it a simpler type, or leave it out.",
                 file=f"{self._name}.parquet",
                 column=name,

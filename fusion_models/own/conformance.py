@@ -28,6 +28,7 @@ from fusion_models.models.own.reference import OwnModel, OwnModelError, own_mode
 from fusion_models.models.own.space import misfits, outside
 from fusion_models.training import load, save, start, train
 from fusion_models.training.stack import why_alone
+from fusion_models.work.foreign import first_line
 
 QUERIES = 12
 STEPS = 3
@@ -85,7 +86,7 @@ def notes(reference: str, data: RankingDataset) -> list[str]:
         export_program(bench.ranker())
         out.append("torch.export takes it")
     except ExportError as error:
-        out.append(f"torch.export refuses it, so it serves as it is: {str(error).splitlines()[0]}")
+        out.append(f"torch.export refuses it, so it serves as it is: {first_line(error)}")
     return out
 
 

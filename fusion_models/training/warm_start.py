@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from fusion_models.models import TrainableRanker
 from fusion_models.models.own.ranker import OwnRanker
 from fusion_models.models.trainable import HEADS
+from fusion_models.work.foreign import first_line
 
 TREES = "trees."
 BY_MODALITY = re.compile(r"(fusion\.(?:values|branches|factors)\.|fusion\.layers\.\d+\.|unimodal\.heads\.)(\d+)(\..*)")
 """Parameters that a modality has by its place among the ranker's, not by its name."""
-COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 TOLD = 3
 """Misfits that an error names."""
 
@@ -39,8 +39,7 @@ def read_weights(path: Path) -> dict[str, Tensor]:
         else:
             found = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch.load raises whatever a byte that is no opcode leads to
-        lines = [line.strip() for line in COLOUR.sub("", str(error)).splitlines() if line.strip()]
-        said = lines[0].rstrip(".") if lines else type(error).__name__
+        said = first_line(error).rstrip(".")
         raise WeightsError(
             f"--weights {path} is neither safetensors nor a plain state dict ({said}): write one by "
             "torch.save(model.state_dict(), FILE); a whole pickled model is not opened, since that executes code"

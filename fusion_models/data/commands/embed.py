@@ -29,12 +29,13 @@ from fusion_models.data.tables import COLUMN_ROWS, Declaration, TableFolder, Tab
 from fusion_models.data.tables.columns import is_text
 from fusion_models.data.tables.declaration import FILE as DECLARATION
 from fusion_models.data.tables.declaration import STAND_IN
+from fusion_models.data.tables.files import local_path
 from fusion_models.files import whole_folder
 from fusion_models.modalities import MODALITIES, NAME, PICTURED, TITLED
 
 RECORD = "embedding.json"
 """In the new folder: which models made what."""
-FORMAT = 1
+FORMAT = 2
 """Of the parts: part of their name."""
 
 Ints = npt.NDArray[np.int64]
@@ -108,7 +109,7 @@ def embed_dataset(tables: TableFolder, out: str | Path, models: Models) -> list[
 def _new_folder(out: str | Path) -> Path:
     if "://" in str(out):
         raise DataError(f"{str(out)!r} is a URI.", "Give a folder of this machine, and copy it when it is whole.")
-    target = Path(out).expanduser().absolute()
+    target = local_path(out).absolute()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise DataError(f"{target} is already there.", "Name a new folder with --out, or delete the old one.")
     return target

@@ -17,6 +17,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from fusion_models.work.foreign import first_line
+
 Arrays = Mapping[str, npt.NDArray[Any]]
 PICKLES = (".pkl", ".pickle", ".joblib", ".pt", ".pth", ".ckpt", ".bin")
 WANTED = "give an .onnx file, a .pt2 file (torch.export), or package.module:callable"
@@ -275,13 +277,3 @@ def _callable(model: str) -> Opened:
     if not callable(found):
         raise ModelError(f"--model {model} is a {type(found).__name__}, which cannot be called")
     return Opened(name=model, run=found, names=None, types={}, runtime="Python")
-
-
-def first_line(error: BaseException) -> str:
-    """What an exception says first, in one line of 300 characters at the most."""
-    try:
-        text = str(error)
-    except Exception:  # its own __str__ fails
-        text = ""
-    lines = [line.strip() for line in text.strip().splitlines() if line.strip()]
-    return (" ".join(lines[:2]) if lines else type(error).__name__)[:300]

@@ -14,7 +14,8 @@ from torch import Tensor
 
 from fusion_models.data.batch import Batch
 from fusion_models.export import Scorer
-from search.audit.model.files import ModelError, Opened, first_line
+from fusion_models.work.foreign import first_line
+from search.audit.model.files import ModelError, Opened
 from search.audit.model.input_map import OTHERS, InputMap, filled
 
 Array = npt.NDArray[Any]
