@@ -78,7 +78,10 @@ def test_labels_outside_training_are_not_read(small_data):
     assert np.array_equal(first.scores, second.scores)
 
 
-def test_it_is_fitted_once_a_node_whatever_the_half_and_anew_for_other_labels(small_data, monkeypatch):
+def test_it_is_fitted_once_a_node_whatever_the_half_and_anew_for_other_labels(tmp_path, monkeypatch):
+    small_data = open_dataset(
+        "planted?queries=100&candidates=6", cache=tmp_path
+    )  # no other process fits anything there
     found = tuned_v1(small_data, READS)
     assert tuned_v1(small_data.halved(), READS) is found
     broken = relabelled(small_data, "permuted", 0)

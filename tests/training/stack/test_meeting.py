@@ -191,7 +191,7 @@ def test_every_variant_of_the_project_can_be_stacked(variant, data):
 def test_trainings_that_read_a_tuned_v1_share_a_stack(data, sizes):
     recipe = BASE.updated({"model.context": "tuned_v1"})
     assert why_alone(start(recipe, data, seed=0), data) == ""
-    in_threads(Meeting(), [recipe, recipe], data)
+    in_threads(Meeting(), [recipe, recipe], data, together=True)
     assert max(sizes) == 2
 
 
