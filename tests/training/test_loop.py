@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from fusion_models.config import Recipe
 from fusion_models.training import CheckpointError, DivergedError, load, save, start, train
-from fusion_models.training.step import kept_modalities, learning_rate_at
+from fusion_models.training.step import half_precision, kept_modalities, learning_rate_at
 
 RECIPE = Recipe().updated(
     {
@@ -112,6 +113,16 @@ def test_training_learns_what_is_planted(small_data):
 def test_the_rate_rises_and_falls():
     rates = [learning_rate_at(p, 0.1) for p in (0.0, 0.05, 0.1, 0.55, 1.0)]
     assert rates == pytest.approx([0.0, 0.5, 1.0, 0.5, 0.0])
+
+
+@pytest.mark.parametrize(("major", "half"), [(7, False), (8, True), (9, True)])
+def test_auto_is_bfloat16_on_a_gpu_that_has_it_and_not_where_it_is_emulated(major, half, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(major=major))
+    monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda device: True)
+    assert half_precision("auto", SimpleNamespace(is_cuda=True)) == half
+    assert not half_precision("auto", torch.zeros(1))
 
 
 def test_dropped_modalities_never_leave_a_query_without_any():
