@@ -52,10 +52,12 @@ def test_neither(error):
 
 @pytest.mark.parametrize(("first", "memory", "lost"), [(SHORT[0], True, False), (LOST[0], False, True)], ids=said)
 def test_what_ends_a_recording_does_not_hide_why_it_ended(first, memory, lost):
-    try:
+    def record():
         try:
             raise first
         finally:
             raise NEITHER[1]
-    except torch.AcceleratorError as error:
-        assert (out_of_memory(error), lost_device(error)) == (memory, lost)
+
+    with pytest.raises(torch.AcceleratorError) as found:
+        record()
+    assert (out_of_memory(found.value), lost_device(found.value)) == (memory, lost)

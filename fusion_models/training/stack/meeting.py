@@ -15,9 +15,10 @@ import torch
 
 from fusion_models.data import RankingDataset
 from fusion_models.training.loop import EpochResult, train
+from fusion_models.training.stack.groups import Groups
 from fusion_models.training.stack.network import StackedRanker
 from fusion_models.training.stack.plan import draws_of
-from fusion_models.training.stack.stack import Outcome, Stack
+from fusion_models.training.stack.stack import Outcome
 from fusion_models.training.stack.structure import Structure, structure
 from fusion_models.training.stack.tables import HostTables
 from fusion_models.training.state import TrainingState
@@ -47,7 +48,8 @@ class Meeting:
     def train(self, state: TrainingState, data: RankingDataset) -> Iterator[EpochResult]:
         """As `train`, with whoever else is at it; alone where the ranker cannot be stacked.
 
-        Raises DivergedError as `train` does, and whatever an epoch raised, in every member.
+        Raises DivergedError as `train` does, and what an epoch raised that `Groups` could do nothing about, in each of
+        its members.
         """
         key = structure(state.recipe), id(data), state.device
         with self.lock:
@@ -63,7 +65,7 @@ class Meeting:
         try:
             while not state.finished:
                 outcome = self._epoch(table, state)
-                if isinstance(outcome, BaseException):
+                if isinstance(outcome, Exception):
                     raise outcome
                 yield outcome
         finally:
@@ -95,7 +97,7 @@ class Meeting:
                 return
             yield result
 
-    def _epoch(self, table: _Table, state: TrainingState) -> Outcome | BaseException:
+    def _epoch(self, table: _Table, state: TrainingState) -> Outcome | Exception:
         with self.held():
             table.ask(state)
             self.lock.notify_all()
@@ -123,8 +125,8 @@ class _Table:
         """Threads that are at it, whether they have asked yet or not."""
         self.expected: dict[int, TrainingState] = {}
         self.asked: dict[int, TrainingState] = {}
-        self.outcomes: dict[int, Outcome | BaseException] = {}
-        self._stack: Stack | None = None
+        self.outcomes: dict[int, Outcome | Exception] = {}
+        self._groups = Groups(data, device)
 
     @property
     def complete(self) -> bool:
@@ -137,33 +139,13 @@ class _Table:
     def forget(self, state: TrainingState) -> None:
         for held in (self.expected, self.asked, self.outcomes):
             held.pop(id(state), None)
-        if self._stack is not None and any(member is state for member in self._stack.members):
-            self._stack.leave(state)
+        self._groups.leave(state)
 
     def run(self) -> None:
         """One epoch of everybody who has asked; who has not is no longer waited for."""
         asked, self.asked = self.asked, {}
         self.expected = dict(asked)
-        try:
-            self.outcomes |= self._train(asked)
-        except Exception as error:
-            self._stack = None
-            self.outcomes |= dict.fromkeys(asked, error)
-
-    def _train(self, asked: dict[int, TrainingState]) -> dict[int, Outcome]:
-        if self._stack is None:
-            self._stack = Stack(self.data, self.device)
-        there = {id(member): member for member in self._stack.members}
-        for key, member in there.items():
-            if key not in asked:
-                self._stack.leave(member)
-        for key, member in asked.items():
-            if key not in there:
-                self._stack.join(member)
-        found = self._stack.epoch()
-        for member in self._stack.members:
-            self._stack.sync(member)
-        return {id(member): outcome for member, outcome in found}
+        self.outcomes |= self._groups.epoch(list(asked.values()))
 
 
 def why_alone(state: TrainingState, data: RankingDataset) -> str:

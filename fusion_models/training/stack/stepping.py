@@ -118,10 +118,14 @@ class Stepper:
         with torch.cuda.stream(side):
             for _ in range(WARM_UP_PASSES):
                 self._gradient(self.tables.gather(held[0], step.length), self._numbers, held[1], held[2])
-        torch.cuda.current_stream().wait_stream(side)
+        before = torch.cuda.current_stream()
+        before.wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            parts = self._take(self.tables.gather(held[0], step.length), self._numbers, held[1], held[2])
+        try:
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+                parts = self._take(self.tables.gather(held[0], step.length), self._numbers, held[1], held[2])
+        finally:
+            torch.cuda.set_stream(before)  # a recording that fails leaves its own stream behind
         self._pool = graph.pool()
         return _Recorded(graph, *held, parts)
 

@@ -91,7 +91,7 @@ def test_a_lost_device_ends_the_process_and_not_the_training(training, monkeypat
         raise torch.AcceleratorError("CUDA error: device-side assert triggered\nmore lines")
 
     monkeypatch.setattr(search.execution.job_training, where, breaks)
-    with pytest.raises(DeviceLostError, match="AcceleratorError: CUDA error: device-side assert triggered$"):
+    with pytest.raises(DeviceLostError, match=r"AcceleratorError: CUDA error: device-side assert triggered$"):
         steps(training("breaks"), at_least=FOR_EVER)
 
 
