@@ -150,7 +150,7 @@ def test_members_leave_and_join_while_places_stay(data):
 
 
 def test_tables_that_stay_on_the_host(data, monkeypatch):
-    monkeypatch.setattr("fusion_models.training.stack.stack.fits", lambda *_: False)
+    monkeypatch.setattr("fusion_models.training.stack.tables.fits", lambda *_: False)
     assert isinstance(Stack(data, CUDA).tables, HostTables)
     recipes = [BASE.updated({"train.learning_rate": rate, "loss.contrastive": 0.2}) for rate in RATES]
     assert_equal_to_alone(recipes, data)

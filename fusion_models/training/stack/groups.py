@@ -21,8 +21,9 @@ class Groups:
     then on. Whatever an epoch had changed in its members is undone first.
     """
 
-    def __init__(self, data: RankingDataset, device: torch.device) -> None:
-        self._data, self._device = data, device
+    def __init__(self, data: RankingDataset, device: torch.device, *, share: float = 1.0) -> None:
+        """`share`: what part of the device is this process's."""
+        self._data, self._device, self._share = data, device, share
         self._stacks: list[Stack] = []
         self._limit: int | None = None
         """Members that one stack may have; 0: each trains alone; None: all of them."""
@@ -81,7 +82,7 @@ class Groups:
         for stack in self._stacks:
             if self._limit is None or len(stack.members) < self._limit:
                 return stack
-        self._stacks.append(Stack(self._data, self._device, graphs=self._graphs))
+        self._stacks.append(Stack(self._data, self._device, graphs=self._graphs, share=self._share))
         return self._stacks[-1]
 
     def _less_in_common(self, members: int, error: Exception) -> bool:

@@ -30,9 +30,16 @@ WAIT_SECONDS = 2.0
 class Meeting:
     """Where the trainings of one process meet; `train` stands in for `fusion_models.training.train`."""
 
-    def __init__(self, *, wait_seconds: float = WAIT_SECONDS, watch: Callable[[bool], None] | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        wait_seconds: float = WAIT_SECONDS,
+        watch: Callable[[bool], None] | None = None,
+        share: float = 1.0,
+    ) -> None:
         """`watch` is told True when somebody begins to compute, and anew at every epoch, and False when he has done:
-        a clock for what hangs."""
+        a clock for what hangs. `share`: what part of a GPU is this process's."""
+        self._share = share
         self.lock = threading.Condition(threading.RLock())
         """Held by whoever computes, so that threads neither share random numbers nor launch at once; let go of while
         waiting for others. A caller that computes beside the epochs holds it too."""
@@ -60,7 +67,7 @@ class Meeting:
             yield from self._alone_in_turn(train(state, data))
             return
         with self.lock:
-            table = self._tables.setdefault(key, _Table(data, state.device))
+            table = self._tables.setdefault(key, _Table(Groups(data, state.device, share=self._share)))
             table.users += 1
         try:
             while not state.finished:
@@ -119,14 +126,13 @@ class Meeting:
 class _Table:
     """The members of one structure and dataset: who is expected, who has asked, what came of it."""
 
-    def __init__(self, data: RankingDataset, device: torch.device) -> None:
-        self.data, self.device = data, device
+    def __init__(self, groups: Groups) -> None:
+        self._groups = groups
         self.users = 0
         """Threads that are at it, whether they have asked yet or not."""
         self.expected: dict[int, TrainingState] = {}
         self.asked: dict[int, TrainingState] = {}
         self.outcomes: dict[int, Outcome | Exception] = {}
-        self._groups = Groups(data, device)
 
     @property
     def complete(self) -> bool:
@@ -176,4 +182,5 @@ def _try_two(state: TrainingState, data: RankingDataset) -> None:
     drawn = torch.rand(2, len(rows), length, device=device)
     chances = [drawn.new_ones(2, len(rows), draws.keep)] if draws.keep else []
     chances += [drawn] * draws.per_document
-    ranker.gradients(weights, batch, chances, torch.zeros(2, device=device), tables.pictures)
+    pictures = tables.pictures() if ranker.template.thumbnail is not None else None
+    ranker.gradients(weights, batch, chances, torch.zeros(2, device=device), pictures)

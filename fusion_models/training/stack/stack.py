@@ -20,7 +20,7 @@ from fusion_models.training.stack.plan import chunks, draws_of
 from fusion_models.training.stack.rows import read_state, write_state
 from fusion_models.training.stack.stepping import Stepper
 from fusion_models.training.stack.structure import differences
-from fusion_models.training.stack.tables import HostTables, Tables, fits
+from fusion_models.training.stack.tables import HostTables, Tables, tables_for
 from fusion_models.training.state import TrainingState
 from fusion_models.training.step import DivergedError
 from fusion_models.tuned_v1 import seen_by
@@ -37,14 +37,22 @@ class Stack:
     seeds and epochs, so the same stack drawn up again repeats them).
     """
 
-    def __init__(self, data: RankingDataset, device: torch.device | str = "cpu", *, graphs: bool | None = None) -> None:
-        """`graphs`: record steps as CUDA graphs; None: on a GPU."""
+    def __init__(
+        self,
+        data: RankingDataset,
+        device: torch.device | str = "cpu",
+        *,
+        graphs: bool | None = None,
+        share: float = 1.0,
+    ) -> None:
+        """`graphs`: record steps as CUDA graphs; None: on a GPU. `share`: what part of the device is this process's."""
         self.data = data
         self.device = torch.device(device)
         self.graphs = self.device.type == "cuda" if graphs is None else graphs
         self.keeps_places = self.graphs
         """Whether places stay empty for the next member, until half of them are: recording steps anew takes longer."""
-        self.tables = self._tables()
+        self._share = share
+        self.tables = tables_for(data, self.device, share)
         self._joining: list[TrainingState] = []
         self._built: _Built | None = None
 
@@ -52,9 +60,6 @@ class Stack:
     def members(self) -> list[TrainingState]:
         """Everybody who trains, or will from the next epoch on."""
         return [m for m in self._built.places if m is not None] + self._joining if self._built else self._joining
-
-    def _tables(self) -> Tables | HostTables:
-        return (Tables if fits(self.data, self.device) else HostTables)(self.data, self.device)
 
     def join(self, state: TrainingState) -> None:
         """Take `state` in, from the next epoch on.
@@ -72,7 +77,7 @@ class Stack:
             raise ValueError(f"this training is on {state.device}, the stack on {self.device}: start it there")
         seen = seen_by(state.model, self.data)
         if seen is not self.data:  # the first member whose context holds a tuned V1
-            self.data, self.tables = seen, self._tables()
+            self.data, self.tables = seen, tables_for(seen, self.device, self._share)
         self._joining = [*self._joining, state]
 
     def leave(self, state: TrainingState) -> None:

@@ -33,6 +33,7 @@ class Stepper:
         """`graphs`: record steps; only on a GPU, and only with `Tables`, whose batches are gathered inside the step."""
         self.ranker, self.optimiser, self.tables, self.draws = ranker, optimiser, tables, draws
         self.graphs = graphs and isinstance(tables, Tables)
+        self._pictures = tables.pictures() if ranker.template.thumbnail is not None else None
         self._recorded: dict[tuple[int, int], _Recorded] = {}
         self._pool: Any = None
         self._numbers: Tensor | None = None
@@ -77,7 +78,7 @@ class Stepper:
 
     def _gradient(self, batch: Batch, numbers: Tensor, places: Tensor, rates: Tensor) -> tuple[Tensor, Tensor]:
         chances = self._chances(numbers, places[0], places[1], *batch.labels.shape[1:])
-        return self.ranker.gradients(self.optimiser.weights, batch, chances, rates[1], self.tables.pictures)
+        return self.ranker.gradients(self.optimiser.weights, batch, chances, rates[1], self._pictures)
 
     def _chances(self, numbers: Tensor, begin: Tensor, lengths: Tensor, queries: int, length: int) -> list[Tensor]:
         """The step's uniform numbers in the order in which it takes them: `[S, B, M]`, then some `[S, B, L]`."""

@@ -32,7 +32,7 @@ class HostPool:
                 max_restarts=-1,
                 max_task_retries=0,
             )
-            .remote(cpus, epoch_limit)
+            .remote(cpus, gpus, epoch_limit)
         )
         self._hosts: list[Any] = []
         self._trials: list[dict[str, Structure | None]] = []

@@ -34,10 +34,10 @@ class StackHost:
     kills it or takes its device; then every trial of it is tried again, and goes on from its own checkpoint.
     """
 
-    def __init__(self, cpus: int, epoch_limit: float) -> None:
+    def __init__(self, cpus: int, gpus: float, epoch_limit: float) -> None:
         torch.set_num_threads(max(1, cpus))
         self._limit = epoch_limit
-        self._meeting = Meeting(watch=self._watch)
+        self._meeting = Meeting(watch=self._watch, share=min(1.0, gpus) if gpus > 0 else 1.0)
         self._trainings: dict[str, tuple[str, JobTraining]] = {}
         """Of each trial, which try it is, and its training."""
         self._lost = False

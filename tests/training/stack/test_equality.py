@@ -148,7 +148,7 @@ def test_bfloat16_reaches_the_activations_and_costs_little(variant, data):
 
 
 def test_with_tables_that_stay_on_the_host(data, monkeypatch):
-    monkeypatch.setattr("fusion_models.training.stack.stack.fits", lambda *_: False)
+    monkeypatch.setattr("fusion_models.training.stack.tables.fits", lambda *_: False)
     used = []
     gather = HostTables.gather
     monkeypatch.setattr(HostTables, "gather", lambda self, *a: used.append(1) or gather(self, *a))

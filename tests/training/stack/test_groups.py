@@ -87,9 +87,9 @@ def test_where_not_even_one_has_room_each_hears_of_it(data, failing, monkeypatch
 def test_a_step_that_cannot_be_recorded_is_taken_unrecorded(data, monkeypatch):
     recording = []
 
-    def recorded(*arguments, graphs):
+    def recorded(*arguments, graphs, **more):
         recording.append(graphs)
-        return Stack(*arguments, graphs=graphs is None)  # which no processor can
+        return Stack(*arguments, graphs=graphs is None, **more)  # which no processor can
 
     monkeypatch.setattr(groups_module, "Stack", recorded)
     states = [start(BASE, data, seed=seed) for seed in range(2)]

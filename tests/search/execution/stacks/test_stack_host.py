@@ -22,7 +22,7 @@ def test_a_lost_device_ends_the_host_and_tells_its_trials(small_data, tmp_path, 
     monkeypatch.setattr(stack_host, "LAST_WORDS_SECONDS", 0.05)
     monkeypatch.setattr(stack_host.os, "_exit", lambda code: ended.set())
     monkeypatch.setattr(JobTraining, "step", breaks)
-    host = StackHost(1, 60.0)
+    host = StackHost(1, 0.0, 60.0)
     config = {"job": JOB.plain(), "data": DataTicket(source=small_data.source), "gpus": 0.0, "pauses": []}
     with pytest.raises(DeviceLostError):
         host.step(config | {"checkpoints": str(tmp_path)}, "first", 0.0)
