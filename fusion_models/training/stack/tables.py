@@ -87,7 +87,8 @@ _placed: weakref.WeakValueDictionary[_Key, _Placed] = weakref.WeakValueDictionar
 def _key(array: npt.NDArray[Any], device: torch.device) -> _Key:
     """A whole mapped file is known by its path, any other array by its place in memory."""
     shape = array.shape, array.dtype.str
-    if isinstance(array, np.memmap) and isinstance(array.base, mmap.mmap):
+    base: object = array.base
+    if isinstance(array, np.memmap) and isinstance(base, mmap.mmap):
         return (array.filename, array.offset, *shape), device
     return (array.ctypes.data, array.strides, *shape), device
 

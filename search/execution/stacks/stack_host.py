@@ -48,8 +48,7 @@ class StackHost:
         A client that died may have left a step on its way here: the next attempt has nothing to do with it.
         """
         trial_id = config["job"]["trial_id"]
-        while self._lost:  # a trial that has heard of it already: it is to meet the host's next process
-            time.sleep(LAST_WORDS_SECONDS)
+        self.last()  # a trial that has heard of a lost device is to meet the host's next process
         with self._meeting.held(), self._ending_with_the_device():
             known, training = self._trainings.get(trial_id, ("", None))
             if training is None or known != attempt:
@@ -72,6 +71,11 @@ class StackHost:
                 self._lost = True
                 threading.Timer(LAST_WORDS_SECONDS, os._exit, (1,)).start()
             raise
+
+    def last(self) -> None:
+        """Return where the process stays; else never."""
+        while self._lost:
+            time.sleep(LAST_WORDS_SECONDS)
 
     def forget(self, trial_id: str) -> None:
         """A trial has ended, however it did: nobody waits for it any more."""
