@@ -3,7 +3,7 @@
 A host's trials share its process, so all of them are tried again when it dies. Were they to go on together, one that
 kills every host would use up the tries of all. So each is then *on trial* by itself: beside it run only those that have
 been cleared, that is, have come a little further than where they were when the host died. If the host dies again, it
-is the fault of whoever was on trial, and nobody else's try counts; he is tried again last, with nobody beside him, to his
+is the fault of whoever was on trial, and nobody else's try counts; he is tried again last, alone in the host, to his
 end: for it may be that some fall only together (want of memory, say).
 """
 
@@ -66,7 +66,7 @@ class Turns:
         found = self._hosts.setdefault(host, _Host())
         member = found.members.get(trial)
         if member is None:
-            member = found.members[trial] = _Member(attempt, found.life, epochs)
+            member = found.members[trial] = _Member(attempt, found.life, epochs=epochs)
         elif member.attempt != attempt:
             member.attempt, member.life = attempt, found.life
         self._heed(found, trial, member, epochs)
