@@ -122,7 +122,7 @@ def test_no_step_waits_for_the_device(data):
 def test_replayed_dropout_draws_new_masks_each_step_and_member(data):
     still = {"model.dropout": 0.4, "train.learning_rate": 1e-12, "train.batch_queries": 10_000, "train.epochs": 4}
     recipe = BASE.updated(still | {"train.patience": 4})
-    states = [start(recipe, data, seed=0, device=CUDA) for _ in range(2)]
+    states = [start(recipe, data, seed=seed, device=CUDA) for seed in range(2)]
     totals = [[result.parts["total"] for _, result in epoch] for epoch in train_stack(states, data)]
     flat = [value for epoch in totals for value in epoch]
     assert len({round(value, 7) for value in flat}) == len(flat)

@@ -16,7 +16,7 @@ import torch
 from fusion_models.data import RankingDataset
 from fusion_models.training.loop import EpochResult, train
 from fusion_models.training.stack.groups import Groups
-from fusion_models.training.stack.network import StackedRanker
+from fusion_models.training.stack.network import StackedRanker, StepNumbers
 from fusion_models.training.stack.plan import draws_of
 from fusion_models.training.stack.stack import Outcome
 from fusion_models.training.stack.structure import Structure, structure
@@ -183,4 +183,5 @@ def _try_two(state: TrainingState, data: RankingDataset) -> None:
     chances = [drawn.new_ones(2, len(rows), draws.keep)] if draws.keep else []
     chances += [drawn] * draws.per_document
     pictures = tables.pictures() if ranker.template.thumbnail is not None else None
-    ranker.gradients(weights, batch, chances, torch.zeros(2, device=device), pictures)
+    given = StepNumbers(chances, torch.zeros(2, device=device), torch.arange(2, device=device))
+    ranker.gradients(weights, batch, given, pictures)

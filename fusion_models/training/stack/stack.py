@@ -32,9 +32,10 @@ class Stack:
     """Trainings that share kernels; between two `epoch()`s they may join and leave.
 
     A member trains as it would alone: same weights, batches, shuffles, rates, clipping and patience, from the same
-    `TrainingState`, so that a training may change between alone and a stack at any epoch. Two things differ:
-    rounding, and the masks of dropout layers, which are drawn for all members together (they follow from all members'
-    seeds and epochs, so the same stack drawn up again repeats them).
+    `TrainingState`, so that a training may change between alone and a stack at any epoch. Two things differ from
+    a training alone: rounding, and the masks of dropout layers, which follow from its seed, epoch and step by another
+    rule (`MemberDropout`). They are the same whoever else is in the stack; what a fusion of somebody's own draws beside
+    `nn.Dropout` is not.
     """
 
     def __init__(

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fusion_models.data.batch import Batch
-from fusion_models.training.stack.network import StackedRanker
+from fusion_models.training.stack.network import StackedRanker, StepNumbers
 from fusion_models.training.stack.optimiser import StackedAdamW
 from fusion_models.training.stack.plan import Chunk, Draws, Step, laid_out
 from fusion_models.training.stack.tables import HostTables, Tables
@@ -78,7 +78,8 @@ class Stepper:
 
     def _gradient(self, batch: Batch, numbers: Tensor, places: Tensor, rates: Tensor) -> tuple[Tensor, Tensor]:
         chances = self._chances(numbers, places[0], places[1], *batch.labels.shape[1:])
-        return self.ranker.gradients(self.optimiser.weights, batch, chances, rates[1], self._pictures)
+        given = StepNumbers(chances, rates[1], places[2])
+        return self.ranker.gradients(self.optimiser.weights, batch, given, self._pictures)
 
     def _chances(self, numbers: Tensor, begin: Tensor, lengths: Tensor, queries: int, length: int) -> list[Tensor]:
         """The step's uniform numbers in the order in which it takes them: `[S, B, M]`, then some `[S, B, L]`."""
