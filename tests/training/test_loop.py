@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from fusion_models.config import Recipe
-from fusion_models.training import CheckpointError, DivergedError, load, save, start, train
+from fusion_models.training import CheckpointError, DivergedError, load, loop, save, start, train
 from fusion_models.training.step import half_precision, kept_modalities, learning_rate_at
 
 RECIPE = Recipe().updated(
@@ -101,6 +101,44 @@ def test_a_loss_that_is_not_finite_says_where(small_data):
         next(state.model.parameters()).fill_(math.nan)
     with pytest.raises(DivergedError, match="epoch 1, step 1 of"):
         next(train(state, small_data))
+
+
+@pytest.mark.parametrize("looks", [True, False], ids=["each step", "each epoch"])
+@pytest.mark.parametrize(("step", "part"), [(1, "ranking"), (3, "unimodal"), (5, "ranking")])
+def test_a_loss_that_is_not_finite_is_named_whenever_it_is_looked_at(step, part, looks, small_data, monkeypatch):
+    taken, take, steps = [], loop.train_step, math.ceil(len(small_data.rows("train")) / 10)
+
+    def poisoned(*arguments, **more):
+        parts = take(*arguments, **more)
+        taken.append(1)
+        if len(taken) < steps + step:
+            return parts
+        return parts | {name: parts[name] + float("nan") for name in (part, "total")}
+
+    monkeypatch.setattr(loop, "train_step", poisoned)
+    monkeypatch.setattr(loop, "_looks_each_step", lambda device: looks)
+    epochs = train(start(RECIPE.updated({"train.batch_queries": 10}), small_data, seed=0), small_data)
+    next(epochs)
+    with pytest.raises(DivergedError, match=rf"at epoch 2, step {step} of {steps} \(in {part}\)"):
+        next(epochs)
+    assert len(taken) == steps + (step if looks else steps)
+
+
+def test_looking_once_an_epoch_changes_nothing(small_data, monkeypatch):
+    each = losses(start(RECIPE, small_data, seed=0), small_data)
+    monkeypatch.setattr(loop, "_looks_each_step", lambda device: False)
+    assert losses(start(RECIPE, small_data, seed=0), small_data) == each
+
+
+def test_reading_ahead_keeps_the_order_and_what_is_raised():
+    def items():
+        yield from range(5)
+        raise ValueError("no more")
+
+    found = []
+    with pytest.raises(ValueError, match="no more"):
+        found.extend(loop._read_ahead(items()))
+    assert list(loop._read_ahead(iter(range(3)))) == [0, 1, 2]
 
 
 def test_training_learns_what_is_planted(small_data):
