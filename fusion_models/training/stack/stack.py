@@ -111,7 +111,7 @@ class Stack:
         found: list[tuple[TrainingState, Outcome]] = []
         with torch.no_grad():
             built.optimiser.weights[bad.to(self.device)] = 0.0  # a row that is no number any more scores as one
-        evaluations = built.evaluation(built.ranker, built.optimiser.weights)
+        evaluations = built.evaluation(built.ranker, built.optimiser.weights, brief=True)
         for place, member in enumerate(built.places):
             if member is not None:
                 parts = dict(zip(built.ranker.part_names, host[:, :, place].mean(dim=0).tolist(), strict=True))

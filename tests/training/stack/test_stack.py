@@ -211,6 +211,13 @@ def test_a_stack_with_dropout_repeats_itself(data):
     assert run() == once
 
 
+def test_an_epoch_works_out_no_value_shares(data):
+    state = start(BASE.updated({"model.variant": "cross_attention"}), data, seed=0)
+    ((_, result),) = next(train_stack([state], data))
+    assert result.evaluation.outputs.value_shares is None
+    assert result.evaluation.outputs.shares is not None
+
+
 def test_a_state_that_is_synced_is_not_changed_by_later_epochs(data):
     state = start(BASE, data, seed=0)
     stack = Stack(data)
