@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 
 import torch
 
@@ -24,7 +24,11 @@ from fusion_models.training.stack.tables import HostTables
 from fusion_models.training.state import TrainingState
 
 WAIT_SECONDS = 2.0
-"""How long an epoch waits for a member that has not asked: it may be writing a checkpoint, or be gone."""
+"""How long an epoch waits for a member that has not asked: it may be writing a checkpoint, or be gone. Time in which
+somebody computes does not count: nobody can ask then."""
+
+
+_Key = tuple[Structure, Hashable, torch.device]
 
 
 class Meeting:
@@ -46,10 +50,12 @@ class Meeting:
         self._wait_seconds = wait_seconds
         self._watch = watch or (lambda computes: None)
         self._mine = threading.local()
+        self._busy, self._since = 0.0, 0.0
+        """Seconds for which somebody has computed, up to the one who does now, and when he began."""
         self.last = 0
         """How many members the last epoch had."""
-        self._tables: dict[tuple[Structure, int, torch.device], _Table] = {}
-        self._alone: dict[tuple[Structure, int, torch.device], str] = {}
+        self._tables: dict[_Key, _Table] = {}
+        self._alone: dict[_Key, str] = {}
         """Structures that were tried -> why they cannot be stacked; empty where they can."""
 
     def train(self, state: TrainingState, data: RankingDataset) -> Iterator[EpochResult]:
@@ -58,7 +64,7 @@ class Meeting:
         Raises DivergedError as `train` does, and what an epoch raised that `Groups` could do nothing about, in each of
         its members.
         """
-        key = structure(state.recipe), id(data), state.device
+        key = structure(state.recipe), _known(data), state.device
         with self.lock:
             if key not in self._alone:
                 self._alone[key] = why_alone(state, data)
@@ -89,12 +95,29 @@ class Meeting:
         with self.lock:
             outer: int = getattr(self._mine, "depth", 0)
             self._mine.depth = outer + 1
+            if outer == 0:
+                self._since = time.monotonic()
             self._watch(True)
             try:
                 yield
             finally:
                 self._mine.depth = outer
+                if outer == 0:
+                    self._busy += time.monotonic() - self._since
                 self._watch(outer > 0)
+
+    @property
+    def _idle(self) -> float:
+        """A clock, for whoever holds the lock, that goes while nobody computes: only then can others ask."""
+        return self._since - self._busy
+
+    def _wait(self, seconds: float) -> None:
+        """Let go of the lock for so long, or until somebody says that there is news."""
+        self._watch(False)
+        self._busy += time.monotonic() - self._since
+        self.lock.wait(seconds)
+        self._since = time.monotonic()
+        self._watch(True)
 
     def _alone_in_turn(self, epochs: Iterator[EpochResult]) -> Iterator[EpochResult]:
         while True:
@@ -108,18 +131,16 @@ class Meeting:
         with self.held():
             table.ask(state)
             self.lock.notify_all()
-            until = time.monotonic() + self._wait_seconds
+            until = self._idle + self._wait_seconds
             while id(state) not in table.outcomes:
-                left = until - time.monotonic()
+                left = until - self._idle
                 if table.complete or left <= 0:
                     self.last = len(table.asked)
                     self._watch(True)
                     table.run()
                     self.lock.notify_all()
                 else:
-                    self._watch(False)
-                    self.lock.wait(left)
-                    self._watch(True)
+                    self._wait(left)
             return table.outcomes.pop(id(state))
 
 
@@ -152,6 +173,12 @@ class _Table:
         asked, self.asked = self.asked, {}
         self.expected = dict(asked)
         self.outcomes |= self._groups.epoch(list(asked.values()))
+
+
+def _known(data: RankingDataset) -> Hashable:
+    """What tells lists, labels, splits and metric of a dataset from another's: two objects of one may meet."""
+    tuned = None if data.tuned_v1 is None else data.tuned_v1[0]
+    return type(data), data.identity, data.splits, len(data.judged_item), data.metric, tuned
 
 
 def why_alone(state: TrainingState, data: RankingDataset) -> str:
