@@ -62,7 +62,7 @@ class Groups:
                 continue
             del before
             stack = None  # type: ignore[assignment]  # what it holds is needed now
-            _free(self._device)
+            free_memory(self._device)
         return found
 
     def _seat(self, left: Sequence[TrainingState], members: Sequence[TrainingState]) -> Stack:
@@ -113,7 +113,8 @@ def _alone(state: TrainingState, data: RankingDataset) -> Outcome | Exception:
         return error
 
 
-def _free(device: torch.device) -> None:
+def free_memory(device: torch.device) -> None:
+    """Give back to the device what is no longer held."""
     gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()

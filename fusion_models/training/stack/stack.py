@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 import zlib
 from collections.abc import Iterator, Sequence
@@ -127,6 +128,27 @@ class Stack:
             if isinstance(outcome, DivergedError) or outcome.finished:
                 self.leave(member)
         return found
+
+    def probe(self, steps: int) -> float:
+        """Seconds of an epoch, told from some of its steps and its evaluation; the members are of no use afterwards."""
+        built = self._prepared()
+        plan = chunks(built.places, self.data, built.stepper.draws, self.device, self.tables.index_device)
+        chunk = next(plan)
+        some = dataclasses.replace(chunk, steps=chunk.steps[:steps])
+        all_steps = math.ceil(len(self.data.rows("train")) / built.members[0].recipe.train.batch_queries)
+        for _ in range(2):  # the first time records steps and fills caches
+            began = self._clock()
+            built.stepper.run(some)
+            between = self._clock()
+            built.evaluation(built.ranker, built.optimiser.weights, brief=True)
+            ended = self._clock()
+        return (between - began) * all_steps / len(some.steps) + ended - between
+
+    def _clock(self) -> float:
+        """Seconds, once the device has done what it was asked."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
 
     def _train(self, built: _Built) -> Tensor:
         """One epoch of steps: the loss parts `[steps, parts, S]` on the device."""
