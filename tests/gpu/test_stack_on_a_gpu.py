@@ -128,6 +128,14 @@ def test_replayed_dropout_draws_new_masks_each_step_and_member(data):
     assert len({round(value, 7) for value in flat}) == len(flat)
 
 
+@pytest.mark.parametrize("graphs", [True, False], ids=["graphs", "eager"])
+def test_a_member_drops_the_same_whoever_is_beside_it(graphs, data):
+    recipe = BASE.updated({"model.dropout": 0.3, "model.token_dropout": 0.1, "loss.visual_importance": 0.3})
+    found = [together([recipe] * members, data, graphs=graphs)[1][0] for members in (1, 3)]
+    single, among_three = ([result.parts["total"] for result in epochs] for epochs in found)
+    assert among_three == pytest.approx(single, abs=1e-4)
+
+
 def test_members_leave_and_join_while_places_stay(data):
     wild = BASE.updated({"train.learning_rate": 1e30, "train.warmup": 0.0, "train.gradient_clip": 1e30})
     states = [start(BASE, data, seed=s, device=CUDA) for s in range(3)] + [start(wild, data, seed=9, device=CUDA)]

@@ -199,6 +199,19 @@ def test_a_trial_that_brings_down_every_host_fails_alone(tmp_path, small_data, s
     assert "its process died" in found["killer"].state_reason
 
 
+@pytest.mark.parametrize("stack", ["1", "4"])
+def test_a_trial_that_loses_the_gpu_ends_its_process_and_fails_alone(stack, tmp_path, small_data, shared_ray):
+    unknown = BASE.flat() | {"model.variant": "CUDA error: device-side assert triggered"}  # which its error repeats
+    jobs = [Job(trial_id="bad", name="bad", recipe=unknown, seed=0), job("t0"), job("t1", seed=1)]
+    stage = FixedStage(open_journal(tmp_path / "j"), "baselines", jobs)
+    trained(tmp_path, [stage], options(tmp_path, stack), small_data)
+    found = {record.trial_id: record for record in stage.records()}
+    assert {name: record.state for name, record in found.items()} == {
+        "bad": "failed", "t0": "finished", "t1": "finished"
+    }  # fmt: skip
+    assert "its GPU answered it no more" in found["bad"].state_reason
+
+
 def test_a_trial_goes_to_the_host_with_most_of_its_structure_and_room(shared_ray):
     pool = HostPool(stack=2, cpus=0, gpus=0.0, epoch_limit=60.0)
     try:
