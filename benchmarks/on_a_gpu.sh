@@ -5,10 +5,11 @@
 #   benchmarks/on_a_gpu.sh
 #
 # Needs: Linux, one CUDA device that PyTorch sees, 8 processors, 32 GiB of memory, 2 GiB of disk; no network.
-# Python 3.11 or newer as $PYTHON (default: python3) with this project's dependencies: `pip install -e '.[dev]'` with a
-# CUDA build of torch. Tests and benchmark need no more of them than torch, numpy, pyarrow, pillow, safetensors, pytest
-# and pytest-timeout; the search also needs ray[tune,train], optuna and the rest: where ray is missing it is left out,
-# and the table says so. Logs and the search's run folder go to $OUT (default: results/on-a-gpu).
+# Python 3.11 or newer as $PYTHON (default: python3) with a CUDA build of torch and what PACKAGES names below; nothing is
+# installed here. The search also needs this project's other dependencies (`pip install -e '.[dev]'` has them all): where
+# ray or optuna is missing it is left out, and the table says so. Logs and the search's run folder go to $OUT (default:
+# results/on-a-gpu).
+PACKAGES=(torch numpy scipy pandas pyarrow pillow safetensors fsspec filelock pytest pytest-timeout)
 set -uo pipefail
 cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}
@@ -16,6 +17,16 @@ OUT=${OUT:-results/on-a-gpu}
 export PYTHONPATH=$PWD PYTHONUNBUFFERED=1
 mkdir -p "$OUT"
 
+missing=$("$PYTHON" - "${PACKAGES[@]}" <<'EOF'
+import importlib.metadata, sys
+have = {(d.metadata["Name"] or "").lower() for d in importlib.metadata.distributions()}
+print(*(name for name in sys.argv[1:] if name not in have))
+EOF
+) || { echo "$0: $PYTHON does not run: set PYTHON to a Python 3.11 or newer" >&2; exit 3; }
+if [ -n "$missing" ]; then
+    echo "$0: $PYTHON lacks packages: $PYTHON -m pip install $missing" >&2
+    exit 3
+fi
 if ! "$PYTHON" -c 'import sys, torch; sys.exit(not torch.cuda.is_available())'; then
     echo "$0: $PYTHON sees no CUDA device (or has no torch): nothing here can be shown without one" >&2
     exit 3

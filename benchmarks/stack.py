@@ -90,11 +90,16 @@ def stacked(
 
 
 def sharing(size: str, processes: int, arguments: argparse.Namespace) -> float:
-    """Seconds of an epoch of each of N processes that train beside each other on the one device."""
+    """Seconds of an epoch of each of N processes that train beside each other on the one device.
+
+    Raises MemoryError where one of them ended without a number: what it said stands above.
+    """
     command = [sys.executable, __file__, "--worker", size, "--data", arguments.data, "--device", arguments.device]
     workers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(processes)]
-    found = [json.loads(worker.communicate()[0].strip().splitlines()[-1]) for worker in workers]
-    return statistics.median(found)
+    said = [worker.communicate()[0].strip() for worker in workers]
+    if any(worker.returncode != 0 for worker in workers):
+        raise MemoryError
+    return statistics.median(json.loads(lines.splitlines()[-1]) for lines in said)
 
 
 def work_beside_others(size: str, data: RankingDataset, device: torch.device, precision: str) -> float:
@@ -104,7 +109,8 @@ def work_beside_others(size: str, data: RankingDataset, device: torch.device, pr
     times, began = [], time.perf_counter()
     while time.perf_counter() - began < 10.0:
         before = waited(device)
-        next(epochs)
+        if next(epochs, None) is None:
+            break
         times.append(waited(device) - before)
     middle = times[len(times) // 4 : max(len(times) // 4 + 1, 3 * len(times) // 4)]
     return statistics.median(middle)
@@ -198,7 +204,11 @@ def measure(size: str, data: RankingDataset, device: torch.device, arguments: ar
     stack = None
     for members in arguments.stacks:
         stack = None  # the last one's memory goes before the next one's comes
-        first, later, stack = stacked(size, members, data, device, arguments.precision, arguments.repeats)
+        try:
+            first, later, stack = stacked(size, members, data, device, arguments.precision, arguments.repeats)
+        except torch.OutOfMemoryError:
+            print(f"| {size:8} | {f'stack of {members}':22} | no room in memory", flush=True)
+            break
         found = an_hour(later, members)
         print(row.format(size, f"stack of {members}", later, first, found, found / base), flush=True)
     if stack is not None:
@@ -206,7 +216,11 @@ def measure(size: str, data: RankingDataset, device: torch.device, arguments: ar
         print(f"  floor of {size}: " + ", ".join(f"{k} {v:.3f}" for k, v in found_floor.items()), flush=True)
     stack = None
     for processes in arguments.processes:
-        later = sharing(size, processes, arguments)
+        try:
+            later = sharing(size, processes, arguments)
+        except MemoryError:
+            print(f"| {size:8} | {f'{processes} processes':22} | one ended by itself", flush=True)
+            continue
         found = an_hour(later, processes)
         print(row.format(size, f"{processes} processes", later, 0.0, found, found / base), flush=True)
 

@@ -1,8 +1,9 @@
 """One training: the step, the loop (a generator of epoch results), checkpoints.
 
-`state` is all that a training is and what lies in a checkpoint; `accumulation` and `memory` keep it small; `own_loop`
-steps somebody's own loop, `warm_start` starts from given weights; `stack`
-trains many in one set of kernels. May use models, losses, data and the evaluation; knows nothing of a search.
+`state` is all that a training is and what lies in a checkpoint; `accumulation` and `memory` keep it small; `epoch_log`
+notes loss parts, `device_errors` reads what went wrong on a device; `own_loop` steps somebody's own loop, `warm_start`
+starts from given weights; `stack` trains many in one set of kernels. May use models, losses, data and the evaluation;
+knows nothing of a search.
 """
 
 from fusion_models.training.loop import EpochResult, train

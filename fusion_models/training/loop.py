@@ -6,7 +6,9 @@ import dataclasses
 import math
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
@@ -15,6 +17,7 @@ from fusion_models.data.batch import Batch
 from fusion_models.evaluation import NO_BLANKING, Blanking, Evaluation, blanked_scores, evaluate
 from fusion_models.process_group import ALONE, ProcessGroup, Shard, shard_of
 from fusion_models.training.accumulation import Slices
+from fusion_models.training.epoch_log import EpochLog
 from fusion_models.training.memory import keep_freed_memory
 from fusion_models.training.own_loop import has_own_loop, own_epochs
 from fusion_models.training.seeding import seed_epoch
@@ -47,7 +50,8 @@ def train(state: TrainingState, data: RankingDataset, *, process_group: ProcessG
     batch and of the evaluation. Numbers are those of one process but for rounding, and but for the masks of dropout
     layers, which every process draws for itself.
 
-    Raises DivergedError, with epoch, step, loss part and rank, as soon as a loss is not finite.
+    Raises DivergedError, with epoch, step, loss part and rank, where a loss is not finite: at that step on a CPU, on a
+    GPU, which no step waits for, at the end of its epoch.
     """
     keep_freed_memory()
     data = seen_by(state.model, data)
@@ -100,9 +104,9 @@ def _train_epoch(
     train_config = state.recipe.train
     steps = math.ceil(len(data.rows("train")) / train_config.batch_queries)
     state.model.train()
-    sums: dict[str, torch.Tensor] = {}
-    following = seed_epoch(state, process_group)
-    for step, (batch, shard) in enumerate(_shares(state, data, process_group)):
+    log, following = EpochLog(), seed_epoch(state, process_group)
+    shares = _shares(state, data, process_group)
+    for step, (batch, shard) in enumerate(shares if _looks_each_step(state.device) else _read_ahead(shares)):
         parts = train_step(
             state,
             batch,
@@ -111,13 +115,17 @@ def _train_epoch(
             thumbnails=data.thumbnails if data.schema.thumbnail is not None else None,
             shard=shard,
         )
-        if not torch.isfinite(parts["total"]):
-            where = f"epoch {state.epoch + 1}, step {step + 1} of {steps}"
-            raise DivergedError(_why_diverged(parts, where, process_group))
-        for name, part in parts.items():
-            sums[name] = sums.get(name, torch.zeros_like(part)) + part
+        log.add(parts)
+        if _looks_each_step(state.device):
+            _raise_if_diverged(log, state, steps, process_group)
+    _raise_if_diverged(log, state, steps, process_group)
     state.random_state = torch.get_rng_state() if following is None else following
-    return {name: float(value) / steps for name, value in sums.items()}
+    return log.means()
+
+
+def _looks_each_step(device: torch.device) -> bool:
+    """Whether to look at a step's loss before the next one: a GPU is not waited for until the epoch has ended."""
+    return device.type == "cpu"
 
 
 def _shares(state: TrainingState, data: RankingDataset, process_group: ProcessGroup) -> Iterator[tuple[Batch, Shard]]:
@@ -125,14 +133,37 @@ def _shares(state: TrainingState, data: RankingDataset, process_group: ProcessGr
     for rows in data.row_batches("train", state.recipe.train.batch_queries, generator=state.generator):
         counts = torch.from_numpy(data.candidates[rows])
         shard = shard_of(process_group, counts)
-        batch = data.gather(shard.own(torch.from_numpy(rows)).numpy(), state.device, length=int(counts.max()))
+        batch = data.gather(shard.own(torch.from_numpy(rows)).numpy(), length=int(counts.max()))
+        if state.device.type == "cuda":
+            with torch.cuda.device(state.device):
+                batch = batch.changed(lambda x: x.pin_memory())
+        batch = batch.to(state.device)
         if shard.counts is not None and shard.first == shard.stop:
             batch = batch._replace(valid=torch.zeros_like(batch.valid))
         yield batch, shard
 
 
-def _why_diverged(parts: dict[str, torch.Tensor], where: str, process_group: ProcessGroup) -> str:
-    broken = [name for name, part in parts.items() if name != "total" and not torch.isfinite(part)]
+T = TypeVar("T")
+
+
+def _read_ahead(items: Iterator[T]) -> Iterator[T]:
+    """Each item, with the next one read by another thread meanwhile."""
+    with ThreadPoolExecutor(1) as reader:
+        following = reader.submit(next, items, None)
+        while (item := following.result()) is not None:
+            following = reader.submit(next, items, None)
+            yield item
+
+
+def _raise_if_diverged(log: EpochLog, state: TrainingState, steps: int, process_group: ProcessGroup) -> None:
+    broken = log.broken()
+    if broken is not None:
+        step, names = broken
+        where = f"epoch {state.epoch + 1}, step {step + 1} of {steps}"
+        raise DivergedError(_why_diverged(names, where, process_group))
+
+
+def _why_diverged(broken: list[str], where: str, process_group: ProcessGroup) -> str:
     ranks = process_group.broken()
     whose = f" of rank {', '.join(map(str, ranks))}" if ranks else ""
     hint = "a lower train.learning_rate or loss weight may help"

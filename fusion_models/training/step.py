@@ -105,5 +105,5 @@ def train_step(
 def half_precision(precision: str, like: Tensor) -> bool:
     """Whether the ranker runs in bfloat16 autocast; `like`: a tensor of the device that it runs on."""
     if precision == "auto":
-        return like.is_cuda and torch.cuda.is_bf16_supported()
+        return like.is_cuda and torch.cuda.is_bf16_supported(including_emulation=False)  # emulated, it is slower
     return precision == "bfloat16"

@@ -59,15 +59,45 @@ def stack_size(options: RunOptions) -> int:
     """How many trainings a worker trains in one set of kernels (`--stack`).
 
     auto is 1 where stacking was measured not to pay (on a CPU: docs/scaling.md) or cannot be (several workers a
-    trial). On a GPU as many as its memory has room for beside the other workers that share it, up to a limit.
+    trial). On a GPU what was measured (`stacks.stack_sizing`); until then as many as its memory has room for beside the
+    other workers that share it. Up to a limit either way.
     """
     if options.stack != "auto":
         return int(options.stack)
-    if options.gpus_per_worker == 0 or options.workers_per_trial > 1:
+    if not sizes_itself(options):
         return 1
+    if knows_stack_size(options):
+        return _measured[_key(options)]
     memory = torch.cuda.get_device_properties(0).total_memory if torch.cuda.is_available() else DEFAULT_GPU_BYTES
     share = min(1.0, options.gpus_per_worker)
-    return max(1, min(round(AUTO_ON_A_GPU * share), int(memory * share / 2 / MEMBER_BYTES)))
+    return max(1, min(most_on_a_gpu(options), int(memory * share / 2 / MEMBER_BYTES)))
+
+
+def sizes_itself(options: RunOptions) -> bool:
+    """Whether a stack's size is left to be found, on a GPU."""
+    return options.stack == "auto" and options.gpus_per_worker > 0 and options.workers_per_trial == 1
+
+
+def most_on_a_gpu(options: RunOptions) -> int:
+    """The most members that a stack has where its size is left to be found."""
+    return max(1, round(AUTO_ON_A_GPU * min(1.0, options.gpus_per_worker)))
+
+
+def knows_stack_size(options: RunOptions) -> bool:
+    """Whether it was measured."""
+    return _key(options) in _measured
+
+
+def keep_stack_size(options: RunOptions, size: int) -> None:
+    """What was measured, for as long as this process lasts."""
+    _measured[_key(options)] = size
+
+
+def _key(options: RunOptions) -> tuple[str, str, str | None, float]:
+    return options.data, options.phase, options.name, options.gpus_per_worker
+
+
+_measured: dict[tuple[str, str, str | None, float], int] = {}
 
 
 def _workers(options: RunOptions) -> int:

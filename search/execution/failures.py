@@ -18,6 +18,8 @@ _LOW_MEMORY = "node running low on memory"
 """Ray's memory monitor, in the text of `ray.exceptions.OutOfMemoryError`."""
 _MACHINE_GONE = "its node has died"
 """Ray's word for a machine that it no longer hears from, in the text of `ray.exceptions.ActorDiedError`."""
+_DEVICE_LOST = re.compile(r"DeviceLostError: ([^\n]*)")
+"""What a process said that ended since its device answered no more."""
 _CAUSE = re.compile(r"The actor (?:died|is dead) because ([^\n.]*)")
 
 
@@ -67,6 +69,9 @@ def cause_of_failure(error: str) -> Cause:
     if _LOW_MEMORY in error:
         said = "out of memory: Ray's memory monitor killed its process, since the node ran low"
         return Cause(reason=said, failure="out_of_memory")
+    lost = _DEVICE_LOST.search(error)
+    if lost:
+        return Cause(reason=f"because {lost[1].strip()}")
     found = _CAUSE.search(" ".join(error.split()))
     return Cause(reason=f"because {found[1].strip()}" if found else "")
 

@@ -29,14 +29,13 @@ from fusion_models.training import (
     start,
     train,
 )
+from fusion_models.training.device_errors import lost_device, out_of_memory
 from fusion_models.training.warm_start import warm_start
 from search.execution.file_transfer import DataTicket, TrialFolder
 from search.run_store.artifacts import measure, write_finished
 from search.run_store.job import Cause, Job
 
 ERROR_LENGTH = 500
-ALLOCATOR = "DefaultCPUAllocator: can't allocate memory"
-"""What torch says, as a plain RuntimeError, where the machine has no more memory to promise."""
 
 
 Epochs = Callable[[TrainingState, RankingDataset], Iterator[EpochResult]]
@@ -48,6 +47,10 @@ class JobFailedError(RuntimeError):
     def __init__(self, cause: Cause) -> None:
         super().__init__(cause.reason)
         self.cause = cause
+
+
+class DeviceLostError(RuntimeError):
+    """A process whose device answers no more: it must end, and its trainings go on from their checkpoints elsewhere."""
 
 
 def job_dataset(ticket: DataTicket, job: Job) -> RankingDataset:
@@ -69,7 +72,8 @@ def without_cold_items(ticket: DataTicket, suspect: str) -> RankingDataset:
 class JobTraining:
     """A job in the making. Every process of `process_group` has one and steps it at the same time.
 
-    A training that fails by itself says so in its last result (`outcome`, `reason`) and raises nothing.
+    A training that fails by itself says so in its last result (`outcome`, `reason`) and raises nothing. Raises
+    DeviceLostError alone, after which the process can train nothing more.
     """
 
     def __init__(
@@ -106,6 +110,8 @@ class JobTraining:
             result = self._train(at_least, pauses)
         except Exception as error:
             self.close()  # what it holds in memory goes before the next trial comes
+            if lost_device(error):
+                raise DeviceLostError(f"its GPU answered it no more: {_first_line(error)}") from error
             cause = cause_of(error)
             result = {"outcome": "failed", "reason": cause.reason, "failure": cause.failure, "done": True}
             result |= {"before": self._before}
@@ -154,6 +160,8 @@ class JobTraining:
                 numbers = write_finished(evaluation, state, data, self.job, self._folder.path)
                 self._folder.send_results()
             except Exception as error:
+                if lost_device(error):
+                    raise
                 failed = cause_of(error)
         numbers, failed = self._distribution.first((numbers, failed))
         if failed is not None:
@@ -199,10 +207,14 @@ def _device(gpus: float) -> torch.device:
     return torch.device("cuda", torch.cuda.current_device()) if gpus > 0 else torch.device("cpu")
 
 
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".partition("\n")[0][:ERROR_LENGTH]
+
+
 def cause_of(error: Exception) -> Cause:
     """What is told of an error that ends a training."""
     if isinstance(error, JobFailedError):
         return error.cause
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or ALLOCATOR in str(error):
+    if out_of_memory(error):
         return Cause(reason=f"out of memory: {error}"[:ERROR_LENGTH], failure="out_of_memory")
     return Cause(reason=f"{type(error).__name__}: {error}"[:ERROR_LENGTH])

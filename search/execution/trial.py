@@ -23,10 +23,10 @@ STDERR = 2
 class FusionTrial(tune.Trainable):  # type: ignore[misc]
     """Trains one job in this process. Reused for the next job, so that torch and the data are loaded once.
 
-    A training that fails by itself says so in its last result and ends like any other; only a process that dies is an
-    error to Ray, and so only that is tried again, from the checkpoint that was written after its last step: an epoch,
-    or as many short ones as `report_seconds` hold. A step that takes longer than an epoch may ends the process, from a
-    thread that needs nothing of Python to do so.
+    A training that fails by itself says so in its last result and ends like any other; only a process that dies, or
+    whose device answers no more (which ends it), is an error to Ray, and so only that is tried again, from the
+    checkpoint that was written after its last step: an epoch, or as many short ones as `report_seconds` hold. A step
+    that takes longer than an epoch may ends the process, from a thread that needs nothing of Python to do so.
 
     A trial without a job makes a call (`remote_calls`), which may take as long as it takes, or waits for what comes
     next.

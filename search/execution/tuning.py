@@ -173,7 +173,8 @@ class TuneSession:
         resources = {"cpu": options.cpus_per_worker, "gpu": options.gpus_per_worker}
         trainable = tune.with_resources(FusionTrial, resources)
         if isinstance(pool, HostPool):
-            trainable, config["host"] = tune.with_resources(StackedTrial, _client()), None
+            trainable = tune.with_resources(StackedTrial, _client())
+            config |= {"host": None, "turns": pool.turns}
         elif pool is not None:
             trainable, config["board"] = tune.with_resources(GroupedTrial, _client()), pool.name
         return tune.Tuner(

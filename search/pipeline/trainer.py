@@ -14,6 +14,7 @@ from fusion_models.data import RankingDataset
 from search.analysis.tables import write_tables
 from search.execution.file_transfer import ticket_for
 from search.execution.searcher import Deadline, Observer
+from search.execution.stacks.stack_sizing import measure_stack_size
 from search.execution.tuning import TuneSession, call_in_ray
 from search.monitoring.background import InBackground
 from search.monitoring.mirroring import MirrorObserver
@@ -71,10 +72,13 @@ class Trainer:
     @contextlib.contextmanager
     def tuning(self, *, keep: bool = True) -> Iterator[None]:
         """Inside, with Ray running, stages can be trained; with `keep`, in processes that stay from stage to stage."""
-        folder = self._store.folder
+        folder, ticket = self._store.folder, ticket_for(self._data)
+        said = measure_stack_size(self._options, ticket, self._phase.base)
+        if said:
+            self._console.print(said, highlight=False)
         session = TuneSession(
             self._options,
-            ticket_for(self._data),
+            ticket,
             checkpoints=folder.checkpoints,
             tune_folder=folder.tune,
             epoch_limit=epoch_limit(self._options, self._phase, self.training_seconds),

@@ -122,10 +122,18 @@ def test_no_step_waits_for_the_device(data):
 def test_replayed_dropout_draws_new_masks_each_step_and_member(data):
     still = {"model.dropout": 0.4, "train.learning_rate": 1e-12, "train.batch_queries": 10_000, "train.epochs": 4}
     recipe = BASE.updated(still | {"train.patience": 4})
-    states = [start(recipe, data, seed=0, device=CUDA) for _ in range(2)]
+    states = [start(recipe, data, seed=seed, device=CUDA) for seed in range(2)]
     totals = [[result.parts["total"] for _, result in epoch] for epoch in train_stack(states, data)]
     flat = [value for epoch in totals for value in epoch]
     assert len({round(value, 7) for value in flat}) == len(flat)
+
+
+@pytest.mark.parametrize("graphs", [True, False], ids=["graphs", "eager"])
+def test_a_member_drops_the_same_whoever_is_beside_it(graphs, data):
+    recipe = BASE.updated({"model.dropout": 0.3, "model.token_dropout": 0.1, "loss.visual_importance": 0.3})
+    found = [together([recipe] * members, data, graphs=graphs)[1][0] for members in (1, 3)]
+    single, among_three = ([result.parts["total"] for result in epochs] for epochs in found)
+    assert among_three == pytest.approx(single, abs=1e-4)
 
 
 def test_members_leave_and_join_while_places_stay(data):
@@ -150,7 +158,7 @@ def test_members_leave_and_join_while_places_stay(data):
 
 
 def test_tables_that_stay_on_the_host(data, monkeypatch):
-    monkeypatch.setattr("fusion_models.training.stack.stack.fits", lambda *_: False)
+    monkeypatch.setattr("fusion_models.training.stack.tables.fits", lambda *_: False)
     assert isinstance(Stack(data, CUDA).tables, HostTables)
     recipes = [BASE.updated({"train.learning_rate": rate, "loss.contrastive": 0.2}) for rate in RATES]
     assert_equal_to_alone(recipes, data)

@@ -2,13 +2,14 @@
 
 import dataclasses
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from fusion_models.config import Recipe
-from fusion_models.training import CheckpointError, DivergedError, load, save, start, train
-from fusion_models.training.step import kept_modalities, learning_rate_at
+from fusion_models.training import CheckpointError, DivergedError, load, loop, save, start, train
+from fusion_models.training.step import half_precision, kept_modalities, learning_rate_at
 
 RECIPE = Recipe().updated(
     {
@@ -102,6 +103,44 @@ def test_a_loss_that_is_not_finite_says_where(small_data):
         next(train(state, small_data))
 
 
+@pytest.mark.parametrize("looks", [True, False], ids=["each step", "each epoch"])
+@pytest.mark.parametrize(("step", "part"), [(1, "ranking"), (3, "unimodal"), (5, "ranking")])
+def test_a_loss_that_is_not_finite_is_named_whenever_it_is_looked_at(step, part, looks, small_data, monkeypatch):
+    taken, take, steps = [], loop.train_step, math.ceil(len(small_data.rows("train")) / 10)
+
+    def poisoned(*arguments, **more):
+        parts = take(*arguments, **more)
+        taken.append(1)
+        if len(taken) < steps + step:
+            return parts
+        return parts | {name: parts[name] + float("nan") for name in (part, "total")}
+
+    monkeypatch.setattr(loop, "train_step", poisoned)
+    monkeypatch.setattr(loop, "_looks_each_step", lambda device: looks)
+    epochs = train(start(RECIPE.updated({"train.batch_queries": 10}), small_data, seed=0), small_data)
+    next(epochs)
+    with pytest.raises(DivergedError, match=rf"at epoch 2, step {step} of {steps} \(in {part}\)"):
+        next(epochs)
+    assert len(taken) == steps + (step if looks else steps)
+
+
+def test_looking_once_an_epoch_changes_nothing(small_data, monkeypatch):
+    each = losses(start(RECIPE, small_data, seed=0), small_data)
+    monkeypatch.setattr(loop, "_looks_each_step", lambda device: False)
+    assert losses(start(RECIPE, small_data, seed=0), small_data) == each
+
+
+def test_reading_ahead_keeps_the_order_and_what_is_raised():
+    def items():
+        yield from range(5)
+        raise ValueError("no more")
+
+    found = []
+    with pytest.raises(ValueError, match="no more"):
+        found.extend(loop._read_ahead(items()))
+    assert list(loop._read_ahead(iter(range(3)))) == [0, 1, 2]
+
+
 def test_training_learns_what_is_planted(small_data):
     state = start(RECIPE.updated({"train.epochs": 6}), small_data, seed=0)
     results = list(train(state, small_data))
@@ -112,6 +151,16 @@ def test_training_learns_what_is_planted(small_data):
 def test_the_rate_rises_and_falls():
     rates = [learning_rate_at(p, 0.1) for p in (0.0, 0.05, 0.1, 0.55, 1.0)]
     assert rates == pytest.approx([0.0, 0.5, 1.0, 0.5, 0.0])
+
+
+@pytest.mark.parametrize(("major", "half"), [(7, False), (8, True), (9, True)])
+def test_auto_is_bfloat16_on_a_gpu_that_has_it_and_not_where_it_is_emulated(major, half, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda device: SimpleNamespace(major=major))
+    monkeypatch.setattr(torch.cuda, "_check_bf16_tensor_supported", lambda device: True)
+    assert half_precision("auto", SimpleNamespace(is_cuda=True)) == half
+    assert not half_precision("auto", torch.zeros(1))
 
 
 def test_dropped_modalities_never_leave_a_query_without_any():

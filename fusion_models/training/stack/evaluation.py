@@ -6,6 +6,7 @@ Shapes: S members, Q queries, L candidates.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import NamedTuple
 
 import numpy as np
@@ -87,10 +88,14 @@ class StackedEvaluation:
             metric=data.metric,
         )
 
-    def __call__(self, ranker: StackedRanker, weights: Tensor) -> list[Evaluation | None]:
-        """Every row's evaluation, nothing blanked; None for a row whose scores are no numbers any more."""
+    def __call__(self, ranker: StackedRanker, weights: Tensor, *, brief: bool = False) -> list[Evaluation | None]:
+        """Every row's evaluation, nothing blanked; None for a row whose scores are no numbers any more.
+
+        `brief`: without what no epoch reads, as in `evaluate`.
+        """
         ranker.template.eval()
-        parts = [self._measure(ranker, weights, self._batch(part)) for part in self._parts]
+        with ranker.template.scores_only() if brief else nullcontext():
+            parts = [self._measure(ranker, weights, self._batch(part)) for part in self._parts]
         scores = self._joined([_padded(part.scores, self.valid.shape[1]) for part in parts])
         finite = torch.isfinite(torch.where(self.valid, scores, 0.0)).flatten(1).all(dim=1)
         scores = torch.where(finite[:, None, None], scores, 0.0)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +30,7 @@ from fusion_models.losses import (
 )
 from fusion_models.models import FusionRanker, RankerOutput, build_ranker
 from fusion_models.screening import keep_columns
+from fusion_models.training.stack.member_dropout import MemberDropout, document_hashes
 from fusion_models.training.stack.structure import copy_buffers, member_config, numbers_of, terms_on
 from fusion_models.training.step import half_precision, kept_by_chance
 
@@ -38,21 +39,15 @@ PRODUCTS = (nn.Linear, nn.Conv2d)
 DROPOUTS = ("model.dropout", "model.token_dropout")
 
 
-class MemberDropout(nn.Module):
-    """Dropout whose probability is a buffer, so that each member of a stack has its own."""
+class StepNumbers(NamedTuple):
+    """What a step is given beside its batch."""
 
-    probability: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("probability", torch.zeros(()), persistent=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`[...]` to the same."""
-        if not self.training:
-            return x
-        keep = torch.rand_like(x, dtype=torch.float32) >= self.probability
-        return torch.where(keep, x / (1.0 - self.probability).to(x.dtype), 0.0)
+    chances: Sequence[Tensor]
+    """Uniform numbers in the order in which the step takes them, `[S, ...]` each."""
+    reversal: Tensor
+    """`[S]`: the strength of the gradient reversal."""
+    keys: Tensor
+    """`[S]`: what each member's dropout masks of this step follow from."""
 
 
 class StackedRanker:
@@ -77,7 +72,8 @@ class StackedRanker:
             keep_columns(self.template, data)
         else:
             copy_buffers(like, self.template)
-        self._dropout = _member_dropout(self.template, recipes, self.numbers)
+        self._dropout = _member_dropout(self.template, self.numbers)
+        self._dropout_layers = [m for m in self.template.modules() if isinstance(m, MemberDropout)]
         parameters = dict(self.template.named_parameters())
         self.names = list(parameters)
         self.shapes = [p.shape for p in parameters.values()]
@@ -132,12 +128,11 @@ class StackedRanker:
         return torch.cat([named[name].detach().flatten() for name in self.names])
 
     def gradients(
-        self, weights: Tensor, batch: Batch, chances: Sequence[Tensor], reversal: Tensor, pictures: Tensor | None
+        self, weights: Tensor, batch: Batch, given: StepNumbers, pictures: Tensor | None
     ) -> tuple[Tensor, Tensor]:
         """Gradients `[S, P]` of every member's total loss, and the loss parts `[parts, S]` in `part_names`' order.
 
-        `batch` has S in front of its shapes; `chances` are the step's uniform numbers in the order in which it takes
-        them, `[S, ...]` each; `reversal` `[S]`; `pictures` `[items, 3, S, S]`, where thumbnails are decoded.
+        `batch` has S in front of its shapes; `pictures` `[items, 3, S, S]`, where thumbnails are decoded.
         """
         self.template.train()
         leaf = weights.detach().requires_grad_(True)
@@ -148,12 +143,25 @@ class StackedRanker:
             return self._loss(own, numbers, inputs, chance, reverse, pictures)
 
         parts, coefficients = vmap(member, randomness="different")(
-            self._for_step(leaf) | self._dropout, self.numbers, batch, list(chances), reversal
+            self._for_step(leaf) | self._masks(given.keys, batch),
+            self.numbers,
+            batch,
+            list(given.chances),
+            given.reversal,
         )
         (gradient,) = torch.autograd.grad(parts["total"].sum(), leaf)
         if self.modulates:
             gradient = gradient * (1.0 + (coefficients - 1.0) @ self.encoder_MP.float())
         return gradient, torch.stack([parts[name].detach().float() for name in self.part_names])
+
+    def _masks(self, keys: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """Buffers of the dropout layers for one step, by name, `[S, ...]`."""
+        if not self._dropout:
+            return {}
+        for layer in self._dropout_layers:
+            layer.calls = 0
+        rows = document_hashes(keys, *batch.labels.shape[1:])
+        return self._dropout | {name.replace(".probability", ".rows"): rows for name in self._dropout}
 
     def _loss(
         self,
@@ -210,19 +218,15 @@ def _with_dropout(recipes: Sequence[Recipe]) -> Recipe:
     return recipes[0].updated(largest)
 
 
-def _member_dropout(model: nn.Module, recipes: Sequence[Recipe], numbers: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Give every dropout layer of `model` each member's own probability; the stacked buffers `[S]` by name.
-
-    Where all members drop alike, torch's own layer stays, which is one operation and not three.
-    """
+def _member_dropout(model: nn.Module, numbers: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Put `MemberDropout` in the place of every dropout layer of `model`; their probabilities `[S]` by name."""
     buffers = {}
-    for name, module in list(model.named_modules()):
+    for layer, (name, module) in enumerate(list(model.named_modules())):
         if isinstance(module, nn.Dropout):
             key = "model.token_dropout" if name == "projections.dropout" else "model.dropout"
-            if len({recipe.flat()[key] for recipe in recipes}) > 1:
-                parent, _, leaf = name.rpartition(".")
-                setattr(model.get_submodule(parent), leaf, MemberDropout().to(numbers[key].device))
-                buffers[f"{name}.probability"] = numbers[key]
+            parent, _, leaf = name.rpartition(".")
+            setattr(model.get_submodule(parent), leaf, MemberDropout(layer).to(numbers[key].device))
+            buffers[f"{name}.probability"] = numbers[key]
     return buffers
 
 

@@ -8,6 +8,7 @@ Shapes: S members, B queries of a step, L padded length.
 from __future__ import annotations
 
 import math
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -78,7 +79,8 @@ class Chunk:
     rows: list[Tensor]
     """`[S, B]` int64, one entry a step: the queries of each member's batch; where the tables take them."""
     places: Tensor
-    """`[steps, 2, S]` int64: where the step's numbers begin in `numbers`, and the member's own padded length."""
+    """`[steps, 3, S]` int64: where the step's numbers begin in `numbers`, the member's own padded length, and what its
+    dropout masks follow from."""
     numbers: Tensor
     """`[S, n]`: each member's uniform numbers."""
     rates: Tensor
@@ -137,7 +139,12 @@ def _chunk(
     count = len(own[0].rows)
     pad = bucket if device.type == "cuda" else int
     shapes = [(len(own[0].rows[i]), pad(max(o.lengths[i] for o in own))) for i in range(count)]
-    places = torch.tensor([[[o.begins[i] for o in own], [o.lengths[i] for o in own]] for i in range(count)])
+    places = torch.tensor(
+        [
+            [[o.begins[i] for o in own], [o.lengths[i] for o in own], [_key(member, first + i) for member in members]]
+            for i in range(count)
+        ]
+    )
     longest = max(len(o.numbers) for o in own)
     numbers = torch.zeros(len(own), max(1, longest))
     for row, o in zip(numbers, own, strict=True):
@@ -162,6 +169,11 @@ def _rates(member: TrainingState | None, step: int, steps: int) -> tuple[float, 
     progress = (member.epoch * steps + step + 1) / (train.epochs * steps)
     reversal = 2.0 / (1.0 + math.exp(-10.0 * progress)) - 1.0  # as in `train_step`
     return train.learning_rate * learning_rate_at(progress, train.warmup), reversal
+
+
+def _key(member: TrainingState | None, step: int) -> int:
+    """A number of a member's seed, epoch and step: the same whoever is beside it; 31 bits."""
+    return 0 if member is None else zlib.crc32(f"{member.seed} {member.epoch} {step}".encode()) >> 1
 
 
 def _to(x: Tensor, device: torch.device) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 import zlib
 from collections.abc import Iterator, Sequence
@@ -20,7 +21,7 @@ from fusion_models.training.stack.plan import chunks, draws_of
 from fusion_models.training.stack.rows import read_state, write_state
 from fusion_models.training.stack.stepping import Stepper
 from fusion_models.training.stack.structure import buffers_digest, differences
-from fusion_models.training.stack.tables import HostTables, Tables, fits
+from fusion_models.training.stack.tables import HostTables, Tables, tables_for
 from fusion_models.training.state import TrainingState
 from fusion_models.training.step import DivergedError
 from fusion_models.tuned_v1 import seen_by
@@ -32,19 +33,28 @@ class Stack:
     """Trainings that share kernels; between two `epoch()`s they may join and leave.
 
     A member trains as it would alone: same weights, batches, shuffles, rates, clipping and patience, from the same
-    `TrainingState`, so that a training may change between alone and a stack at any epoch. Two things differ:
-    rounding, and the masks of dropout layers, which are drawn for all members together (they follow from all members'
-    seeds and epochs, so the same stack drawn up again repeats them).
+    `TrainingState`, so that a training may change between alone and a stack at any epoch. Two things differ from
+    a training alone: rounding, and the masks of dropout layers, which follow from its seed, epoch and step by another
+    rule (`MemberDropout`). They are the same whoever else is in the stack; what a fusion of somebody's own draws beside
+    `nn.Dropout` is not.
     """
 
-    def __init__(self, data: RankingDataset, device: torch.device | str = "cpu", *, graphs: bool | None = None) -> None:
-        """`graphs`: record steps as CUDA graphs; None: on a GPU."""
+    def __init__(
+        self,
+        data: RankingDataset,
+        device: torch.device | str = "cpu",
+        *,
+        graphs: bool | None = None,
+        share: float = 1.0,
+    ) -> None:
+        """`graphs`: record steps as CUDA graphs; None: on a GPU. `share`: what part of the device is this process's."""
         self.data = data
         self.device = torch.device(device)
         self.graphs = self.device.type == "cuda" if graphs is None else graphs
         self.keeps_places = self.graphs
         """Whether places stay empty for the next member, until half of them are: recording steps anew takes longer."""
-        self.tables = self._tables()
+        self._share = share
+        self.tables = tables_for(data, self.device, share)
         self._joining: list[TrainingState] = []
         self._built: _Built | None = None
 
@@ -52,9 +62,6 @@ class Stack:
     def members(self) -> list[TrainingState]:
         """Everybody who trains, or will from the next epoch on."""
         return [m for m in self._built.places if m is not None] + self._joining if self._built else self._joining
-
-    def _tables(self) -> Tables | HostTables:
-        return (Tables if fits(self.data, self.device) else HostTables)(self.data, self.device)
 
     def join(self, state: TrainingState) -> None:
         """Take `state` in, from the next epoch on.
@@ -77,8 +84,7 @@ class Stack:
             raise ValueError(f"this training is on {state.device}, the stack on {self.device}: start it there")
         seen = seen_by(state.model, self.data)
         if seen is not self.data:  # the first member whose context holds a tuned V1
-            self.data = seen
-            self.tables = self._tables()
+            self.data, self.tables = seen, tables_for(seen, self.device, self._share)
         self._joining = [*self._joining, state]
 
     def leave(self, state: TrainingState) -> None:
@@ -111,7 +117,7 @@ class Stack:
         found: list[tuple[TrainingState, Outcome]] = []
         with torch.no_grad():
             built.optimiser.weights[bad.to(self.device)] = 0.0  # a row that is no number any more scores as one
-        evaluations = built.evaluation(built.ranker, built.optimiser.weights)
+        evaluations = built.evaluation(built.ranker, built.optimiser.weights, brief=True)
         for place, member in enumerate(built.places):
             if member is not None:
                 parts = dict(zip(built.ranker.part_names, host[:, :, place].mean(dim=0).tolist(), strict=True))
@@ -127,6 +133,27 @@ class Stack:
             if isinstance(outcome, DivergedError) or outcome.finished:
                 self.leave(member)
         return found
+
+    def probe(self, steps: int) -> float:
+        """Seconds of an epoch, told from some of its steps and its evaluation; the members are of no use afterwards."""
+        built = self._prepared()
+        plan = chunks(built.places, self.data, built.stepper.draws, self.device, self.tables.index_device)
+        chunk = next(plan)
+        some = dataclasses.replace(chunk, steps=chunk.steps[:steps])
+        all_steps = math.ceil(len(self.data.rows("train")) / built.members[0].recipe.train.batch_queries)
+        for _ in range(2):  # the first time records steps and fills caches
+            began = self._clock()
+            built.stepper.run(some)
+            between = self._clock()
+            built.evaluation(built.ranker, built.optimiser.weights, brief=True)
+            ended = self._clock()
+        return (between - began) * all_steps / len(some.steps) + ended - between
+
+    def _clock(self) -> float:
+        """Seconds, once the device has done what it was asked."""
+        if self.device.type == "cuda":
+            torch.cuda.synchronize(self.device)
+        return time.perf_counter()
 
     def _train(self, built: _Built) -> Tensor:
         """One epoch of steps: the loss parts `[steps, parts, S]` on the device."""

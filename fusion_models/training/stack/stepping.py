@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from fusion_models.data.batch import Batch
-from fusion_models.training.stack.network import StackedRanker
+from fusion_models.training.stack.network import StackedRanker, StepNumbers
 from fusion_models.training.stack.optimiser import StackedAdamW
 from fusion_models.training.stack.plan import Chunk, Draws, Step, laid_out
 from fusion_models.training.stack.tables import HostTables, Tables
@@ -33,6 +33,7 @@ class Stepper:
         """`graphs`: record steps; only on a GPU, and only with `Tables`, whose batches are gathered inside the step."""
         self.ranker, self.optimiser, self.tables, self.draws = ranker, optimiser, tables, draws
         self.graphs = graphs and isinstance(tables, Tables)
+        self._pictures = tables.pictures() if ranker.template.thumbnail is not None else None
         self._recorded: dict[tuple[int, int], _Recorded] = {}
         self._pool: Any = None
         self._numbers: Tensor | None = None
@@ -77,7 +78,8 @@ class Stepper:
 
     def _gradient(self, batch: Batch, numbers: Tensor, places: Tensor, rates: Tensor) -> tuple[Tensor, Tensor]:
         chances = self._chances(numbers, places[0], places[1], *batch.labels.shape[1:])
-        return self.ranker.gradients(self.optimiser.weights, batch, chances, rates[1], self.tables.pictures)
+        given = StepNumbers(chances, rates[1], places[2])
+        return self.ranker.gradients(self.optimiser.weights, batch, given, self._pictures)
 
     def _chances(self, numbers: Tensor, begin: Tensor, lengths: Tensor, queries: int, length: int) -> list[Tensor]:
         """The step's uniform numbers in the order in which it takes them: `[S, B, M]`, then some `[S, B, L]`."""
@@ -118,10 +120,14 @@ class Stepper:
         with torch.cuda.stream(side):
             for _ in range(WARM_UP_PASSES):
                 self._gradient(self.tables.gather(held[0], step.length), self._numbers, held[1], held[2])
-        torch.cuda.current_stream().wait_stream(side)
+        before = torch.cuda.current_stream()
+        before.wait_stream(side)
         graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
-            parts = self._take(self.tables.gather(held[0], step.length), self._numbers, held[1], held[2])
+        try:
+            with torch.cuda.graph(graph, pool=self._pool, capture_error_mode="thread_local"):
+                parts = self._take(self.tables.gather(held[0], step.length), self._numbers, held[1], held[2])
+        finally:
+            torch.cuda.set_stream(before)  # a recording that fails leaves its own stream behind
         self._pool = graph.pool()
         return _Recorded(graph, *held, parts)
 

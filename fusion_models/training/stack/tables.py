@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 import warnings
+import weakref
 from typing import Any
 
 import numpy as np
@@ -13,26 +15,90 @@ from torch import Tensor
 from fusion_models.data import RankingDataset
 from fusion_models.data.batch import Batch
 
-SHARE_OF_FREE_MEMORY = 0.4
-"""Of a GPU's free memory, what the tables may take; the rest is for weights and activations."""
+SHARE_OF_MEMORY = 0.4
+"""Of a GPU's free memory, and of a process's part of the whole, what tables may take; the rest is for weights and
+activations."""
 
 
-def table_bytes(data: RankingDataset) -> int:
-    """Bytes of everything that a batch is gathered from, thumbnails included."""
-    arrays: list[npt.NDArray[Any] | None] = [*data.item_features.values(), data.query_features, data.pair_features]
-    arrays += [data.offset, data.judged_item, data.labels, data.v1]
-    found = sum(array.nbytes for array in arrays if array is not None)
-    if data.schema.thumbnail is not None:
-        found += 3 * data.schema.thumbnail**2 * data.counts["items"]
-    return found
+def _arrays(data: RankingDataset) -> dict[str, npt.NDArray[Any]]:
+    """Everything that a batch is gathered from, by name; a modality's features as `features.NAME`."""
+    some = {
+        "offset": data.offset,
+        "judged_item": data.judged_item,
+        "labels": data.labels,
+        "v1": data.v1,
+        "weight": data.weight,
+        "query": data.query_features,
+        "pair": data.pair_features,
+        "v1_input": data.v1_input,
+        "tuned_v1": None if data.tuned_v1 is None else data.tuned_v1[1],
+    }
+    found = {name: array for name, array in some.items() if array is not None}
+    return {f"features.{m}": values for m, values in data.item_features.items()} | found
 
 
-def fits(data: RankingDataset, device: torch.device) -> bool:
-    """Whether the tables should lie on `device`: always on a CPU, where they are mapped from disk already."""
+def table_bytes(data: RankingDataset, device: torch.device) -> int:
+    """Bytes of everything that a batch is gathered from and that does not lie on `device` yet."""
+    return sum(array.nbytes for array in _arrays(data).values() if _key(array, device) not in _placed)
+
+
+def placed_bytes(device: torch.device) -> int:
+    """Bytes that tables of this process have on `device`."""
+    return sum(each.tensor.nbytes for (_, on), each in list(_placed.items()) if on == device)
+
+
+def fits(data: RankingDataset, device: torch.device, share: float = 1.0) -> bool:
+    """Whether the tables should lie on `device`: always on a CPU, where they are mapped from disk already.
+
+    `share` of the device is this process's: others may be about to fill what is free now.
+    """
     if device.type != "cuda":
         return True
-    free, _ = torch.cuda.mem_get_info(device)
-    return table_bytes(data) <= SHARE_OF_FREE_MEMORY * free
+    free, total = torch.cuda.mem_get_info(device)
+    own = SHARE_OF_MEMORY * min(1.0, share) * total - placed_bytes(device)
+    return table_bytes(data, device) <= min(SHARE_OF_MEMORY * free, own)
+
+
+def tables_for(data: RankingDataset, device: torch.device, share: float = 1.0) -> Tables | HostTables:
+    """The tables on `device` where they fit, else gathered from the host."""
+    if fits(data, device, share):
+        try:
+            return Tables(data, device)
+        except torch.OutOfMemoryError:  # another process was quicker
+            pass
+    return HostTables(data, device)
+
+
+class _Placed:
+    """An array on a device, once in a process: many stacks read it, also those of other views of the data."""
+
+    def __init__(self, array: npt.NDArray[Any], device: torch.device) -> None:
+        self.array = array
+        """Held, so that its memory, by which it may be known, is not another's meanwhile."""
+        with warnings.catch_warnings():  # that the map is read-only: nothing here writes to a table
+            warnings.simplefilter("ignore", UserWarning)
+            self.tensor = torch.from_numpy(array).to(device)
+
+
+_Key = tuple[tuple[object, ...], torch.device]
+_placed: weakref.WeakValueDictionary[_Key, _Placed] = weakref.WeakValueDictionary()
+
+
+def _key(array: npt.NDArray[Any], device: torch.device) -> _Key:
+    """A whole mapped file is known by its path, any other array by its place in memory."""
+    shape = array.shape, array.dtype.str
+    base: object = array.base
+    if isinstance(array, np.memmap) and isinstance(base, mmap.mmap):
+        return (array.filename, array.offset, *shape), device
+    return (array.ctypes.data, array.strides, *shape), device
+
+
+def _place(array: npt.NDArray[Any], device: torch.device) -> _Placed:
+    key = _key(array, device)
+    found = _placed.get(key)
+    if found is None:
+        found = _placed[key] = _Placed(array, device)
+    return found
 
 
 class Tables:
@@ -41,22 +107,18 @@ class Tables:
     def __init__(self, data: RankingDataset, device: torch.device) -> None:
         self.device = self.index_device = device
         """`index_device`: where `gather` takes its rows from."""
-        self.features = {m: self._place(values) for m, values in data.item_features.items()}
-        self.offset = self._place(data.offset)
-        self.judged_item = self._place(data.judged_item)
-        self.labels = self._place(data.labels)
-        self.v1 = self._place(data.v1)
-        self.query = None if data.query_features is None else self._place(data.query_features)
-        self.pair = None if data.pair_features is None else self._place(data.pair_features)
-        self.weight = self._place(data.weight)
-        self.v1_input = None if data.v1_input is None else self._place(data.v1_input)
-        self.tuned_v1 = None if data.tuned_v1 is None else self._place(data.tuned_v1[1])
-        self.pictures = _pictures(data, device)
+        self._data = data
+        self._held = {name: _place(array, device) for name, array in _arrays(data).items()}
+        found = {name: placed.tensor for name, placed in self._held.items()}
+        self.features = {m: found[f"features.{m}"] for m in data.item_features}
+        self.offset, self.judged_item = found["offset"], found["judged_item"]
+        self.labels, self.v1, self.weight = found["labels"], found["v1"], found["weight"]
+        self.query, self.pair = found.get("query"), found.get("pair")
+        self.v1_input, self.tuned_v1 = found.get("v1_input"), found.get("tuned_v1")
 
-    def _place(self, values: npt.NDArray[Any]) -> Tensor:
-        with warnings.catch_warnings():  # that the map is read-only: nothing here writes to a table
-            warnings.simplefilter("ignore", UserWarning)
-            return torch.from_numpy(values).to(self.device)
+    def pictures(self) -> Tensor | None:
+        """`[items, 3, S, S]` uint8, for rankers that decode them; None where the data have none."""
+        return _pictures(self._data, self.device)
 
     def gather(self, rows: Tensor, length: int) -> Batch:
         """The batch of query rows `[..., B]`, int64 and on this device, padded to `length`; no word to the host.
@@ -96,8 +158,11 @@ class HostTables:
     def __init__(self, data: RankingDataset, device: torch.device) -> None:
         self.device = device
         self.index_device = torch.device("cpu")
-        self.pictures = _pictures(data, device)
         self._data = data
+
+    def pictures(self) -> Tensor | None:
+        """As `Tables.pictures`: 3 kB an item, so they lie on the device here too."""
+        return _pictures(self._data, self.device)
 
     def gather(self, rows: Tensor, length: int) -> Batch:
         """As `Tables.gather`, with `rows` on the host."""
@@ -112,8 +177,15 @@ def _take(table: Tensor, index: Tensor) -> Tensor:
     return table.index_select(0, index.reshape(-1)).view(*index.shape, *table.shape[1:])
 
 
+_thumbnails: weakref.WeakValueDictionary[tuple[str, torch.device], Tensor] = weakref.WeakValueDictionary()
+"""By the dataset's folder, so that they lie on a device once."""
+
+
 def _pictures(data: RankingDataset, device: torch.device) -> Tensor | None:
-    """`[items, 3, S, S]` uint8: 3 kB an item, so they go to the device in any case."""
     if data.schema.thumbnail is None:
         return None
-    return data.thumbnails(np.arange(data.counts["items"])).to(device)
+    found = _thumbnails.get((str(data.folder), device))
+    if found is None:
+        found = data.thumbnails(np.arange(data.counts["items"])).to(device)
+        _thumbnails[str(data.folder), device] = found
+    return found

@@ -7,9 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from fusion_models.training.stack import Structure, structure
 from search.execution.stacks.stack_host import StackHost
+from search.execution.stacks.turns import Turns
 from search.run_store.job import Job
 
 THREADS_BESIDE = 8
@@ -32,8 +34,13 @@ class HostPool:
                 max_restarts=-1,
                 max_task_retries=0,
             )
-            .remote(cpus, epoch_limit)
+            .remote(cpus, gpus, epoch_limit)
         )
+        here = NodeAffinitySchedulingStrategy(node_id=ray.get_runtime_context().get_node_id(), soft=False)
+        turns = ray.remote(num_cpus=0, max_concurrency=1000, scheduling_strategy=here)(Turns)
+        self.turns = f"{self._name}-turns"
+        """Name of the actor that says which trial of a host may take a step."""
+        self._turns = turns.options(name=self.turns).remote()
         self._hosts: list[Any] = []
         self._trials: list[dict[str, Structure | None]] = []
         """Of each host, the trials that are there, and what they are built like."""
@@ -59,12 +66,14 @@ class HostPool:
             if trial_id in trials:
                 del trials[trial_id]
                 host.forget.remote(trial_id)
+        self._turns.ended.remote(trial_id)
 
     def close(self) -> None:
         """End every host and what it is at."""
         for host in self._hosts:
             ray.kill(host)
         self._hosts, self._trials = [], []
+        ray.kill(self._turns)
 
 
 _open: list[HostPool] = []

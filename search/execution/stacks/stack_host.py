@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
+import os
+import threading
+import time
+from collections.abc import Iterator
 from typing import Any
 
 import ray
@@ -11,11 +15,15 @@ import torch
 
 from fusion_models.training.stack import Meeting
 from search.execution.failures import NODE
-from search.execution.job_training import JobTraining
+from search.execution.job_training import DeviceLostError, JobTraining
 
 STDERR = 2
 STACKED = "stacked"
 """In every result: how many trainings the host's last epoch had in one set of kernels."""
+
+
+LAST_WORDS_SECONDS = 2.0
+"""From a device's loss to the end of the process: so long its trials have to hear of it."""
 
 
 class StackHost:
@@ -23,15 +31,16 @@ class StackHost:
 
     A trial's configuration, checkpoints and results are those of a trial with a process of its own: a training that
     fails says so in its own last result. Whatever takes longer than an epoch may ends the process, and so does whatever
-    kills it; then every trial of it is tried again, and goes on from its own checkpoint.
+    kills it or takes its device; then every trial of it is tried again, and goes on from its own checkpoint.
     """
 
-    def __init__(self, cpus: int, epoch_limit: float) -> None:
+    def __init__(self, cpus: int, gpus: float, epoch_limit: float) -> None:
         torch.set_num_threads(max(1, cpus))
         self._limit = epoch_limit
-        self._meeting = Meeting(watch=self._watch)
+        self._meeting = Meeting(watch=self._watch, share=min(1.0, gpus) if gpus > 0 else 1.0)
         self._trainings: dict[str, tuple[str, JobTraining]] = {}
         """Of each trial, which try it is, and its training."""
+        self._lost = False
 
     def step(self, config: dict[str, Any], attempt: str, at_least: float) -> dict[str, Any]:
         """One step of a trial, as `FusionTrial` takes it; the first one of an attempt begins or resumes its training.
@@ -39,7 +48,8 @@ class StackHost:
         A client that died may have left a step on its way here: the next attempt has nothing to do with it.
         """
         trial_id = config["job"]["trial_id"]
-        with self._meeting.held():
+        self.last()  # a trial that has heard of a lost device is to meet the host's next process
+        with self._meeting.held(), self._ending_with_the_device():
             known, training = self._trainings.get(trial_id, ("", None))
             if training is None or known != attempt:
                 self.forget(trial_id)
@@ -50,6 +60,22 @@ class StackHost:
                 del self._trainings[trial_id]
             stacked = self._meeting.last
         return result | {NODE: ray.get_runtime_context().get_node_id(), STACKED: stacked}
+
+    @contextlib.contextmanager
+    def _ending_with_the_device(self) -> Iterator[None]:
+        """End the process, for Ray to start another, once its trials have heard that the device is lost."""
+        try:
+            yield
+        except DeviceLostError:
+            if not self._lost:
+                self._lost = True
+                threading.Timer(LAST_WORDS_SECONDS, os._exit, (1,)).start()
+            raise
+
+    def last(self) -> None:
+        """Return where the process stays; else never."""
+        while self._lost:
+            time.sleep(LAST_WORDS_SECONDS)
 
     def forget(self, trial_id: str) -> None:
         """A trial has ended, however it did: nobody waits for it any more."""

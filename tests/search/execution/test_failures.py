@@ -36,6 +36,11 @@ def test_a_death_that_ray_does_not_explain_has_no_cause():
     assert not starved(cause_of_failure("The actor died unexpectedly before finishing this task."))
 
 
+def test_a_process_whose_device_is_lost_says_so():
+    error = "ray::FusionTrial.train()\n  File\nsearch.execution.job_training.DeviceLostError: its GPU is gone: x"
+    assert cause_of_failure(error) == Cause(reason="because its GPU is gone: x")
+
+
 RUN = """
     import sys
     from pathlib import Path

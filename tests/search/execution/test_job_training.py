@@ -1,11 +1,12 @@
 """A job stepped epoch by epoch, or several short epochs at once: the same training."""
 
 import pytest
+import torch
 
 import search.execution.job_training
 from fusion_models.training import load, train
 from search.execution.file_transfer import DataTicket
-from search.execution.job_training import JobTraining
+from search.execution.job_training import DeviceLostError, JobTraining
 from search.run_store.job import Job
 from spaces import PHASES
 
@@ -82,3 +83,22 @@ def test_a_training_that_breaks_keeps_what_it_had_reached(training, monkeypatch)
     (result,) = steps(training("breaks"), at_least=FOR_EVER)
     assert (result["outcome"], result["reason"]) == ("failed", "RuntimeError: the loss is not finite")
     assert [epoch["epochs"] for epoch in result["before"]] == [1, 2]
+
+
+@pytest.mark.parametrize("where", ["train", "measure", "write_finished"])
+def test_a_lost_device_ends_the_process_and_not_the_training(training, monkeypatch, where):
+    def breaks(*arguments, **more):
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered\nmore lines")
+
+    monkeypatch.setattr(search.execution.job_training, where, breaks)
+    with pytest.raises(DeviceLostError, match=r"AcceleratorError: CUDA error: device-side assert triggered$"):
+        steps(training("breaks"), at_least=FOR_EVER)
+
+
+def test_want_of_memory_ends_the_training_and_not_the_process(training, monkeypatch):
+    def breaks(*arguments, **more):
+        raise torch.AcceleratorError("CUDA error: out of memory")
+
+    monkeypatch.setattr(search.execution.job_training, "train", breaks)
+    (result,) = steps(training("breaks"))
+    assert (result["outcome"], result["failure"]) == ("failed", "out_of_memory")

@@ -9,7 +9,7 @@ from fusion_models.data import open_dataset
 from fusion_models.models import VARIANTS
 from fusion_models.training import start, train
 from fusion_models.training.stack import train_stack
-from fusion_models.training.stack.network import StackedRanker
+from fusion_models.training.stack.network import StackedRanker, StepNumbers
 from fusion_models.training.stack.tables import HostTables, Tables
 from fusion_models.training.warm_start import warm_start
 
@@ -143,12 +143,12 @@ def test_bfloat16_reaches_the_activations_and_costs_little(variant, data):
     model = start(recipes[0], data, seed=0).model
     weights = ranker.row(dict(model.named_parameters())).repeat(3, 1)
     batch = Tables(data, torch.device("cpu")).gather(torch.from_numpy(data.rows("train")[:4]).repeat(3, 1), 9)
-    ranker.gradients(weights, batch, [], torch.zeros(3), None)
+    ranker.gradients(weights, batch, StepNumbers([], torch.zeros(3), torch.zeros(3)), None)
     assert kinds == {torch.bfloat16}
 
 
 def test_with_tables_that_stay_on_the_host(data, monkeypatch):
-    monkeypatch.setattr("fusion_models.training.stack.stack.fits", lambda *_: False)
+    monkeypatch.setattr("fusion_models.training.stack.tables.fits", lambda *_: False)
     used = []
     gather = HostTables.gather
     monkeypatch.setattr(HostTables, "gather", lambda self, *a: used.append(1) or gather(self, *a))

@@ -13,7 +13,8 @@ from fusion_models.metrics import BLANKS
 from fusion_models.training import DivergedError, load, save, start, train
 from fusion_models.training.stack import Stack, differences, structure, train_stack
 from fusion_models.training.stack.evaluation import StackedEvaluation
-from fusion_models.training.stack.network import MemberDropout, StackedRanker
+from fusion_models.training.stack.member_dropout import MemberDropout
+from fusion_models.training.stack.network import StackedRanker
 from fusion_models.training.stack.tables import Tables
 
 BASE = Recipe().updated(
@@ -198,22 +199,6 @@ def test_an_evaluation_and_every_blank_are_those_of_a_ranker_alone(data):
                 np.testing.assert_allclose(blanks[key], values, atol=1e-3, err_msg=str(key))
 
 
-def test_every_member_drops_as_much_as_it_says_and_what_it_drops_is_its_own(data):
-    recipes = [BASE.updated({"model.variant": "film", "model.dropout": p, "model.width": 32}) for p in (0.0, 0.2, 0.6)]
-    ranker = StackedRanker(recipes, data, torch.device("cpu"))
-    probabilities = ranker.template.fusion.dropout
-    ones = torch.ones(3, 4000)
-    torch.manual_seed(0)
-    dropped = torch.func.vmap(
-        lambda p, x: torch.func.functional_call(probabilities, {"probability": p}, (x,)), randomness="different"
-    )(ranker.numbers["model.dropout"], ones)
-    assert (dropped == 0).float().mean(dim=1).tolist() == pytest.approx([0.0, 0.2, 0.6], abs=0.03)
-    assert dropped.mean(dim=1).tolist() == pytest.approx([1.0, 1.0, 1.0], abs=0.06)
-    alike = StackedRanker([recipes[1]] * 3, data, torch.device("cpu"))
-    out = torch.func.vmap(alike.template.fusion.dropout, randomness="different")(ones)
-    assert not torch.equal(out[0], out[1])
-
-
 def test_a_stack_with_dropout_repeats_itself(data):
     recipes = [BASE.updated({"model.dropout": p, "train.epochs": 2}) for p in (0.1, 0.4)]
 
@@ -224,6 +209,13 @@ def test_a_stack_with_dropout_repeats_itself(data):
     once = run()
     torch.rand(3)
     assert run() == once
+
+
+def test_an_epoch_works_out_no_value_shares(data):
+    state = start(BASE.updated({"model.variant": "cross_attention"}), data, seed=0)
+    ((_, result),) = next(train_stack([state], data))
+    assert result.evaluation.outputs.value_shares is None
+    assert result.evaluation.outputs.shares is not None
 
 
 def test_a_state_that_is_synced_is_not_changed_by_later_epochs(data):

@@ -185,6 +185,33 @@ def test_a_host_that_hangs_is_killed_and_its_trials_go_on(tmp_path, small_data, 
     assert [(r.state, r.epochs) for r in stage.records()] == [("finished", 4)] * 2
 
 
+def test_a_trial_that_brings_down_every_host_fails_alone(tmp_path, small_data, shared_ray):
+    folder = tmp_path / "checkpoints" / "killer" / "training"
+    folder.mkdir(parents=True)
+    os.mkfifo(folder / "progress.json")  # whoever reads this checkpoint hangs, and so does the host
+    jobs = [job("killer"), *(job(f"t{seed}", seed=seed) for seed in range(3))]
+    stage = FixedStage(open_journal(tmp_path / "j"), "baselines", jobs)
+    trained(tmp_path, [stage], options(tmp_path, "4"), small_data, epoch_limit=12.0)
+    found = {record.trial_id: record for record in stage.records()}
+    assert {name: record.state for name, record in found.items()} == {
+        "killer": "failed", "t0": "finished", "t1": "finished", "t2": "finished"
+    }  # fmt: skip
+    assert "its process died" in found["killer"].state_reason
+
+
+@pytest.mark.parametrize("stack", ["1", "4"])
+def test_a_trial_that_loses_the_gpu_ends_its_process_and_fails_alone(stack, tmp_path, small_data, shared_ray):
+    unknown = BASE.flat() | {"model.variant": "CUDA error: device-side assert triggered"}  # which its error repeats
+    jobs = [Job(trial_id="bad", name="bad", recipe=unknown, seed=0), job("t0"), job("t1", seed=1)]
+    stage = FixedStage(open_journal(tmp_path / "j"), "baselines", jobs)
+    trained(tmp_path, [stage], options(tmp_path, stack), small_data)
+    found = {record.trial_id: record for record in stage.records()}
+    assert {name: record.state for name, record in found.items()} == {
+        "bad": "failed", "t0": "finished", "t1": "finished"
+    }  # fmt: skip
+    assert "its GPU answered it no more" in found["bad"].state_reason
+
+
 def test_a_trial_goes_to_the_host_with_most_of_its_structure_and_room(shared_ray):
     pool = HostPool(stack=2, cpus=0, gpus=0.0, epoch_limit=60.0)
     try:
