@@ -48,6 +48,8 @@ class RankingDataset:
             query=meta["query_width"],
             pair=meta["pair_width"],
             thumbnail=meta["thumbnail"],
+            pictured=meta["pictured"],
+            titled=meta["titled"],
         )
         self.statistics = FeatureStatistics(
             mean={name: np.array(values, dtype=np.float32) for name, values in meta["mean"].items()},

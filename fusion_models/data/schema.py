@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from fusion_models.modalities import PICTURED, QUANTITIES
+from fusion_models.modalities import PICTURED, QUANTITIES, TITLED
 
 Array = npt.NDArray[np.float32]
 
@@ -27,6 +27,10 @@ class FeatureSchema:
     """Width of the judgements' `features`; 0 where there are none."""
     thumbnail: int | None = None
     """Side in pixels of the stored RGB thumbnails; None: a dataset without images."""
+    pictured: str = PICTURED
+    """The modality whose pictures they are."""
+    titled: str = TITLED
+    """The modality that the items' titles are the text of."""
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -35,7 +39,7 @@ class FeatureSchema:
 
     def shows(self, modality: str) -> bool:
         """Whether the thumbnails are pictures of this modality."""
-        return self.thumbnail is not None and modality == PICTURED
+        return self.thumbnail is not None and modality == self.pictured
 
     @property
     def context(self) -> int:

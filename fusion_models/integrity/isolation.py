@@ -20,8 +20,6 @@ from fusion_models.modalities import PICTURED, TITLED
 
 ISOLATED_TEXTS = 0.95
 """The same for items' texts, since short titles repeat by right."""
-COPIED = {PICTURED: "pictures", TITLED: "texts"}
-"""What near-duplicates of a modality are called, where that is not its name."""
 INDISTINGUISHABLE = 0.60
 """AUC of a classifier of training against held-out rows up to which the splits count as drawn alike."""
 ROWS_AT_MOST = 1_500
@@ -44,20 +42,22 @@ def isolation_checks(data: RankingDataset, held_out: str, *, reported: bool = Fa
         for m in data.schema.modalities
         if m not in data.schema.quantities
     }
-    if data.has_titles and TITLED in copies:
-        silent = data.stands_in(TITLED)
+    pictured, titled = data.schema.pictured, data.schema.titled
+    if data.has_titles and titled in copies:
+        silent = data.stands_in(titled)
         titles = {normalised(t) for t in data.titles(known_items[~silent[known_items]])}
         said_again = np.array([normalised(t) in titles for t in data.titles(items)], dtype=np.bool_)
-        copies[TITLED] |= said_again & ~silent[items]
-    if data.schema.thumbnail is not None and PICTURED in copies:
-        blank = data.stands_in(PICTURED)
+        copies[titled] |= said_again & ~silent[items]
+    if data.schema.thumbnail is not None and pictured in copies:
+        blank = data.stands_in(pictured)
         seen = {picture.numpy().tobytes() for picture in data.thumbnails(known_items[~blank[known_items]])}
         pictures = data.thumbnails(items)
         again = np.array([picture.numpy().tobytes() in seen for picture in pictures], dtype=np.bool_)
-        copies[PICTURED] |= again & ~blank[items] & ~blank_pictures(pictures).numpy()
-    strictest = next(iter(copies.values()), shared) if PICTURED not in copies else copies[PICTURED]
+        copies[pictured] |= again & ~blank[items] & ~blank_pictures(pictures).numpy()
+    strictest = next(iter(copies.values()), shared) if pictured not in copies else copies[pictured]
     by_item = Overlap(int(strictest.sum()), len(items)).isolation >= queries.isolation
     side = "items" if by_item else "queries"
+    called = {PICTURED: "pictures", TITLED: "texts"}
     said = f"the data are split by {side}" + ("" if reported else f"; {side} must be new")
     pairs = _pairs(data, train, rows, contents)
     parts = [
@@ -65,9 +65,9 @@ def isolation_checks(data: RankingDataset, held_out: str, *, reported: bool = Fa
         ("items", Overlap(int(shared.sum()), len(items)).isolation, ISOLATED, not by_item),
         *(
             (
-                f"{COPIED.get(modality, modality)} (near-duplicates)",
+                f"{called.get(modality, modality)} (near-duplicates)",
                 Overlap(int(found.sum()), len(items)).isolation,
-                ISOLATED_TEXTS if modality == TITLED else ISOLATED,
+                ISOLATED_TEXTS if modality == titled else ISOLATED,
                 not by_item,
             )
             for modality, found in copies.items()

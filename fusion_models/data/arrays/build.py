@@ -46,7 +46,7 @@ from fusion_models.data.tables import COLUMN_ROWS, TableFolder, TableReader, che
 from fusion_models.data.tables.columns import is_list
 from fusion_models.data.tables.declaration import FILE as DECLARATION
 
-FORMAT = 5
+FORMAT = 6
 """Of the folder; part of its name, so that a new format never reads an old folder."""
 
 Ints = npt.NDArray[np.int64]
@@ -109,6 +109,8 @@ def _write(tables: TableFolder, out: Path) -> None:
         "query_width": _width(out / "query_features.npy"),
         "pair_width": _width(out / "pair_features.npy"),
         "thumbnail": SIDE if images is not None else None,
+        "pictured": tables.declared.pictures,
+        "titled": tables.declared.titles,
         "mean": {m: found.mean.tolist() for m, found in moments.items()} | {"context": _joined(context, "mean")},
         "std": {m: found.std.tolist() for m, found in moments.items()} | {"context": _joined(context, "std")},
         "v1_input": kind,

@@ -9,7 +9,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -118,7 +118,8 @@ def _new_folder(out: str | Path) -> Path:
 def _declared(tables: TableFolder, models: Models) -> Declaration:
     """The modalities of the new dataset: the declared ones; of the default ones those that there are."""
     asked = ((PICTURED, models.image), (TITLED, models.title))  # which are the names of their flags, too
-    made = {named(model, flag)[0]: flag for flag, model in asked if model}
+    usual = {PICTURED: tables.declared.pictures, TITLED: tables.declared.titles}
+    made = {named(model, usual[flag])[0]: flag for flag, model in asked if model}
     if not made and not models.query:
         raise DataError("nothing is asked for.", "Give a model for pictures, titles or queries.")
     if models.image and models.title and len(made) == 1:
@@ -133,7 +134,9 @@ def _declared(tables: TableFolder, models: Models) -> Declaration:
                 file=DECLARATION,
             )
     if not tables.declared.is_default:
-        return tables.declared
+        whose = {flag: name for name, flag in made.items()}
+        own = tables.declared
+        return replace(own, pictures=whose.get(PICTURED, own.pictures), titles=whose.get(TITLED, own.titles))
     columns = tables.reader("items").names
     there = [m for m in MODALITIES if m in made or any(c == m or c.startswith(f"{m}.") for c in columns)]
     return Declaration.of(there)
@@ -152,12 +155,12 @@ def _jobs(tables: TableFolder, models: Models, opener: PictureOpener) -> list[_J
     device, batch = models.device, models.batch
     if models.image:
         _require(items, ["image"])
-        name, model = named(models.image, PICTURED)
+        name, model = named(models.image, tables.declared.pictures)
         column = Column(items.file, name, "image", pictures(items), opener)
         encoder = partial(picture_encoder, model, device, batch)
         jobs.append(_Job("items", name, model, column, encoder, item_weight))
     if models.title:
-        name, model = named(models.title, TITLED)
+        name, model = named(models.title, tables.declared.titles)
         spoken = [each for each in ("title", name) if each in items.names and is_text(items.type_of(each))]
         spoken = spoken or ["title"]
         _require(items, spoken)

@@ -1,4 +1,5 @@
-"""What a dataset says of itself in `dataset.toml`, beside its three tables: which of its columns are modalities.
+"""What a dataset says of itself in `dataset.toml`, beside its three tables: which of its columns are modalities, and
+whose pictures and titles the items have.
 
 Nothing is guessed: a column that is not declared is not read. Without the file the modalities are `visual`, `text` and
 `metadata`.
@@ -13,11 +14,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from fusion_models.data.errors import DataError, foreign_errors
-from fusion_models.modalities import MODALITIES, QUANTITIES, require_modalities
+from fusion_models.modalities import MODALITIES, PICTURED, QUANTITIES, TITLED, require_modalities
 
 FILE = "dataset.toml"
 STAND_IN = "missing_"
 """Before a modality's name (or `features`): a column of true and false, true where the vector only stands in."""
+_LISTS, _NAMES = ("modalities", "quantities"), ("pictures", "titles")
 _EXAMPLE = 'modalities = ["visual", "text", "clicks"]'
 
 
@@ -27,9 +29,19 @@ class Declaration:
 
     modalities: tuple[str, ...] = MODALITIES
     quantities: tuple[str, ...] = QUANTITIES
+    pictures: str = PICTURED
+    """The modality that the column `image` shows; the usual one may be none of the dataset's."""
+    titles: str = TITLED
+    """The modality that the column `title` is the text of."""
 
     @staticmethod
-    def of(modalities: Sequence[str] | None, quantities: Sequence[str] | None = None) -> Declaration:
+    def of(
+        modalities: Sequence[str] | None,
+        quantities: Sequence[str] | None = None,
+        *,
+        pictures: str | None = None,
+        titles: str | None = None,
+    ) -> Declaration:
         """What a program or a file says; None where it says nothing. Raises DataError, naming the file."""
         names = MODALITIES if modalities is None else tuple(modalities)
         if quantities is None:
@@ -38,14 +50,14 @@ class Declaration:
             require_modalities(names)
         except ValueError as error:
             raise DataError(f"{error}.", f"Name the columns that are modalities: {_EXAMPLE}.", file=FILE) from error
-        unknown = [name for name in quantities if name not in names]
-        if unknown:
-            raise DataError(
-                f"quantities names {unknown[0]!r}, which is none of the modalities.",
-                f"Name some of {', '.join(names)}.",
-                file=FILE,
-            )
-        return Declaration(names, tuple(name for name in names if name in quantities))
+        said = [("quantities", name) for name in quantities]
+        said += [(key, name) for key, name in (("pictures", pictures), ("titles", titles)) if name is not None]
+        for key, name in said:
+            if name not in names:
+                remedy = f"Name some of {', '.join(names)}."
+                raise DataError(f"{key} names {name!r}, which is none of the modalities.", remedy, file=FILE)
+        of_them = tuple(name for name in names if name in quantities)
+        return Declaration(names, of_them, pictures or PICTURED, titles or TITLED)
 
     @property
     def is_default(self) -> bool:
@@ -54,7 +66,9 @@ class Declaration:
 
     def to_toml(self) -> str:
         """The file's text."""
-        return f"modalities = {json.dumps(self.modalities)}\nquantities = {json.dumps(self.quantities)}\n"
+        said = f"modalities = {json.dumps(self.modalities)}\nquantities = {json.dumps(self.quantities)}\n"
+        more = (("pictures", self.pictures, PICTURED), ("titles", self.titles, TITLED))
+        return said + "".join(f"{key} = {json.dumps(name)}\n" for key, name, usual in more if name != usual)
 
 
 def read_declaration(filesystem: Any, root: str) -> Declaration:
@@ -65,11 +79,14 @@ def read_declaration(filesystem: Any, root: str) -> Declaration:
     with foreign_errors("cannot be read", f"Write TOML, such as {_EXAMPLE}.", file=FILE):
         found = tomllib.loads(filesystem.cat_file(path).decode())
     for key, value in found.items():
-        if key not in ("modalities", "quantities"):
-            raise DataError(f"the key {key!r} is unknown.", "It may say modalities and quantities.", file=FILE)
-        if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+        if key not in (*_LISTS, *_NAMES):
+            raise DataError(f"the key {key!r} is unknown.", f"It may say {', '.join((*_LISTS, *_NAMES))}.", file=FILE)
+        if key in _NAMES and not isinstance(value, str):
+            raise DataError(f"{key} = {value!r} is not a name.", f'Write {key} = "photo".', file=FILE)
+        if key in _LISTS and (not isinstance(value, list) or not all(isinstance(name, str) for name in value)):
             raise DataError(f"{key} = {value!r} is not a list of names.", f"Write {_EXAMPLE}.", file=FILE)
-    return Declaration.of(found.get("modalities"), found.get("quantities"))
+    one = {key: found.get(key) for key in _NAMES}
+    return Declaration.of(found.get("modalities"), found.get("quantities"), **one)
 
 
 def write_declaration(filesystem: Any, root: str, declared: Declaration) -> None:

@@ -377,6 +377,8 @@ def test_modalities_of_other_names_are_made(
     assert main([*asked, "--out", str(tmp_path / "out")]) == 0
     data = open_dataset(tmp_path / "out")
     assert tuple(data.item_features) == ("photo", "review", "clicks")
+    assert data.schema.shows("photo")
+    assert data.schema.titled == "review"
     np.testing.assert_allclose(data.item_features["photo"], expected(COLOURS), atol=1e-5)
     np.testing.assert_array_equal(data.item_features["review"], np.arange(6, dtype=np.float32)[:, None])
     assert data.titles([2]) == ["thing 2"]

@@ -1,13 +1,17 @@
 """Which columns are modalities: `dataset.toml`, or the words of a program."""
 
+import io
+import re
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
+from PIL import Image
 
 from fusion_models.data import DataError, open_dataset
 from fusion_models.data.sources import declared_modalities
+from fusion_models.integrity import isolation_checks
 from fusion_models.modalities import MODALITIES
 
 
@@ -51,6 +55,40 @@ def test_saying_what_is_so_anyhow_changes_nothing(tmp_path):
     assert open_dataset(folder).fingerprint == before
 
 
+def pictures(count, seed):
+    """PNG files of noise, no two alike."""
+    random = np.random.default_rng(seed)
+    out = []
+    for _ in range(count):
+        file = io.BytesIO()
+        Image.fromarray(random.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(file, "PNG")
+        out.append(file.getvalue())
+    return out
+
+
+def test_pictures_and_titles_belong_to_whom_the_declaration_says(tmp_path):
+    """A suspect of another name has SSIM, and copies of its pictures and titles are found."""
+    tables = frames("photo", "review", "clicks")
+    split = np.repeat(["train", "validation", "test"], (40, 10, 10))
+    tables["queries"]["split"] = split
+    held_out = np.repeat(split != "train", 4)
+    images, titles = (
+        np.array(pictures(240, 0), dtype=object),
+        np.array([f"title {i}" for i in range(240)], dtype=object),
+    )
+    images[held_out], titles[held_out] = images[~held_out][:80], titles[~held_out][:80]
+    tables["items"]["image"], tables["items"]["title"] = images, titles
+    text = 'modalities = ["photo", "review", "clicks"]\n'
+    data = open_dataset(written(tmp_path, tables, f'{text}pictures = "photo"\ntitles = "review"\n'))
+    assert data.schema.shows("photo")
+    assert not data.schema.shows("review")
+    found = {check.name: check for check in isolation_checks(data, "validation")}
+    assert [found[f"isolation of validation: {name} (near-duplicates)"].value for name in ("photo", "review")] == [0, 0]
+    usual = open_dataset(written(tmp_path, tables, text))
+    assert not any(usual.schema.shows(name) for name in usual.schema.modalities)
+    assert usual.fingerprint != data.fingerprint
+
+
 def test_a_modality_may_come_as_scalar_columns(tmp_path):
     tables = frames("text", scalars=("clicks.rate", "clicks.views"))
     data = open_dataset(written(tmp_path, tables, 'modalities = ["text", "clicks"]'))
@@ -79,6 +117,8 @@ def test_a_program_says_it_in_words():
         ('modalities = "text"', "is not a list of names"),
         ('modality = ["text"]', "the key 'modality' is unknown"),
         ('modalities = ["text", "clicks"]\nquantities = ["price"]', "quantities names 'price'"),
+        ('modalities = ["text", "clicks"]\npictures = "photo"', "pictures names 'photo'"),
+        ('modalities = ["text", "clicks"]\ntitles = ["text"]', "titles = ['text'] is not a name"),
         ("modalities = [", "dataset.toml: cannot be read"),
         (
             'modalities = ["text", "sound"]',
@@ -87,7 +127,7 @@ def test_a_program_says_it_in_words():
     ],
 )
 def test_a_declaration_that_cannot_be_is_refused_in_one_line(tmp_path, text, said):
-    with pytest.raises(DataError, match=said.replace("(", r"\(")) as caught:
+    with pytest.raises(DataError, match=re.escape(said)) as caught:
         open_dataset(written(tmp_path, frames("text", "clicks"), text))
     assert "\n" not in str(caught.value)
 
