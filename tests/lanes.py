@@ -56,7 +56,7 @@ LANES: tuple[tuple[str, ...], ...] = (
     ("models/test_export.py",),
     ("training/stack/test_equality.py",),
     ("search/audit/test_model.py",),
-    ("gpu/test_nccl.py", "gpu/test_stack_on_a_gpu.py"),
+    ("gpu/test_nccl.py", "gpu/test_own_loop_on_a_gpu.py", "gpu/test_stack_on_a_gpu.py"),
 )
 """Files of one lane stand together; lanes begin in this order, since they take longest. Every file that is not named is
 a lane by itself, and begins after these. Whatever starts Ray, hosts or a browser stands here, and what needs a GPU."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, partial
+from types import MappingProxyType
 from typing import Any, Literal
 
 import numpy as np
@@ -23,6 +25,7 @@ from search.pipeline.confirmation.test_split import require_finalist
 from search.pipeline.context import Run
 from search.run_store.artifacts import load_ranker
 from search.run_store.job import Job, Role, TrialRecord
+from search.study.stages import FixedStage
 from spaces import Phase
 
 ReferenceRole = Literal[
@@ -34,6 +37,8 @@ STAGE = "baselines"
 COLD_STAGE = "baselines without cold"
 """Single modalities trained again, as all that decides is, without the items that cold lists are read on."""
 V1 = "V1"
+SPARES = 3
+"""Further seeds of a modality alone, at the most, in the place of trainings that failed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,10 +68,12 @@ def reference_seeds(phase: Phase) -> int:
     return fewest_trainings(phase.base.train.members)
 
 
-def single_modality_jobs(phase: Phase, seed: int, *, cold: bool = False) -> list[Job]:
+def single_modality_jobs(
+    phase: Phase, seed: int, *, cold: bool = False, spare: Mapping[str, int] = MappingProxyType({})
+) -> list[Job]:
     """Each modality alone, over a few seeds: the recipe without any term that needs another one, and without V1.
 
-    `cold`: without the items that cold lists are read on.
+    `cold`: without the items that cold lists are read on. `spare`: further seeds of a modality.
     """
     jobs, recipe = [], phase.reference_recipe()
     for modality in recipe.model.modalities:
@@ -80,9 +87,27 @@ def single_modality_jobs(phase: Phase, seed: int, *, cold: bool = False) -> list
                 items="without cold" if cold else "all",
                 role=Role("alone", (modality,)),
             )
-            for i in range(reference_seeds(phase))
+            for i in range(reference_seeds(phase) + spare.get(modality, 0))
         ]
     return jobs
+
+
+def replace_failed_singles(run: Run, *, cold: bool = False) -> None:
+    """Train a further seed for each training of a modality alone that failed, `SPARES` of each at the most.
+
+    With one fewer than a rival needs, a weighted sum would never be measured.
+    """
+    stage = COLD_STAGE if cold else STAGE
+    while True:
+        failed = Counter(r.role.modalities[0] for r in run.trainer.records(stage) if r.state == "failed")
+        if not failed:
+            return
+        spare = {modality: min(count, SPARES) for modality, count in failed.items()}
+        jobs = single_modality_jobs(run.phase, run.options.seed, cold=cold, spare=spare)
+        further = FixedStage(run.store.journal, stage, jobs, earlier=None if cold else run.earlier)
+        if further.left <= 0:
+            return
+        run.trainer.train([further])
 
 
 def tune_sums(run: Run) -> dict[ReferenceRole, WeightedSum]:

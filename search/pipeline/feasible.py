@@ -48,6 +48,8 @@ def _require_suspect_and_another(phase: Phase) -> None:
 def _require_room_for_the_first(options: RunOptions, phase: Phase) -> None:
     members = phase.base.train.members
     first = max(phase.confirm_seeds, fewest_trainings(members))
+    if options.resume:  # a run of before may have been begun so
+        return
     if options.confirm_seeds is None and options.max_seeds is not None and options.max_seeds < first:
         raise ValueError(
             f"--max-seeds {options.max_seeds} is fewer than the {first} trainings that every recipe of {phase.name} "

@@ -23,6 +23,7 @@ from search.pipeline.baselines import (
     ReferenceRole,
     reference_rankers,
     reference_table,
+    replace_failed_singles,
     single_modality_jobs,
     tune_sums,
 )
@@ -65,6 +66,7 @@ def search(run: Run, warm: Mapping[str, Flat]) -> tuple[dict[ReferenceRole, Weig
         run.console.print(f"earlier front: {note}", highlight=False)
     later = print_plan(run, [baselines, trials], concurrency(options), lag=trials.lag)
     run.trainer.train([baselines, trials], deadline=_search_deadline(run, later))
+    replace_failed_singles(run)
     _describe(run, trials)
     _require_references(run)
     tuned = tune_sums(run)

@@ -93,7 +93,7 @@ def count_look(
     key = fingerprint if split == DECIDING_SPLIT else f"{fingerprint} ({split})"
     mine = look_of(folder) | {"results": str(_home(folder)), "verdict": str(verdict)}
     beside, state = _home(folder) / LOOKS, _state_folder() / LOOKS
-    with _locked(beside), _locked(state):
+    with _locked(beside, state):
         known = _joined(_read(beside).get(key, []), _read(state).get(key, []))
         numbers = [int(look.get(NUMBER, place)) for place, look in enumerate(known, start=1)]
         number = next((n for n, look in zip(numbers, known, strict=True) if _same(look, mine)), None)
@@ -107,20 +107,19 @@ def count_look(
 
 
 @contextlib.contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Nobody else reads and writes these looks meanwhile; where no file can be locked, nobody is kept from it."""
-    file = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.with_name(f".{path.name}.lock").open("a")
-        fcntl.flock(file, fcntl.LOCK_EX)
-    except OSError:
-        pass
-    try:
+def _locked(*paths: Path) -> Iterator[None]:
+    """Nobody else reads and writes these looks meanwhile; where no file can be locked, nobody is kept from it.
+
+    Each file once, whatever it is called, since a lock keeps out its own process too; and in one order, so that two
+    who want the same files do not wait for each other.
+    """
+    with contextlib.ExitStack() as held:
+        for path in sorted({path.resolve() for path in paths}):
+            with contextlib.suppress(OSError):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                file = held.enter_context(path.with_name(f".{path.name}.lock").open("a"))
+                fcntl.flock(file, fcntl.LOCK_EX)
         yield
-    finally:
-        if file is not None:
-            file.close()
 
 
 def _joined(one: list[dict[str, str]], other: list[dict[str, str]]) -> list[dict[str, str]]:

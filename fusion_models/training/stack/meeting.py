@@ -174,7 +174,10 @@ class _Table:
         """One epoch of everybody who has asked; who has not is no longer waited for."""
         asked, self.asked = self.asked, {}
         self.expected = dict(asked)
-        self.outcomes |= self._groups.epoch(list(asked.values()))
+        try:
+            self.outcomes |= self._groups.epoch(list(asked.values()))
+        except Exception as error:  # nobody may wait for an outcome that does not come
+            self.outcomes |= dict.fromkeys(asked, error)
 
 
 def _known(data: RankingDataset) -> Hashable:

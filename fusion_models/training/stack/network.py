@@ -63,8 +63,9 @@ class StackedRanker:
         self.numbers = numbers_of(recipes, device)
         self.modulates = recipes[0].train.gradient_modulation > 0.0
         self._drops = recipes[0].train.modality_dropout > 0.0
+        most_dropped = _with_dropout(recipes)
         with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-            template = build_ranker(_with_dropout(recipes), data.schema, data.statistics)
+            template = build_ranker(most_dropped, data.schema, data.statistics)
         if not isinstance(template, FusionRanker):
             raise ValueError(f"{recipes[0].model.variant} is a ranker of somebody's own, which trains alone")
         self.template: FusionRanker = template.to(device)
@@ -72,7 +73,7 @@ class StackedRanker:
             keep_columns(self.template, data)
         else:
             copy_buffers(like, self.template)
-        self._dropout = _member_dropout(self.template, self.numbers)
+        self._dropout = _member_dropout(self.template, most_dropped, self.numbers)
         self._dropout_layers = [m for m in self.template.modules() if isinstance(m, MemberDropout)]
         parameters = dict(self.template.named_parameters())
         self.names = list(parameters)
@@ -218,15 +219,19 @@ def _with_dropout(recipes: Sequence[Recipe]) -> Recipe:
     return recipes[0].updated(largest)
 
 
-def _member_dropout(model: nn.Module, numbers: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Put `MemberDropout` in the place of every dropout layer of `model`; their probabilities `[S]` by name."""
-    buffers = {}
+def _member_dropout(model: nn.Module, built: Recipe, numbers: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Put `MemberDropout` in the place of every dropout layer of `model`; their probabilities `[S]` by name.
+
+    A layer that does not drop what the recipe `built` says, in a fusion of somebody's own, keeps its own probability.
+    """
+    buffers, said = {}, built.flat()
     for layer, (name, module) in enumerate(list(model.named_modules())):
         if isinstance(module, nn.Dropout):
             key = "model.token_dropout" if name == "projections.dropout" else "model.dropout"
             parent, _, leaf = name.rpartition(".")
             setattr(model.get_submodule(parent), leaf, MemberDropout(layer).to(numbers[key].device))
-            buffers[f"{name}.probability"] = numbers[key]
+            own = numbers[key] if module.p == said[key] else torch.full_like(numbers[key], module.p)
+            buffers[f"{name}.probability"] = own
     return buffers
 
 

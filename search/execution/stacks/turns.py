@@ -78,7 +78,7 @@ class Turns:
                     await asyncio.wait_for(self._news.wait_for(lambda: self._may(found, trial)), POLL_SECONDS)
                 except TimeoutError:
                     return False
-        member.stepping = True
+        member.stepping, member.life = True, found.life
         return True
 
     async def died(self, host: str, trial: str, attempt: str, *, with_machine: bool = False) -> Verdict:

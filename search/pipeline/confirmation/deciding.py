@@ -14,7 +14,7 @@ from fusion_models.evaluation import split_lists
 from fusion_models.metrics import Interval
 from search.analysis.gates import rival_result, status_of
 from search.execution.capacity import concurrency
-from search.pipeline.baselines import COLD_STAGE, Reference, single_modality_jobs
+from search.pipeline.baselines import COLD_STAGE, Reference, replace_failed_singles, single_modality_jobs
 from search.pipeline.confirmation.arms import (
     STAGE,
     ArmKey,
@@ -145,6 +145,8 @@ def _train(run: Run, plan: ArmPlan, counts: Mapping[ArmKey, int], members: int, 
     if cold:  # sums of single modalities are rivals of these arms, so they are trained on the same items
         stages.append(FixedStage(journal, COLD_STAGE, single_modality_jobs(run.phase, run.options.seed, cold=True)))
     run.trainer.train(stages)
+    if cold:
+        replace_failed_singles(run, cold=True)
     trainings = finished_trainings(plan, counts, run.trainer.records(STAGE))
     return Deciding(plan=plan, counts=counts, trainings=trainings, members=members)
 

@@ -11,13 +11,15 @@ from fusion_models.metrics import Interval
 from fusion_models.quantities import Outputs, ensemble
 from search.analysis.measure import ConfirmedRow, mean_interval, mean_ndcg, quantities
 from search.pipeline.baselines import Reference, by_role
-from search.pipeline.confirmation.finalist import Finalist, next_rung
+from search.pipeline.confirmation.finalist import Finalist, next_rung, read_finalist
 from search.pipeline.confirmation.seeds import MOST_ON_SHORT_LIST
 from search.pipeline.confirmation.short_list import (
     BASE,
     SHORT_LIST,
     Candidate,
+    as_it_was,
     candidates,
+    of_first_seeds,
     short_list,
     short_list_jobs,
 )
@@ -66,23 +68,29 @@ def judge_short_list(run: Run, references: Sequence[Reference]) -> JudgedShortLi
     """Trained where it is not yet, rung by rung, and read. `references`: as validation has them.
 
     All of the first rung get one training; the best of them and the base recipe a second; of these, those whose order
-    is not clear yet a third.
+    is not clear yet a third. Where the finalist stands already, the list is what it was.
     """
     asked = run.options.confirm_seeds
     seeds = MOST_ON_SHORT_LIST if asked is None else min(MOST_ON_SHORT_LIST, asked)
     chosen = short_list(run.phase, run.trainer.records("search")) if seeds else []
+    if not run.chooses_anew and read_finalist(run.folder) is not None:
+        run.trainer.train([FixedStage(run.store.journal, CONFIRM, [])])  # nothing new; what there is, is read
+        return _read(run, as_it_was(chosen, run.trainer.records(CONFIRM)))
     rung = chosen
     for members in range(1, seeds + 1):
         jobs = short_list_jobs(rung, members)
         run.trainer.train([FixedStage(run.store.journal, CONFIRM, jobs, earlier=run.earlier)])
         if members < seeds:
-            rung = _next_rung(run, rung, references)
+            rung = _next_rung(run, rung, references, members)
     out = {record.trial_id for record in chosen} - {record.trial_id for record in rung}
     return _read(run, candidates(chosen, run.trainer.records(CONFIRM), left_out=out))
 
 
-def _next_rung(run: Run, rung: Sequence[TrialRecord], references: Sequence[Reference]) -> list[TrialRecord]:
-    listed = _read(run, candidates(rung, run.trainer.records(CONFIRM), least=1))
+def _next_rung(
+    run: Run, rung: Sequence[TrialRecord], references: Sequence[Reference], members: int
+) -> list[TrialRecord]:
+    """Who of a rung gets one more training, by the first `members` of each: another's third is none of its business."""
+    listed = _read(run, candidates(rung, of_first_seeds(run.trainer.records(CONFIRM), members), least=1))
     found = listed.candidates
     if not found:
         return list(rung)  # each has failed so far: its next training may not

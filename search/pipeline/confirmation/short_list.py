@@ -6,6 +6,7 @@ Members are its fidelity, as epochs are the search's: more recipes get a first t
 from __future__ import annotations
 
 import dataclasses
+from collections import Counter
 from collections.abc import Container, Sequence
 from dataclasses import dataclass
 
@@ -112,3 +113,15 @@ def candidates(
                 )
             )
     return out
+
+
+def of_first_seeds(trained: Sequence[TrialRecord], count: int) -> list[TrialRecord]:
+    """Those with the first `count` of the short list's seeds."""
+    return [record for record in trained if record.seed < SHORT_LIST_SEEDS + count]
+
+
+def as_it_was(chosen: Sequence[TrialRecord], trained: Sequence[TrialRecord]) -> list[Candidate]:
+    """The short list of a finalist that stands: who got fewer trainings than others was left out by a rung."""
+    asked = Counter(record.name for record in trained)
+    most = max(asked.values(), default=0)
+    return candidates(chosen, trained, left_out={name for name, count in asked.items() if count < most})

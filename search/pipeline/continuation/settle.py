@@ -10,7 +10,7 @@ from rich.console import Console
 from search.execution.cluster import ray_session
 from search.options import RunOptions
 from search.pipeline.baselines import STAGE as BASELINES
-from search.pipeline.baselines import reference_rankers, single_modality_jobs, tune_sums
+from search.pipeline.baselines import reference_rankers, replace_failed_singles, single_modality_jobs, tune_sums
 from search.pipeline.confirmation.finalist import read_finalist
 from search.pipeline.confirmation.verdict import confirm_and_decide
 from search.pipeline.context import Run
@@ -61,6 +61,7 @@ def _settled(run: Run, folder: RunFolder, console: Console, mirror: Mirror | Non
             with ray_session(run.options), run.trainer.tuning():
                 jobs = single_modality_jobs(run.phase, run.options.seed)  # all of them done, but for runs of before
                 run.trainer.train([FixedStage(run.store.journal, BASELINES, jobs)])
+                replace_failed_singles(run)
                 tuned = tune_sums(run)
                 confirmed = confirm_and_decide(run, tuned, reference_rankers(run, "validation", tuned))
         except BaseException:  # Ctrl-C too: what has finished is in the tables

@@ -1,6 +1,7 @@
 """References of a run: LambdaMARTs that two roles name are trained once; weighted sums are rankers with seeds."""
 
 import dataclasses
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
@@ -8,12 +9,17 @@ import numpy as np
 import pytest
 import torch
 from outputs import MODALITIES, random_lists, random_outputs
+from run_context import run_in
+from told_trainer import ToldTrainer
 
 from fusion_models.evaluation import Scored
 from fusion_models.lambdamart import TreeInputs, TreesError
 from fusion_models.quantities import ensemble, standardised
+from search.options import RunOptions
 from search.pipeline import baselines
 from search.pipeline.baselines import V1, sum_reference
+from search.run_store.folder import RunFolder
+from search.study.stages import FixedStage
 from spaces import PHASES
 
 
@@ -120,3 +126,32 @@ def test_a_sum_sees_the_suspect_by_its_own_ranker_or_by_a_v1_that_reads_it(
     weights: dict[str, float], v1_reads: tuple[str, ...], sees: bool
 ) -> None:
     assert summed(weights, v1_reads).sees_suspect is sees
+
+
+@pytest.mark.parametrize("cold", [False, True])
+def test_a_failed_training_of_a_modality_alone_is_replaced_by_one_more_seed(tmp_path, small_data, cold):
+    """With one fewer than a rival needs, the weighted sum would never be measured, and no verdict could be GO."""
+    phase = PHASES["phase3"]
+    made = run_in(RunFolder(tmp_path), RunOptions(phase="phase3", max_concurrent=1), phase, small_data)
+    trainer = ToldTrainer(made.store, phase, small_data, made.options, made.console)
+    trainer.fails = lambda job: job.name == "text alone" and job.trial_id.endswith(("s0", "s5"))
+    run = dataclasses.replace(made, trainer=trainer)
+    name = baselines.COLD_STAGE if cold else baselines.STAGE
+    jobs = baselines.single_modality_jobs(phase, 0, cold=cold)
+    trainer.train([FixedStage(made.store.journal, name, jobs)])
+    baselines.replace_failed_singles(run, cold=cold)
+    finished = Counter(r.name for r in trainer.records(name) if r.finished)
+    assert finished == {"visual alone": 5, "text alone": 5, "metadata alone": 5}
+    count = len(trainer.records(name))
+    baselines.replace_failed_singles(run, cold=cold)
+    assert len(trainer.records(name)) == count == 17
+
+
+def test_a_modality_that_always_fails_costs_three_spare_trainings(tmp_path, small_data):
+    phase = PHASES["phase3"]
+    made = run_in(RunFolder(tmp_path), RunOptions(phase="phase3", max_concurrent=1), phase, small_data)
+    trainer = ToldTrainer(made.store, phase, small_data, made.options, made.console)
+    trainer.fails = lambda job: job.name == "text alone"
+    trainer.train([FixedStage(made.store.journal, baselines.STAGE, baselines.single_modality_jobs(phase, 0))])
+    baselines.replace_failed_singles(dataclasses.replace(made, trainer=trainer))
+    assert Counter(r.name for r in trainer.records(baselines.STAGE))["text alone"] == 5 + baselines.SPARES

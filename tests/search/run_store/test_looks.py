@@ -119,6 +119,19 @@ def test_runs_that_look_at_once_are_told_apart_and_none_is_forgotten(tmp_path, s
     assert len(json.loads((state / "test_looks.json").read_text())["abc"]) == len(folders)
 
 
+@pytest.mark.timeout(60)
+@pytest.mark.parametrize("link", [False, True], ids=["the same", "by another name"])
+def test_looks_in_one_file_by_two_names_wait_for_nobody(tmp_path, monkeypatch, link):
+    """The state folder may be the results folder: two locks of one file would wait for each other for ever."""
+    folder, place = run(tmp_path / "results" / "phase3"), tmp_path / "results"
+    if link:
+        place = tmp_path / "link"
+        place.symlink_to(tmp_path / "results")
+    monkeypatch.setenv("FUSION_SEARCH_STATE", str(place))
+    assert count_look(folder, "abc", SHOP).number == 1
+    assert count_look(folder, "abc", SHOP, verdict=2).number == 2
+
+
 def test_a_verdict_keeps_its_number_where_an_earlier_look_turns_up_later(tmp_path, state):
     mine = run(tmp_path / "phase3")
     assert count_look(mine, "abc", SHOP).number == 1

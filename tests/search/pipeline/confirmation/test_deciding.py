@@ -2,16 +2,15 @@
 
 import dataclasses
 import time
-import zlib
 from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from outputs import MODALITIES, random_outputs
+from outputs import MODALITIES
 from run_context import run_in
+from told_trainer import ToldTrainer
 
-from fusion_models.evaluation import split_lists
 from fusion_models.metrics import Interval
 from search.analysis.judged import Lead
 from search.options import RunOptions
@@ -20,10 +19,7 @@ from search.pipeline.confirmation import deciding
 from search.pipeline.confirmation.arms import STAGE, plan_arms
 from search.pipeline.confirmation.deciding import STEPS, open_arms, steps_to, train_deciding_arms
 from search.pipeline.confirmation.finalist import Finalist
-from search.pipeline.trainer import Trainer
-from search.run_store.artifacts import OUTPUTS, write_outputs
 from search.run_store.folder import RunFolder
-from search.run_store.job import Outcome
 from search.run_store.records import journal_records
 from spaces import PHASES
 
@@ -31,27 +27,6 @@ PHASE = PHASES["phase3"]
 RECIPE = PHASE.base.updated({"train.batch_queries": 16})
 FINALIST = Finalist(trial_id="t0001", recipe=RECIPE.flat(), seeds=(0, 1, 2, 3))
 ARMS = {"finalist-visual+text+metadata", "finalist-text+metadata", "finalist-visual+metadata", "finalist-visual+text"}
-
-
-class Told(Trainer):
-    """Every training ends as it is told to, at once; what it says is noise about the labels, less without the image."""
-
-    fails = False
-    training_seconds = 1.0
-
-    def train(self, stages, *, deadline=None):
-        self._stages |= {stage.name: stage for stage in stages}
-        lists = split_lists(self._data, "validation")
-        for stage in stages:
-            while (job := stage.ask()) is not None:
-                place = self._store.folder.checkpoints / job.trial_id
-                place.mkdir(parents=True, exist_ok=True)
-                spread = 2.0 + (0.8 if "visual" not in job.role.modalities else 0.0)
-                outputs = random_outputs(lists, seed=zlib.crc32(job.trial_id.encode()), noise=spread)
-                write_outputs(dataclasses.replace(outputs, lists=lists), place / OUTPUTS)
-                state, numbers = ("failed", {}) if self.fails else ("finished", {"ndcg": 0.5})
-                reason = "out of luck" if self.fails else ""
-                stage.tell(job, Outcome(state=state, reason=reason, epochs=1, numbers=numbers, seconds=1.0))
 
 
 class Probes:
@@ -79,7 +54,7 @@ def run(tmp_path, small_data, monkeypatch):
 def again(run, *, verdict=1, fails=False, **options):
     """The run as the next command opens it."""
     asked = dataclasses.replace(run.options, **options)
-    trainer = Told(run.store, run.phase, run.data, asked, run.console)
+    trainer = ToldTrainer(run.store, run.phase, run.data, asked, run.console)
     trainer.fails = fails
     return dataclasses.replace(run, options=asked, trainer=trainer, verdict=verdict, began=time.monotonic())
 
