@@ -15,7 +15,6 @@ import pytest
 LANES: tuple[tuple[str, ...], ...] = (
     (
         "search/execution/ddp/test_worker_groups.py",
-        "search/execution/stacks/test_stacked_search.py",
         "search/execution/test_capacity.py",
         "search/execution/test_failures.py",
         "search/execution/test_faults.py",
@@ -23,6 +22,15 @@ LANES: tuple[tuple[str, ...], ...] = (
         "search/execution/test_moasha.py",
         "search/execution/test_nodes.py",
         "search/execution/test_tuning.py",
+    ),
+    ("search/pipeline/test_verdicts.py",),
+    (
+        "browser/test_report_page.py",
+        "browser/test_tensorboard_page.py",
+        "search/pipeline/test_ablation_run.py",
+        "search/pipeline/test_roadmap.py",
+        "search/pipeline/test_roadmap_release.py",
+        "search/test_api.py",
     ),
     (
         "search/audit/test_audited_run.py",
@@ -32,16 +40,8 @@ LANES: tuple[tuple[str, ...], ...] = (
         "search/pipeline/release/test_phase4.py",
         "search/pipeline/test_other_modalities.py",
         "search/pipeline/test_run.py",
-        "search/pipeline/test_verdicts.py",
     ),
-    (
-        "browser/test_report_page.py",
-        "browser/test_tensorboard_page.py",
-        "search/pipeline/test_ablation_run.py",
-        "search/pipeline/test_roadmap.py",
-        "search/pipeline/test_roadmap_release.py",
-        "search/test_api.py",
-    ),
+    ("search/execution/stacks/test_stacked_search.py",),
     (
         "cluster/test_cluster_run.py",
         "cluster/test_growing_cluster.py",
