@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import operator
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fusion_models.data.arrays.cache import build_once
+from fusion_models.data.arrays.scalars import scalar_columns
 from fusion_models.data.errors import DataError, foreign_errors
 from fusion_models.data.tables import TABLES, Declaration, TableReader, table_parts
 from fusion_models.data.tables.columns import plain
@@ -27,6 +28,12 @@ from fusion_models.work.foreign import first_line
 FORMAT = 2
 """Of the copies: part of their name."""
 COPIED_ROWS = 8_192
+READ = {
+    "items": ("item_id", "title", "image"),
+    "queries": ("query_id", "features", "subdomain", "text", "split", "timestamp", "weight"),
+    "judgements": ("query_id", "item_id", "label", "v1_score", "features"),
+}
+"""Columns that a dataset reads, besides its modalities. Others are copied, but where two have one name."""
 
 
 def kept_tables(tables: Mapping[str, Any], root: Path, declared: Declaration) -> Path:
@@ -53,7 +60,7 @@ class GivenTables:
                 raise DataError(
                     "not given.", "Give all of items=, queries= and judgements=, or one folder.", file=f"{name}.parquet"
                 )
-        self._sources = {name: _Source.of(tables[name], name) for name in TABLES}
+        self._sources = {name: _Source.of(tables[name], name, declared) for name in TABLES}
         self._declared = declared
 
     def key(self) -> str:
@@ -65,28 +72,33 @@ class GivenTables:
             state.update(self._declared.to_toml().encode())
         return state.hexdigest()[:32]
 
-    def write(self, out: Path) -> None:
-        """Write them, and what is declared, into the folder `out`. Raises OSError as the disk does."""
+    def write(self, out: Path, *, plainly: bool = False) -> None:
+        """Write them, and what is declared, into the folder `out`. Raises OSError as the disk does.
+
+        `plainly`: what is in memory as `pyarrow.parquet.write_table` does by itself. The files' bytes are a dataset's
+        identity, and other settings would give the same tables another one.
+        """
         if not self._declared.is_default:
             (out / DECLARATION).write_text(self._declared.to_toml())
         for name, source in self._sources.items():
-            source.write(out / f"{name}.parquet")
+            if not (plainly and source.write_plainly(out / f"{name}.parquet")):
+                source.write(out / f"{name}.parquet")
 
 
 class _Source:
     """One table, and how its content is named and copied."""
 
-    def __init__(self, name: str, table: Any, reader: TableReader | None) -> None:
-        self._name, self._table, self._reader = name, table, reader
+    def __init__(self, name: str, table: Any, reader: TableReader | None, columns: Sequence[str] = ()) -> None:
+        self._name, self._table, self._reader, self._columns = name, table, reader, columns
 
     @staticmethod
-    def of(given: Any, name: str) -> _Source:
+    def of(given: Any, name: str, declared: Declaration) -> _Source:
         """What was given as `items=` and so on."""
         if isinstance(given, str | Path):
             filesystem, parts = table_parts(str(given))
             reader = TableReader(filesystem, parts, f"{name}.parquet")
-            reader.require((), reader.every_name)
-            return _Source(name, None, reader)
+            reader.require((), [column for column in reader.every_name if _is_read(name, column, declared)])
+            return _Source(name, None, reader, [column for column in reader.names if column not in reader.doubled])
         return _Source(name, _arrow_table(given, name), None)
 
     def hash_into(self, state: Any) -> None:
@@ -94,6 +106,16 @@ class _Source:
         for _, batch in self._batches():
             with self._explained(batch), pa.ipc.new_stream(_HashSink(state), batch.schema) as writer:
                 writer.write_batch(batch)
+
+    def write_plainly(self, path: Path) -> bool:
+        """Write a table in memory with Arrow's own settings; False where it is in files, or Parquet lacks a type."""
+        if self._reader is not None:
+            return False
+        try:
+            pq.write_table(self._table, path)
+        except pa.ArrowException:  # what the disk refuses is an OSError
+            return False
+        return True
 
     def write(self, path: Path) -> None:
         """Copy it: to one file, or into a folder of as many as it comes from, which may type a column differently."""
@@ -140,14 +162,20 @@ class _Source:
             for batch in self._table.combine_chunks().to_batches(max_chunksize=COPIED_ROWS):
                 yield 0, _writable(batch)
             return
-        for first, batch in self._reader.stream(self._reader.names, COPIED_ROWS):
+        for first, batch in self._reader.stream(self._columns, COPIED_ROWS):
             held = [field.name for field in batch.schema if not pa.types.is_null(field.type)]
             yield self._reader.part_of(first), batch.select(held)
 
     def _empty(self) -> Any:
         if self._reader is None:
             return self._table
-        return pa.table({name: pa.array([], self._reader.type_of(name)) for name in self._reader.names})
+        return pa.table({name: pa.array([], self._reader.type_of(name)) for name in self._columns})
+
+
+def _is_read(table: str, column: str, declared: Declaration) -> bool:
+    """Whether a dataset reads a table's column of that name."""
+    modalities = declared.modalities if table == "items" else ()
+    return column in READ[table] or any(column == m or scalar_columns(m, [column]) for m in modalities)
 
 
 def _unwritable(batch: Any) -> tuple[str | None, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from typing import Any
 
 from fusion_models.data.errors import DataError
 from fusion_models.data.in_memory import GivenTables
-from fusion_models.data.tables import Declaration, filesystem_of, local_path
+from fusion_models.data.tables import TABLES, Declaration, filesystem_of, local_path
 from search.run_store.folder import usable
 from search.run_store.mirror import is_uri
 
@@ -30,10 +31,10 @@ def keep_tables(results: str, tables: Mapping[str, Any]) -> str:
     """
     given = GivenTables(tables, Declaration())
     place = results if is_uri(results) else str(local_path(results.removeprefix("file://")).absolute())
-    location = f"{place.rstrip('/')}/{KEPT}/{given.key()[:16]}"
-    filesystem, root = filesystem_of(location)
     with _scratch() as scratch:
-        given.write(scratch)
+        given.write(scratch, plainly=True)
+        location = f"{place.rstrip('/')}/{KEPT}/{_key(scratch)}"
+        filesystem, root = filesystem_of(location)
         written = sorted(path.relative_to(scratch).as_posix() for path in scratch.rglob("*") if path.is_file())
         with usable(Path(place)):
             for name in written:
@@ -43,6 +44,18 @@ def keep_tables(results: str, tables: Mapping[str, Any]) -> str:
                     filesystem.put_file(str(scratch / name), f"{target}.part")
                     filesystem.mv(f"{target}.part", target)
     return location
+
+
+def _key(folder: Path) -> str:
+    """16 hexadecimal digits of the tables' bytes and parts; earlier versions give tables in memory the same."""
+    state = hashlib.sha256()
+    for name in TABLES:
+        table = folder / f"{name}.parquet"
+        for path in sorted(table.iterdir()) if table.is_dir() else [table]:
+            state.update(path.name.encode() if path != table else b"")
+            with path.open("rb") as file:
+                state.update(hashlib.file_digest(file, "sha256").digest())
+    return state.hexdigest()[:16]
 
 
 @contextmanager

@@ -145,3 +145,12 @@ def test_a_full_disk_is_no_matter_of_types(tables: Any, monkeypatch: pytest.Monk
     monkeypatch.setattr(pq.ParquetWriter, "write_batch", full)
     with pytest.raises(DataError, match=r"^the cache folder .* is full .*Free some space"):
         open_dataset(**tables)
+
+
+def test_a_column_twice_that_nobody_reads_is_left_out(tables: Any, tmp_path: Path) -> None:
+    queries = tables["queries"].append_column("note", pa.array(["a", "b", "c", "d"]))
+    pq.write_table(queries.append_column("note", queries["note"]), tmp_path / "queries.parquet")
+    pq.write_table(queries.slice(0, 0), tmp_path / "queries-1.parquet")
+    for given in ("queries.parquet", "queries*.parquet"):
+        data = open_dataset(**tables | {"queries": str(tmp_path / given)})
+        assert data.query_ids.tolist() == open_dataset(**tables).query_ids.tolist()

@@ -111,7 +111,9 @@ def _declared(tables: TableFolder, value: str) -> str:
 
 
 def _sign(folder: Path) -> None:
-    sizes = {path.name: path.stat().st_size for path in sorted(folder.iterdir()) if path.name != _MANIFEST}
+    """Note every file below the folder, and its size."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
     (folder / _MANIFEST).write_text(json.dumps(sizes))
 
 

@@ -17,6 +17,8 @@ from fusion_models.data.errors import DataError
 from fusion_models.data.tables import TableReader, checks
 from fusion_models.data.tables.columns import EXACT_INTEGER, is_moment, is_number, is_text, plain
 from fusion_models.data.tables.feature_vectors import UNDERFLOW
+from fusion_models.data.tables.time_units import in_time, named_time
+from fusion_models.work.foreign import first_line
 
 DISTINCT_BATCHES = 256
 """Batches of a number column in which different values are counted."""
@@ -33,11 +35,20 @@ class NumberColumn:
     std: float
     left: tuple[int, int] | None = None
     """Different values looked at, and as many as float32 tells apart of them encoded, where that is half or less."""
+    time: str | None = None
+    """The type of time whose units `mean` and `std` count (`timestamp[us]`); None for numbers, and where unknown."""
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready."""
-        found = {"name": self.name, "mean": self.mean, "std": self.std}
-        return found if self.left is None else found | {"left": list(self.left)}
+        found: dict[str, Any] = {"name": self.name, "mean": self.mean, "std": self.std}
+        found |= {} if self.left is None else {"left": list(self.left)}
+        return found if self.time is None else found | {"time": self.time}
+
+    @staticmethod
+    def from_json(column: dict[str, Any]) -> NumberColumn:
+        """What `to_json` wrote."""
+        left = tuple(column["left"]) if "left" in column else None
+        return NumberColumn(column["name"], column["mean"], column["std"], left, column.get("time"))
 
 
 @dataclass(frozen=True)
@@ -86,9 +97,7 @@ class ScalarEncoding:
         """What `to_json` wrote."""
         return ScalarEncoding(
             tuple(
-                CategoryColumn(c["name"], tuple(c["categories"]))
-                if "categories" in c
-                else NumberColumn(c["name"], c["mean"], c["std"], tuple(c["left"]) if "left" in c else None)
+                CategoryColumn(c["name"], tuple(c["categories"])) if "categories" in c else NumberColumn.from_json(c)
                 for c in columns
             )
         )
@@ -105,11 +114,13 @@ def fit_encoding(reader: TableReader, names: Sequence[str], weights: npt.NDArray
     moments = {name: RunningMoments(1) for name in names if _is_numeric(reader.type_of(name), file, name)}
     ranges = {name: _Range() for name in moments}
     counters: dict[str, Counter[str]] = {name: Counter() for name in names if name not in moments}
+    times: dict[str, str | None] = {}
     for first, batch in reader.stream(names) if names else ():
         weight = weights[first : first + batch.num_rows]
         for name, moment in moments.items():
             values = read_numbers(batch.column(name), file, name, first)
             ranges[name].update(values, batch.column(name))
+            times[name] = named_time(plain(batch.column(name)).type)
             moment.update(values[:, None], weight)
         for name, counter in counters.items():
             for text, w in zip(_texts(batch.column(name), file, name, first), weight.tolist(), strict=True):
@@ -121,7 +132,7 @@ def fit_encoding(reader: TableReader, names: Sequence[str], weights: npt.NDArray
     for name in names:
         if name in moments:
             mean, std = float(moments[name].mean[0]), float(moments[name].std[0])
-            columns.append(NumberColumn(name, mean, std, ranges[name].left(mean, std)))
+            columns.append(NumberColumn(name, mean, std, ranges[name].left(mean, std), times.get(name)))
         else:
             frequent = sorted(counters[name].items(), key=lambda pair: (-pair[1], pair[0]))[:MAX_CATEGORIES]
             columns.append(CategoryColumn(name, tuple(category for category, _ in frequent)))
@@ -147,7 +158,9 @@ class _Range:
             self._low, self._high = min(self._low, float(values.min())), max(self._high, float(values.max()))
         if len(self._looked_at) < DISTINCT_BATCHES:
             self._looked_at.append(np.unique(values))
-            self._told_apart += len(pc.unique(plain(column)))
+            stored = plain(column)
+            floating = pa.types.is_floating(stored.type)  # float64 keeps them all; Arrow tells 0 from -0
+            self._told_apart += len(self._looked_at[-1]) if floating else len(pc.unique(stored))
 
     def check(self, file: str, name: str) -> None:
         """Raise DataError where float64 makes values equal that differ in the table."""
@@ -179,7 +192,7 @@ class _Range:
 
 
 def _scaled(values: Any, column: NumberColumn, file: str, first_row: int) -> npt.NDArray[np.float32]:
-    raw = read_numbers(values, file, column.name, first_row)
+    raw = read_numbers(_in_units(values, column, file, first_row), file, column.name, first_row)
     with np.errstate(over="ignore"):
         scaled = ((raw - column.mean) / column.std).astype(np.float32)
     row = checks.first_true(~np.isfinite(scaled))
@@ -192,6 +205,23 @@ def _scaled(values: Any, column: NumberColumn, file: str, first_row: int) -> npt
             row=first_row + row,
         )
     return scaled
+
+
+def _in_units(values: Any, column: NumberColumn, file: str, first_row: int) -> Any:
+    """Moments in the units that the encoding counts; numbers, and moments of an encoding of none, as they are."""
+    values = plain(values)
+    if column.time is None or not is_moment(values.type):
+        return values
+    try:
+        return in_time(values, column.time)
+    except pa.ArrowException as error:
+        raise DataError(
+            f"{values.type} is not read as {column.time}, in which the training items are ({first_line(error)}).",
+            "Write the column with the type that it was trained with.",
+            file=file,
+            column=column.name,
+            row=first_row,
+        ) from error
 
 
 def _texts(column: Any, file: str, name: str, first_row: int) -> list[str | None]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import warnings
+from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
 
@@ -21,7 +22,8 @@ SIDE = 32
 MEGAPIXELS = 100
 """Largest picture that is decoded: 400 MB in memory. No camera takes larger ones."""
 
-
+BAND_PIXELS = 1 << 20
+"""Pixels of a deep grey picture that are scaled at once."""
 GREY_TOPS = {
     **dict.fromkeys(("I;16", "I;16B", "I;16L", "I;16N"), (65535.0,)),
     "I": (255.0, 65535.0),
@@ -134,13 +136,27 @@ def upright(opened: Image.Image) -> Image.Image:
 
 def _eight_bits(picture: Image.Image, tops: tuple[float, ...]) -> Image.Image:
     """Grey of 8 bits: black is 0 and white the first of `tops` that holds every value, else as the values go."""
-    grey = np.asarray(picture).astype(np.float64)
-    known = np.isfinite(grey)
-    low, high = (float(grey[known].min()), float(grey[known].max())) if known.any() else (0.0, 0.0)
+    low, high = np.inf, -np.inf
+    for _, grey in _bands(picture):
+        known = grey[np.isfinite(grey)]
+        if known.size:
+            low, high = min(low, float(known.min())), max(high, float(known.max()))
+    low, high = (low, high) if low <= high else (0.0, 0.0)
     held = [top for top in tops if low >= 0.0 and high <= top]
     low, high = (0.0, held[0]) if held else (low, high)
-    scaled = (np.where(known, grey, low) - low) * (255.0 / (high - low) if high > low else 0.0)
-    return Image.fromarray(np.rint(scaled).astype(np.uint8))
+    out = Image.new("L", picture.size)
+    for top, grey in _bands(picture):
+        scaled = (np.where(np.isfinite(grey), grey, low) - low) * (255.0 / (high - low) if high > low else 0.0)
+        out.paste(Image.fromarray(np.rint(scaled).astype(np.uint8)), (0, top))
+    return out
+
+
+def _bands(picture: Image.Image) -> Iterator[tuple[int, npt.NDArray[np.float64]]]:
+    """(first row, its values) of each band of a grey picture: float64 of the whole would be eight times its bytes."""
+    rows = max(1, BAND_PIXELS // picture.width)
+    for top in range(0, picture.height, rows):
+        band = picture.crop((0, top, picture.width, min(top + rows, picture.height)))
+        yield top, np.asarray(band).astype(np.float64)
 
 
 def blank_thumbnail() -> npt.NDArray[np.uint8]:

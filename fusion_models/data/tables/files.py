@@ -18,7 +18,7 @@ import pyarrow.parquet as pq
 
 from fusion_models.data.errors import DataError, foreign_errors
 from fusion_models.data.tables.declaration import Declaration, read_declaration, write_declaration
-from fusion_models.data.tables.parts import Part, TableReader, is_local, is_parquet, matching_parts, parts_of
+from fusion_models.data.tables.parts import Part, TableReader, holds_parquet, is_local, matching_parts, parts_of
 from fusion_models.work import tell
 
 TABLES: tuple[str, ...] = ("items", "queries", "judgements")
@@ -120,17 +120,34 @@ def locate(location: str) -> TableFolder:
 
 
 def _parts(filesystem: Any, root: str, table: str) -> list[Part]:
-    named: list[list[Part]] = []
-    for layout in LAYOUTS[:WHOLE]:
-        path = f"{root.rstrip('/')}/{layout.format(table)}"
-        refuse_other_formats(filesystem, path, f"{table}.parquet")
-        named.append(parts_of(filesystem, path, path.rsplit("/", 1)[-1]))
-    if all(named) and any(is_parquet(filesystem, part.path) for part in named[1]):
-        raise DataError(f"{table}, with Parquet in it, lies beside it.", "Keep one of them.", file=f"{table}.parquet")
+    base, file = root.rstrip("/"), f"{table}.parquet"
+    first, second = (f"{base}/{layout.format(table)}" for layout in LAYOUTS[:WHOLE])
+    parts = _parts_at(filesystem, first, file, file)
+    if parts and _is_table(filesystem, second):
+        raise DataError(f"{table}, with Parquet in it, lies beside it.", "Keep one of them.", file=file)
+    parts = parts or _parts_at(filesystem, second, table, file)
     for layout in LAYOUTS[WHOLE:]:
-        if not any(named):
-            named.append(matching_parts(filesystem, f"{_literal(root.rstrip('/'))}/{layout.format(table)}"))
-    return next((parts for parts in named if parts), [])
+        parts = parts or matching_parts(filesystem, f"{_literal(base)}/{layout.format(table)}")
+    return parts
+
+
+def _parts_at(filesystem: Any, path: str, name: str, file: str) -> list[Part]:
+    """`parts_of`, where it is no table of another format. Nothing is asked of the names below a file.
+
+    A signed URL is good for itself alone: whoever asks for another is refused.
+    """
+    if filesystem.isfile(path):
+        return [Part(path, name)]
+    refuse_other_formats(filesystem, path, file)
+    return parts_of(filesystem, path, name)
+
+
+def _is_table(filesystem: Any, path: str) -> bool:
+    """`holds_parquet`; what cannot be looked at is none."""
+    try:
+        return holds_parquet(filesystem, path)
+    except Exception:  # each file system has its own; nothing in there could be read instead
+        return False
 
 
 def _literal(path: str) -> str:
@@ -145,8 +162,7 @@ def table_parts(location: str, what: str = "table") -> tuple[Any, list[Part]]:
         name = path.rstrip("/").rsplit("/", 1)[-1]
         if "://" in location:
             name = name.partition("?")[0]  # behind it stands what signs a URL, which is nobody's business
-        refuse_other_formats(filesystem, path, name)
-        parts = parts_of(filesystem, path, name)
+        parts = _parts_at(filesystem, path, name, name)
         folder, slash, last = path.rpartition("/")
         for pattern in (path, folder.replace("[", "[[]") + slash + last, path.replace("[", "[[]")):
             parts = parts or (matching_parts(filesystem, pattern) if set(path) & set("*?[") else [])

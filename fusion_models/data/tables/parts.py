@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -34,6 +35,9 @@ SCALAR = "."
 """In the name of an item's scalar columns, `MODALITY.<name>`."""
 HIDDEN = ("_", ".")
 """Files and folders that begin so are no part of a table."""
+ENDINGS = (".parquet", ".parq", ".pq")
+SAMPLE = 16
+"""Files without an ending that are opened to see whether such files beside others are Parquet."""
 _BUFFER_BYTES = 1 << 20  # read a column chunk piece by piece, so that a giant row group need not fit in memory
 
 
@@ -89,9 +93,18 @@ class TableReader:
         return list(dict.fromkeys(name for schema in self._schemas for name in schema.names))
 
     @property
+    def doubled(self) -> set[str]:
+        """Columns that stand twice or more in some part."""
+        return {name for s in self._schemas for name, count in Counter(s.names).items() if count > 1}
+
+    @property
     def uniform(self) -> bool:
-        """Whether all parts that hold rows have the same columns of the same types."""
-        held = [dict(zip(s.names, s.types, strict=True)) for s, n in zip(self._schemas, self._rows, strict=True) if n]
+        """Whether all parts that hold rows have the same columns of the same types, folders' names included."""
+        held = [
+            {name: self._partition_types[name] for name in part.partition} | dict(zip(s.names, s.types, strict=True))
+            for part, s, rows in zip(self.parts, self._schemas, self._rows, strict=True)
+            if rows
+        ]
         return all(types == held[0] for types in held)
 
     def type_of(self, name: str) -> Any:
@@ -254,7 +267,8 @@ def parts_of(filesystem: Any, path: str, name: str) -> list[Part]:
     """The Parquet files of the table at `path`: that file, or the files of that folder, in the order of their names.
 
     Hidden files and those that begin with `_` are none of them (`_SUCCESS`, `.part-0.crc`); a file without an ending is
-    one where it is Parquet, or no other file has one. Folders called `key=value` give the files in them a column. Empty
+    one where it is Parquet, or no other file has one. Of many such files beside others, none is one where SAMPLE of
+    them are not. Folders called `key=value` give the files in them a column. Empty
     where there is nothing.
     """
     if filesystem.isfile(path):
@@ -265,9 +279,9 @@ def parts_of(filesystem: Any, path: str, name: str) -> list[Part]:
     found = sorted(str(p) for p in filesystem.find(root))
     below = [(p, os.path.relpath(p, root).replace(os.sep, "/")) for p in found]
     kept = [(p, r) for p, r in below if not any(piece.startswith(HIDDEN) for piece in r.split("/"))]
-    named = [(p, r) for p, r in kept if r.lower().endswith((".parquet", ".parq", ".pq"))]
+    named = [(p, r) for p, r in kept if r.lower().endswith(ENDINGS)]
     bare = [(p, r) for p, r in kept if "." not in r.rsplit("/", 1)[-1]]  # Hive's 000000_0
-    parquet = sorted([*named, *(b for b in bare if is_parquet(filesystem, b[0]))]) if named else bare
+    parquet = sorted([*named, *_bare_parquet(filesystem, bare)]) if named else bare
     return [Part(p, f"{name}/{r}", _partition(r)) for p, r in parquet]
 
 
@@ -281,6 +295,30 @@ def matching_parts(filesystem: Any, pattern: str) -> list[Part]:
     if not pattern.rsplit("/", 1)[-1].startswith(HIDDEN):
         named = [(p, name) for p, name in named if not name.startswith(HIDDEN)]
     return [part for p, name in named for part in parts_of(filesystem, p, name)]
+
+
+def holds_parquet(filesystem: Any, path: str) -> bool:
+    """Whether a file is Parquet, or a folder has such files of that ending, itself or in its first `key=value` folder.
+
+    Costs one listing of names, whatever else lies there; files without an ending are not opened.
+    """
+    if filesystem.isfile(path):
+        return is_parquet(filesystem, path)
+    if not filesystem.isdir(path):
+        return False
+    found = sorted(str(p).rstrip("/") for p in filesystem.ls(path, detail=False))
+    kept = [(p, name) for p in found if not (name := p.rsplit("/", 1)[-1]).startswith(HIDDEN)]
+    files = (p for p, name in kept if name.lower().endswith(ENDINGS) and filesystem.isfile(p))
+    keyed = [p for p, name in kept if "=" in name][:1]
+    return any(is_parquet(filesystem, p) for p in files) or any(holds_parquet(filesystem, p) for p in keyed)
+
+
+def _bare_parquet(filesystem: Any, bare: list[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Those files without an ending that are Parquet; none where a sample over all of them has none."""
+    sample = bare[:: -(-len(bare) // SAMPLE)] if bare else []
+    if len(bare) > SAMPLE and not any(is_parquet(filesystem, p) for p, _ in sample):
+        return []
+    return [(p, r) for p, r in bare if is_parquet(filesystem, p)]
 
 
 def is_parquet(filesystem: Any, path: str) -> bool:

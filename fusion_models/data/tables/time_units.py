@@ -19,6 +19,18 @@ INT96_UNIT: Any = "us"
 """Spark's, Hive's and Impala's older timestamps are 96 bits wide: as 64 bits of nanoseconds, years after 2262 wrap."""
 _UNITS = ("s", "ms", "us", "ns")
 
+TIMES: dict[str, Any] = {
+    str(kind): kind
+    for kind in (
+        pa.date32(),
+        pa.date64(),
+        *(pa.time32(unit) for unit in _UNITS[:2]),
+        *(pa.time64(unit) for unit in _UNITS[2:]),
+        *(make(unit) for make in (pa.timestamp, pa.duration) for unit in _UNITS),
+    )
+}
+"""Types of moments and spans by their names, without zones: a zone changes no count."""
+
 Ints = npt.NDArray[np.int64]
 
 
@@ -47,6 +59,30 @@ def joint_time(kinds: Sequence[Any]) -> Any | None:
         if None not in zones or set(zones) == {None}:
             return pa.timestamp(unit, zones[0])
     raise MixedTimesError(", ".join(map(str, found)))
+
+
+def named_time(kind: Any) -> str | None:
+    """The name of a type of time, without its zone (`timestamp[us]`); None for other types."""
+    return next((name for name, known in TIMES.items() if known == _zoneless(kind)), None)
+
+
+def in_time(values: Any, name: str) -> Any:
+    """Moments as the type of that name (see `named_time`); what is finer than its unit is cut off.
+
+    Raises ArrowException where there is no such moment.
+    """
+    target, kind = TIMES[name], _zoneless(values.type)
+    if values.type != kind:
+        values = values.cast(pa.timestamp(kind.unit, "UTC")).cast(pa.int64()).cast(kind)
+    return values.cast(target, safe=_UNITS.index(_unit(kind)) <= _UNITS.index(_unit(target)) and target != pa.date32())
+
+
+def _zoneless(kind: Any) -> Any:
+    return pa.timestamp(kind.unit) if pa.types.is_timestamp(kind) else kind
+
+
+def _unit(kind: Any) -> str:
+    return getattr(kind, "unit", "ms" if pa.types.is_date64(kind) else "s")
 
 
 def int96_columns(parquet: Any) -> set[str]:

@@ -133,3 +133,19 @@ def test_the_cache_folder_is_the_one_named(tmp_path: Path, monkeypatch: pytest.M
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match=r"cannot be made .*Name a writable one"):
         cache_root(tmp_path / "file" / "below")
+
+
+@pytest.mark.parametrize("lost", ["a", "items.parquet/0.parquet", "deep/er/b"])
+def test_a_folder_that_lost_a_file_at_any_depth_is_built_again(lost: str, tmp_path: Path) -> None:
+    def build(out: Path) -> None:
+        for name in ("a", "items.parquet/0.parquet", "items.parquet/1.parquet", "deep/er/b"):
+            (out / name).parent.mkdir(parents=True, exist_ok=True)
+            (out / name).write_text(name)
+
+    folder = build_once(tmp_path / "built", build)
+    (folder / lost).unlink()
+    build_once(folder, build)
+    assert (folder / lost).read_text() == lost
+    (folder / lost).write_text("cut")
+    build_once(folder, build)
+    assert (folder / lost).read_text() == lost

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ import pyarrow as pa
 import pytest
 
 from fusion_models.data import DataError, open_dataset
+from fusion_models.data.arrays import scalars as scalars_module
 from fusion_models.data.arrays.moments import RunningMoments
 from fusion_models.data.arrays.scalars import MAX_CATEGORIES, ScalarEncoding
 from fusion_models.data.commands.card import data_card
@@ -142,3 +144,54 @@ def test_constants_counts_and_tiny_numbers_are_no_loss(values: Any, columns: Col
     data = open_dataset(write(columns))
     assert data.schema.width("metadata") == 5
     assert "looked at, " not in "\n".join(doubt for doubt in data_card(data).doubts if "different" in doubt)
+
+
+@pytest.mark.parametrize("kind", [pa.float16(), pa.float32(), pa.float64()])
+def test_zeros_of_both_signs_are_one_value(kind: Any, columns: Columns, write: Write, monkeypatch: Any) -> None:
+    """The first batches, in which different values are counted, hold nothing else."""
+    monkeypatch.setattr(scalars_module, "DISTINCT_BATCHES", 1)
+    values = np.array([*([0.0, -0.0] * 128), *range(1, 45)], dtype=kind.to_pandas_dtype())
+    data = open_dataset(write(with_prices(columns, pa.array(values, kind))))
+    assert data.statistics.encodings["metadata"][0]["mean"] > 0.0
+
+
+DAYS = [dt.datetime(2020, 1, 1) + dt.timedelta(days=n) for n in range(300)]
+
+
+@pytest.mark.parametrize(
+    ("stored", "served"),
+    [
+        (pa.timestamp("us"), pa.timestamp("ns")),
+        (pa.timestamp("ms", "UTC"), pa.timestamp("ns", "Europe/Berlin")),
+        (pa.timestamp("s"), pa.date32()),
+        (pa.date32(), pa.timestamp("ns")),
+        (pa.date64(), pa.timestamp("us")),
+        (pa.timestamp("ns"), pa.timestamp("s")),
+    ],
+)
+def test_moments_are_encoded_in_the_unit_of_training(stored: Any, served: Any, columns: Columns, write: Write) -> None:
+    data = open_dataset(write(with_prices(columns, pa.array(DAYS, pa.timestamp("us")).cast(stored))))
+    plain = json.loads(json.dumps(data.statistics.encodings["metadata"]))
+    encoding = ScalarEncoding.from_json(plain)
+    assert encoding.to_json() == plain
+    same = pa.table({"metadata.price": pa.array(DAYS, pa.timestamp("us")).cast(served)})
+    found = encoding.encode(same, "items")
+    rows = [f"i{n}" for n in range(300)]
+    order = [data.item_ids.tolist().index(row) for row in rows]
+    expected = encoding.encode(pa.table({"metadata.price": pa.array(DAYS, pa.timestamp("us")).cast(stored)}), "items")
+    np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(np.asarray(data.item_features["metadata"])[order], expected)
+    assert abs(found.mean()) < 0.1
+
+
+@pytest.mark.parametrize("served", [pa.duration("s"), pa.time32("s")])
+def test_moments_of_another_kind_are_refused(served: Any, columns: Columns, write: Write) -> None:
+    data = open_dataset(write(with_prices(columns, pa.array(DAYS, pa.timestamp("ns")))))
+    encoding = ScalarEncoding.from_json(data.statistics.encodings["metadata"])
+    with pytest.raises(DataError, match=r"^items, column 'metadata.price', row 0: .* is not read as timestamp\[ns\]"):
+        encoding.encode(pa.table({"metadata.price": pa.array([1, 2], served)}), "items")
+
+
+def test_an_encoding_without_a_unit_reads_moments_as_they_are() -> None:
+    old = ScalarEncoding.from_json([{"name": "at", "mean": 10.0, "std": 2.0}])
+    assert old.encode(pa.table({"at": pa.array([12], pa.timestamp("ms"))}), "items").tolist() == [[1.0]]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 from collections.abc import Callable
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from PIL import Image
 
 from fusion_models.data import DataError, open_dataset
-from fusion_models.data.arrays.thumbnails import SIDE, decode_thumbnail
+from fusion_models.data.arrays.thumbnails import SIDE, decode_thumbnail, upright
 
 Columns = dict[str, dict[str, Any]]
 Write = Callable[[Columns], str]
@@ -139,3 +140,19 @@ def test_broken_exif_turns_nothing() -> None:
     buffer = io.BytesIO()
     picture.save(buffer, "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
     assert decode_thumbnail(buffer.getvalue()).max() < 8
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int32, np.float32])
+def test_deep_grey_takes_little_memory_beside_the_picture(kind: type[np.generic]) -> None:
+    """NumPy reports its arrays to tracemalloc; Pillow's own are the picture and one of 8 bits."""
+    side = 3000
+    grey = np.linspace(0, 65535, side * side).reshape(side, side).astype(kind)
+    picture = Image.fromarray(grey)
+    tracemalloc.start()
+    try:
+        shades = np.asarray(upright(picture))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert np.abs(shades - grey / 257.0).max() <= 0.51
+    assert peak < 6 * side * side

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
@@ -145,3 +146,17 @@ def test_files_that_type_a_column_differently_lose_nothing(full: Columns, tmp_pa
 def test_a_folder_that_cannot_be_made_is_one_line(out: str, full: Columns, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=rf"^'{out}' cannot be made .* folder that can be written\.$"):
         convert_flat(write_flat(tmp_path, flat_columns(full)), out)
+
+
+@pytest.mark.parametrize("keyed", [[0], [1], [0, 2], [1, 2]])
+def test_files_of_which_some_lie_in_folders_of_a_key(keyed: list[int], full: Columns, tmp_path: Path) -> None:
+    columns = flat_columns(full)
+    flat = pa.table({name: values for name, values in columns.items() if name != "query_text"})
+    for number in range(3):
+        folder = tmp_path / "flat" / (f"query_text={number}" if number in keyed else "plain" + str(number))
+        folder.mkdir(parents=True)
+        same = pa.array(flat["query_id"].to_pylist())
+        queries = same.unique().to_pylist()[number::3]
+        pq.write_table(flat.filter(pc.is_in(same, pa.array(queries))), folder / f"{number}.parquet")
+    assert convert_flat(tmp_path / "flat", tmp_path / "out") == {"items": 6, "queries": 4, "judgements": 9}
+    assert sorted(open_dataset(tmp_path / "out").v1.tolist()) == sorted(full["judgements"]["v1_score"])

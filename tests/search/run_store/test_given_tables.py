@@ -1,6 +1,7 @@
 """Tables given to `search.api.run` are kept as `open_dataset` reads them: the same doors, the same errors."""
 
 import errno
+import hashlib
 import tempfile
 
 import numpy as np
@@ -108,3 +109,27 @@ def test_no_room_for_temporary_files_is_one_line(tables, tmp_path, monkeypatch):
 def test_results_in_a_home_that_nobody_has(tables):
     with pytest.raises(DataError, match=r"'~nobody-of-this-name/r' lies in no home folder"):
         keep_tables("~nobody-of-this-name/r", tables)
+
+
+def test_equal_parts_of_other_names_add_no_rows(tables, tmp_path):
+    queries = tables["queries"]
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        pq.write_table(queries.slice(0, 9), tmp_path / name / f"{name}-0.parquet")
+        pq.write_table(queries.slice(9), tmp_path / name / f"{name}-1.parquet")
+        data = open_dataset(keep_tables(str(tmp_path / "r"), tables | {"queries": tmp_path / name}))
+        assert data.query_ids.tolist() == queries["query_id"].to_pylist()
+
+
+def test_tables_in_memory_have_the_identity_of_plain_files(tables, tmp_path):
+    """A run on them can be resumed, and its looks are counted, in whatever version it was started."""
+    (tmp_path / "plain").mkdir()
+    frames = {name: table.to_pandas() for name, table in tables.items()}
+    for name, frame in frames.items():
+        table = pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
+        pq.write_table(table, tmp_path / "plain" / f"{name}.parquet")
+    place = keep_tables(str(tmp_path / "r"), frames)
+    digests = [hashlib.sha256((tmp_path / "plain" / f"{name}.parquet").read_bytes()).digest() for name in frames]
+    assert place.endswith(f"/r/data/{hashlib.sha256(b''.join(digests)).hexdigest()[:16]}")
+    kept = open_dataset(place)
+    assert kept.fingerprint == open_dataset(tmp_path / "plain").fingerprint
