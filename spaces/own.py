@@ -37,7 +37,7 @@ def with_own_model(phase: Phase, reference: str, *, alone: bool = False) -> Phas
         if alone
         else {key: _whatever_variant(key, span, own) for key, span in phase.ranges.items() if key not in off}
     )
-    ranges = {key: span for key, span in ours.items() if span is not None} | own_ranges(own, phase.base)
+    ranges = {key: span for key, span in ours.items() if span is not None} | own_ranges(own, phase)
     try:
         parameters(ranges, base.flat(), base.flat())
     except ValueError as error:
@@ -69,12 +69,12 @@ def from_weights(phase: Phase) -> Phase:
     )
 
 
-def own_ranges(own: OwnModel, base: Recipe) -> dict[str, Range]:
-    """Its `SPACE` by flat keys, conditions too: a setting is `own.NAME`. `base` is the phase's, for what it may name.
+def own_ranges(own: OwnModel, phase: Phase) -> dict[str, Range]:
+    """Its `SPACE` by flat keys, conditions too: a setting is `own.NAME`. `phase` says what it may name.
 
     Raises OwnModelError for what is no range, or holds what a run would refuse.
     """
-    for said in misfits(own, _with_settings(base, own)):
+    for said in misfits(own, _with_settings(phase.base, own), phase.ranges):
         raise OwnModelError(f"{own.reference}: {said}")
     return {
         flat_key(own, key): dataclasses.replace(span, when={flat_key(own, k): v for k, v in span.when.items()})

@@ -75,7 +75,7 @@ def read_phase_file(
     try:
         name = _extended(found)
         phase = for_dataset(ROADMAP_STEPS[name], modalities, suspect)
-        ours, theirs = parted(found, own_ranges(own_model(model), phase.base) if model is not None else None)
+        ours, theirs = parted(found, own_ranges(own_model(model), phase) if model is not None else None)
         phase = _extend(phase, ours)
         if model is not None:
             phase = around_own(with_own_model(phase, model, alone=alone), theirs)

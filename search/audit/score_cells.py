@@ -28,6 +28,17 @@ def read_ids(column: pd.Series, name: str, source: str) -> list[str]:
     return found
 
 
+def read_names(column: pd.Series, name: str, source: str) -> list[str]:
+    """A column of names, as `read_ids` spells ids; they may be fractions. Raises DataError for an empty one."""
+    try:
+        return read_ids(column, name, source)
+    except DataError:
+        cells = _arrow(column)
+        if cells is None or cells.null_count or not pa.types.is_floating(cells.type):
+            raise
+        return [str(value) for value in column.tolist()]
+
+
 def read_numbers(column: pd.Series, name: str, source: str) -> Values:
     """A column as float64, NaN where it is empty.
 

@@ -16,7 +16,7 @@ import pyarrow as pa
 
 from fusion_models.data import DataError, RankingDataset
 from fusion_models.data.errors import foreign_errors
-from search.audit.score_cells import read_ids, read_numbers, shown
+from search.audit.score_cells import read_ids, read_names, read_numbers, shown
 
 Values = npt.NDArray[np.float64]
 SCORE = "v2_score"
@@ -232,7 +232,7 @@ def _trainings(table: pd.DataFrame, source: str) -> tuple[tuple[str, ...], npt.N
     """Names of the trainings in the order in which the table has them, so the released one first, and each row's."""
     if TRAINING not in table.columns:
         return ("0",), np.zeros(len(table), dtype=np.int64)
-    text = read_ids(table[TRAINING], TRAINING, source)
+    text = read_names(table[TRAINING], TRAINING, source)
     try:
         keys: list[Any] = [int(name) for name in text]
     except ValueError:

@@ -132,8 +132,8 @@ def read_guardrails(
         raise ValueError(f"not measured in both arms: {', '.join(missing)}; measure them or take them off the list")
     readings = []
     for guardrail in guardrails:
-        arms = _strata(treatment[guardrail.name]), _strata(control[guardrail.name])
-        _check_arms(guardrail, *arms, share)
+        arms = treatment[guardrail.name], control[guardrail.name]
+        _check_arms(guardrail, _strata(arms[0]), _strata(arms[1]), share)
         readings.append(_read(guardrail, *arms, family_level(guardrails, alpha), tuned_for))
     return tuple(readings)
 

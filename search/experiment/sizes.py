@@ -32,6 +32,8 @@ PLENTY = 20.0
 """Standard deviation of a count above which an expansion stands for its distribution."""
 MOST = 1e3
 """How many times the harm that its error alone would show a guardrail is looked for."""
+MOST_UNITS = 1e13
+"""Of an arm, up to which a size is sought."""
 
 # statsmodels takes seconds to import, and only who plans an experiment needs it: it is imported where it is used.
 
@@ -174,7 +176,7 @@ class Watch:
     def units_to_clear(self, *, power: float = 0.8, ratio: float = 1.0) -> SampleSize:
         """Fewest units at which `power_to_clear` is `power`; `effect` is the margin.
 
-        Raises ValueError for a margin of 0, or as `size_of_means`.
+        Raises ValueError for a margin of 0, where no number of units is enough, or as `size_of_means`.
         """
 
         def enough(treatment: int) -> bool:
@@ -185,7 +187,7 @@ class Watch:
     def units_to_stop(self, harm: float, *, power: float = 0.8, ratio: float = 1.0) -> SampleSize:
         """Fewest units at which `power_to_stop` of this `harm` is `power`; `effect` is the harm beyond the margin.
 
-        Raises ValueError for a harm within the margin, or as `size_of_means`.
+        Raises ValueError for a harm within the margin, where no number of units is enough, or as `size_of_means`.
         """
         if harm <= self.margin:
             raise ValueError(f"guardrail {self.guardrail.name!r} bears a harm of {harm:g}: give one beyond its margin")
@@ -219,6 +221,11 @@ class Watch:
         least = ceil(BURN_IN / min(1.0, ratio))
         low, high = least, max(least, size_always_valid(effect, self.sd, **asked).treatment)
         while not enough(high):
+            if high > MOST_UNITS:
+                raise ValueError(
+                    f"guardrail {self.guardrail.name!r}: {MOST_UNITS:g} units are too few at mean {self.mean:g} and "
+                    f"deviation {self.sd:g}; give `upper`, or least_events=0 for a metric that may be below 0"
+                )
             low, high = high, ceil(STEP * high)
         while high > least and low < high / STEP:
             low = max(least, int(high / STEP))

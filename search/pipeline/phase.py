@@ -166,5 +166,5 @@ def describe(
         "resumed": (int(str(previous.get("resumed", 0))) + 1) if previous is not None and options.resume else 0,
     } | environment()
     if previous is not None and options.resume:
-        description["start"] = previous["start"]
+        description |= {key: previous[key] for key in ("start", "stack_size") if key in previous}
     folder.write(description)

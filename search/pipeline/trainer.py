@@ -12,7 +12,8 @@ from rich.console import Console
 
 from fusion_models.data import RankingDataset
 from search.analysis.tables import write_tables
-from search.execution.file_transfer import ticket_for
+from search.execution.capacity import keep_stack_size, knows_stack_size, stack_size
+from search.execution.file_transfer import DataTicket, ticket_for
 from search.execution.searcher import Deadline, Observer
 from search.execution.stacks.stack_sizing import measure_stack_size
 from search.execution.tuning import TuneSession, call_in_ray
@@ -73,9 +74,7 @@ class Trainer:
     def tuning(self, *, keep: bool = True) -> Iterator[None]:
         """Inside, with Ray running, stages can be trained; with `keep`, in processes that stay from stage to stage."""
         folder, ticket = self._store.folder, ticket_for(self._data)
-        said = measure_stack_size(self._options, ticket, self._phase.base)
-        if said:
-            self._console.print(said, highlight=False)
+        self._size_stacks(ticket)
         session = TuneSession(
             self._options,
             ticket,
@@ -90,6 +89,20 @@ class Trainer:
         finally:
             self._session = before
             shutil.rmtree(folder.tune, ignore_errors=True)
+
+    def _size_stacks(self, ticket: DataTicket) -> None:
+        """Find out how large a stack pays where that is to be found, and keep it in run.json: what the search proposes
+        hangs on how many train at once, so a run that goes on takes the size that it began with."""
+        folder, options = self._store.folder, self._options
+        described = folder.read()
+        known = (described or {}).get("stack_size")
+        if known is not None:
+            keep_stack_size(options, int(known))
+        said = measure_stack_size(options, ticket, self._phase.base)
+        if said:
+            self._console.print(said, highlight=False)
+        if described is not None and known is None and knows_stack_size(options):
+            folder.write(described | {"stack_size": stack_size(options)})
 
     def call(self, function: Callable[..., Any], *arguments: Any) -> Callable[[], Any]:
         """See `TuneSession.call`; without a session, as a Ray task."""

@@ -39,6 +39,12 @@ GOOD = {
         "loss.unimodal": Weight(low=0.1, high=0.5),
         "train.modality_dropout": Float(low=0.0, high=0.3, when={"loss.unimodal": Positive(), "width": (8,)}),
     },
+    "on a weight that the phase searches": {
+        "train.modality_dropout": Float(low=0.0, high=0.3, when={"loss.unimodal": Positive()}),
+    },
+    "on a weight of ours that nobody searches": {
+        "train.modality_dropout": Float(low=0.0, high=0.3, when={"train.gradient_modulation": Positive()}),
+    },
     "of another suspect": {"loss.text_importance": Weight(low=0.1, high=0.5)},
 }
 
@@ -76,6 +82,12 @@ def test_a_default_outside_its_range_is_told_by_the_check(given, small_data):
     assert "the default lies outside SPACE: own.width = 8 is not among (16, 32)" in failures(small_data)
 
 
+def test_values_are_tried_under_a_weight_that_the_phase_searches(given):
+    given({"train.modality_dropout": Float(low=0.0, high=3.0, when={"loss.unimodal": Positive()})})
+    with pytest.raises(OwnModelError, match="a run refuses"):
+        with_own_model(PHASES["phase1"], REFERENCE)
+
+
 @pytest.mark.parametrize("name", GOOD)
 def test_what_a_run_takes_passes(name, given, small_data):
     given(GOOD[name])
@@ -85,4 +97,7 @@ def test_what_a_run_takes_passes(name, given, small_data):
         with pytest.raises(OwnModelError, match=r"SPACE names 'loss.text_importance', which is no setting"):
             with_own_model(phase, REFERENCE)
         phase = for_dataset(phase, ("visual", "text", "metadata"), "text")
+    elif name == "on a weight that the phase searches":
+        phase = PHASES["phase1"]
+        assert "loss.unimodal" in phase.ranges
     assert set(GOOD[name]) <= {key.removeprefix("own.") for key in with_own_model(phase, REFERENCE).ranges}

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Container, Iterable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from fusion_models.config import Recipe, near
+from fusion_models.config import Flat, Recipe, near
 from fusion_models.models.own.reference import OwnModel, OwnModelError
 
 OURS = ("train.", "loss.")
@@ -16,8 +16,8 @@ OURS = ("train.", "loss.")
 class Span(Protocol):
     """What a range of `spaces` shows of itself."""
 
-    when: Mapping[str, Container[Any]]
-
+    @property
+    def when(self) -> Mapping[str, Container[Any]]: ...
     def parameters(self, key: str, value: Any) -> dict[str, Any]: ...
     def samples(self) -> tuple[Any, ...]: ...
 
@@ -27,8 +27,11 @@ def flat_key(own: OwnModel, key: str) -> str:
     return f"own.{key}" if key in own.defaults() else key
 
 
-def misfits(own: OwnModel, base: Recipe) -> Iterator[str]:
-    """What a run around `base`, which has the module's settings, would refuse of `SPACE`: a sentence each."""
+def misfits(own: OwnModel, base: Recipe, searched: Mapping[str, Span] | None = None) -> Iterator[str]:
+    """What a run around `base`, which has the module's settings, would refuse of `SPACE`: a sentence each.
+
+    `searched`: what is searched beside `SPACE`, by flat keys, which a condition may name.
+    """
     settings, flat = sorted(own.defaults()), base.flat()
     ours = [key for key in flat if key.startswith(OURS)]
     for key, span in own.space.items():
@@ -47,7 +50,7 @@ def misfits(own: OwnModel, base: Recipe) -> Iterator[str]:
                 f"{hint if len(hint) < 200 else 'name one'}"
             )
         else:
-            yield from _refused(own, base, key, span)
+            yield from _refused(own, base, searched or {}, key, span)
 
 
 def outside(own: OwnModel, base: Recipe) -> Iterator[str]:
@@ -62,11 +65,21 @@ def outside(own: OwnModel, base: Recipe) -> Iterator[str]:
                 yield f"the default lies outside SPACE: {error}"
 
 
-def _refused(own: OwnModel, base: Recipe, key: str, span: Span) -> Iterator[str]:
-    """The first value of a range that a recipe or the module's settings refuse, where the range is asked."""
+def _refused(own: OwnModel, base: Recipe, searched: Mapping[str, Span], key: str, span: Span) -> Iterator[str]:
+    """The first value of a range that a recipe or the module's settings refuse, where the range is asked.
+
+    Nothing is tried where a key of ours has none of the values under which it is asked: a phase may yet search it.
+    """
     try:
         values = span.samples()
-        conditions = {flat_key(own, k): _one_of(own, base, k, allowed) for k, allowed in span.when.items()}
+        conditions: Flat = {}
+        for k, allowed in span.when.items():
+            found = _some_of(own, base, searched, k, allowed)
+            if not found and k not in own.defaults() and k not in own.space:
+                return
+            if not found:
+                raise OwnModelError(f"it is asked when {k} is {allowed!r}, which it never is")
+            conditions[flat_key(own, k)] = found[0]
         for value in values:
             own.settings_of(base.updated(conditions | {flat_key(own, key): value}))
     except ValueError as error:
@@ -74,13 +87,10 @@ def _refused(own: OwnModel, base: Recipe, key: str, span: Span) -> Iterator[str]
         yield f"SPACE[{key!r}] holds values that a run refuses: {said}"
 
 
-def _one_of(own: OwnModel, base: Recipe, key: str, allowed: Container[Any]) -> Any:
-    """A value of a condition's key under which the range is asked; the base's where it will do."""
-    now = base.flat()[flat_key(own, key)]
-    span = own.space.get(key)
+def _some_of(own: OwnModel, base: Recipe, searched: Mapping[str, Span], key: str, allowed: Container[Any]) -> list[Any]:
+    """Values of a condition's key under which the range is asked; the base's first where it will do."""
+    name = flat_key(own, key)
+    span = own.space.get(key, searched.get(name))
     named = list(allowed) if isinstance(allowed, Iterable) else []
-    tried = [now, *named, *(span.samples() if isinstance(span, Span) else ())]
-    found = [value for value in tried if value in allowed]
-    if not found:
-        raise OwnModelError(f"it is asked when {key} is {allowed!r}, which it never is")
-    return found[0]
+    tried = [base.flat()[name], *named, *(span.samples() if isinstance(span, Span) else ())]
+    return [value for value in tried if value in allowed]

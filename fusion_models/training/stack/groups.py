@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 from collections.abc import Sequence
 
@@ -62,7 +63,8 @@ class Groups:
                 continue
             del before
             stack = None  # type: ignore[assignment]  # what it holds is needed now
-            free_memory(self._device)
+            with contextlib.suppress(Exception):  # a device that is lost has none to give; the next epoch says so
+                free_memory(self._device)
         return found
 
     def _seat(self, left: Sequence[TrainingState], members: Sequence[TrainingState]) -> Stack:

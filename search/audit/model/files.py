@@ -121,6 +121,8 @@ def chosen(path: Path, names: Sequence[str], asked: str) -> tuple[str, str]:
 
     Raises ModelError where that cannot be known.
     """
+    if not names:
+        raise ModelError(f"{path} has no output that is an array: export a model that returns its scores")
     if asked in names:
         return asked, ""
     name, _, column = asked.rpartition(":")

@@ -153,15 +153,15 @@ def _checked(given: Any, shape: tuple[int, ...], model: Opened, asked: str) -> A
         if model.output and isinstance(given, list) and given and isinstance(given[0], Mapping):
             what, hint = "a dict of classes a document", f": {_column_hint(model, list(map(str, given[0])))}"
         raise ModelError(f"{name} gave {what} for {asked}{hint or ': give an array of numbers, one a document'}")
-    if answer.shape == (*shape, 1):
-        answer = answer[..., 0]
-    elif model.column and answer.shape[:-1] == shape:
+    if model.column and answer.shape[:-1] == shape:
         width = answer.shape[-1]
         if not model.column.isdecimal() or int(model.column) >= width:
             raise ModelError(
                 f"{name} gave {width} numbers a document, of which {model.column} is none: 0 to {width - 1}"
             )
         answer = answer[..., int(model.column)]
+    elif answer.shape == (*shape, 1):
+        answer = answer[..., 0]
     if answer.shape != shape:
         wanted, hint = " x ".join(map(str, shape)), ""
         if answer.shape[:-1] == shape:

@@ -1,5 +1,6 @@
 """A V2 as a model: how its inputs are named, what a bad one is told, and that ours scores as it scores here."""
 
+import dataclasses
 import json
 import sys
 import zipfile
@@ -19,7 +20,7 @@ from fusion_models.models import Ensemble
 from fusion_models.quantities import numbers
 from fusion_models.training import start, train
 from search.audit.given import given_model, masked_shapley
-from search.audit.model.files import ModelError, Opened, open_model, require_known
+from search.audit.model.files import ModelError, Opened, chosen, open_model, require_known
 from search.audit.model.input_map import InputMap, mapped_inputs, read_input_map
 from search.audit.model.measure import measure
 from search.audit.model.process import measured_model
@@ -87,6 +88,26 @@ def test_scores_that_are_none_are_refused_in_one_line(small_data, name):
     with pytest.raises(ModelError, match=BAD[name]) as caught:
         scorer_of(model, EMPTY, MODALITIES, lambda: None)(batch_of(small_data))
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("width", [1, 2])
+def test_a_column_that_scores_do_not_have_is_refused(small_data, width):
+    def wide(inputs):
+        return np.repeat(next(iter(inputs.values()))[..., :1], width, axis=-1)
+
+    model = Opened(name="v2", run=wide, names=None, types={}, runtime="Python", output="scores", column="3")
+    with pytest.raises(ModelError, match=f"gave {width} numbers a document, of which 3 is none: 0 to {width - 1}"):
+        scorer_of(model, EMPTY, MODALITIES, lambda: None)(batch_of(small_data))
+    last = dataclasses.replace(model, column=str(width - 1))
+    assert scorer_of(last, EMPTY, MODALITIES, lambda: None)(batch_of(small_data)).any()
+
+
+@pytest.mark.parametrize("asked", ["", "scores", "scores:1"])
+def test_a_model_without_an_output_says_so(asked):
+    with pytest.raises(
+        ModelError, match=r"v2\.pt2 has no output that is an array: export a model that returns its scores"
+    ):
+        chosen(Path("v2.pt2"), [], asked)
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,7 @@ import pytest
 
 from fusion_models.data import DataError
 from fusion_models.data.tables import checks
-from search.audit.score_cells import read_ids, read_numbers
+from search.audit.score_cells import read_ids, read_names, read_numbers
 from search.audit.score_table import read_scores
 
 MODALITIES = ("visual", "text", "metadata")
@@ -105,3 +105,22 @@ def test_ids_have_the_spelling_of_the_dataset_s(tmp_path, kind, form):
     else:
         column = table.to_pandas()["item_id"]
     assert read_ids(column, "item_id", "scores") == checks.ids(IDS[kind], "items", "item_id").to_pylist()
+
+
+NAMES = {
+    "fractions": (pd.Series([0.1, 1.0]), ["0.1", "1.0"]),
+    "fractions of Arrow": (pd.Series([0.1, 0.2]).astype(pd.ArrowDtype(pa.float64())), ["0.1", "0.2"]),
+    "fractions as objects": (pd.Series([0.1, 0.2], dtype=object), ["0.1", "0.2"]),
+    "whole floats": (pd.Series([1.0, 2.0]), ["1", "2"]),
+    "text": (pd.Series(["seed-2", "seed-1"]), ["seed-2", "seed-1"]),
+}
+
+
+@pytest.mark.parametrize(("column", "expected"), NAMES.values(), ids=NAMES)
+def test_a_training_may_be_named_by_any_number(column, expected):
+    assert read_names(column, "training", "scores") == expected
+
+
+def test_a_training_without_a_name_is_refused():
+    with pytest.raises(DataError, match=r"row 1: empty"):
+        read_names(pd.Series([0.1, None]), "training", "scores")

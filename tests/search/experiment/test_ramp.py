@@ -309,6 +309,18 @@ def test_a_metric_without_events_is_sized_by_its_exact_limits():
     assert last_look(np.random.default_rng(12), FAILED, *chances, runs=4_000, alpha=LEVEL).clear >= 0.8
 
 
+def test_a_metric_that_no_number_of_units_clears_says_what_to_do():
+    """Around a mean of 0 there is never an event, however many units come."""
+    rail = Guardrail(name="drift", metric="y", harm="higher", margin=0.005)
+    watch = Watch(guardrail=rail, mean=0.0, sd=1.0)
+    with pytest.raises(
+        ValueError, match=r"guardrail 'drift': 1e\+13 units are too few .*; give `upper`, or least_events=0"
+    ):
+        watch.units_to_clear()
+    free = Watch(guardrail=replace(rail, least_events=0.0), mean=0.0, sd=1.0)
+    assert free.units_to_clear().treatment < 1e7
+
+
 def test_a_plan_says_what_its_guardrails_stop_and_a_safety_stage_what_it_would_show():
     known = {"failed answers": COMMON}
     rail = replace(FAILED, margin=0.01)

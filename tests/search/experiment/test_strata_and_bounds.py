@@ -6,7 +6,7 @@ import statsmodels.api as sm
 from scipy import special
 
 from search.experiment.bounded import bounded_difference, bounded_mean
-from search.experiment.guardrails import Guardrail, limits
+from search.experiment.guardrails import Guardrail, limits, read_guardrails
 from search.experiment.sequential import Moments, always_valid_difference, width_factor
 from search.experiment.strata import always_valid_stratified, contrast, moments, pooled, stratified_difference
 
@@ -123,6 +123,17 @@ def test_exact_limits_are_read_of_an_entry_a_stage_too(stages):
     ]
     stop, margin, _ = limits(rail, *broken, alpha=0.01)
     assert stop.low > margin
+
+
+def test_one_stage_s_exact_limits_have_the_whole_level_and_an_entry_a_stage_its_part():
+    """As a plan sizes a stage: at 0.05, half of it for each of the two limits that are read."""
+    rail = Guardrail(name="failed", metric="share", harm="higher", margin=0.001, upper=1.0)
+    t, c = (Moments(*map(np.float64, (n, 0, 0))) for n in (2_000, 38_000))
+    for arms, level in (((t, c), 0.025), (([t], [c]), 0.025 * 6 / np.pi**2)):
+        (found,) = read_guardrails([rail], *({"failed": arm} for arm in arms), alpha=0.05)
+        low, high = bounded_difference(t, c, alpha=level)
+        assert (found.harm_low, found.harm_high) == pytest.approx((float(low), float(high)))
+        assert found.harm_high == float(limits(rail, *arms, alpha=0.05)[0].high)
 
 
 def test_exact_limits_of_a_ramp_hold_at_all_of_its_looks():

@@ -73,6 +73,18 @@ def test_a_stack_without_room_is_halved_down_to_trainings_alone(room, expected, 
     assert tried == expected
 
 
+def test_memory_that_cannot_be_given_back_ends_no_epoch(data, failing, monkeypatch):
+    def lost(device):
+        raise torch.AcceleratorError("CUDA error: unspecified launch failure")
+
+    monkeypatch.setattr(groups_module, "free_memory", lost)
+    tried = failing(1, torch.OutOfMemoryError("CUDA out of memory"))
+    states = [start(BASE, data, seed=seed) for seed in range(2)]
+    for seed, losses in enumerate(trained(Groups(data, CPU), states)):
+        assert losses == pytest.approx(alone(data, seed), abs=1e-4)
+    assert tried[0] == 2
+
+
 def test_where_not_even_one_has_room_each_hears_of_it(data, failing, monkeypatch):
     def full(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory")

@@ -14,6 +14,7 @@ from fusion_models.models.variants import VARIANTS
 from fusion_models.models.variants.concat_mlp import ConcatMLP
 from fusion_models.training import DivergedError, start, train
 from fusion_models.training.stack import Meeting, Stack, why_alone
+from fusion_models.training.stack.groups import Groups
 
 BASE = Recipe().updated(
     {
@@ -202,6 +203,19 @@ def test_what_an_epoch_raises_reaches_every_member(data, monkeypatch):
     monkeypatch.setattr(Stack, "epoch", broken)
     found = in_threads(Meeting(wait_seconds=30), [BASE, BASE], data)
     assert [type(error) for error in found] == [RuntimeError] * 2
+
+
+def test_what_escapes_from_an_epoch_reaches_every_member(data, monkeypatch):
+    """Were it to end the thread alone that ran the epoch, the others would wait for ever."""
+    error, epoch = RuntimeError("no idea"), Groups.epoch
+
+    def broken(self, members):
+        if len(members) == 2:
+            raise error
+        return epoch(self, members)
+
+    monkeypatch.setattr(Groups, "epoch", broken)
+    assert in_threads(Meeting(wait_seconds=30), [BASE, BASE], data, together=True) == [error] * 2
 
 
 class HostReader(ConcatMLP):

@@ -7,9 +7,12 @@ import torch
 from fusion_models.config import Recipe
 from fusion_models.data import open_dataset
 from fusion_models.models import VARIANTS
+from fusion_models.models.fusion import Fused
+from fusion_models.models.variants.concat_mlp import ConcatMLP
 from fusion_models.training import start
 from fusion_models.training.stack import train_stack
 from fusion_models.training.stack.member_dropout import MemberDropout, document_hashes
+from fusion_models.training.stack.network import StackedRanker
 
 BASE = Recipe().updated(
     {
@@ -101,3 +104,31 @@ def test_a_member_trains_the_same_whoever_is_beside_it(variant, data):
     assert losses([mine, others[0]], [0, 1], data)[0] == pytest.approx(single, abs=2e-5)
     assert losses([*others, mine], [5, 6, 0], data)[2] == pytest.approx(single, abs=2e-5)
     assert losses([mine.updated({"model.dropout": 0.0})], [0], data)[0] != pytest.approx(single, abs=2e-4)
+
+
+class Halved(ConcatMLP):
+    """A user's variant that drops a half, whatever the recipe says."""
+
+    def __init__(self, config, owner):
+        super().__init__(config, owner)
+        self.dropping = torch.nn.Dropout(0.5)
+
+    def forward(self, tokens, query):
+        return Fused(self.dropping(super().forward(tokens, query).vector))
+
+
+def test_a_layer_with_a_probability_of_its_own_keeps_it(data, monkeypatch):
+    monkeypatch.setitem(VARIANTS, "own", Halved)
+    own = BASE.updated({"model.variant": "own"})
+    recipes = [own.updated({"model.dropout": p}) for p in (0.1, 0.3)]
+    found = StackedRanker(recipes, data, torch.device("cpu"))._dropout
+    (name,) = [name for name in found if name.endswith("dropping.probability")]
+    assert found.pop(name).tolist() == [0.5, 0.5]
+    ours = [p.tolist() for layer, p in found.items() if not layer.startswith("projections.")]
+    assert ours
+    assert all(p == pytest.approx([0.1, 0.3]) for p in ours)
+    none = own.updated({"model.dropout": 0.0})
+    (single,) = losses([none], [0], data)
+    assert losses([none, recipes[1]], [0, 1], data)[0] == pytest.approx(single, abs=2e-5)
+    monkeypatch.setitem(VARIANTS, "own", ConcatMLP)
+    assert losses([none], [0], data)[0] != pytest.approx(single, abs=2e-4)

@@ -145,3 +145,16 @@ def test_a_machine_that_goes_is_nobodys_fault():
         assert [await turns.turn("host", name, "2", 0) for name in ("a", "b")] == [True, True]
 
     asyncio.run(of())
+
+
+def test_one_that_had_no_step_in_flight_when_its_host_died_answers_for_the_next_death():
+    async def of():
+        turns = Turns()
+        for name in ("idle", "a"):
+            assert await turns.turn("host", name, "1", 0)
+        assert await turns.died("host", "a", "1") == "unknown"
+        assert await turns.turn("host", "idle", "1", 1)  # the same attempt: it never heard of the death
+        assert await turns.died("host", "idle", "1") == "guilty"
+        assert await turns.turn("host", "a", "2", 0)
+
+    asyncio.run(of())
