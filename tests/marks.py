@@ -7,6 +7,7 @@ any process that it starts (`ray_forbidden`), and one without `slow` that takes 
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -100,12 +101,21 @@ def marks_of(path: Path, name: str, fixtures: Iterable[str]) -> set[str]:
 
 @contextmanager
 def ray_forbidden() -> Iterator[None]:
-    """While the block runs neither this process nor one that it starts can start Ray: its folder cannot be made."""
-    before = os.environ.get("RAY_TMPDIR")
+    """While the block runs neither this process nor one that it starts can start Ray: its folder cannot be made.
+
+    A Ray that another test of this process has started is none for this one: else a test that no Ray comes up for
+    would run there for real.
+    """
+    before, ray = os.environ.get("RAY_TMPDIR"), sys.modules.get("ray")
     os.environ["RAY_TMPDIR"] = FORBIDDEN
+    up = getattr(ray, "is_initialized", None)
+    if ray is not None and up is not None:
+        ray.is_initialized = lambda: False  # type: ignore[attr-defined]
     try:
         yield
     finally:
+        if ray is not None and up is not None:
+            ray.is_initialized = up  # type: ignore[attr-defined]
         if before is None:
             del os.environ["RAY_TMPDIR"]
         else:
