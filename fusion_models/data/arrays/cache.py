@@ -111,8 +111,8 @@ def _declared(tables: TableFolder, value: str) -> str:
 
 
 def _sign(folder: Path) -> None:
-    """Note every file below the folder, and its size."""
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    """Note every file below the folder, and its size; a copy of a signed folder is signed anew."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path != folder / _MANIFEST)
     sizes = {path.relative_to(folder).as_posix(): path.stat().st_size for path in files}
     (folder / _MANIFEST).write_text(json.dumps(sizes))
 

@@ -149,3 +149,21 @@ def test_a_folder_that_lost_a_file_at_any_depth_is_built_again(lost: str, tmp_pa
     (folder / lost).write_text("cut")
     build_once(folder, build)
     assert (folder / lost).read_text() == lost
+
+
+def test_a_copy_of_a_signed_folder_is_whole_and_is_fetched_once(tmp_path: Path) -> None:
+    """A machine that is sent the arrays gets the signature with them: it must not sign its old size."""
+    first = build_once(tmp_path / "here" / "key", lambda out: (out / "a.npy").write_bytes(b"a" * 100) and None)
+    fetched = []
+
+    def fetch(out: Path) -> None:
+        fetched.append(out)
+        for path in first.iterdir():
+            (out / path.name).write_bytes(path.read_bytes())
+
+    for _ in range(2):
+        copy = build_once(tmp_path / "there" / "key", fetch)
+    assert len(fetched) == 1
+    assert {path.name: path.read_bytes() for path in copy.iterdir()} == {
+        p.name: p.read_bytes() for p in first.iterdir()
+    }
