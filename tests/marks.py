@@ -103,19 +103,20 @@ def marks_of(path: Path, name: str, fixtures: Iterable[str]) -> set[str]:
 def ray_forbidden() -> Iterator[None]:
     """While the block runs neither this process nor one that it starts can start Ray: its folder cannot be made.
 
-    A Ray that another test of this process has started is none for this one: else a test that no Ray comes up for
-    would run there for real.
+    A Ray that another test of this process has started is none for this one, and not ended by it: else a test that no
+    Ray comes up for would run there for real.
     """
     before, ray = os.environ.get("RAY_TMPDIR"), sys.modules.get("ray")
     os.environ["RAY_TMPDIR"] = FORBIDDEN
-    up = getattr(ray, "is_initialized", None)
-    if ray is not None and up is not None:
-        ray.is_initialized = lambda: False  # type: ignore[attr-defined]
+    stand_ins = {"is_initialized": lambda: False, "shutdown": lambda *_, **__: None}
+    own = {name: getattr(ray, name) for name in stand_ins if hasattr(ray, name)}
+    for name in own:
+        setattr(ray, name, stand_ins[name])
     try:
         yield
     finally:
-        if ray is not None and up is not None:
-            ray.is_initialized = up  # type: ignore[attr-defined]
+        for name, function in own.items():
+            setattr(ray, name, function)
         if before is None:
             del os.environ["RAY_TMPDIR"]
         else:
