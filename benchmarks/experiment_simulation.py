@@ -11,6 +11,7 @@ import argparse
 import numpy as np
 
 from search.experiment.guardrails import GUARDRAILS
+from search.experiment.guardrails.watch import Watch
 from search.experiment.ramp_simulation import (
     Chances,
     DailyLooks,
@@ -25,7 +26,7 @@ from search.experiment.ramp_simulation import (
 )
 from search.experiment.rollout import Baseline, rollout_plan
 from search.experiment.simulation import Rates, fixed_horizon, interleaved, logged, peeking, sample_ratios
-from search.experiment.sizes import Watch, power_of_means
+from search.experiment.sizes import power_of_means
 
 
 def table(title: str, rows: dict[str, tuple[str, Rates]]) -> None:

@@ -17,10 +17,10 @@ from search.experiment.guardrails import (
     may_ramp,
     should_stop,
 )
+from search.experiment.guardrails.watch import Watch
 from search.experiment.sample_ratio import ALPHA, always_valid_sample_ratio_p
 from search.experiment.sizes import (
     SampleSize,
-    Watch,
     detectable_effect,
     power_of_means,
     size_of_means,

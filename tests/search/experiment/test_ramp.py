@@ -10,6 +10,7 @@ import pytest
 
 from search.experiment.analysis import difference_of_means, ratio_difference
 from search.experiment.guardrails import GUARDRAILS, Guardrail, events, limits, may_ramp, read_guardrails
+from search.experiment.guardrails.watch import Watch
 from search.experiment.ramp_simulation import (
     Chances,
     DailyLooks,
@@ -25,7 +26,7 @@ from search.experiment.ramp_simulation import (
 )
 from search.experiment.rollout import Baseline, next_stage, rollout_plan
 from search.experiment.sequential import Moments, always_valid_difference
-from search.experiment.sizes import Watch, detectable_always_valid, size_always_valid
+from search.experiment.sizes import detectable_always_valid, size_always_valid
 from search.experiment.strata import moments as strata_moments
 from search.experiment.strata import pooled
 

@@ -5,8 +5,8 @@ import pytest
 import statsmodels.api as sm
 from scipy import special
 
-from search.experiment.bounded import bounded_difference, bounded_mean
 from search.experiment.guardrails import Guardrail, limits, read_guardrails
+from search.experiment.guardrails.bounded import bounded_difference, bounded_mean
 from search.experiment.sequential import Moments, always_valid_difference, width_factor
 from search.experiment.strata import always_valid_stratified, contrast, moments, pooled, stratified_difference
 

@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from search.experiment.bounded import bounded_difference
 from search.experiment.estimate import Estimate, Floats
+from search.experiment.guardrails.bounded import bounded_difference
 from search.experiment.sample_ratio import ALPHA, always_valid_sample_ratio_p
 from search.experiment.sequential import BURN_IN, TUNED_FOR, Moments, always_valid, cautious_variance
 from search.experiment.strata import Contrast, contrast, pooled
