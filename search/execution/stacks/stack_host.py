@@ -7,6 +7,7 @@ import faulthandler
 import os
 import threading
 import time
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -41,14 +42,23 @@ class StackHost:
         self._trainings: dict[str, tuple[str, JobTraining]] = {}
         """Of each trial, which try it is, and its training."""
         self._lost = False
+        self._process = uuid.uuid4().hex
 
-    def step(self, config: dict[str, Any], attempt: str, at_least: float) -> dict[str, Any]:
+    def process_name(self) -> str:
+        """Name of this process: the host has another after each of its deaths."""
+        self.last()
+        return self._process
+
+    def step(self, config: dict[str, Any], attempt: str, at_least: float, process: str) -> dict[str, Any] | None:
         """One step of a trial, as `FusionTrial` takes it; the first one of an attempt begins or resumes its training.
 
         A client that died may have left a step on its way here: the next attempt has nothing to do with it.
+        None, and nothing done, where the step was meant for another process of this host.
         """
         trial_id = config["job"]["trial_id"]
         self.last()  # a trial that has heard of a lost device is to meet the host's next process
+        if process != self._process:
+            return None
         with self._meeting.held(), self._ending_with_the_device():
             known, training = self._trainings.get(trial_id, ("", None))
             if training is None or known != attempt:

@@ -43,34 +43,35 @@ class StackedTrial(tune.Trainable):  # type: ignore[misc]
         self._attempt = ""
 
     def step(self) -> dict[str, Any]:
+        trial_id = self._config["job"]["trial_id"]
         while True:
-            if not self._attempt:
-                self._await_host()
-                self._attempt = uuid.uuid4().hex
-            trial_id = self._config["job"]["trial_id"]
-            while not ray.get(self._turns.turn.remote(self._name, trial_id, self._attempt, self._epochs)):
+            self._attempt = self._attempt or uuid.uuid4().hex
+            process = self._process_of_host()
+            while not ray.get(self._turns.turn.remote(self._name, process, trial_id, self._epochs)):
                 pass
             try:
-                step = self._host.step.remote(self._config, self._attempt, self._at_least)
-                result: dict[str, Any] = ray.get(step)
+                step = self._host.step.remote(self._config, self._attempt, self._at_least, process)
+                result: dict[str, Any] | None = ray.get(step)
             except (RayActorError, DeviceLostError) as error:
                 if isinstance(error, DeviceLostError):
                     self._outlast()
                 gone = bool(self._node) and bool(machines_gone([self._node]))
-                died = self._turns.died.remote(self._name, trial_id, self._attempt, with_machine=gone)
+                died = self._turns.died.remote(self._name, process, trial_id, with_machine=gone)
                 if ray.get(died) != "innocent":
                     raise
                 self._attempt = ""
             else:
+                if result is None:  # the process has died since, and the host is in another
+                    continue
                 self._epochs, self._node = result["epochs"], result[NODE]
                 return result
 
-    def _await_host(self) -> None:
-        """A host that has died is started anew, which takes a while."""
+    def _process_of_host(self) -> str:
+        """Which process the host is in: after its death it is started anew, which takes a while."""
         while True:
             with contextlib.suppress(RayActorError):
-                ray.get(self._host.__ray_ready__.remote())
-                return
+                process: str = ray.get(self._host.process_name.remote())
+                return process
             time.sleep(RESTART_SECONDS)
 
     def _outlast(self) -> None:

@@ -24,9 +24,8 @@ Verdict = Literal["guilty", "unknown", "innocent"]
 class _Member:
     """One trial of a host."""
 
-    attempt: str
-    life: int
-    """Of the host in which this attempt began."""
+    process: str
+    """Of the host, in which it last asked for a turn."""
     stepping: bool = False
     """It has been given its turn, and has not come back."""
     epochs: int = 0
@@ -45,13 +44,11 @@ class _Host:
     """One host's trials."""
 
     members: dict[str, _Member] = field(default_factory=dict)
-    life: int = 0
-    """How often it has died."""
     on_trial: str | None = None
     suspects: list[str] = field(default_factory=list)
     """Who waits for that, in order."""
-    blamed: dict[int, str | None] = field(default_factory=dict)
-    """Of each life that has ended, who was on trial."""
+    blamed: dict[str, str | None] = field(default_factory=dict)
+    """Of each process that has died, who was on trial: each of its trials tells of that death, some of them late."""
 
 
 class Turns:
@@ -61,16 +58,12 @@ class Turns:
         self._hosts: dict[str, _Host] = {}
         self._news = asyncio.Condition()
 
-    async def turn(self, host: str, trial: str, attempt: str, epochs: int) -> bool:
+    async def turn(self, host: str, process: str, trial: str, epochs: int) -> bool:
         """Whether a trial may take its next step now, which has come as far as `epochs`; False after a short wait."""
         found = self._hosts.setdefault(host, _Host())
-        member = found.members.get(trial)
-        if member is None:
-            member = found.members[trial] = _Member(attempt, found.life, epochs=epochs)
-        elif member.attempt != attempt:
-            member.attempt, member.life = attempt, found.life
+        member = found.members.setdefault(trial, _Member(process, epochs=epochs))
+        member.process, member.stepping = process, False
         self._heed(found, trial, member, epochs)
-        member.stepping = False
         if not self._may(found, trial):
             async with self._news:
                 self._news.notify_all()
@@ -78,20 +71,20 @@ class Turns:
                     await asyncio.wait_for(self._news.wait_for(lambda: self._may(found, trial)), POLL_SECONDS)
                 except TimeoutError:
                     return False
-        member.stepping, member.life = True, found.life
+        member.stepping = True
         return True
 
-    async def died(self, host: str, trial: str, attempt: str, *, with_machine: bool = False) -> Verdict:
+    async def died(self, host: str, process: str, trial: str, *, with_machine: bool = False) -> Verdict:
         """A trial's host has died under it: whose fault that was, as far as this trial is concerned."""
         found = self._hosts.setdefault(host, _Host())
         member = found.members.get(trial)
-        if member is None or member.attempt != attempt:
+        if member is None or member.process != process:
             return "unknown"
         member.stepping = False
-        if member.life == found.life:  # the first to tell of this death
-            self._end_life(found, with_machine=with_machine)
+        if process not in found.blamed:  # the first to tell of this death
+            self._end_process(found, process, with_machine=with_machine)
             await self._tell()
-        blamed = found.blamed.get(member.life)
+        blamed = found.blamed[process]
         if blamed is None:
             return "unknown"
         return "guilty" if blamed == trial else "innocent"
@@ -104,11 +97,9 @@ class Turns:
             host.on_trial = None if host.on_trial == trial else host.on_trial
         await self._tell()
 
-    def _end_life(self, host: _Host, *, with_machine: bool) -> None:
+    def _end_process(self, host: _Host, process: str, *, with_machine: bool) -> None:
         tried, host.on_trial = host.on_trial, None
-        blamed = None if with_machine else tried
-        host.blamed[host.life] = blamed
-        host.life += 1
+        blamed = host.blamed[process] = None if with_machine else tried
         if with_machine:
             host.suspects += [tried] if tried is not None else []
             return

@@ -25,5 +25,12 @@ def test_a_lost_device_ends_the_host_and_tells_its_trials(small_data, tmp_path, 
     host = StackHost(1, 0.0, 60.0)
     config = {"job": JOB.plain(), "data": DataTicket(source=small_data.source), "gpus": 0.0, "pauses": []}
     with pytest.raises(DeviceLostError):
-        host.step(config | {"checkpoints": str(tmp_path)}, "first", 0.0)
+        host.step(config | {"checkpoints": str(tmp_path)}, "first", 0.0, host.process_name())
     assert ended.wait(10)
+
+
+def test_a_step_for_a_process_that_is_dead_is_not_taken(tmp_path):
+    host = StackHost(1, 0.0, 60.0)
+    assert host.process_name() == host.process_name() != StackHost(1, 0.0, 60.0).process_name()
+    config = {"job": JOB.plain(), "checkpoints": str(tmp_path), "pauses": []}
+    assert host.step(config, "first", 0.0, StackHost(1, 0.0, 60.0).process_name()) is None

@@ -22,7 +22,6 @@ class Hosted:
     def __init__(self, kills, names=NAMES):
         self.turns, self.kills = Turns(), kills
         self.epochs, self.spent = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
-        self.attempts = dict.fromkeys(names, 0)
         self.deaths = 0
         self.together = []
 
@@ -32,17 +31,16 @@ class Hosted:
             living = [name for name in self.epochs if self.epochs[name] < 10 and self.spent[name] < TRIES]
             if not living:
                 return
-            asked = [(n, await self.turns.turn("host", n, str(self.attempts[n]), self.epochs[n])) for n in living]
+            asked = [(n, await self.turns.turn("host", str(self.deaths), n, self.epochs[n])) for n in living]
             stepping = [name for name, may in asked if may]
             waited = 0 if stepping else waited + 1
             assert waited < 3, "nobody gets on"
             self.together.append(len(stepping))
             if stepping and self.kills(stepping, self.epochs):
-                self.deaths += 1
                 for name in stepping:
-                    verdict = await self.turns.died("host", name, str(self.attempts[name]))
+                    verdict = await self.turns.died("host", str(self.deaths), name)
                     self.spent[name] += verdict != "innocent"
-                    self.attempts[name] += 1
+                self.deaths += 1
             else:
                 for name in stepping:
                     self.epochs[name] += 1
@@ -105,18 +103,18 @@ def test_who_is_new_waits_until_it_is_known():
     async def of():
         turns = Turns()
         for name in ("a", "b"):
-            assert await turns.turn("host", name, "1", 0)
-        assert await turns.died("host", "a", "1") == "unknown"
-        assert not await turns.turn("host", "new", "1", 0)
-        assert await turns.turn("other host", "elsewhere", "1", 0)
-        assert await turns.turn("host", "a", "2", 0)
-        assert not await turns.turn("host", "b", "2", 0)
+            assert await turns.turn("host", "1", name, 0)
+        assert await turns.died("host", "1", "a") == "unknown"
+        assert not await turns.turn("host", "1", "new", 0)
+        assert await turns.turn("other host", "1", "elsewhere", 0)
+        assert await turns.turn("host", "2", "a", 0)
+        assert not await turns.turn("host", "2", "b", 0)
         await turns.ended("a")
-        assert await turns.turn("host", "b", "2", 0)
-        assert not await turns.turn("host", "new", "1", 0)
-        assert await turns.turn("host", "b", "2", 1)
-        assert await turns.turn("host", "b", "2", 2)
-        assert await turns.turn("host", "new", "1", 0)
+        assert await turns.turn("host", "2", "b", 0)
+        assert not await turns.turn("host", "1", "new", 0)
+        assert await turns.turn("host", "2", "b", 1)
+        assert await turns.turn("host", "2", "b", 2)
+        assert await turns.turn("host", "1", "new", 0)
 
     asyncio.run(of())
 
@@ -125,12 +123,12 @@ def test_one_death_is_told_by_each_trial_and_counts_once():
     async def of():
         turns = Turns()
         for name in ("a", "b", "c"):
-            await turns.turn("host", name, "1", 0)
-        assert [await turns.died("host", name, "1") for name in ("a", "b")] == ["unknown"] * 2
-        assert await turns.turn("host", "a", "2", 0)  # on trial before c has told of the first death
-        assert await turns.died("host", "c", "1") == "unknown"
-        assert await turns.died("host", "a", "2") == "guilty"
-        assert await turns.turn("host", "b", "2", 0)
+            await turns.turn("host", "1", name, 0)
+        assert [await turns.died("host", "1", name) for name in ("a", "b")] == ["unknown"] * 2
+        assert await turns.turn("host", "2", "a", 0)  # on trial before c has told of the first death
+        assert await turns.died("host", "1", "c") == "unknown"
+        assert await turns.died("host", "2", "a") == "guilty"
+        assert await turns.turn("host", "2", "b", 0)
 
     asyncio.run(of())
 
@@ -139,10 +137,10 @@ def test_a_machine_that_goes_is_nobodys_fault():
     async def of():
         turns = Turns()
         for name in ("a", "b"):
-            await turns.turn("host", name, "1", 0)
+            await turns.turn("host", "1", name, 0)
         for name in ("a", "b"):
-            assert await turns.died("host", name, "1", with_machine=True) == "unknown"
-        assert [await turns.turn("host", name, "2", 0) for name in ("a", "b")] == [True, True]
+            assert await turns.died("host", "1", name, with_machine=True) == "unknown"
+        assert [await turns.turn("host", "2", name, 0) for name in ("a", "b")] == [True, True]
 
     asyncio.run(of())
 
@@ -151,10 +149,25 @@ def test_one_that_had_no_step_in_flight_when_its_host_died_answers_for_the_next_
     async def of():
         turns = Turns()
         for name in ("idle", "a"):
-            assert await turns.turn("host", name, "1", 0)
-        assert await turns.died("host", "a", "1") == "unknown"
-        assert await turns.turn("host", "idle", "1", 1)  # the same attempt: it never heard of the death
-        assert await turns.died("host", "idle", "1") == "guilty"
-        assert await turns.turn("host", "a", "2", 0)
+            assert await turns.turn("host", "1", name, 0)
+        assert await turns.died("host", "1", "a") == "unknown"
+        assert await turns.turn("host", "2", "idle", 1)  # it never heard of the death
+        assert await turns.died("host", "2", "idle") == "guilty"
+        assert await turns.turn("host", "3", "a", 0)
+
+    asyncio.run(of())
+
+
+def test_a_death_that_is_told_late_is_not_one_more():
+    async def of():
+        turns = Turns()
+        for name in ("a", "b", "c"):
+            assert await turns.turn("host", "1", name, 0)
+        assert await turns.died("host", "1", "a") == "unknown"
+        assert await turns.turn("host", "1", "b", 0)  # on trial, but its step goes to a process that is dead
+        assert await turns.died("host", "1", "b") == "unknown"
+        assert await turns.turn("host", "2", "b", 0)
+        assert not await turns.turn("host", "2", "a", 0)
+        assert await turns.died("host", "2", "b") == "guilty"
 
     asyncio.run(of())
