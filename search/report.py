@@ -38,6 +38,8 @@ class ReportOptions:
     ablate: str | None = None
     """TRIAL: train it again without each of its components, with fresh seeds, then build the report. The finalist is
     measured on the split that decided, any other trial on validation."""
+    data: str | None = None
+    """Where the data of the run lie now, if they have moved since: for --ablate, which trains."""
     out: str | None = None
     """File of a comparison; A-and-B.html beside the first run unless given."""
     json: bool = False
@@ -46,6 +48,8 @@ class ReportOptions:
     def __post_init__(self) -> None:
         if self.other is not None and (self.explain is not None or self.ablate is not None):
             raise ValueError("--explain and --ablate are for one run: leave the second one out")
+        if self.data is not None and self.ablate is None:
+            raise ValueError("--data says where --ablate finds the run's data: give --ablate, or leave it out")
         if self.out is not None and self.other is None:
             raise ValueError("--out names the file of a comparison: give two runs")
 
@@ -107,7 +111,7 @@ def report(options: ReportOptions, console: Console) -> None:
     if options.ablate is not None:
         from search.pipeline.continuation.reopen import ablate_trial
 
-        ablate_trial(run, options.ablate, console)
+        ablate_trial(run, options.ablate, console, options.data)
     write_report(folder)
     if mirror is not None:
         mirror.sync()

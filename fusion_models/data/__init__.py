@@ -16,6 +16,6 @@
 
 from fusion_models.data.dataset import RankingDataset
 from fusion_models.data.errors import DataError
-from fusion_models.data.sources import open_copy, open_dataset
+from fusion_models.data.sources import fingerprint_of, open_copy, open_dataset
 
-__all__ = ["DataError", "RankingDataset", "open_copy", "open_dataset"]
+__all__ = ["DataError", "RankingDataset", "fingerprint_of", "open_copy", "open_dataset"]

@@ -70,6 +70,12 @@ def open_dataset(  # noqa: PLR0913  (a door for users: a source, or tables by th
     return data.halved() if name.endswith(HALVED) else data
 
 
+def fingerprint_of(source: str | Path, cache: str | Path | None = None) -> str:
+    """The fingerprint of a `source` (see `open_dataset`), whose arrays are not built for it. Raises DataError."""
+    root = cache_root(cache)
+    return fingerprint(locate(_location(_absolute(str(source)).removesuffix(HALVED), root)), root)
+
+
 def located(source: str | Path, cache: str | Path | None = None) -> TableFolder:
     """The three tables of a `source` (see `open_dataset`), found and not yet read. Raises DataError."""
     return locate(_location(_absolute(str(source)), cache_root(cache)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import time
 from collections.abc import Mapping
 
@@ -10,7 +11,6 @@ from rich.console import Console
 
 from fusion_models.config import Flat
 from fusion_models.data import RankingDataset
-from fusion_models.models.own import is_own, own_model
 from search.execution.cluster import ray_session
 from search.options import RunOptions
 from search.pipeline.confirmation.verdict import confirm_and_decide
@@ -19,11 +19,16 @@ from search.pipeline.continuation.extend import extend_phase
 from search.pipeline.continuation.resuming import (
     plain_options,
     require_run_of,
-    require_same_model,
     require_same_options,
     require_same_phase,
     require_same_question,
     require_same_verdict,
+)
+from search.pipeline.continuation.same_inputs import (
+    described_model,
+    require_of_roadmap,
+    require_same_data,
+    require_same_model,
 )
 from search.pipeline.continuation.settle import settle_phase
 from search.pipeline.continuation.warm_start import warm_recipes
@@ -34,11 +39,11 @@ from search.pipeline.store import RunStore
 from search.pipeline.summary import print_verdict
 from search.pipeline.trainer import Trainer
 from search.reporting import build_report
-from search.run_store.folder import RunFolder, RunFolderError, environment, now
+from search.run_store.folder import RunFolder, environment, now
 from search.run_store.journal import open_journal
 from search.run_store.looks import DECIDING_SPLIT
 from search.run_store.mirror import Mirror, is_uri, local_results, mirror_of, mirrored
-from search.run_store.start_weights import described_start, keep_start_weights
+from search.run_store.start_weights import described_start, keep_start_weights, kept_start
 from search.study.taken_over import EarlierRuns
 from spaces import Phase, phase_to_plain
 
@@ -74,14 +79,18 @@ def run_phase(
     if not options.fresh and folder.finished():
         if mirror is not None:
             mirror.sync(whole=True)  # a last mirroring that failed is made up for
-        require_same_question(folder, options, phase)
-        said = "nothing was changed. --extend and --settle add to it, --fresh starts over."
+        unknown = require_same_question(folder, options, phase)
+        said = f"nothing was changed. --extend and --settle add to it, --fresh starts over.{unknown}"
         console.print(f"{folder.path} holds a finished run; {said}", highlight=False)
         return folder
     warm = _warm(options, link)
     phase = options.around(phase) if phase is not None else options.to_phase()
     began = time.monotonic()
-    data = open_feasible(options, [phase])
+    held = kept_start(link.folder.checkpoints) if link is not None else None
+    weights = options.weights if held is None else str(held)
+    data = open_feasible(dataclasses.replace(options, weights=weights), [phase])
+    if link is not None:
+        require_of_roadmap(link.folder, data, described_model(phase.base.model.variant))
     previous = None if options.fresh else folder.read()
     folder.require_ready(resume=options.resume, fresh=options.fresh)
     with contextlib.ExitStack() as session:
@@ -90,8 +99,8 @@ def run_phase(
         if mirror is not None and options.fresh:
             mirror.erase()
         folder.prepare(resume=options.resume, fresh=options.fresh)
-        if options.weights is not None:
-            keep_start_weights(options.weights, folder.checkpoints, phase.base, data)
+        if weights is not None:
+            keep_start_weights(weights, folder.checkpoints, phase.base, data, anew=not options.resume)
         describe(folder, options, phase, data, previous, link)
         store = RunStore(folder=folder, journal=open_journal(folder.journal), mirror=mirror)
         known = {"source": data.source, "fingerprint": data.fingerprint}
@@ -143,14 +152,12 @@ def describe(
     link: RoadmapStep | None = None,
 ) -> None:
     """Write run.json; on a resumed run, check first that it is the same run."""
-    variant = phase.base.model.variant
-    model = own_model(variant).described() if is_own(variant) else None
+    model = described_model(phase.base.model.variant)
     if previous is not None and options.resume:
         require_same_options(folder, previous, options)
+        require_same_data(folder, previous, options.data, data.fingerprint)
         require_same_phase(folder, previous, phase)
         require_same_model(folder, previous, model)
-        if previous["fingerprint"] != data.fingerprint:
-            raise RunFolderError(f"{folder.path} was started on other data than {options.data} holds now: use --fresh")
     description = {
         "phase": phase.name,
         "definition": phase_to_plain(phase),

@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
+from fusion_models.data import open_dataset
 from fusion_models.files import write_whole
 from search.analysis.judged import is_judged
 from search.analysis.roadmap_decision import PhaseVerdict, RoadmapDecision, decide_roadmap, stops
@@ -26,6 +27,7 @@ from search.pipeline.continuation.resuming import (
     require_same_phase,
     require_same_question,
 )
+from search.pipeline.continuation.same_inputs import described_model, note_data, require_same_data, require_same_model
 from search.pipeline.continuation.warm_start import front_recipes, warm_recipes
 from search.pipeline.feasible import open_feasible
 from search.pipeline.phase import run_phase
@@ -39,9 +41,11 @@ from search.reporting.terminal import Column, Row, print_table, say
 from search.run_store.folder import RunFolder, RunFolderError, environment, json_text, now, phase_of, read_json
 from search.run_store.looks import SPLIT_NAMES
 from search.run_store.mirror import Mirror, is_uri, local_results, mirror_of, mirrored
+from search.run_store.start_weights import adopt_start_weights, described_start, keep_start_weights
 from spaces import PHASE4, PHASES, ROADMAP_STEPS, phase_to_plain
 
 ROADMAP = "roadmap"
+FIRST = next(iter(PHASES))
 Done = dict[str, tuple[PhaseVerdict, dict[str, Any]]]
 """Phase -> its verdict, and its decision.json."""
 
@@ -67,8 +71,8 @@ def run_roadmap(
     if not options.fresh and folder.finished():
         if mirror is not None:
             mirror.sync(whole=True)  # a last mirroring that failed is made up for
-        require_same_question(folder, options)
-        console.print(f"{folder.path} holds a finished roadmap; nothing was changed. --fresh starts over.")
+        unknown = require_same_question(folder, options)
+        console.print(f"{folder.path} holds a finished roadmap; nothing was changed. --fresh starts over.{unknown}")
         return folder
     began = time.monotonic()
     with contextlib.ExitStack() as session:
@@ -143,22 +147,40 @@ def _open(folder: RunFolder, options: RunOptions, mirror: Mirror | None, session
     phases = {name: options.to_phase(name) for name in ROADMAP_STEPS}
     asked, definitions = plain_options(options), {name: phase_to_plain(phase) for name, phase in phases.items()}
     described = {"phase": ROADMAP, "phases": list(ROADMAP_STEPS), "definitions": definitions, "options": asked}
-    described |= {"resumed": 0} | environment()
+    model = described_model(phases[FIRST].base.model.variant)
+    described |= {"resumed": 0, "model": model} | environment()
     if previous is not None:
         require_same_options(folder, previous, options)
+        data = open_dataset(halved(options.data))
+        began = previous.get("fingerprint") or _began_on(folder) or data.fingerprint
+        require_same_data(folder, previous | {"fingerprint": began}, options.data, data.fingerprint)
+        if "model" in previous:
+            require_same_model(folder, previous, model)
         for name, phase in phases.items():
             require_same_phase(folder, {"phase": name, "definition": previous["definitions"][name]}, phase)
         described |= {"start": previous["start"], "resumed": previous["resumed"] + 1}
+        adopt_start_weights(RunFolder(folder.path / FIRST).checkpoints, folder.checkpoints)
+        for run in (RunFolder(folder.path / name) for name in ROADMAP_STEPS):
+            if (run.read() or {}).get("data", data.source) != data.source:  # the data have moved
+                note_data(run, halved(options.data), data.source)
     else:
         if options.warm_from is not None:
             warm_recipes(options.warm_from)
-        open_feasible(dataclasses.replace(options, data=halved(options.data)), [phases[name] for name in PHASES])
+        data = open_feasible(dataclasses.replace(options, data=halved(options.data)), [phases[name] for name in PHASES])
         folder.require_ready(resume=False, fresh=options.fresh)
         session.enter_context(ray_session(options))
         if mirror is not None and options.fresh:
             mirror.erase()
         folder.prepare(resume=False, fresh=options.fresh)
-    folder.write(described)
+    if options.weights is not None:  # one copy for all phases: the file may change between them
+        keep_start_weights(options.weights, folder.checkpoints, phases[FIRST].base, data, anew=previous is None)
+    weights = described_start(options.weights, folder.checkpoints)
+    folder.write(described | {"fingerprint": data.fingerprint, "weights": weights})
+
+
+def _began_on(folder: RunFolder) -> str | None:
+    """The fingerprint of the data of its first phase: earlier versions did not note it in the roadmap's run.json."""
+    return (RunFolder(folder.path / FIRST).read() or {}).get("fingerprint")
 
 
 def _options(options: RunOptions, folder: RunFolder, phase: str) -> RunOptions:
@@ -173,7 +195,7 @@ def _options(options: RunOptions, folder: RunFolder, phase: str) -> RunOptions:
         name=phase,
         resume=RunFolder(folder.path / phase).journal.exists(),
         fresh=False,
-        warm_from=options.warm_from if phase == next(iter(PHASES)) else None,
+        warm_from=options.warm_from if phase == FIRST else None,
         time_budget=f"{budget / len(ROADMAP_STEPS):.0f}s" if budget is not None else None,
     )
 

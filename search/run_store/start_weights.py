@@ -27,18 +27,28 @@ def require_start_weights(path: str, recipe: Recipe, data: RankingDataset) -> di
     return weights
 
 
-def keep_start_weights(path: str, checkpoints: Path, recipe: Recipe, data: RankingDataset) -> None:
+def keep_start_weights(
+    path: str, checkpoints: Path, recipe: Recipe, data: RankingDataset, *, anew: bool = False
+) -> None:
     """Read the weights, hold them against the base recipe, and keep them; those that are kept already stay.
+
+    `anew`: of a run that begins, so that what an earlier beginning left there does not stay.
 
     Raises WeightsError where they cannot be read or do not fit.
     """
     place = checkpoints / START / START_FILE
-    if place.exists():
+    if place.exists() and not anew:
         return
     weights = require_start_weights(path, recipe, data)
     place.parent.mkdir(parents=True, exist_ok=True)
     with whole(place) as part:
         save_file({name: tensor.contiguous().clone() for name, tensor in weights.items()}, part)
+
+
+def kept_start(checkpoints: Path) -> Path | None:
+    """The weights that are kept there; None where there are none."""
+    place = checkpoints / START / START_FILE
+    return place if place.exists() else None
 
 
 def described_start(path: str | None, checkpoints: Path) -> Flat | None:

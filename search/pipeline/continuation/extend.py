@@ -23,6 +23,7 @@ from search.pipeline.continuation.kept import (
     require_unchanged,
 )
 from search.pipeline.continuation.reopen import facts_of, reopen, stays_on_front
+from search.pipeline.continuation.same_inputs import given_data
 from search.pipeline.continuation.warm_start import warm_recipes
 from search.pipeline.search_step import search, write_front
 from search.pipeline.summary import print_verdict
@@ -100,7 +101,7 @@ def _require_more(folder: RunFolder, trials: int) -> None:
 def _reopened(folder: RunFolder, options: RunOptions, console: Console, mirror: Mirror | None) -> Run:
     """The run as it was, with the trials, budget, seeds and machine of now."""
     record = read_run(folder.path)
-    was = reopen(record, console)
+    was = reopen(record, console, given_data(options))
     anew = {name: getattr(options, name) for name in OF_NOW}
     anew |= {"facts": facts_of(record, options), "resume": begun_before(folder, FLAG)}
     asked = dataclasses.replace(was.options, **anew)

@@ -45,8 +45,9 @@ MACHINE = (
     "track",
 )
 """Options that are those of now, not of the run that is gone on with."""
-ASKS = ("phase", "name", "resume", "fresh", "settle", "extend", "phase_file", "facts")
-"""Options that say which run is meant and what to do with it. The facts are the run's where none are given."""
+ASKS = ("phase", "name", "resume", "fresh", "settle", "extend", "phase_file", "facts", "data")
+"""Options that say which run is meant and what to do with it. Facts and data are the run's where none are given; data
+that are given are the same ones, moved."""
 UNDER_WAY = "further"
 """In run.json: the further verdict that was begun and has not ended."""
 

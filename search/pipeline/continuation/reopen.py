@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from rich.console import Console
 
 from fusion_models.config import Flat
-from fusion_models.data import open_dataset
-from fusion_models.models.own import is_own, own_model
 from search.execution.cluster import ray_session
 from search.execution.interrupts import heard_interrupts
 from search.options import RunOptions, can_track
@@ -20,7 +18,7 @@ from search.pipeline.confirmation.finalist import read_finalist
 from search.pipeline.confirmation.judged_short_list import CONFIRM
 from search.pipeline.confirmation.seeds import MOST_ON_SHORT_LIST, SHORT_LIST_SEEDS
 from search.pipeline.context import Run
-from search.pipeline.continuation.resuming import require_same_model
+from search.pipeline.continuation.same_inputs import described_model, open_again, require_same_model
 from search.pipeline.store import RunStore
 from search.pipeline.trainer import Trainer
 from search.run_store.facts import read_facts
@@ -41,8 +39,8 @@ NO_LONGER: dict[str, Any] = {"resume": False, "fresh": False, "time_budget": Non
 """Options that asked something of the run as it was made, or name a file that it has read."""
 
 
-def reopen(record: RunRecord, console: Console) -> Run:
-    """The run behind a folder's tables, with its options, phase, data and journal.
+def reopen(record: RunRecord, console: Console, moved: str | None = None) -> Run:
+    """The run behind a folder's tables, with its options, phase, data and journal; `moved`: where its data lie now.
 
     Its facts are left out (`facts_of`), and a tracker that this machine lacks: what is trained needs neither.
 
@@ -55,12 +53,10 @@ def reopen(record: RunRecord, console: Console) -> Run:
     said: dict[str, Any] = {
         k: tuple(v) if isinstance(v, list) else v for k, v in record.run["options"].items() if k in known
     }
+    data = open_again(folder, moved).measured_by(record.phase.metric)
+    said |= {"data": (folder.read() or {})["options"]["data"]}
     options = RunOptions(**(said | NO_LONGER | {"track": said.get("track") if can_track(said.get("track")) else None}))
-    data = open_dataset(record.run["data"]).measured_by(record.phase.metric)
-    if data.fingerprint != record.run["fingerprint"]:
-        raise ValueError(f"{options.data} holds other data than when {folder.path} was run")
-    variant = record.phase.base.model.variant
-    require_same_model(folder, record.run, own_model(variant).described() if is_own(variant) else None)
+    require_same_model(folder, record.run, described_model(record.phase.base.model.variant))
     store = RunStore(folder=folder, journal=open_journal(folder.journal))
     return Run(
         options=options,
@@ -96,14 +92,14 @@ def stays_on_front(record: RunRecord) -> dict[str, float] | None:
     return {str(t): float(p) for t, p in record.pareto.set_index("trial_id")["p_on_front"].items()}
 
 
-def ablate_trial(record: RunRecord, trial_id: str, console: Console) -> None:
+def ablate_trial(record: RunRecord, trial_id: str, console: Console, moved: str | None = None) -> None:
     """Ablate any trial of a run: the finalist on the deciding split, which is open, any other on the validation split.
 
     The intact recipe is trained with the same fresh seeds where confirmation has not done so. Raises ValueError for an
     unknown trial (naming near ones), or a recipe that cannot be trained.
     """
     trial = record.trial(trial_id)
-    run = reopen(record, console)
+    run = reopen(record, console, moved)
     finalist = read_finalist(run.folder)
     mine = finalist is not None and finalist.trial_id == trial_id and record.evidence is not None
     with heard_interrupts(), ray_session(run.options), run.trainer.tuning():

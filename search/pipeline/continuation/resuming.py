@@ -5,13 +5,16 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
-from fusion_models.config import Flat
+from fusion_models.data import DataError
+from fusion_models.data.sources import declared_modalities
 from fusion_models.modalities import SUSPECT
 from search.options import RunOptions
+from search.pipeline.continuation.same_inputs import described_model, require_answers_for, require_same_model
 from search.run_store.folder import RunFolder, RunFolderError, phase_of
-from spaces import PHASE4, PHASES, Phase, phase_to_plain
+from spaces import PHASE4, PHASES, Phase, phase_from_plain, phase_to_plain
 
 RESUMABLE_CHANGES = (
+    "data",
     "trials",
     "time_budget",
     "ablation",
@@ -32,7 +35,8 @@ RESUMABLE_CHANGES = (
 )
 """Options that may differ when a run is resumed: they change how much is done, not what.
 
-What a phase file says is compared with the phase that the run was started with, wherever the file lies.
+What a phase file says is compared with the phase that the run was started with, wherever the file lies; so is what the
+data hold (`same_inputs`).
 """
 
 
@@ -68,19 +72,6 @@ def require_same_phase(folder: RunFolder, previous: dict[str, Any], phase: Phase
         raise RunFolderError(
             f"{folder.path} was started with another phase ({', '.join(changed)} differ: another --phase-file, or "
             "another version?): give the same, or --fresh"
-        )
-
-
-def require_same_model(folder: RunFolder, previous: dict[str, Any], model: Flat | None) -> None:
-    """Raises RunFolderError where the source of a module of one's own has changed since the run was started.
-
-    Its trainings of before would stand beside trainings of another module under one name.
-    """
-    before = previous.get("model") or {}
-    if before.get("sha256") != (model or {}).get("sha256"):
-        raise RunFolderError(
-            f"{folder.path} was started with another source of {before.get('reference', 'the model')} "
-            f"({(model or {}).get('source', 'gone')} has changed since): bring that source back, or give --fresh"
         )
 
 
@@ -123,14 +114,14 @@ def require_same_verdict(folder: RunFolder, options: RunOptions, given: Phase | 
                 )
 
 
-def require_same_question(folder: RunFolder, options: RunOptions, given: Phase | None = None) -> None:
+def require_same_question(folder: RunFolder, options: RunOptions, given: Phase | None = None) -> str:
     """A finished run of one phase, dataset, model or set of thresholds must not be read as that of another.
 
-    `given`: the phase where it is a value. Raises RunFolderError that names both.
+    `given`: the phase where it is a value. Returns what could not be compared, as a sentence; nothing where all was.
+    Raises RunFolderError that names both.
     """
     described = folder.read() or {}
     said = described.get("options") or {}
-    asked = said.get("data")
     require_run_of(folder, options.phase)
     if said.get("model") != options.model:
         raise RunFolderError(
@@ -144,9 +135,23 @@ def require_same_question(folder: RunFolder, options: RunOptions, given: Phase |
             f"{folder.path} holds a finished run whose suspect is {before}, not {now}: give another --name or "
             "--results, or --fresh to start over there"
         )
-    if asked != options.data:
-        raise RunFolderError(
-            f"{folder.path} holds a finished run on --data {asked}, not on {options.data}: give another --name or "
-            "--results, or --fresh to start over there"
-        )
-    require_same_verdict(folder, options, given)
+    if options.model is not None and described.get("model") is not None:
+        require_same_model(folder, described, described_model(options.model))
+    unknown = require_answers_for(folder, options.data)
+    if not unknown or _declared(options.data) == _laid_out_for(described):
+        require_same_verdict(folder, options, given)
+    return unknown
+
+
+def _declared(data: str) -> tuple[str, ...] | None:
+    """The modalities that data declare; None where nobody can tell."""
+    try:
+        return declared_modalities(data)
+    except DataError:
+        return None
+
+
+def _laid_out_for(described: dict[str, Any]) -> tuple[str, ...] | None:
+    """The modalities of the data that a run's phases were laid out for."""
+    plain = next(iter((described.get("definitions") or {"": described.get("definition")}).values()))
+    return None if plain is None else phase_from_plain(plain).base.model.of_dataset

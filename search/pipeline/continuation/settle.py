@@ -16,6 +16,7 @@ from search.pipeline.confirmation.verdict import confirm_and_decide
 from search.pipeline.context import Run
 from search.pipeline.continuation.kept import ASKS, MACHINE, begin_verdict, begun_before, end_verdict, require_unchanged
 from search.pipeline.continuation.reopen import facts_of, reopen, stays_on_front
+from search.pipeline.continuation.same_inputs import given_data
 from search.pipeline.summary import print_verdict
 from search.pipeline.trainer import TrainerOfEnded
 from search.reporting import build_report, read_run
@@ -77,7 +78,7 @@ def _settled(run: Run, folder: RunFolder, console: Console, mirror: Mirror | Non
 def _reopened(folder: RunFolder, options: RunOptions, console: Console, mirror: Mirror | None, began: float) -> Run:
     """The run as it was, with the budget, seeds and machine of now."""
     record = read_run(folder.path)
-    was = reopen(record, console)
+    was = reopen(record, console, given_data(options))
     anew = {name: getattr(options, name) for name in MACHINE}
     most = options.max_seeds or MOST
     anew |= {"facts": facts_of(record, options), "max_seeds": most}

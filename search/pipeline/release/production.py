@@ -22,7 +22,6 @@ from fusion_models.evaluation import split_lists
 from fusion_models.files import link_or_copy, write_whole
 from fusion_models.integrity import Check
 from fusion_models.metrics.intervals.weights import counted, linearised, of_rows
-from fusion_models.models.own import is_own, own_model
 from search.analysis.decision import Decision
 from search.analysis.judged import is_judged, read_judged
 from search.analysis.release_decision import Validated, decide_release
@@ -34,7 +33,8 @@ from search.pipeline.confirmation.arms import STAGE as DECIDING
 from search.pipeline.confirmation.arms import ArmKey, trial_id
 from search.pipeline.confirmation.finalist import Finalist, read_finalist
 from search.pipeline.context import Run
-from search.pipeline.continuation.resuming import require_run_of, require_same_model, require_same_question
+from search.pipeline.continuation.resuming import require_run_of, require_same_question
+from search.pipeline.continuation.same_inputs import described_model, require_of_roadmap, require_same_model
 from search.pipeline.phase import describe, run_phase
 from search.pipeline.release.integrity import check_integrity
 from search.pipeline.release.runtime_variants import RuntimeVariants, TimingSize, measure_variants
@@ -111,8 +111,8 @@ def run_production(
     if not options.fresh:
         require_run_of(folder, options.phase)
     if not options.fresh and folder.finished():
-        require_same_question(folder, options)
-        console.print(f"{folder.path} holds a finished run; nothing was changed. --fresh starts over.")
+        unknown = require_same_question(folder, options)
+        console.print(f"{folder.path} holds a finished run; nothing was changed. --fresh starts over.{unknown}")
         return folder
     began = time.monotonic()
     previous = None if options.fresh else folder.read()
@@ -124,8 +124,10 @@ def run_production(
     chosen, described = _chosen(source, data), source.read() or {}
     options = _of_suspect(options, phase_of(described).suspect, source)
     phase = _over(options.to_phase(PHASE4.name), phase_of(described))
-    variant = phase.base.model.variant
-    require_same_model(source, described, own_model(variant).described() if is_own(variant) else None)
+    model = described_model(phase.base.model.variant)
+    require_same_model(source, described, model)
+    if link is not None:
+        require_of_roadmap(link.folder, data, model)
     resume = options.resume and begun
     require_looks(folder)
     folder.require_ready(resume=resume, fresh=options.fresh)
@@ -264,6 +266,11 @@ def _chosen(source: RunFolder, data: RankingDataset) -> Chosen:
     described = source.read() or {}
     if described.get("phase") != SOURCE:
         raise RunFolderError(f"{source.path} holds a run of {described.get('phase')!r}: phase 4 goes on from {SOURCE}")
+    if described.get("fingerprint") != data.fingerprint and described.get("data") == data.source:
+        raise RunFolderError(
+            f"{source.path} was run on {data.source} as it was, and other data lie there now: bring those of then "
+            "back, or give another --results"
+        )
     if described.get("fingerprint") != data.fingerprint:
         raise RunFolderError(
             f"{source.path} was run on {described.get('data')}, and --data {data.source} is other data: give "

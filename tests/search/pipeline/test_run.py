@@ -15,6 +15,7 @@ from rich.console import Console
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.hparams import api_pb2, plugin_data_pb2
 
+from fusion_models.data import fingerprint_of
 from fusion_models.modalities import MODALITIES
 from search.options import RunOptions
 from search.pipeline.baselines import reference_seeds
@@ -294,7 +295,11 @@ def test_resume_with_nothing_there_or_with_other_options_says_so(tmp_path, asked
     with pytest.raises(RunFolderError, match="started on other data"):
         run_phase(dataclasses.replace(asked, results=str(tmp_path), seed=7), console)
     (path / "run.json").write_text(
-        json.dumps(described | {"definition": definition | {"base": definition["base"] | {"model.width": 8}}})
+        json.dumps(
+            described
+            | {"fingerprint": fingerprint_of(asked.data)}
+            | {"definition": definition | {"base": definition["base"] | {"model.width": 8}}}
+        )
     )
     with pytest.raises(RunFolderError, match="another base recipe"):
         run_phase(dataclasses.replace(asked, results=str(tmp_path), seed=7), console)
