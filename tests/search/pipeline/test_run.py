@@ -294,12 +294,9 @@ def test_resume_with_nothing_there_or_with_other_options_says_so(tmp_path, asked
         run_phase(dataclasses.replace(asked, results=str(tmp_path)), console)
     with pytest.raises(RunFolderError, match="started on other data"):
         run_phase(dataclasses.replace(asked, results=str(tmp_path), seed=7), console)
+    described["fingerprint"] = fingerprint_of(asked.data)
     (path / "run.json").write_text(
-        json.dumps(
-            described
-            | {"fingerprint": fingerprint_of(asked.data)}
-            | {"definition": definition | {"base": definition["base"] | {"model.width": 8}}}
-        )
+        json.dumps(described | {"definition": definition | {"base": definition["base"] | {"model.width": 8}}})
     )
     with pytest.raises(RunFolderError, match="another base recipe"):
         run_phase(dataclasses.replace(asked, results=str(tmp_path), seed=7), console)

@@ -153,7 +153,7 @@ def test_a_run_is_opened_again_from_where_its_data_lie_now(tmp_path, data, conso
     assert folder.read()["data"] == there + half
     assert open_again(folder).source == there + half
     shop(tmp_path / "other", seed=1)
-    with pytest.raises(ValueError, match="other holds other data than when|holds other data than when"):
+    with pytest.raises(ValueError, match="holds other data than when"):
         open_again(folder, str(tmp_path / "other"))
 
 
@@ -189,7 +189,7 @@ def test_a_roadmap_is_not_resumed_on_other_data(tmp_path, data, noted):
     if not noted:
         folder.write({k: v for k, v in folder.read().items() if k != "fingerprint"})
     replaced(data)
-    with pytest.raises(RunFolderError, match="was started on other data than .* holds now"):
+    with pytest.raises(RunFolderError, match=r"was started on other data than .* holds now"):
         resumed(folder, data)
 
 
