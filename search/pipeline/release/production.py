@@ -38,6 +38,7 @@ from search.pipeline.continuation.same_inputs import described_model, require_of
 from search.pipeline.phase import describe, run_phase
 from search.pipeline.release.integrity import check_integrity
 from search.pipeline.release.runtime_variants import RuntimeVariants, TimingSize, measure_variants
+from search.pipeline.release.standing import STANDING, require_ended, require_standing, standing
 from search.pipeline.roadmap_step import RoadmapStep
 from search.pipeline.store import RunStore
 from search.pipeline.summary import print_decision
@@ -112,6 +113,7 @@ def run_production(
         require_run_of(folder, options.phase)
     if not options.fresh and folder.finished():
         unknown = require_same_question(folder, options)
+        require_standing(folder, source or RunFolder(folder.path.parent / SOURCE))
         console.print(f"{folder.path} holds a finished run; nothing was changed. --fresh starts over.{unknown}")
         return folder
     began = time.monotonic()
@@ -120,6 +122,9 @@ def run_production(
     # where only phase 3 was begun, resuming means to finish that
     begun = folder.journal.exists() or not known.journal.exists()
     source = source or _finished_phase3(options, console)
+    require_ended(source)
+    if previous is not None:
+        require_standing(folder, source)
     data = open_dataset(options.data)
     chosen, described = _chosen(source, data), source.read() or {}
     options = _of_suspect(options, phase_of(described).suspect, source)
@@ -139,6 +144,7 @@ def run_production(
         data = data.measured_by(phase.metric)
         adopt_start_weights(source.checkpoints, folder.checkpoints)
         describe(folder, options, phase, data, previous if begun else None, link)
+        folder.write((folder.read() or {}) | {STANDING: standing(source)})
         trainer = Trainer(store, phase, data, options, console)
         run = Run(options=options, phase=phase, data=data, store=store, trainer=trainer, console=console, began=began)
         console.print(f"{data.source}: validating {_said(chosen)} of {source.path}", highlight=False)
