@@ -8,11 +8,13 @@ order that a reader may meet at any moment: what trainings left, then tables, th
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import hashlib
 import json
 import shutil
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,11 +28,21 @@ from search.run_store.folder import OF_A_RUN
 from search.run_store.looks import LOOKS, parse_looks
 
 STATE = ".mirror.json"
-"""In the local folder: what was last sent, path -> (bytes, time of change in ns)."""
+"""In the local folder: what was last sent or fetched; see `Known`."""
 LAST = ("study.journal", "run.json")
 """Sent after everything else, in this order."""
 LEFT_OUT = ("tune", "wandb")
 """Files of Ray, of no use to anybody after the run, and of W&B, which sends them itself."""
+
+
+@dataclass
+class Known:
+    """What the working copy knows of the store."""
+
+    files: dict[str, tuple[int, int]] = field(default_factory=dict)
+    """Path of what was last sent or fetched -> (bytes, time of change here in ns)."""
+    described: dict[str, str] = field(default_factory=dict)
+    """Path of every run.json there -> hash of its bytes as they were last sent or fetched."""
 
 
 class MirrorError(ValueError):
@@ -53,7 +65,8 @@ class Mirror:
 
         A journal is only ever appended to: where every local one begins with the whole remote one, the folder is of the
         same run and knows more (this machine was interrupted between two mirrorings), and stays as it is. So does that
-        of a run that a process of this machine drives now.
+        of a run that a process of this machine drives now. Where the journals are equal, another machine may have ended
+        the run: then a run.json there is another one than this copy has sent.
         """
         with _explained(self.uri):
             self._filesystem.invalidate_cache()
@@ -68,8 +81,10 @@ class Mirror:
                 shutil.rmtree(self.local, ignore_errors=True)
                 for name in sorted(remote, key=_order):
                     self._get(name)
-                last = {name: status for name, (status, _) in self._read_last().items()}
-                self._note(self._files(whole=True) | last)
+                last = self._read_last()
+                known = Known(files=self._files(whole=True) | {name: status for name, (status, _) in last.items()})
+                known.described = {name: _hash(said) for name, (_, said) in last.items() if name.endswith(LAST[1])}
+                self._note(known)
             return True
 
     def erase(self) -> None:
@@ -97,22 +112,31 @@ class Mirror:
         """
         with _explained(self.uri), self._lock:
             known = self._known()
-            last = self._read_last()  # before the listing, so that all that they speak of is in it
-            files = self._files(whole=whole) | {name: status for name, (status, _) in last.items()}
-            changed = [name for name in files if known.get(name) != files[name]]
-            for name in sorted(changed, key=_order):
-                if name in last:
-                    self._write(name, last[name][1])
-                else:
-                    self._put(name)
-                known[name] = files[name]
-            for name in [name for name in known if not (self.local / name).exists()]:
-                with contextlib.suppress(FileNotFoundError):
-                    self._filesystem.rm_file(self._path(name))
-                del known[name]
-            self._put_looks()
-            self._note(known)
-            return len(changed)
+            try:
+                return self._send(known, whole=whole)
+            finally:  # what has gone is known, even where the rest could not go
+                self._note(known)
+
+    def _send(self, known: Known, *, whole: bool) -> int:
+        last = self._read_last()  # before the listing, so that all that they speak of is in it
+        files = self._files(whole=whole) | {name: status for name, (status, _) in last.items()}
+        changed = [name for name in files if known.files.get(name) != files[name]]
+        for name in sorted(changed, key=_order):
+            if name in last:
+                content = last[name][1]
+                self._write(name, content)
+                if name.endswith(LAST[1]):
+                    known.described[name] = _hash(content)
+            else:
+                self._put(name)
+            known.files[name] = files[name]
+        for name in [name for name in known.files if not (self.local / name).exists()]:
+            with contextlib.suppress(FileNotFoundError):
+                self._filesystem.rm_file(self._path(name))
+            del known.files[name]
+            known.described.pop(name, None)
+        self._put_looks()
+        return len(changed)
 
     def _read_last(self) -> dict[str, tuple[tuple[int, int], bytes]]:
         """Path below the run folder -> ((bytes, time of change), content) of every file that is sent last.
@@ -180,6 +204,8 @@ class Mirror:
             return False
         if not all(self._goes_on(name, remote[name]) for name in journals):
             return False
+        if self._knows_as_much(journals, remote) and self._described_elsewhere(last):
+            return False
         return any(remote[name] for name in journals) or self._began_together(remote)
 
     def _goes_on(self, journal: str, size: int) -> bool:
@@ -190,6 +216,24 @@ class Mirror:
         with self._filesystem.open(self._path(journal), "rb") as theirs, mine.open("rb") as file:
             content: bytes = theirs.read()
             return file.read(len(content)) == content
+
+    def _knows_as_much(self, journals: list[str], remote: dict[str, int]) -> bool:
+        """Whether the journals here say no more than those at the URI."""
+        mine = {name: len(said) for name, (_, said) in self._read_last().items() if name.endswith(LAST[0])}
+        return mine == {name: remote[name] for name in journals}
+
+    def _described_elsewhere(self, last: list[str]) -> bool:
+        """Whether a run.json at the URI is neither what this copy last sent or fetched, nor what lies here.
+
+        The end of a run writes no line into its journal.
+        """
+        known = self._known().described
+        for name in [name for name in last if name in known]:
+            with self._filesystem.open(self._path(name), "rb") as file:
+                theirs = file.read()
+            if _hash(theirs) != known[name] and theirs != (self.local / name).read_bytes():
+                return True
+        return False
 
     def _began_together(self, remote: dict[str, int]) -> bool:
         name = LAST[1]
@@ -232,13 +276,18 @@ class Mirror:
         path = self.local.parent / LOOKS
         return parse_looks(path.read_bytes(), str(path)) if path.exists() else {}
 
-    def _known(self) -> dict[str, tuple[int, int]]:
+    def _known(self) -> Known:
         path = self.local / STATE
-        return {k: tuple(v) for k, v in json.loads(path.read_text()).items()} if path.exists() else {}
+        if not path.exists():
+            return Known()
+        said = json.loads(path.read_text())
+        files = said["files"] if set(said) == {"files", "described"} else said  # earlier versions noted files alone
+        described = said["described"] if files is not said else {}
+        return Known(files={name: tuple(status) for name, status in files.items()}, described=described)
 
-    def _note(self, known: dict[str, tuple[int, int]]) -> None:
+    def _note(self, known: Known) -> None:
         self.local.mkdir(parents=True, exist_ok=True)
-        write_whole(self.local / STATE, json.dumps(known))
+        write_whole(self.local / STATE, json.dumps(dataclasses.asdict(known)))
 
     def _path(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"
@@ -310,6 +359,10 @@ def located(location: str) -> tuple[Path, Mirror | None]:
     if not mirror.fetch():
         raise MirrorError(f"no run at {location}")
     return mirror.local, mirror
+
+
+def _hash(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _order(name: str) -> tuple[int, str]:

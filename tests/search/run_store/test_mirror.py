@@ -103,6 +103,52 @@ def test_a_copy_that_is_ahead_stays_and_one_that_is_behind_or_of_another_run_is_
     assert (mirror.local / "study.journal").read_text() == "study.journal\nthe other machine went on\n"
 
 
+@pytest.mark.parametrize("place", ["", "phase1"])
+@pytest.mark.parametrize("half_a_line", ["", "half a li"])
+def test_a_run_that_another_machine_has_ended_is_fetched_though_its_journal_says_no_more(tmp_path, place, half_a_line):
+    """This machine was lost after its last training, and comes back: the end of a run writes nothing into a journal."""
+    here = Mirror(f"memory://{uuid.uuid4().hex}/results/phase3", tmp_path / "here" / "phase3")
+    (here.local / place).mkdir(parents=True)
+    for name, said in (("run.json", '{"end": null}'), ("study.journal", "t0000\n"), ("decision.md", "of before")):
+        (here.local / place / name).write_text(said)
+    here.sync()
+    other = elsewhere(here, tmp_path)
+    other.fetch()
+    (other.local / place / "run.json").write_text('{"end": "now"}')
+    (other.local / place / "decision.md").write_text("GO")
+    other.sync(whole=True)
+    with (here.local / place / "study.journal").open("a") as journal:
+        journal.write(half_a_line)
+    assert here.fetch()
+    assert (here.local / place / "decision.md").read_text() == "GO"
+    assert json.loads((here.local / place / "run.json").read_text())["end"] == "now"
+    assert here.sync() == 0
+
+
+@pytest.mark.parametrize("noted", [True, False], ids=["noted", "of an earlier version"])
+def test_a_run_that_this_machine_has_ended_stays(mirror, tmp_path, noted):
+    mirror.sync()
+    if not noted:
+        state = json.loads((mirror.local / ".mirror.json").read_text())
+        (mirror.local / ".mirror.json").write_text(json.dumps(state["files"]))
+    (mirror.local / "run.json").write_text('{"end": "now"}')
+    assert mirror.fetch()
+    assert (mirror.local / "run.json").read_text() == '{"end": "now"}'
+    assert mirror.sync() == 1
+    assert mirror.fetch()
+    assert "checkpoints/t0000/training/state" in tree(mirror.local)
+
+
+def test_what_has_gone_before_the_store_failed_is_known_as_sent(mirror, monkeypatch):
+    """Else the run.json there would be taken for another machine's."""
+    monkeypatch.setattr(mirror, "_put_looks", lambda: 1 / 0)
+    with pytest.raises(MirrorError, match="ZeroDivisionError"):
+        mirror.sync()
+    (mirror.local / "run.json").write_text('{"end": "now"}')
+    assert mirror.fetch()
+    assert (mirror.local / "run.json").read_text() == '{"end": "now"}'
+
+
 @pytest.fixture
 def mirrored_roadmap(tmp_path):
     """A roadmap in its first phase, mirrored in memory."""
