@@ -23,6 +23,7 @@ from search.pipeline.continuation.resuming import (
     require_same_phase,
     require_same_question,
     require_same_verdict,
+    with_own_facts,
 )
 from search.pipeline.continuation.same_inputs import (
     described_model,
@@ -83,6 +84,7 @@ def run_phase(
         said = f"nothing was changed. --extend and --settle add to it, --fresh starts over.{unknown}"
         console.print(f"{folder.path} holds a finished run; {said}", highlight=False)
         return folder
+    options = with_own_facts(folder, options)
     warm = _warm(options, link)
     phase = options.around(phase) if phase is not None else options.to_phase()
     began = time.monotonic()

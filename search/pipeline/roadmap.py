@@ -26,6 +26,7 @@ from search.pipeline.continuation.resuming import (
     require_same_options,
     require_same_phase,
     require_same_question,
+    with_own_facts,
 )
 from search.pipeline.continuation.same_inputs import described_model, note_data, require_same_data, require_same_model
 from search.pipeline.continuation.warm_start import front_recipes, warm_recipes
@@ -75,6 +76,7 @@ def run_roadmap(
         console.print(f"{folder.path} holds a finished roadmap; nothing was changed. --fresh starts over.{unknown}")
         return folder
     began = time.monotonic()
+    options = with_own_facts(folder, options)
     with contextlib.ExitStack() as session:
         _open(folder, options, mirror, session)
         with mirrored(mirror, console):

@@ -18,10 +18,10 @@ from search.pipeline.confirmation.finalist import read_finalist
 from search.pipeline.confirmation.judged_short_list import CONFIRM
 from search.pipeline.confirmation.seeds import MOST_ON_SHORT_LIST, SHORT_LIST_SEEDS
 from search.pipeline.context import Run
+from search.pipeline.continuation.resuming import own_facts
 from search.pipeline.continuation.same_inputs import described_model, open_again, require_same_model
 from search.pipeline.store import RunStore
 from search.pipeline.trainer import Trainer
-from search.run_store.facts import read_facts
 from search.run_store.job import Job, Role
 from search.run_store.journal import open_journal
 from search.run_store.looks import DECIDING_SPLIT
@@ -74,15 +74,7 @@ def facts_of(record: RunRecord, options: RunOptions) -> str | None:
 
     Raises ValueError where that is gone.
     """
-    own: str | None = record.run["options"].get("facts")
-    if options.facts is not None or own is None:
-        return options.facts
-    try:
-        read_facts(own)
-    except ValueError as error:
-        said = f"{record.folder.path} was judged with facts that it needs again: give them as --facts ({error})"
-        raise ValueError(said) from error
-    return own
+    return own_facts(record.folder, options)
 
 
 def stays_on_front(record: RunRecord) -> dict[str, float] | None:

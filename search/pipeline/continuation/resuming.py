@@ -10,6 +10,7 @@ from fusion_models.data.sources import declared_modalities
 from fusion_models.modalities import SUSPECT
 from search.options import RunOptions
 from search.pipeline.continuation.same_inputs import described_model, require_answers_for, require_same_model
+from search.run_store.facts import read_facts
 from search.run_store.folder import RunFolder, RunFolderError, phase_of
 from spaces import PHASE4, PHASES, Phase, phase_from_plain, phase_to_plain
 
@@ -35,8 +36,8 @@ RESUMABLE_CHANGES = (
 )
 """Options that may differ when a run is resumed: they change how much is done, not what.
 
-What a phase file says is compared with the phase that the run was started with, wherever the file lies; so is what the
-data hold (`same_inputs`).
+Facts that are not given are the run's own (`own_facts`). What a phase file says is compared with the phase that the run
+was started with, wherever the file lies; so is what the data hold (`same_inputs`).
 """
 
 
@@ -47,6 +48,27 @@ READ_BY_VERDICTS = ("objectives", "gates", "resume_gates", "metric", "thresholds
 def plain_options(options: RunOptions) -> dict[str, Any]:
     """The options as run.json holds them."""
     return {k: list(v) if isinstance(v, tuple) else v for k, v in dataclasses.asdict(options).items()}
+
+
+def own_facts(folder: RunFolder, options: RunOptions) -> str | None:
+    """The file of facts of a run that is gone on with: the one given now, else the run's own.
+
+    Raises RunFolderError where that is gone.
+    """
+    own: str | None = ((folder.read() or {}).get("options") or {}).get("facts")
+    if options.facts is not None or own is None:
+        return options.facts
+    try:
+        read_facts(own)
+    except ValueError as error:
+        said = f"{folder.path} was begun with facts that it needs again: give them as --facts ({error})"
+        raise RunFolderError(said) from error
+    return own
+
+
+def with_own_facts(folder: RunFolder, options: RunOptions) -> RunOptions:
+    """The options with the run's own facts (`own_facts`) where they resume it."""
+    return dataclasses.replace(options, facts=own_facts(folder, options)) if options.resume else options
 
 
 def require_same_options(folder: RunFolder, previous: dict[str, Any], options: RunOptions) -> None:

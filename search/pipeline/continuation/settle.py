@@ -38,10 +38,15 @@ def settle_phase(folder: RunFolder, options: RunOptions, console: Console, mirro
     The finalist, its members and every training of before stand. The look is counted, so its intervals are wider than
     the first's at the same number of trainings. Interrupted, the same command goes on.
 
-    Raises RunFolderError where the run has not ended or has no finalist.
+    Raises RunFolderError where the run has not ended, is a phase of a roadmap, or has no finalist.
     """
     if not folder.finished():
         raise RunFolderError(f"{folder.path} holds no finished run to settle: end it first (--resume)")
+    if (folder.read() or {}).get("roadmap"):
+        raise RunFolderError(
+            f"{folder.path} is a phase of a roadmap, whose later phases stand on its verdict: run {options.phase} by "
+            "itself into another --results, and settle that"
+        )
     if read_finalist(folder) is None:
         raise RunFolderError(f"{folder.path} has no finalist, so there is nothing to settle (--confirm-seeds 0?)")
     require_unchanged(folder, options, (*MACHINE, *ASKS, *HOW_FAR))

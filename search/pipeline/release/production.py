@@ -33,7 +33,7 @@ from search.pipeline.confirmation.arms import STAGE as DECIDING
 from search.pipeline.confirmation.arms import ArmKey, trial_id
 from search.pipeline.confirmation.finalist import Finalist, read_finalist
 from search.pipeline.context import Run
-from search.pipeline.continuation.resuming import require_run_of, require_same_question
+from search.pipeline.continuation.resuming import require_run_of, require_same_question, with_own_facts
 from search.pipeline.continuation.same_inputs import described_model, require_of_roadmap, require_same_model
 from search.pipeline.phase import describe, run_phase
 from search.pipeline.release.integrity import check_integrity
@@ -121,6 +121,7 @@ def run_production(
     known = source or RunFolder(folder.path.parent / SOURCE)
     # where only phase 3 was begun, resuming means to finish that
     begun = folder.journal.exists() or not known.journal.exists()
+    options = with_own_facts(folder if previous is not None else known, options)
     source = source or _finished_phase3(options, console)
     require_ended(source)
     if previous is not None:

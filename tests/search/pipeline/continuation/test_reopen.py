@@ -97,3 +97,11 @@ def test_an_ablation_hears_an_interrupt_as_a_run_does(ended, console, monkeypatc
         reopening.ablate_trial(record, "t0000", console)
     assert seen != [before]
     assert signal.getsignal(signal.SIGINT) is before
+
+
+@pytest.mark.parametrize("asked", [{"extend": True, "trials": 48}, {"settle": True}])
+def test_a_phase_of_a_roadmap_gets_no_further_verdict(ended, console, asked):
+    described = json.loads((ended / "run.json").read_text())
+    (ended / "run.json").write_text(json.dumps(described | {"roadmap": {"folder": "roadmap"}}))
+    with pytest.raises(ValueError, match="is a phase of a roadmap, whose later phases stand on its verdict"):
+        run_phase(RunOptions(phase="phase1", results=str(ended.parent), **asked), console)
