@@ -1,7 +1,8 @@
-"""What an error says of the memory and the device that a training ran on."""
+"""What an error says of the memory, the device and the disk that a training ran on."""
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Iterator
 
@@ -12,6 +13,9 @@ _NO_MEMORY = re.compile(
 )
 """What torch says, as a plain RuntimeError, where the machine or its device has no more memory to give."""
 _DEVICE = re.compile(r"(?:CUDA|HIP) error: |CUDNN_STATUS_EXECUTION_FAILED")
+_NO_ROOM = re.compile(rf"os error (?:{errno.ENOSPC}|{errno.EDQUOT})\b|No space left on device|Disk quota exceeded")
+"""Of libraries in Rust too, whose errors are no OSError: safetensors."""
+_REFUSED = re.compile(r"\(os error \d+\)|PytorchStreamWriter failed")
 _RECORDING = re.compile(r"captur|Offset increment outside graph", re.IGNORECASE)
 """Of errors that end the recording of a CUDA graph, and nothing more."""
 
@@ -32,6 +36,19 @@ def lost_device(error: BaseException) -> bool:
         (isinstance(e, torch.AcceleratorError) or _DEVICE.search(str(e)) is not None) and not _RECORDING.search(str(e))
         for e in _chain(error)
     )
+
+
+def disk_full(error: BaseException) -> bool:
+    """Whether an error, or one that it came from, is for want of room on a disk."""
+    return any(
+        (isinstance(e, OSError) and e.errno in (errno.ENOSPC, errno.EDQUOT)) or _NO_ROOM.search(str(e))
+        for e in _chain(error)
+    )
+
+
+def refused_by_system(error: BaseException) -> bool:
+    """Whether an error, or one that it came from, is the system's: of a file, a disk or a network."""
+    return any(isinstance(e, OSError) or _REFUSED.search(str(e)) for e in _chain(error))
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:

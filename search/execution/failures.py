@@ -58,7 +58,7 @@ class FailureWatch(FIFOScheduler):  # type: ignore[misc]
             return Cause(reason=f"{last.reason} ({times} its process died)", failure=last.failure)
         said = f"; the last time {last.reason}" if last.reason else ""
         died = "its process died (killed, or out of memory) as often as it was tried again"
-        return Cause(reason=f"{died}: {times}{said}")
+        return Cause(reason=f"{died}: {times}{said}", failure="machine")
 
 
 def cause_of_failure(error: str) -> Cause:

@@ -29,7 +29,7 @@ from fusion_models.training import (
     start,
     train,
 )
-from fusion_models.training.device_errors import lost_device, out_of_memory
+from fusion_models.training.device_errors import disk_full, lost_device, out_of_memory, refused_by_system
 from fusion_models.training.warm_start import warm_start
 from search.execution.file_transfer import DataTicket, TrialFolder
 from search.run_store.artifacts import measure, write_finished
@@ -217,4 +217,7 @@ def cause_of(error: Exception) -> Cause:
         return error.cause
     if out_of_memory(error):
         return Cause(reason=f"out of memory: {error}"[:ERROR_LENGTH], failure="out_of_memory")
-    return Cause(reason=f"{type(error).__name__}: {error}"[:ERROR_LENGTH])
+    reason = f"{type(error).__name__}: {error}"[:ERROR_LENGTH]
+    if disk_full(error):
+        return Cause(reason=reason, failure="disk_full")
+    return Cause(reason=reason, failure="machine" if refused_by_system(error) else None)

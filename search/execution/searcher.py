@@ -33,6 +33,10 @@ IDLE_MOST = 8
 """Idle trials at once: more places than that start their processes anew with the next stage."""
 
 
+class NoRoomError(ValueError):
+    """A disk is full on which trainings leave their rankers: whatever is trained next would fail alike."""
+
+
 class AbandonedError(RuntimeError):
     """The experiment that asks for more is given up: by the driver, or since a result could not be taken in."""
 
@@ -230,6 +234,12 @@ class StageSearcher(Searcher):  # type: ignore[misc]
             outcome = dataclasses.replace(outcome, numbers=outcome.numbers | {"preemptions": float(times)})
         del self._running[trial_id]
         self._last.pop(trial_id, None)
+        if outcome.failure == "disk_full":  # not told, so that it is the first to go on
+            with self._remembered():
+                raise NoRoomError(
+                    f"{job.trial_id} was trained and could not be kept ({outcome.reason}): free some room, then go on "
+                    "with --resume, or with the same --settle or --extend"
+                )
         with self._remembered():
             record = stage.tell(job, outcome)
         self._notify(lambda observer: observer.on_end(stage, record, last))

@@ -159,7 +159,7 @@ class _Ablation:
         self.lists = split_lists(run.data, "validation")
         known = {r.trial_id: r for r in journal_records(run.store.journal)}
         self.searched = known.get(intact.trial_id)
-        self.stage = FixedStage(run.store.journal, STAGE, [])
+        self.stage = FixedStage(run.store.journal, STAGE, [], again=True)
 
     def table(self, largest: int, pairs_among: int) -> pd.DataFrame:
         singles = active(self.run.phase, self.recipe)

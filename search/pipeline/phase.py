@@ -129,7 +129,7 @@ def _search_and_decide(run: Run, warm: Mapping[str, Flat], session: contextlib.E
         with session, ray_session(run.options), run.trainer.tuning():
             confirmed = confirm_and_decide(run, *search(run, warm))
     except BaseException:  # Ctrl-C too, wherever it comes: what has finished is in the tables
-        run.trainer.write_tables()
+        run.trainer.write_what_finished()
         raise
     write_front(run)
     folder.write((folder.read() or {}) | {"end": now(), "seconds": round(time.monotonic() - run.began, 1)})

@@ -128,8 +128,12 @@ class Trainer:
                 assert self._session is not None, "trainings need a session: see Trainer.tuning"
                 observers: list[Observer] = [progress, in_background, self.tracking, *mirroring]
                 self._session.train(stages, observers, deadline=deadline, on_waiting=progress.on_waiting)
-        finally:
             board.close()
+        except BaseException:
+            with contextlib.suppress(OSError):  # of the same full disk
+                board.close()
+            raise
+        finally:
             for observer in mirroring:
                 observer.close()
         self.write_tables()
@@ -137,6 +141,11 @@ class Trainer:
     def write_tables(self) -> None:
         """Write what the journal knows, so that what has finished is in the tables however a run ends."""
         write_tables(self._store.folder, self._phase, journal_records(self._store.journal), self._p_on_front)
+
+    def write_what_finished(self) -> None:
+        """`write_tables` on the way of an error, which a disk that is full does not replace."""
+        with contextlib.suppress(OSError):
+            self.write_tables()
 
 
 class TrainerOfEnded(Trainer):

@@ -9,9 +9,12 @@ from typing import Any, Literal
 from fusion_models.config import Flat, Recipe
 
 State = Literal["finished", "stopped", "failed", "running"]
-Failure = Literal["out_of_memory"]
-"""What kind of failure it was, where that is known: the trial's own allocation, or its process killed by Ray's memory
-monitor."""
+Failure = Literal["out_of_memory", "disk_full", "machine"]
+"""What kind of failure it was, where that is known. `out_of_memory`: the trial's own allocation, or its process killed
+by Ray's memory monitor. `machine`: a file that the system refused, a process that died, a device that was lost.
+
+All of them are the machine's, not the training's: another time the same training may go well.
+"""
 RoleKind = Literal["search", "alone", "confirm", "refit", "base", "ablation", "labels"]
 
 
@@ -96,6 +99,11 @@ class TrialRecord:
     def out_of_memory(self) -> bool:
         """Failed for want of memory, by itself: a trial that was not run since another one had is none."""
         return self.state == "failed" and self.failure == "out_of_memory"
+
+    @property
+    def by_the_machine(self) -> bool:
+        """Failed for what is no fault of the training: it may go well another time."""
+        return self.state == "failed" and self.failure is not None
 
     @property
     def finished(self) -> bool:

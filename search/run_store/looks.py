@@ -75,6 +75,13 @@ def opened_before(folder: RunFolder, fingerprint: str) -> list[dict[str, str]]:
     return _read(_home(folder) / LOOKS).get(fingerprint, [])
 
 
+def has_looked(folder: RunFolder, fingerprint: str, *, split: str = DECIDING_SPLIT, verdict: int = 1) -> bool:
+    """Whether the look of this verdict of this run was counted already (`count_look`)."""
+    key = fingerprint if split == DECIDING_SPLIT else f"{fingerprint} ({split})"
+    mine = look_of(folder) | {"verdict": str(verdict)}
+    return any(_same(look, mine) for look in opened_before(folder, key))
+
+
 def look_of(folder: RunFolder) -> dict[str, str]:
     """How a look of this run is told from those of others."""
     name = folder.path.relative_to(_home(folder)).as_posix()

@@ -27,9 +27,10 @@ def journal_records(storage: BaseStorage) -> list[TrialRecord]:
 
 
 def study_records(study: optuna.Study) -> list[TrialRecord]:
-    """Every trial of one stage that was handed out, by number."""
+    """Every trial of one stage that was handed out, by number; one that was handed out again as it is now."""
     trials = study.get_trials(deepcopy=False)
-    return [trial_record(study.study_name, trial) for trial in trials if "job" in trial.user_attrs]
+    last = {t.user_attrs["job"]["trial_id"]: t for t in trials if "job" in t.user_attrs}
+    return [trial_record(study.study_name, trial) for trial in last.values()]
 
 
 def trial_record(stage: str, trial: FrozenTrial) -> TrialRecord:

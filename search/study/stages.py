@@ -127,21 +127,38 @@ def refused(trial: FrozenTrial) -> bool:
 
 
 class FixedStage(Stage):
-    """A list of trainings that is known before the first one starts; those done earlier are taken over."""
+    """A list of trainings that is known before the first one starts; those done earlier are taken over.
 
-    def __init__(self, storage: BaseStorage, name: str, jobs: Sequence[Job], *, earlier: Earlier | None = None) -> None:
+    With `again`, those that are asked for, and failed by their machine before this stage was opened, are handed out
+    once more: under the same id, by the same seed, so that they come to what they would have come to then.
+    """
+
+    def __init__(
+        self,
+        storage: BaseStorage,
+        name: str,
+        jobs: Sequence[Job],
+        *,
+        earlier: Earlier | None = None,
+        again: bool = False,
+    ) -> None:
         super().__init__(storage, name, directions=["maximize"], sampler=optuna.samplers.RandomSampler(seed=0))
-        self._known = {t.user_attrs["planned"]["trial_id"] for t in self.study.get_trials(deepcopy=False)}
+        trials = self.study.get_trials(deepcopy=False)
+        last = {t.user_attrs["planned"]["trial_id"]: t for t in trials}
+        self._known = set(last)
+        self._again = {trial_id for trial_id, trial in last.items() if again and self._by_the_machine(trial)}
         self._earlier = earlier
-        self.total = len(self._known)
+        self.total = len(trials)
         self.extend(jobs)
 
     def extend(self, jobs: Sequence[Job]) -> None:
         """Add trainings to the end of the list; those that it has already stay as they are."""
         for job in jobs:
-            if job.trial_id in self._known:
+            if job.trial_id in self._known and job.trial_id not in self._again:
                 continue
             self._known.add(job.trial_id)
+            self._again.discard(job.trial_id)
+            self.total += 1
             planned = {"planned": job.plain()}
             done = self._earlier.outcome(job) if self._earlier is not None else None
             if done is None:
@@ -150,11 +167,14 @@ class FixedStage(Stage):
                 told = planned | {"job": job.plain(), "outcome": plain_outcome(done)}
                 self.study.add_trial(optuna.create_trial(values=[done.numbers["ndcg"]], user_attrs=told))
                 self._asked += 1
-        self.total = len(self._known)
 
     def planned(self) -> list[Job]:
         """Every training of the list, whether it was begun or not."""
-        return [Job.from_plain(t.user_attrs["planned"]) for t in self.study.get_trials(deepcopy=False)]
+        plain = [t.user_attrs["planned"] for t in self.study.get_trials(deepcopy=False)]
+        return [Job.from_plain(job) for job in {job["trial_id"]: job for job in plain}.values()]
+
+    def _by_the_machine(self, trial: FrozenTrial) -> bool:
+        return "job" in trial.user_attrs and trial_record(self.name, trial).by_the_machine
 
     def _job(self, trial: optuna.Trial) -> Job:
         return Job.from_plain(trial.user_attrs["planned"])

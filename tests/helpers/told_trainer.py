@@ -16,6 +16,8 @@ class ToldTrainer(Trainer):
 
     fails = False
     """True: every training; or a function of the job."""
+    failure = None
+    """The kind of it."""
     interrupted_after = None
     """Trainings after which Ctrl-C comes."""
     training_seconds = 1.0
@@ -36,4 +38,7 @@ class ToldTrainer(Trainer):
                 fails = self.fails(job) if callable(self.fails) else self.fails
                 state, numbers = ("failed", {}) if fails else ("finished", {"ndcg": 0.5})
                 reason = "out of luck" if fails else ""
-                stage.tell(job, Outcome(state=state, reason=reason, epochs=1, numbers=numbers, seconds=1.0))
+                kind = self.failure if fails else None
+                stage.tell(
+                    job, Outcome(state=state, reason=reason, failure=kind, epochs=1, numbers=numbers, seconds=1.0)
+                )

@@ -47,7 +47,7 @@ class GroupedTrial(tune.Trainable):  # type: ignore[misc]
             found = ray.get(self._board.outcome.remote(self._group, number))
             known = {"preemptions": found["preemptions"]} if found["preemptions"] else {}
             if "lost" in found:
-                return self._failed(_lost(found["lost"])) | known
+                return self._failed(_lost(found["lost"]), "machine") | known
             if "results" in found:
                 if not self._somebody_died(found):
                     return self._result(found) | known

@@ -31,6 +31,7 @@ from search.pipeline.confirmation.probing import RunProbes
 from search.pipeline.context import Run
 from search.run_store.artifacts import OUTPUTS, read_outputs
 from search.run_store.job import Job
+from search.run_store.looks import has_looked
 from search.study.stages import FixedStage
 from spaces import Gate
 
@@ -77,13 +78,16 @@ def train_deciding_arms(
     says that the finalist surely earns from the suspect; where it is trained, the `probes` measure their power, since
     archive rules read them too. The run's deadline, less what the probes will take, ends the further steps; the first
     one is never cut. Which arms get more is decided on validation: the deciding split stays closed. What was planned
-    before, by an earlier verdict or before an interruption, is never left out.
+    before, by an earlier verdict or before an interruption, is never left out. What failed by its machine is trained
+    again, by the same seeds, unless this verdict has looked at the deciding split already.
 
     Raises ValueError where trainings were planned on other items.
     """
     recipe = Recipe.from_flat(finalist.recipe)
     members = len(finalist.seeds)
-    before = FixedStage(run.store.journal, STAGE, []).planned()
+    looked = has_looked(run.folder, run.data.fingerprint, split=run.deciding, verdict=run.verdict)
+    stage = FixedStage(run.store.journal, STAGE, [], again=not looked)
+    before = stage.planned()
     _require_same_items(run, before, cold=cold)
     known = {job.trial_id for job in before}
     first, archive = first_trainings(run, members), False
@@ -95,7 +99,7 @@ def train_deciding_arms(
 
     plan, counts = planned({})
     while True:
-        deciding = _train(run, plan, counts, members, cold=cold)
+        deciding = _train(run, stage, plan, counts, members, cold=cold)
         if not deciding.trainings[plan.whole]:
             return deciding
         here = on_validation(run, deciding, references)
@@ -139,9 +143,11 @@ def first_trainings(run: Run, members: int) -> int:
     return max(run.phase.confirm_seeds, fewest_trainings(members)) if asked is None else asked
 
 
-def _train(run: Run, plan: ArmPlan, counts: Mapping[ArmKey, int], members: int, *, cold: bool) -> Deciding:
-    journal, jobs = run.store.journal, arm_jobs(run.phase, plan, counts, cold=cold)
-    stages = [FixedStage(journal, STAGE, jobs)]
+def _train(
+    run: Run, stage: FixedStage, plan: ArmPlan, counts: Mapping[ArmKey, int], members: int, *, cold: bool
+) -> Deciding:
+    journal, stages = run.store.journal, [stage]
+    stage.extend(arm_jobs(run.phase, plan, counts, cold=cold))
     if cold:  # sums of single modalities are rivals of these arms, so they are trained on the same items
         stages.append(FixedStage(journal, COLD_STAGE, single_modality_jobs(run.phase, run.options.seed, cold=True)))
     run.trainer.train(stages)

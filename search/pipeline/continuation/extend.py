@@ -78,7 +78,7 @@ def _extended(run: Run, warm: Mapping[str, Flat], console: Console, mirror: Mirr
             with ray_session(run.options), run.trainer.tuning():
                 confirmed = confirm_and_decide(run, *search(run, warm))
         except BaseException:  # Ctrl-C too: what has finished is in the tables
-            run.trainer.write_tables()
+            run.trainer.write_what_finished()
             raise
         write_front(run)
         end_verdict(folder, trials=trials)

@@ -122,7 +122,7 @@ def _retrained(run: Run, trial_id: str, recipe: Flat) -> Intact:
             )
             for index in range(MOST_ON_SHORT_LIST)
         ]
-        stage = FixedStage(run.store.journal, ABLATION, jobs)
+        stage = FixedStage(run.store.journal, ABLATION, jobs, again=True)
         run.trainer.train([stage])
         wanted = {job.trial_id for job in jobs}
         kept = [r for r in stage.records() if r.trial_id in wanted and r.finished]

@@ -71,7 +71,7 @@ def _settled(run: Run, folder: RunFolder, console: Console, mirror: Mirror | Non
                 tuned = tune_sums(run)
                 confirmed = confirm_and_decide(run, tuned, reference_rankers(run, "validation", tuned))
         except BaseException:  # Ctrl-C too: what has finished is in the tables
-            run.trainer.write_tables()
+            run.trainer.write_what_finished()
             raise
         end_verdict(folder)
         build_report(folder, console)

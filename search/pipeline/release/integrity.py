@@ -81,7 +81,7 @@ def check_integrity(run: Run, finalist: Finalist, source: RunFolder) -> list[Che
     except DataError as error:  # too few validation queries to hold a half back
         broken = [unmeasured(BROKEN[kind], "not measured", str(error)) for kind in RELABELLINGS]
     else:
-        run.trainer.train([FixedStage(run.store.journal, STAGE, jobs)])
+        run.trainer.train([FixedStage(run.store.journal, STAGE, jobs, again=True)])
         broken = broken_label_checks(run, jobs)
     generator = np.random.default_rng(run.options.seed)
     checks = [

@@ -152,7 +152,7 @@ def run_production(
         try:
             decision = _validate(run, chosen, timing, session)
         except BaseException:  # Ctrl-C too, wherever it comes: what has finished is in the tables
-            trainer.write_tables()
+            trainer.write_what_finished()
             raise
         trainer.write_tables()
     folder.write((folder.read() or {}) | {"end": now(), "seconds": round(time.monotonic() - began, 1)})

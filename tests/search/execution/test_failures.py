@@ -1,13 +1,18 @@
 """Out of memory is told apart from other deaths where Ray says so; so is a refused allocation in any form."""
 
+import errno
 import os
 import subprocess
 import sys
 import textwrap
+from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
+from fusion_models.data import DataError
+from search.execution import failures
 from search.execution.failures import cause_of_failure
 from search.execution.job_training import cause_of
 from search.run_store.job import Cause, TrialRecord
@@ -29,6 +34,44 @@ def test_an_allocation_that_the_machine_refuses_is_out_of_memory():
     assert starved(cause_of(python.value))
     assert starved(cause_of(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")))
     assert not starved(cause_of(RuntimeError("shapes do not match")))
+
+
+def caused(error, cause):
+    """An error as a library hands it on."""
+    error.__cause__ = cause
+    return error
+
+
+@pytest.mark.parametrize(
+    ("error", "failure"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "disk_full"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "disk_full"),
+        (caused(DataError("the cache folder is full"), OSError(errno.ENOSPC, "")), "disk_full"),
+        (SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)"), "disk_full"),
+        (OSError(errno.EIO, "Input/output error"), "machine"),
+        (ConnectionResetError(), "machine"),
+        (caused(DataError("cannot be read"), TimeoutError()), "machine"),
+        (SafetensorError("I/O error: Stale file handle (os error 116)"), "machine"),
+        (
+            RuntimeError("[enforce fail at inline_container.cc:603] . PytorchStreamWriter failed writing file"),
+            "machine",
+        ),
+        (RuntimeError("shapes do not match"), None),
+        (ValueError("epoch 3, step 5: the loss is nan"), None),
+        (DataError("rows are missing."), None),
+    ],
+)
+def test_what_is_the_machines_is_told_from_what_is_the_trainings(error, failure):
+    assert cause_of(error).failure == failure
+
+
+@pytest.mark.parametrize("said", ["", "search.execution.job_training.DeviceLostError: its GPU is gone: x"])
+def test_a_process_that_died_is_the_machines(said, monkeypatch):
+    monkeypatch.setattr(failures, "_last_error", lambda trial: said)
+    trial, watch = SimpleNamespace(trial_id="t", last_result=None), failures.FailureWatch()
+    watch.on_trial_error(None, trial)
+    assert watch.why_died("t").failure == "machine"
 
 
 def test_a_death_that_ray_does_not_explain_has_no_cause():

@@ -145,6 +145,39 @@ def test_a_fixed_stage_that_grows_hands_out_what_is_new_and_keeps_what_it_had(tm
     assert again.ask() is None
 
 
+def failed(failure):
+    return Outcome(state="failed", reason="", failure=failure, epochs=0, numbers={}, seconds=1.0)
+
+
+@pytest.mark.parametrize("failure", ["machine", "out_of_memory", "disk_full"])
+def test_what_failed_by_its_machine_is_handed_out_again_as_it_was_and_once_an_opening(tmp_path, failure):
+    jobs = [Job(trial_id=f"d{i}", name=str(i), recipe=PHASE.base.flat(), seed=i) for i in range(3)]
+    path = tmp_path / "j"
+    stage = FixedStage(open_journal(path), "deciding", jobs, again=True)
+    for _ in jobs:
+        stage.tell(stage.ask(), failed(failure))
+    stage.extend(jobs)
+    assert (stage.ask(), stage.left) == (None, 0)  # in the same process it would fail again
+    assert FixedStage(open_journal(path), "deciding", jobs).ask() is None
+    later = FixedStage(open_journal(path), "deciding", jobs[:2], again=True)
+    assert [job.trial_id for job in later.planned()] == ["d0", "d1", "d2"]
+    assert (later.left, [later.ask() for _ in range(3)]) == (2, [*jobs[:2], None])
+    later.tell(jobs[0], outcome(numbers={"ndcg": 0.5}))
+    later.tell(jobs[1], failed(failure))
+    assert {r.trial_id: r.state for r in later.records()} == {"d0": "finished", "d1": "failed", "d2": "failed"}
+    last = FixedStage(open_journal(path), "deciding", jobs, again=True)
+    assert [last.ask() for _ in range(3)] == [jobs[1], jobs[2], None]
+    resumed = FixedStage(open_journal(path), "deciding", jobs, again=True)  # interrupted in both
+    assert [resumed.ask() for _ in range(3)] == [jobs[1], jobs[2], None]
+
+
+def test_what_failed_by_itself_is_not_handed_out_again(tmp_path):
+    job = Job(trial_id="d0", name="0", recipe=PHASE.base.flat(), seed=0)
+    stage = FixedStage(open_journal(tmp_path / "j"), "deciding", [job])
+    stage.tell(stage.ask(), failed(None))
+    assert FixedStage(open_journal(tmp_path / "j"), "deciding", [job], again=True).ask() is None
+
+
 def test_two_stages_share_one_journal(tmp_path):
     storage = open_journal(tmp_path / "j")
     FixedStage(storage, "baselines", []).ask()

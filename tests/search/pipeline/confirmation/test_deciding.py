@@ -20,6 +20,7 @@ from search.pipeline.confirmation.arms import STAGE, plan_arms
 from search.pipeline.confirmation.deciding import STEPS, open_arms, steps_to, train_deciding_arms
 from search.pipeline.confirmation.finalist import Finalist
 from search.run_store.folder import RunFolder
+from search.run_store.looks import count_look
 from search.run_store.records import journal_records
 from spaces import PHASES
 
@@ -144,6 +145,36 @@ def test_a_finalist_that_cannot_be_trained_again_ends_the_trainings(run):
     found = train_deciding_arms(again(run, fails=True, time_budget="1h"), FINALIST, [], cold=False, probes=Probes())
     assert found.finished == 0
     assert set(found.counts.values()) == {5}
+
+
+def short_of(run, count):
+    """The run after a deciding stage in which trainings of the finalist failed by their machine."""
+    mine = again(run, fails=lambda job: job.trial_id in {f"{WHOLE}-d{index}" for index in range(count)})
+    mine.trainer.failure = "machine"
+    found = train_deciding_arms(mine, FINALIST, [], cold=False, probes=Probes())
+    assert (found.finished, found.fewest) == (found.asked - count, 5 - count)
+    return {record.trial_id: record.seed for record in mine.trainer.records(STAGE)}
+
+
+@pytest.mark.parametrize("count", [1, 5])
+@pytest.mark.parametrize("further", [{"resume": True}, {"verdict": 2, "max_seeds": 5}])
+def test_what_failed_by_its_machine_is_trained_again_before_a_look(run, count, further):
+    """Resumed, or settled: else the trainings gate fails for good."""
+    before = short_of(run, count)
+    mine = again(run, **further)
+    found = train_deciding_arms(mine, FINALIST, [], cold=False, probes=Probes())
+    assert (found.finished, found.fewest) == (found.asked, 5)
+    assert {record.trial_id: record.seed for record in mine.trainer.records(STAGE)} == before
+
+
+def test_nothing_is_trained_again_once_the_verdict_has_looked(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("FUSION_SEARCH_STATE", str(tmp_path / "state"))
+    short_of(run, 1)
+    count_look(run.folder, run.data.fingerprint, run.data.source, split=run.deciding)
+    found = train_deciding_arms(again(run, resume=True), FINALIST, [], cold=False, probes=Probes())
+    assert found.finished == found.asked - 1
+    settled = train_deciding_arms(again(run, verdict=2, max_seeds=5), FINALIST, [], cold=False, probes=Probes())
+    assert settled.finished == settled.asked
 
 
 def test_a_training_stands_once_among_the_records_however_often_its_stage_is_opened(run):
