@@ -22,6 +22,7 @@ from search.reporting.roadmap_page import write_roadmap_report
 from search.reporting.run_list import as_json, list_runs, print_list
 from search.reporting.terminal import make_console, print_json
 from search.run_store.folder import RunFolder
+from search.run_store.job import NoRoomError
 from search.run_store.mirror import is_uri, located
 
 
@@ -61,7 +62,7 @@ def main() -> int:
         options = tyro.cli(ReportOptions, prog="python -m search.report")
         with readable():
             report(options, console)
-    except ValueError as error:
+    except (ValueError, NoRoomError) as error:
         make_console(stderr=True).print(f"error: {error}", style="red", highlight=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:

@@ -12,16 +12,20 @@ if TYPE_CHECKING:
 
 
 def main() -> int:
-    """Run a phase; 0 when it ended whatever its verdict, 2 for a mistake in what was asked, 130 after Ctrl-C."""
+    """Run a phase; 0 when it ended whatever its verdict, 2 for a mistake in what was asked, 130 after Ctrl-C.
+
+    A disk that is full is 2, too.
+    """
     gc.set_threshold(50_000, 20, 100)  # before the imports, whose half a million objects stay
     from search.reporting.terminal import make_console
+    from search.run_store.job import NoRoomError
 
     console = make_console()
     audited = sys.argv[1:2] == ["audit"]
     command = _audit if audited else _run
     try:
         command(console)
-    except ValueError as error:
+    except (ValueError, NoRoomError) as error:
         make_console(stderr=True).print(f"error: {error}", style="red", highlight=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:

@@ -15,7 +15,7 @@ from ray.tune.search import Searcher
 
 from search.execution.interrupts import raise_if_interrupted
 from search.execution.remote_calls import RemoteCall
-from search.run_store.job import Cause, Job, Outcome, State, TrialRecord, below
+from search.run_store.job import Cause, Job, NoRoomError, Outcome, State, TrialRecord, below
 from search.study.stages import Stage
 
 
@@ -31,10 +31,6 @@ Deadline = Callable[[], float]
 
 IDLE_MOST = 8
 """Idle trials at once: more places than that start their processes anew with the next stage."""
-
-
-class NoRoomError(ValueError):
-    """A disk is full on which trainings leave their rankers: whatever is trained next would fail alike."""
 
 
 class AbandonedError(RuntimeError):

@@ -18,6 +18,13 @@ All of them are the machine's, not the training's: another time the same trainin
 RoleKind = Literal["search", "alone", "confirm", "refit", "base", "ablation", "labels"]
 
 
+class NoRoomError(RuntimeError):
+    """A disk is full on which trainings leave their rankers: whatever is trained next would fail alike.
+
+    No mistake in what was asked: the same command, or `--resume`, goes on once there is room.
+    """
+
+
 @dataclass(frozen=True)
 class Role:
     """What a training is for. A name is for people; this is what a program asks."""

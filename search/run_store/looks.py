@@ -79,7 +79,10 @@ def has_looked(folder: RunFolder, fingerprint: str, *, split: str = DECIDING_SPL
     """Whether the look of this verdict of this run was counted already (`count_look`)."""
     key = fingerprint if split == DECIDING_SPLIT else f"{fingerprint} ({split})"
     mine = look_of(folder) | {"verdict": str(verdict)}
-    return any(_same(look, mine) for look in opened_before(folder, key))
+    if verdict > 1:
+        mine["begun"] = str(((folder.read() or {}).get("further") or {}).get("start"))
+    known = [*opened_before(folder, key), *_read(_state_folder() / LOOKS).get(key, [])]
+    return any(_same(look, mine) for look in known)
 
 
 def look_of(folder: RunFolder) -> dict[str, str]:

@@ -16,13 +16,12 @@ from fusion_models.training import load, start, train
 from search.execution.ddp.worker_groups import WORKER_DEATHS
 from search.execution.file_transfer import DataTicket
 from search.execution.job_training import JobTraining
-from search.execution.searcher import NoRoomError
 from search.execution.tuning import TuneSession
 from search.options import RunOptions
 from search.pipeline.phase import run_phase
 from search.run_store.artifacts import RECIPE, WEIGHTS
 from search.run_store.folder import RunFolder
-from search.run_store.job import Job
+from search.run_store.job import Job, NoRoomError
 from search.run_store.journal import open_journal
 from search.study.search_stage import SearchStage
 from search.study.stages import FixedStage

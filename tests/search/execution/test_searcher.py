@@ -1,9 +1,12 @@
 """What a searcher makes of a training's end before it is told."""
 
+import sys
+
 import pytest
 
-from search.execution.searcher import AbandonedError, NoRoomError, StageSearcher
-from search.run_store.job import Job
+from search import report, run
+from search.execution.searcher import AbandonedError, StageSearcher
+from search.run_store.job import Job, NoRoomError
 from search.run_store.journal import open_journal
 from search.study.stages import FixedStage
 from spaces import PHASES
@@ -42,3 +45,17 @@ def test_a_disk_that_is_full_stops_the_stage_and_its_training_goes_on_first(tmp_
     assert record.state == "running"
     again = FixedStage(open_journal(tmp_path / "j"), "baselines", jobs)
     assert [again.ask().trial_id for _ in range(2)] == ["kept", "next"]
+
+
+@pytest.mark.parametrize(
+    ("command", "where"),
+    [(["search.run", "phase1"], "search.run._run"), (["search.report", "results/phase1"], "search.report.report")],
+)
+def test_a_full_disk_is_one_line_of_a_command(command, where, monkeypatch, capsys):
+    def full(*_):
+        raise NoRoomError("d0 was trained and could not be kept")
+
+    monkeypatch.setattr(sys, "argv", command)
+    monkeypatch.setattr(where, full)
+    assert {"search.run": run, "search.report": report}[command[0]].main() == 2
+    assert capsys.readouterr().err == "error: d0 was trained and could not be kept\n"
