@@ -18,7 +18,7 @@ from fusion_models.evaluation import EVALUATION_QUERIES
 from fusion_models.export import input_names
 from fusion_models.models import Ranker
 from search.run_store.artefact import ARTEFACT
-from search.run_store.artifacts import load_ranker
+from search.run_store.artifacts import load_ranker, require_same_source
 from search.run_store.folder import RunFolder, RunFolderError
 from search.serving.frame_tables import GivenTable, require_pairs_once
 from search.serving.item_columns import ItemColumns, item_columns, vectors
@@ -33,13 +33,13 @@ def open_ranker(run: Path, trial: str | None = None, data: RankingDataset | None
     """The ranker that a run would release, or that of one of its trials, with the dataset that it was trained on.
 
     `data` stands in for the dataset that run.json names, where that has moved. Raises ValueError where there is no such
-    ranker (naming those that are there), or the dataset is another one.
+    ranker (naming those that are there), or the dataset, or the source of a module of one's own, is another one.
     """
     folder = RunFolder(run)
     said = folder.read()
     if said is None:
         raise RunFolderError(f"{run} holds no run (no run.json)")
-    place = folder.checkpoints / (trial or ARTEFACT)
+    place = folder.checkpoints / str(trial or ARTEFACT)
     if not (place / "recipe.json").exists():
         there = sorted(p.parent.name for p in folder.checkpoints.glob("*/recipe.json"))
         known = f"it has {', '.join(there[:8])}" if there else "it has kept no weights"
@@ -48,6 +48,7 @@ def open_ranker(run: Path, trial: str | None = None, data: RankingDataset | None
     data = open_dataset(said["data"]) if data is None else data
     if data.fingerprint != said["fingerprint"]:
         raise ValueError(f"{data.source} holds other data than {run} was trained on: its statistics would not fit")
+    require_same_source(place)
     return FrameRanker(load_ranker(place, data), data)
 
 
