@@ -177,6 +177,6 @@ def _encoded(columns: ItemColumns, table: GivenTable) -> Floats:
     """`[rows, D]` of a table that has every column of a modality. Raises DataError where it has not."""
     if not columns.listed and columns.modality in table.names:
         remedy = "Give these as they are, and not a vector of them."
-        raise DataError(columns.refusal, remedy, file=table.name, column=columns.modality)
+        raise DataError(f"{columns.refusal}.", remedy, file=table.name, column=columns.modality)
     table.require(columns.names)
     return columns.encoded(table.columns(columns.names), table.name)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
 
 from fusion_models.data import DataError
 from fusion_models.data.arrays.scalars import CategoryColumn, NumberColumn, ScalarEncoding
@@ -15,6 +16,8 @@ from fusion_models.data.schema import FeatureSchema, FeatureStatistics
 from fusion_models.data.tables.feature_vectors import feature_vectors
 
 Floats = npt.NDArray[np.float32]
+Value = list[float] | float | str | bool | None
+"""What stands in a row of one column."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +46,29 @@ class ItemColumns:
 
     @property
     def refusal(self) -> str:
-        """Why a column of the modality's own name is not taken, where it is made of scalar columns alone."""
-        return f"no column of the training data: `{self.modality}` was encoded from {', '.join(self.scalars)}."
+        """Why vectors under the modality's own name are not taken, where it is made of scalar columns alone."""
+        return f"no column of the training data, which have {', '.join(self.scalars)}"
+
+    def wrong_with(self, name: str, value: Value) -> str | None:
+        """What is wrong with a value of the column `name`; None: nothing."""
+        if name == self.modality:
+            got = f", got {len(value)}" if isinstance(value, list) else ""
+            fits = isinstance(value, list) and len(value) == self.listed
+            return None if fits else f"expected {self.listed} numbers{got}"
+        column = self.scalars[name]
+        if isinstance(column, CategoryColumn):
+            return None if value is None or isinstance(value, str) else "expected a text, or null"
+        units = f" ({column.time}, counted from its first day)" if column.time else ""
+        return None if isinstance(value, bool | int | float) else f"expected a number{units}"
+
+    def of_rows(self, rows: Sequence[Mapping[str, Value]], file: str) -> Floats:
+        """`[rows, width]` of rows that hold every column, in which `wrong_with` finds nothing."""
+        types = {name: pa.list_(pa.float64()) for name in self.names} | {
+            name: pa.float64() if isinstance(column, NumberColumn) else pa.large_string()
+            for name, column in self.scalars.items()
+        }
+        arrays = {name: pa.array([_plain(row[name]) for row in rows], types[name]) for name in self.names}
+        return self.encoded(pa.record_batch(arrays), file)
 
     def encoded(self, batch: Any, file: str) -> Floats:
         """`[rows, width]` of an Arrow record batch that holds every column. Raises DataError, naming column and row."""
@@ -62,6 +86,10 @@ def item_columns(schema: FeatureSchema, statistics: FeatureStatistics) -> Mappin
     """Modality -> its columns, in the dataset's order."""
     encodings = {m: ScalarEncoding.from_json(statistics.encodings.get(m, [])) for m in schema.modalities}
     return {m: ItemColumns(m, schema.width(m) - e.width, e) for m, e in encodings.items()}
+
+
+def _plain(value: Value) -> Value:
+    return float(value) if isinstance(value, bool) else value
 
 
 def vectors(column: Any, width: int, file: str, name: str) -> Floats:
