@@ -18,6 +18,7 @@ from safetensors.torch import load_file, save_file
 from fusion_models.config import Recipe
 from fusion_models.data import RankingDataset
 from fusion_models.data.clusters import query_clusters
+from fusion_models.data.schema import DataDescription
 from fusion_models.evaluation import Blanking, Evaluation, evaluate
 from fusion_models.files import whole, whole_folder, write_whole
 from fusion_models.latency import scoring_latency
@@ -36,6 +37,8 @@ WEIGHTS = "weights.safetensors"
 RECIPE = "recipe.json"
 OUTPUTS = "validation.npz"
 PER_QUERY = ("shares", "value_shares", "ssim")
+DATA = "data.json"
+"""Of an artefact: widths and statistics of the data that it was trained on."""
 MEMBERS = "weights-*.safetensors"
 """Of an ensemble: one file a member, numbered from 0, in the place of `WEIGHTS`."""
 
@@ -141,8 +144,10 @@ def ranker_files(folder: Path) -> list[str]:
     return [RECIPE, *(path.name for path in weights_files(folder))]
 
 
-def write_ensemble(folder: Path, trainings: Sequence[Path]) -> None:
+def write_ensemble(folder: Path, trainings: Sequence[Path], data: DataDescription | None = None) -> None:
     """Put finished trainings of one recipe together in `folder`: a ranker that `load_ranker` opens as one.
+
+    `data`: what they were trained on, written beside them, so that they score without it.
 
     Raises ValueError where there is none, or their recipes differ.
     """
@@ -154,6 +159,22 @@ def write_ensemble(folder: Path, trainings: Sequence[Path]) -> None:
             shutil.copyfile(place / WEIGHTS, staging / MEMBERS.replace("*", str(index)))
         members = {"trainings": [place.name for place in trainings], "seeds": [s["seed"] for s in said]}
         (staging / RECIPE).write_text(json.dumps({"recipe": said[0]["recipe"]} | members, indent=1))
+        if data is not None:
+            (staging / DATA).write_text(json.dumps(data.to_json()))
+
+
+def read_data(folder: Path) -> DataDescription | None:
+    """What the ranker in `folder` was trained on; None where it does not say.
+
+    Raises ValueError, naming the file, where it is cut.
+    """
+    path = folder / DATA
+    if not path.exists():
+        return None
+    try:
+        return DataDescription.from_json(read_json(path, remedy=REMEDY))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} does not describe data ({first_line(error)}): {REMEDY}") from error
 
 
 def read_recipe(folder: Path) -> Recipe:
@@ -167,7 +188,7 @@ def read_recipe(folder: Path) -> Recipe:
         raise ValueError(f"{folder / RECIPE} is no recipe of this version ({error})") from error
 
 
-def load_ranker(folder: Path, data: RankingDataset, device: torch.device | str = "cpu") -> Ranker:
+def load_ranker(folder: Path, data: RankingDataset | DataDescription, device: torch.device | str = "cpu") -> Ranker:
     """The ranker of a finished trial, or of an ensemble's folder, ready to score `data`; nothing in it is executed.
 
     An ensemble of one is its member, whose scores no gate has read standardised.
@@ -205,7 +226,7 @@ def require_same_source(place: Path) -> None:
         )
 
 
-def _loaded(path: Path, recipe: Recipe, data: RankingDataset) -> TrainableRanker:
+def _loaded(path: Path, recipe: Recipe, data: RankingDataset | DataDescription) -> TrainableRanker:
     model = build_ranker(recipe, data.schema, data.statistics)
     try:
         weights = load_file(path)

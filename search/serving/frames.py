@@ -14,11 +14,12 @@ import torch
 from fusion_models.data import DataError, RankingDataset, open_dataset
 from fusion_models.data.arrays.v1_scores import v1_input
 from fusion_models.data.batch import Batch
+from fusion_models.data.schema import DataDescription
 from fusion_models.evaluation import EVALUATION_QUERIES
 from fusion_models.export import input_names
 from fusion_models.models import Ranker
 from search.run_store.artefact import ARTEFACT
-from search.run_store.artifacts import load_ranker, require_same_source
+from search.run_store.artifacts import load_ranker, read_data, require_same_source
 from search.run_store.folder import RunFolder, RunFolderError
 from search.serving.frame_tables import GivenTable, require_pairs_once
 from search.serving.item_columns import ItemColumns, item_columns, vectors
@@ -32,8 +33,9 @@ SCORE = "v2_score"
 def open_ranker(run: Path, trial: str | None = None, data: RankingDataset | None = None) -> FrameRanker:
     """The ranker that a run would release, or that of one of its trials, with the dataset that it was trained on.
 
-    `data` stands in for the dataset that run.json names, where that has moved. Raises ValueError where there is no such
-    ranker (naming those that are there), or the dataset, or the source of a module of one's own, is another one.
+    `data` stands in for the dataset that run.json names, where that has moved. Without it an artefact scores what
+    brings all its features. Raises ValueError where there is no such ranker (naming those that are there), or the
+    dataset, or the source of a module of one's own, is another one.
     """
     folder = RunFolder(run)
     said = folder.read()
@@ -45,21 +47,35 @@ def open_ranker(run: Path, trial: str | None = None, data: RankingDataset | None
         known = f"it has {', '.join(there[:8])}" if there else "it has kept no weights"
         wanted = f"trial {trial!r}" if trial else "ranker to release: nothing was confirmed"
         raise RunFolderError(f"{run} has no {wanted}; {known}")
-    data = open_dataset(said["data"]) if data is None else data
-    if data.fingerprint != said["fingerprint"]:
-        raise ValueError(f"{data.source} holds other data than {run} was trained on: its statistics would not fit")
+    found = _trained_on(said["data"], place, folder.checkpoints / ARTEFACT) if data is None else data
+    if found.fingerprint != said["fingerprint"]:
+        raise ValueError(f"{found.source} holds other data than {run} was trained on: its statistics would not fit")
     require_same_source(place)
-    return FrameRanker(load_ranker(place, data), data)
+    return FrameRanker(load_ranker(place, found), found)
+
+
+def _trained_on(source: str, *places: Path) -> RankingDataset | DataDescription:
+    """The dataset, or where that cannot be opened any more what one of the rankers in `places` says of it."""
+    try:
+        return open_dataset(source)
+    except (ValueError, OSError):
+        found = next((said for place in places if (said := read_data(place)) is not None), None)
+        if found is None:
+            raise
+        return found
 
 
 class FrameRanker:
     """A trained ranker, with the widths, ids and statistics of the data that it was trained on."""
 
-    def __init__(self, ranker: Ranker, data: RankingDataset) -> None:
+    def __init__(self, ranker: Ranker, data: RankingDataset | DataDescription) -> None:
+        """`data`: without the dataset itself, no id is known, and all features are to be given."""
         self.ranker, self.data = ranker.eval(), data
         self._columns = item_columns(data.schema, data.statistics)
-        self._item = pd.Index(data.item_ids, dtype=object)
-        self._query = pd.Index(data.query_ids, dtype=object)
+        self._known = data if isinstance(data, RankingDataset) else None
+        self._item = pd.Index([] if self._known is None else self._known.item_ids, dtype=object)
+        self._query = pd.Index([] if self._known is None else self._known.query_ids, dtype=object)
+        self._or_data = "." if self._known is not None else f"; or {data.source}, which is not here: load(..., data=)."
         self.reads = tuple(name for name in input_names(ranker) if name != "valid")
         """Modalities, `context` and `v1`, as far as it reads them."""
 
@@ -141,8 +157,9 @@ class FrameRanker:
         if not absent:
             return found
         if given is None:
-            rows = table.found(self._item, item, "item_id", "Give its features: items=.")
-            return found | {m: np.asarray(self.data.item_features[m][rows]) for m in absent}
+            rows = table.found(self._item, item, "item_id", f"Give its features: items={self._or_data}")
+            assert self._known is not None
+            return found | {m: np.asarray(self._known.item_features[m][rows]) for m in absent}
         given.require(("item_id",))
         rows = table.found(given.unique_ids("item_id"), item, "item_id", "Give it a row in items.")
         return found | {m: _encoded(self._columns[m], given)[rows] for m in absent}
@@ -164,9 +181,10 @@ class FrameRanker:
         if "query_features" in table.names:
             return vectors(table.column("query_features"), width, table.name, "query_features")
         if queries is None:
-            rows = table.found(self._query, query, "query_id", "Give its features: queries=.")
-            assert self.data.query_features is not None
-            return np.asarray(self.data.query_features[rows])
+            rows = table.found(self._query, query, "query_id", f"Give its features: queries={self._or_data}")
+            assert self._known is not None
+            assert self._known.query_features is not None
+            return np.asarray(self._known.query_features[rows])
         given = GivenTable(queries, "queries")
         given.require(("query_id", "features"))
         rows = table.found(given.unique_ids("query_id"), query, "query_id", "Give it a row in queries.")
