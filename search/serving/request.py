@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Annotated
 
 import numpy as np
@@ -141,8 +140,8 @@ class Catalogue:
         try:
             self._given(request)
         except DataError as error:
-            index = next(islice((i for i, c in enumerate(request.candidates) if c.features), error.row or 0, None))
-            where = f"candidates.{index}.features.{error.column}"
+            new = [i for i, candidate in enumerate(request.candidates) if candidate.features is not None]
+            where = f"candidates.{new[error.row or 0]}.features.{error.column}"
             raise BadRequestError([Problem(where, error.problem)]) from None
         return request
 
