@@ -17,7 +17,7 @@ from torch import Tensor
 from fusion_models.data.batch import Batch
 from fusion_models.data.errors import DataError
 from fusion_models.data.gather import Gatherer, as_tensor
-from fusion_models.data.schema import FeatureSchema, FeatureStatistics
+from fusion_models.data.schema import DataDescription, read_described
 from fusion_models.data.splits import DECIDING, SPLITS, halve_validation
 from fusion_models.data.tables.declaration import STAND_IN
 from fusion_models.metrics.ranking_metric import NDCG_10, RankingMetric
@@ -42,23 +42,7 @@ class RankingDataset:
         self.fingerprint = fingerprint
         """Decided by the bytes of the three tables."""
         meta = json.loads((folder / "meta.json").read_text())
-        self.schema = FeatureSchema(
-            widths=meta["widths"],
-            quantities=tuple(meta["quantities"]),
-            query=meta["query_width"],
-            pair=meta["pair_width"],
-            thumbnail=meta["thumbnail"],
-            pictured=meta["pictured"],
-            titled=meta["titled"],
-        )
-        self.statistics = FeatureStatistics(
-            mean={name: np.array(values, dtype=np.float32) for name, values in meta["mean"].items()},
-            std={name: np.array(values, dtype=np.float32) for name, values in meta["std"].items()},
-            v1_mean=meta["v1_mean"],
-            v1_std=meta["v1_std"],
-            v1_input=meta["v1_input"],
-            encodings=meta["encodings"],
-        )
+        self.schema, self.statistics = read_described(meta)
         self.counts: dict[str, int] = meta["counts"]
         """Sizes, and what is odd but kept: `queries_without_relevant`, `queries_single_candidate`, ..."""
         self.item_features: dict[str, npt.NDArray[np.float32]] = {
@@ -123,6 +107,13 @@ class RankingDataset:
                     column="split",
                 )
         return halved
+
+    @property
+    def description(self) -> DataDescription:
+        """What a ranker of these data must know of them."""
+        return DataDescription(
+            source=self.source, fingerprint=self.fingerprint, schema=self.schema, statistics=self.statistics
+        )
 
     @property
     def identity(self) -> str:

@@ -173,7 +173,7 @@ def _decide_on_test(
     ids = [*chain(*deciding.trainings.values())]
     compared = [*chain(*(c.trainings for c in listed.candidates))]
     members = deciding.trainings[deciding.plan.whole][: deciding.members]
-    write_artefact(run.folder, members)
+    write_artefact(run.folder, members, run.data.description)
     run.console.print(f"opening the {SPLIT_NAMES[split]} for {len(ids)} trainings ({look.said()})", highlight=False)
     contribution = open_contribution(run.folder, run.data, ARTEFACT, split=split, call=run.trainer.call)
     opened = [*ids, *compared]
