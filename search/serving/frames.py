@@ -54,8 +54,8 @@ class FrameRanker:
 
     def __init__(self, ranker: Ranker, data: RankingDataset) -> None:
         self.ranker, self.data = ranker.eval(), data
-        self._item = pd.Index(data.item_ids.astype(str))
-        self._query = pd.Index(data.query_ids.astype(str))
+        self._item = pd.Index(data.item_ids.astype(object))
+        self._query = pd.Index(data.query_ids.astype(object))
 
     @property
     def reads(self) -> tuple[str, ...]:

@@ -86,7 +86,7 @@ def test_a_frame_may_carry_all_features_itself(ranker, shop):
         queries.rename(columns={"features": "query_features"}), on="query_id"
     )
     data = ranker.data
-    rows = pd.Index(data.item_ids.astype(str)).get_indexer(flat["item_id"])
+    rows = pd.Index(data.item_ids.astype(object)).get_indexer(flat["item_id"])
     flat["metadata"] = list(data.item_features["metadata"][rows])
     new = flat.assign(query_id="new-" + flat["query_id"], item_id="new-" + flat["item_id"])
     assert np.abs(ranker.score(new).to_numpy() - expected(ranker, flat)).max() < 1e-5
