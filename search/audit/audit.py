@@ -38,6 +38,7 @@ from search.pipeline.summary import print_gates
 from search.reporting import build_report
 from search.reporting.decision_page import decision_text, release_text
 from search.reporting.terminal import FULL, Column, Row, print_table, say
+from search.run_store.driver_lock import driving
 from search.run_store.facts import read_facts
 from search.run_store.folder import RunFolder, RunFolderError, environment, json_text, now
 from search.run_store.looks import DECIDING_SPLIT, SPLIT_NAMES, count_look, require_looks
@@ -61,6 +62,11 @@ def run_audit(options: AuditOptions, console: Console, *, scores: Any = None) ->
     if is_uri(options.results):
         raise RunFolderError("an audit writes to a folder of this machine: give one as --results")
     folder = RunFolder(local_results(options.results) / options.name)
+    with driving(folder.path):
+        return _run(folder, options, console, scores)
+
+
+def _run(folder: RunFolder, options: AuditOptions, console: Console, scores: Any) -> RunFolder:
     if not options.fresh and folder.finished():
         raise RunFolderError(
             f"{folder.path} holds a finished run, and an audit is a look of its own: give another --name, or --fresh "

@@ -34,6 +34,7 @@ from search.pipeline.store import RunStore
 from search.pipeline.summary import print_verdict
 from search.pipeline.trainer import Trainer
 from search.reporting import build_report
+from search.run_store.driver_lock import driving
 from search.run_store.folder import RunFolder, RunFolderError, environment, now
 from search.run_store.journal import open_journal
 from search.run_store.looks import DECIDING_SPLIT
@@ -55,14 +56,26 @@ def run_phase(
 
     `link` makes it a part of a roadmap, whose folder `mirror` keeps at a URI where it has one.
 
-    Raises ValueError for options or data that cannot be used.
+    Raises ValueError for options or data that cannot be used, and where another process drives a run in that folder.
     """
     name = options.name or options.phase
     folder = RunFolder(local_results(options.results) / name)
-    if is_uri(options.results):
-        mirror = mirror_of(options.results, name)
-        if not options.fresh:
-            mirror.fetch()
+    with driving(folder.path):
+        if is_uri(options.results):
+            mirror = mirror_of(options.results, name)
+            if not options.fresh:
+                mirror.fetch(to_drive=True)
+        return _run(folder, options, console, phase, link, mirror)
+
+
+def _run(
+    folder: RunFolder,
+    options: RunOptions,
+    console: Console,
+    phase: Phase | None,
+    link: RoadmapStep | None,
+    mirror: Mirror | None,
+) -> RunFolder:
     if not options.fresh:
         require_run_of(folder, options.phase)
     if (options.settle or options.extend) and (phase is not None or options.phase_file is not None):

@@ -36,6 +36,7 @@ from search.pipeline.summary import STYLES
 from search.reporting.decision_page import roadmap_text
 from search.reporting.roadmap_page import write_roadmap_report
 from search.reporting.terminal import Column, Row, print_table, say
+from search.run_store.driver_lock import driving
 from search.run_store.folder import RunFolder, RunFolderError, environment, json_text, now, phase_of, read_json
 from search.run_store.looks import SPLIT_NAMES
 from search.run_store.mirror import Mirror, is_uri, local_results, mirror_of, mirrored
@@ -54,14 +55,21 @@ def run_roadmap(
 ) -> RunFolder:
     """Run the roadmap to its end, or go on with it; `timing` says how much of its latency phase 4 times.
 
-    Raises ValueError for options or data that cannot be used.
+    Raises ValueError for options or data that cannot be used, and where another process drives a run in that folder.
     """
     name = options.name or ROADMAP
     folder, mirror = RunFolder(local_results(options.results) / name), None
-    if is_uri(options.results):
-        mirror = mirror_of(options.results, name)
-        if not options.fresh:
-            mirror.fetch()
+    with driving(folder.path):
+        if is_uri(options.results):
+            mirror = mirror_of(options.results, name)
+            if not options.fresh:
+                mirror.fetch(to_drive=True)
+        return _run(folder, options, console, mirror, timing)
+
+
+def _run(
+    folder: RunFolder, options: RunOptions, console: Console, mirror: Mirror | None, timing: TimingSize
+) -> RunFolder:
     if not options.fresh:
         require_run_of(folder, ROADMAP)
     if not options.fresh and folder.finished():

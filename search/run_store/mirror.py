@@ -48,18 +48,18 @@ class Mirror:
             self._filesystem, self._root = filesystem_of(uri)
         self._lock = threading.Lock()
 
-    def fetch(self) -> bool:
+    def fetch(self, *, to_drive: bool = False) -> bool:
         """Make the local folder what the URI holds, unless it is ahead of it; whether there was anything at the URI.
 
         A journal is only ever appended to: where every local one begins with the whole remote one, the folder is of the
         same run and knows more (this machine was interrupted between two mirrorings), and stays as it is. So does that
-        of a run that a process of this machine drives now.
+        of a run that a process of this machine drives now, unless that is who asks, before it begins (`to_drive`).
         """
         with _explained(self.uri):
             self._filesystem.invalidate_cache()
             remote = self._listing()
             self._fetch_looks()
-            if driven(self.local):
+            if not to_drive and driven(self.local):
                 return bool(remote) or (self.local / LAST[1]).exists()
             if not remote:  # the store is the truth: what lies here is of a run that somebody has deleted there
                 shutil.rmtree(self.local, ignore_errors=True)

@@ -45,6 +45,7 @@ from search.pipeline.trainer import Trainer
 from search.reporting import build_report
 from search.reporting.decision_page import decision_text, release_text
 from search.run_store.artefact import ARTEFACT
+from search.run_store.driver_lock import driving
 from search.run_store.facts import read_facts
 from search.run_store.folder import RunFolder, RunFolderError, json_text, now, phase_of, read_json
 from search.run_store.job import Job
@@ -100,13 +101,28 @@ def run_production(
 
     `timing` says how much is timed; `link` and `mirror`: see `run_phase`.
 
-    Raises ValueError for options or data that cannot be used, RunFolderError for folders that do not fit.
+    Raises ValueError for options or data that cannot be used, RunFolderError for folders that do not fit,
+    or in which another process drives a run.
     """
     if is_uri(options.results):
         raise RunFolderError(
             "phase4 writes to a folder of this machine: fetch phase 3 with `python -m search.report URI`, which prints "
             "where its working copy lies, and give the folder above it as --results"
         )
+    folder = RunFolder(local_results(options.results) / (options.name or PHASE4.name))
+    known = source or RunFolder(folder.path.parent / SOURCE)
+    with driving(folder.path), driving(known.path):  # of phase 3 journal and measurements are read
+        return _run(options, console, source, timing, link, mirror)
+
+
+def _run(
+    options: RunOptions,
+    console: Console,
+    source: RunFolder | None,
+    timing: TimingSize,
+    link: RoadmapStep | None,
+    mirror: Mirror | None,
+) -> RunFolder:
     folder = RunFolder(local_results(options.results) / (options.name or PHASE4.name))
     if not options.fresh:
         require_run_of(folder, options.phase)
