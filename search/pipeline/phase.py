@@ -18,6 +18,7 @@ from search.pipeline.context import Run
 from search.pipeline.continuation.extend import extend_phase
 from search.pipeline.continuation.resuming import (
     plain_options,
+    require_no_more_trials,
     require_run_of,
     require_same_model,
     require_same_options,
@@ -97,6 +98,8 @@ def _run(
     data = open_feasible(options, [phase])
     previous = None if options.fresh else folder.read()
     folder.require_ready(resume=options.resume, fresh=options.fresh)
+    if previous is not None and link is None:  # a roadmap's later phases may search more
+        require_no_more_trials(folder, options, planned=previous["options"].get("trials") or phase.trials)
     with contextlib.ExitStack() as session:
         if not options.resume:  # a Ray that does not come up deletes nothing and leaves nothing unfinished
             session.enter_context(ray_session(options))
@@ -179,5 +182,5 @@ def describe(
         "resumed": (int(str(previous.get("resumed", 0))) + 1) if previous is not None and options.resume else 0,
     } | environment()
     if previous is not None and options.resume:
-        description |= {key: previous[key] for key in ("start", "stack_size") if key in previous}
+        description |= {key: previous[key] for key in ("start", "stack_size", "search") if key in previous}
     folder.write(description)

@@ -37,7 +37,7 @@ from search.pipeline.confirmation.cold import needs_cold_lists, read_cold
 from search.pipeline.confirmation.deciding import Deciding, archive_open, on_validation, train_deciding_arms
 from search.pipeline.confirmation.examples import write_examples
 from search.pipeline.confirmation.explained import write_evidence
-from search.pipeline.confirmation.finalist import Finalist, choose, fix_finalist, read_finalist
+from search.pipeline.confirmation.finalist import Finalist, choose, fix_finalist, standing_finalist
 from search.pipeline.confirmation.gathering import (
     Listed,
     Measured,
@@ -100,7 +100,7 @@ def confirm_and_decide(
     listed = judge_short_list(run, references)
     found = listed.candidates
     leads = {c.trial_id: validation_leads(run, c, listed, references) for c in found}
-    finalist = None if run.chooses_anew else read_finalist(run.folder)
+    finalist = standing_finalist(run.folder, run.verdict, chooses_anew=run.chooses_anew)
     if finalist is None and found:
         best, names = choose(run.phase, listed.quantities, leads, found), [c.trial_id for c in found]
         finalist = fix_finalist(run.folder, best, _member_seeds(run), of=names, verdict=run.verdict)
