@@ -16,6 +16,7 @@ from search.options import RunOptions
 from search.pipeline.confirmation.verdict import confirm_and_decide
 from search.pipeline.context import Run
 from search.pipeline.continuation.extend import extend_phase
+from search.pipeline.continuation.kept import require_no_verdict_under_way
 from search.pipeline.continuation.resuming import (
     plain_options,
     require_no_more_trials,
@@ -36,7 +37,7 @@ from search.pipeline.summary import print_verdict
 from search.pipeline.trainer import Trainer
 from search.reporting import build_report
 from search.run_store.driver_lock import driving
-from search.run_store.folder import RunFolder, RunFolderError, environment, now
+from search.run_store.folder import REPORT_DUE, RunFolder, RunFolderError, environment, now
 from search.run_store.journal import open_journal
 from search.run_store.looks import DECIDING_SPLIT
 from search.run_store.mirror import Mirror, is_uri, local_results, mirror_of, mirrored
@@ -86,6 +87,9 @@ def _run(
     if options.extend:
         return extend_phase(folder, options, console, mirror)
     if not options.fresh and folder.finished():
+        require_no_verdict_under_way(folder)
+        if folder.report_due():
+            build_report(folder, console)
         if mirror is not None:
             mirror.sync(whole=True)  # a last mirroring that failed is made up for
         require_same_question(folder, options, phase)
@@ -105,7 +109,8 @@ def _run(
             session.enter_context(ray_session(options))
         if mirror is not None and options.fresh:
             mirror.erase()
-        folder.prepare(resume=options.resume, fresh=options.fresh)
+        for said in folder.prepare(resume=options.resume, fresh=options.fresh):
+            console.print(said, highlight=False, soft_wrap=True)
         if options.weights is not None:
             keep_start_weights(options.weights, folder.checkpoints, phase.base, data)
         describe(folder, options, phase, data, previous, link)
@@ -137,7 +142,8 @@ def _search_and_decide(run: Run, warm: Mapping[str, Flat], session: contextlib.E
         run.trainer.write_tables()
         raise
     write_front(run)
-    folder.write((folder.read() or {}) | {"end": now(), "seconds": round(time.monotonic() - run.began, 1)})
+    ended = {"end": now(), REPORT_DUE: True}
+    folder.write((folder.read() or {}) | ended | {"seconds": round(time.monotonic() - run.began, 1)})
     build_report(folder, run.console)
     run.trainer.tracking.end()
     print_verdict(run, confirmed)
@@ -182,5 +188,5 @@ def describe(
         "resumed": (int(str(previous.get("resumed", 0))) + 1) if previous is not None and options.resume else 0,
     } | environment()
     if previous is not None and options.resume:
-        description |= {key: previous[key] for key in ("start", "stack_size", "search") if key in previous}
+        description |= {key: previous[key] for key in ("id", "start", "stack_size", "search") if key in previous}
     folder.write(description)

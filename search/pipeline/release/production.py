@@ -47,7 +47,7 @@ from search.reporting.decision_page import decision_text, release_text
 from search.run_store.artefact import ARTEFACT
 from search.run_store.driver_lock import driving
 from search.run_store.facts import read_facts
-from search.run_store.folder import RunFolder, RunFolderError, json_text, now, phase_of, read_json
+from search.run_store.folder import REPORT_DUE, RunFolder, RunFolderError, json_text, now, phase_of, read_json
 from search.run_store.job import Job
 from search.run_store.journal import open_journal
 from search.run_store.looks import SPLIT_NAMES, count_look, require_looks
@@ -127,6 +127,8 @@ def _run(
     if not options.fresh:
         require_run_of(folder, options.phase)
     if not options.fresh and folder.finished():
+        if folder.report_due():
+            build_report(folder, console)
         require_same_question(folder, options)
         console.print(f"{folder.path} holds a finished run; nothing was changed. --fresh starts over.")
         return folder
@@ -148,7 +150,8 @@ def _run(
     with contextlib.ExitStack() as session:
         if not resume and chosen.finalist is not None:  # as in `run_phase`
             session.enter_context(ray_session(options, phase.base.model.variant))
-        folder.prepare(resume=resume, fresh=options.fresh)
+        for said in folder.prepare(resume=resume, fresh=options.fresh):
+            console.print(said, highlight=False, soft_wrap=True)
         store = RunStore(folder=folder, journal=open_journal(folder.journal), mirror=mirror)
         data = data.measured_by(phase.metric)
         adopt_start_weights(source.checkpoints, folder.checkpoints)
@@ -162,7 +165,8 @@ def _run(
             trainer.write_tables()
             raise
         trainer.write_tables()
-    folder.write((folder.read() or {}) | {"end": now(), "seconds": round(time.monotonic() - began, 1)})
+    ended = {"end": now(), REPORT_DUE: True}
+    folder.write((folder.read() or {}) | ended | {"seconds": round(time.monotonic() - began, 1)})
     build_report(folder, console)
     trainer.tracking.end()
     print_decision(run, decision, FILES)
