@@ -8,6 +8,7 @@ from typing import Any
 from fusion_models.config import Flat
 from fusion_models.modalities import SUSPECT
 from search.options import RunOptions
+from search.pipeline.confirmation.finalist import standing_finalist
 from search.run_store.folder import RunFolder, RunFolderError, phase_of
 from spaces import PHASE4, PHASES, Phase, phase_to_plain
 
@@ -81,6 +82,19 @@ def require_same_model(folder: RunFolder, previous: dict[str, Any], model: Flat 
         raise RunFolderError(
             f"{folder.path} was started with another source of {before.get('reference', 'the model')} "
             f"({(model or {}).get('source', 'gone')} has changed since): bring that source back, or give --fresh"
+        )
+
+
+def require_no_more_trials(folder: RunFolder, options: RunOptions, *, planned: int, verdict: int = 1) -> None:
+    """Raises RunFolderError where more trials are asked for than `planned`, though the verdict's finalist is fixed.
+
+    None of them could be chosen, and they would change what the finalist is compared with.
+    """
+    standing = standing_finalist(folder, verdict, chooses_anew=verdict > 1)
+    if standing is not None and options.trials is not None and options.trials > planned:
+        raise RunFolderError(
+            f"{folder.path} has fixed its finalist, so none of --trials {options.trials} could be chosen (planned were "
+            f"{planned}): leave --trials out to end the run, then add --extend --trials {options.trials}"
         )
 
 
