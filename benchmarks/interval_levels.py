@@ -9,14 +9,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
 from scipy import special
 
 from fusion_models.data import open_dataset
-from fusion_models.data.clusters import relevant_items
+from fusion_models.data.clusters import Held, query_words, relevant_items
 from fusion_models.data.crossed_clusters import crossed_clusters
 from fusion_models.metrics import crossed, query_interval
 from fusion_models.metrics.intervals.query_intervals import Ties
@@ -79,9 +79,10 @@ def as_clipart(split: str, word: float, item: float) -> tuple[str, int, Draw]:
     """
     data = open_dataset("clipart")
     rows = np.sort(data.rows(split))
-    assert data.query_text is not None
-    words = incidence([str(data.query_text[row]).lower().split() for row in rows])
-    items = incidence([relevant_items(data, int(row)) for row in rows])
+    held = query_words(data, rows)
+    assert held is not None
+    words = incidence(held)
+    items = incidence(relevant_items(data, rows))
     words, items = words / np.sqrt(words.sum(axis=1, keepdims=True)), items / items.sum(axis=1, keepdims=True)
     ties = crossed_clusters(data, split)
 
@@ -92,12 +93,10 @@ def as_clipart(split: str, word: float, item: float) -> tuple[str, int, Draw]:
     return f"as `clipart`'s {split}, words {word}, items {item}", len(rows), drawn
 
 
-def incidence(held: Sequence[Sequence[Hashable]]) -> Floats:
+def incidence(held: Held) -> Floats:
     """`[Q, T]`: 1 where a query holds a thing."""
-    numbers = {thing: number for number, thing in enumerate(dict.fromkeys(t for query in held for t in query))}
-    out = np.zeros((len(held), len(numbers)))
-    for row, query in enumerate(held):
-        out[row, [numbers[thing] for thing in query]] = 1.0
+    out = np.zeros((len(held), len(held.counts)))
+    out[held.rows, held.things] = 1.0
     return out
 
 

@@ -189,6 +189,29 @@ def front(folder: Path) -> str:
     return ""
 
 
+def integrity(folder: Path) -> str:
+    """What is asked of the splits before the test split is opened, and of the columns: copies, isolation, leaks."""
+    from fusion_models.integrity import (
+        copies_check,
+        isolation_checks,
+        leak_probe_checks,
+        logged_check,
+        order_check,
+        separability_checks,
+    )
+
+    data, generator = _opened(folder), np.random.default_rng(0)
+    checks = [
+        *isolation_checks(data, "test"),
+        copies_check(data, "test"),
+        *separability_checks(data, "test", generator),
+        logged_check(data, "test", generator),
+        *leak_probe_checks(data, generator),
+        order_check(data, generator),
+    ]
+    return f"{len(checks)} checks"
+
+
 STAGES: dict[str, Callable[[Path], str]] = {
     "door": door,
     "tuned V1": tuned_v1,
@@ -198,6 +221,7 @@ STAGES: dict[str, Callable[[Path], str]] = {
     "baselines": baselines,
     "confirmation": confirmation,
     "front": front,
+    "integrity": integrity,
 }
 
 

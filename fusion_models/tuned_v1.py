@@ -146,7 +146,7 @@ def _build(data: RankingDataset, reads: tuple[str, ...], out: Path) -> None:
     for queries, items in training_folds(data):
         trees = _fit(data, rows[~queries], reads, None if items is None else ~items)
         _score(data, rows[queries], trees, scores, items)
-    known = np.concatenate([scores[data.offset[row] : data.offset[row + 1]] for row in rows]).astype(np.float64)
+    known = scores[data.documents(rows)].astype(np.float64)
     mean, std = float(known.mean()), float(known.std()) or 1.0
     whole.mean.fill_(mean)
     whole.std.fill_(std)

@@ -181,7 +181,8 @@ def load(run: str | Path | Result, *, trial: str | None = None, data: str | Path
     """The ranker that a run would release, ready to score DataFrames: `load("results/phase3").score(pairs)`.
 
     `trial`: another ranker of the run whose weights were kept, such as one of its front. `data`: where the dataset that
-    it was trained on lies now, if it has moved; it must be the same. See `FrameRanker.score` for what may be scored.
+    it was trained on lies now, if it has moved; it must be the same. A ranker to be released scores without it, too,
+    what brings all its features. See `FrameRanker.score` for what may be scored.
 
     Raises ValueError where there is no such ranker, naming those that are there.
     """

@@ -150,6 +150,8 @@ class RunOptions:
                 raise ValueError(f"{flag} goes on with a finished run's verdict: leave out --resume and --fresh")
             if self.phase in ("phase4", "roadmap"):
                 raise ValueError(f"{flag} goes on with the verdict of one of phase1 to phase3, not of {self.phase}")
+        if self.settle and self.confirm_seeds is not None:
+            raise ValueError("--settle goes by --max-seeds, trainings of an arm at the most: leave out --confirm-seeds")
         if self.extend and self.trials is None:
             raise ValueError("--extend needs --trials: how many trials the study is to have in all")
         if self.extend and self.confirm_seeds == 0:

@@ -21,6 +21,7 @@ from search.reporting.explain import explain
 from search.reporting.roadmap_page import write_roadmap_report
 from search.reporting.run_list import as_json, list_runs, print_list
 from search.reporting.terminal import make_console, print_json
+from search.run_store.driver_lock import driving
 from search.run_store.folder import RunFolder
 from search.run_store.job import NoRoomError
 from search.run_store.mirror import is_uri, located
@@ -105,17 +106,18 @@ def report(options: ReportOptions, console: Console) -> None:
         if mirror is not None:
             mirror.sync()
         return
-    run = read_run(folder.path)
-    if options.explain is not None:
-        explain(run, options.explain, console)
-        return
-    if options.ablate is not None:
-        from search.pipeline.continuation.reopen import ablate_trial
+    with driving(folder.path) if options.ablate is not None else contextlib.nullcontext():
+        run = read_run(folder.path)
+        if options.explain is not None:
+            explain(run, options.explain, console)
+            return
+        if options.ablate is not None:
+            from search.pipeline.continuation.reopen import ablate_trial
 
-        ablate_trial(run, options.ablate, console, options.data)
-    write_report(folder)
-    if mirror is not None:
-        mirror.sync()
+            ablate_trial(run, options.ablate, console, options.data)
+        write_report(folder)
+        if mirror is not None:
+            mirror.sync()
     console.print(f"{folder.path / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
 
 

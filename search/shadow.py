@@ -18,9 +18,10 @@ from fusion_models.data import RankingDataset, open_dataset
 from fusion_models.files import write_whole
 from fusion_models.metrics.ranking_metric import NDCG_10, RankingMetric
 from fusion_models.models import Ranker
+from fusion_models.work.foreign import first_line
 from search.reporting.terminal import make_console
 from search.run_store.artefact import ARTEFACT
-from search.run_store.artifacts import WEIGHTS, load_ranker, weights_files
+from search.run_store.artifacts import WEIGHTS, load_ranker, require_same_source, run_of, weights_files
 from search.run_store.folder import RunFolder, RunFolderError, json_text, phase_of
 
 
@@ -102,15 +103,21 @@ def main(arguments: list[str] | None = None) -> int:
             case Monitor():
                 _monitor(command, console)
     except ValueError as error:
-        make_console(stderr=True).print(f"error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        _complain(str(error))
+        return 2
+    except OSError as error:
+        _complain(f"cannot use {error.filename} ({error.strerror})" if error.filename else first_line(error))
         return 2
     except ImportError as error:
-        said = f"error: {error}. Serving needs more packages: pip install 'fusion-search[serve]'"
-        make_console(stderr=True).print(said, style="red", markup=False, highlight=False, soft_wrap=True)
+        _complain(f"{error}. Serving needs more packages: pip install 'fusion-search[serve]'")
         return 2
     except KeyboardInterrupt:
         return 130
     return 0
+
+
+def _complain(what: str) -> None:
+    make_console(stderr=True).print(f"error: {what}", style="red", markup=False, highlight=False, soft_wrap=True)
 
 
 def finalist_checkpoint(run: Path) -> Path:
@@ -148,9 +155,13 @@ def _serve(command: Serve, console: Console) -> None:
     from ray import serve  # an extra: what was asked is checked before
 
     from search.serving.app import ShadowLimits, application
-    from search.serving.reference import training_reference, write_reference
-    from search.serving.session import serving
+    from search.serving.reference import require_log_of, training_reference, write_reference
+    from search.serving.session import require_free, serving
 
+    if checkpoint is not None:
+        _require_weights(checkpoint)
+    require_log_of(command.log, data, checkpoint)
+    require_free(command.host, command.port)
     model = None if checkpoint is None else _load(checkpoint, data)
     write_reference(command.log, data, checkpoint, training_reference(data, model))
     over = threading.Event()
@@ -235,7 +246,8 @@ def _metric(run: Path | None, checkpoint: Path | None) -> RankingMetric:
     said = None if run is None else RunFolder(run).read()
     if said is None and checkpoint is not None:
         with contextlib.suppress(RunFolderError):  # of an older version: its weights are good for all that
-            said = RunFolder(checkpoint.resolve().parent.parent).read()
+            lies_in = run_of(checkpoint)
+            said = None if lies_in is None else RunFolder(lies_in).read()
     return NDCG_10 if said is None or "definition" not in said else phase_of(said).metric
 
 
@@ -248,9 +260,14 @@ def _data_of_run(run: Path | None, given: str | None, *, trained: bool) -> Ranki
     return data
 
 
-def _load(checkpoint: Path, data: RankingDataset) -> Ranker:
+def _require_weights(checkpoint: Path) -> None:
     if not weights_files(checkpoint):
         raise ValueError(f"{checkpoint} holds no {WEIGHTS}")
+
+
+def _load(checkpoint: Path, data: RankingDataset) -> Ranker:
+    _require_weights(checkpoint)
+    require_same_source(checkpoint)
     return load_ranker(checkpoint, data)
 
 

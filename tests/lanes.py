@@ -15,6 +15,7 @@ import pytest
 LANES: tuple[tuple[str, ...], ...] = (
     (
         "search/execution/ddp/test_worker_groups.py",
+        "search/execution/stacks/test_stacked_search.py",
         "search/execution/test_capacity.py",
         "search/execution/test_failures.py",
         "search/execution/test_faults.py",
@@ -23,7 +24,6 @@ LANES: tuple[tuple[str, ...], ...] = (
         "search/execution/test_nodes.py",
         "search/execution/test_tuning.py",
     ),
-    ("search/pipeline/test_verdicts.py",),
     (
         "browser/test_report_page.py",
         "browser/test_tensorboard_page.py",
@@ -40,8 +40,8 @@ LANES: tuple[tuple[str, ...], ...] = (
         "search/pipeline/release/test_phase4.py",
         "search/pipeline/test_other_modalities.py",
         "search/pipeline/test_run.py",
+        "search/pipeline/test_verdicts.py",
     ),
-    ("search/execution/stacks/test_stacked_search.py",),
     (
         "cluster/test_cluster_run.py",
         "cluster/test_growing_cluster.py",

@@ -2,19 +2,63 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from fusion_models.data.dataset import RankingDataset
 
 Clusters = npt.NDArray[np.int64]
+Ints = npt.NDArray[np.int64]
 
 COMMON = 0.1
 """A word that more than this share of the queries hold ("for", "the") says nothing of what they have in common."""
 FEW = 10
 """And one that fewer hold is never common, however small the split."""
+
+
+@dataclass(frozen=True, eq=False)
+class Held:
+    """What each of Q queries holds, each thing once: numbers, without an object of Python's for any of them."""
+
+    starts: Ints
+    """`[Q + 1]`: where each query's things begin."""
+    things: Ints
+    """`[held]`: numbers from 0 on, ascending in each query; ties between things go by them."""
+
+    @staticmethod
+    def of_pairs(rows: npt.ArrayLike, things: npt.ArrayLike, queries: int) -> Held:
+        """From pairs of a query `[N]`, 0 to `queries` - 1, and a thing `[N]`; a pair may stand there twice."""
+        row, thing = np.asarray(rows, dtype=np.int64), np.asarray(things, dtype=np.int64)
+        width = int(thing.max(initial=-1)) + 1
+        pairs = np.unique(row * width + thing)
+        starts = np.searchsorted(pairs, np.arange(queries + 1) * width)
+        return Held(starts.astype(np.int64), pairs % width if width else pairs)
+
+    @staticmethod
+    def of(held: Sequence[Sequence[Hashable]]) -> Held:
+        """From a few lists in Python; things are numbered in the order of their texts."""
+        number = {thing: n for n, thing in enumerate(sorted({t for query in held for t in query}, key=str))}
+        rows = [row for row, query in enumerate(held) for _ in query]
+        return Held.of_pairs(rows, [number[thing] for query in held for thing in query], len(held))
+
+    def __len__(self) -> int:
+        """Queries."""
+        return len(self.starts) - 1
+
+    @property
+    def rows(self) -> Ints:
+        """`[held]`: whose each thing is."""
+        return np.repeat(np.arange(len(self)), np.diff(self.starts))
+
+    @property
+    def counts(self) -> Ints:
+        """`[things]`: how many queries hold each."""
+        return np.bincount(self.things).astype(np.int64)
 
 
 def query_clusters(data: RankingDataset, split: str) -> Clusters | None:
@@ -24,38 +68,51 @@ def query_clusters(data: RankingDataset, split: str) -> Clusters | None:
     not common to all; without texts, to the most frequent of its relevant items. None where nobody shares anything.
     """
     rows = np.sort(data.rows(split))
-    texts = data.query_text
-    if texts is not None:
-        held: list[Sequence[Hashable]] = [str(texts[row] or "").lower().split() for row in rows]
-        most = max(FEW, int(COMMON * len(rows)))
-    else:
-        held, most = [relevant_items(data, row) for row in rows], len(rows)
-    clusters = shared_clusters(held, most=most)
+    held = query_words(data, rows)
+    most = max(FEW, int(COMMON * len(rows))) if held is not None else len(rows)
+    clusters = shared_clusters(relevant_items(data, rows) if held is None else held, most=most)
     return clusters if len(np.unique(clusters)) < len(clusters) else None
 
 
-def shared_clusters(held: Sequence[Sequence[Hashable]], *, most: int) -> Clusters:
-    """`[Q]` numbers: each query to the most frequent thing it holds, ties by the thing's text.
+def shared_clusters(held: Held, *, most: int) -> Clusters:
+    """`[Q]` numbers: each query to the most frequent thing it holds, ties by the thing's number.
 
     Things that more than `most` queries hold count only where a query holds nothing else; one that holds nothing
     stands alone.
     """
-    counts: dict[Hashable, int] = {}
-    for thing in (thing for query in held for thing in set(query)):
-        counts[thing] = counts.get(thing, 0) + 1
+    counts = held.counts
+    order = np.lexsort((np.arange(len(counts)), counts, counts <= most))
+    rank = np.empty(len(counts), dtype=np.int64)
+    rank[order] = np.arange(len(counts))
+    best = np.full(len(held), -1, dtype=np.int64)
+    np.maximum.at(best, held.rows, rank[held.things])
+    alone = np.flatnonzero(best < 0)
+    clusters = np.empty(len(held), dtype=np.int64)
+    clusters[alone[np.argsort(alone.astype(str), kind="stable")]] = np.arange(len(alone))
+    clusters[best >= 0] = len(alone) + np.unique(order[best[best >= 0]], return_inverse=True)[1]
+    return clusters
 
-    def chosen(things: Iterable[Hashable], alone: int) -> tuple[str, str]:
-        telling = [thing for thing in things if counts[thing] <= most] or list(things)
-        best = max(telling, key=lambda thing: (counts[thing], str(thing)), default=None)
-        return ("alone", str(alone)) if best is None else ("shared", str(best))
 
-    names = [chosen(things, index) for index, things in enumerate(held)]
-    numbers = {name: number for number, name in enumerate(sorted(set(names)))}
-    return np.array([numbers[name] for name in names], dtype=np.int64)
+def query_words(data: RankingDataset, rows: Ints) -> Held | None:
+    """The words of the texts of some queries `[Q]`, in small letters, numbered in their order; None without texts."""
+    texts = data.query_texts(rows)
+    if texts is None:
+        return None
+    split = pc.utf8_split_whitespace(pc.utf8_lower(texts)).combine_chunks()
+    row, word = pc.list_parent_indices(split), pc.list_flatten(split)
+    real = pc.not_equal(word, "")
+    coded = pc.dictionary_encode(word.filter(real))
+    order = pc.sort_indices(coded.dictionary.cast(pa.large_binary())).to_numpy()
+    number = np.empty(len(order), dtype=np.int64)
+    number[order] = np.arange(len(order))
+    return Held.of_pairs(row.filter(real).to_numpy(), number[coded.indices.to_numpy()], len(rows))
 
 
-def relevant_items(data: RankingDataset, row: int) -> list[int]:
-    """Item rows of a query's documents with a label above 0."""
-    judged = slice(int(data.offset[row]), int(data.offset[row + 1]))
-    found: list[int] = data.judged_item[judged][data.labels[judged] > 0].tolist()
-    return found
+def relevant_items(data: RankingDataset, rows: Ints) -> Held:
+    """Of each query row `[Q]` the items with a label above 0, numbered in the order of their texts."""
+    places, row = data.documents(rows), np.repeat(np.arange(len(rows)), data.candidates[rows])
+    relevant = np.asarray(data.labels)[places] > 0
+    items, number = np.unique(np.asarray(data.judged_item)[places[relevant]], return_inverse=True)
+    by_text = np.empty(len(items), dtype=np.int64)
+    by_text[np.argsort(items.astype(str), kind="stable")] = np.arange(len(items))
+    return Held.of_pairs(row[relevant], by_text[number], len(rows))

@@ -17,12 +17,15 @@ from torch import Tensor
 from fusion_models.data.batch import Batch
 from fusion_models.data.errors import DataError
 from fusion_models.data.gather import Gatherer, as_tensor
-from fusion_models.data.schema import FeatureSchema, FeatureStatistics
+from fusion_models.data.schema import DataDescription, read_described
 from fusion_models.data.splits import DECIDING, SPLITS, halve_validation
 from fusion_models.data.tables.declaration import STAND_IN
 from fusion_models.metrics.ranking_metric import NDCG_10, RankingMetric
 
 Rows = npt.NDArray[np.int64]
+Texts = np.ndarray[Any, Any]
+"""Strings of NumPy, not Python's: an element is a `str`, or None where there is none."""
+TEXTS_AT_ONCE = 65_536
 
 
 class RankingDataset:
@@ -42,23 +45,7 @@ class RankingDataset:
         self.fingerprint = fingerprint
         """Decided by the bytes of the three tables."""
         meta = json.loads((folder / "meta.json").read_text())
-        self.schema = FeatureSchema(
-            widths=meta["widths"],
-            quantities=tuple(meta["quantities"]),
-            query=meta["query_width"],
-            pair=meta["pair_width"],
-            thumbnail=meta["thumbnail"],
-            pictured=meta["pictured"],
-            titled=meta["titled"],
-        )
-        self.statistics = FeatureStatistics(
-            mean={name: np.array(values, dtype=np.float32) for name, values in meta["mean"].items()},
-            std={name: np.array(values, dtype=np.float32) for name, values in meta["std"].items()},
-            v1_mean=meta["v1_mean"],
-            v1_std=meta["v1_std"],
-            v1_input=meta["v1_input"],
-            encodings=meta["encodings"],
-        )
+        self.schema, self.statistics = read_described(meta)
         self.counts: dict[str, int] = meta["counts"]
         """Sizes, and what is odd but kept: `queries_without_relevant`, `queries_single_candidate`, ..."""
         self.item_features: dict[str, npt.NDArray[np.float32]] = {
@@ -104,6 +91,13 @@ class RankingDataset:
             raise ValueError(f"split must be one of {', '.join(self.splits)}, got {split!r}")
         return np.flatnonzero((self.split == self.splits.index(split)) & (self.candidates > 0))
 
+    def documents(self, rows: Rows) -> Rows:
+        """Places of the judgements of some query rows, one list after another: `[documents]`."""
+        first, count = self.offset[rows], self.candidates[rows]
+        ends = np.cumsum(count)
+        places: Rows = np.arange(ends[-1] if len(ends) else 0) + np.repeat(first - (ends - count), count)
+        return places
+
     def halved(self) -> RankingDataset:
         """The same data with validation cut in two by a stable hash of query_id: `validation` and `deciding`.
 
@@ -123,6 +117,13 @@ class RankingDataset:
                     column="split",
                 )
         return halved
+
+    @property
+    def description(self) -> DataDescription:
+        """What a ranker of these data must know of them."""
+        return DataDescription(
+            source=self.source, fingerprint=self.fingerprint, schema=self.schema, statistics=self.statistics
+        )
 
     @property
     def identity(self) -> str:
@@ -215,30 +216,40 @@ class RankingDataset:
         return found
 
     @cached_property
-    def query_ids(self) -> npt.NDArray[np.object_]:
-        """`[queries]` text."""
-        return _objects(self._query_table["query_id"])
+    def query_ids(self) -> Texts:
+        """`[queries]`."""
+        return _texts(self._query_table["query_id"])
 
     @cached_property
-    def item_ids(self) -> npt.NDArray[np.object_]:
-        """`[items]` text."""
-        return _objects(self._item_table["item_id"])
+    def item_ids(self) -> Texts:
+        """`[items]`."""
+        return _texts(self._item_table["item_id"])
 
     @cached_property
     def subdomain(self) -> npt.NDArray[np.object_]:
         """`[queries]` text; one subdomain, `all`, where the table names none."""
-        names = self._query_column("subdomain")
-        return np.full(len(self.candidates), "all", dtype=object) if names is None else names
+        if "subdomain" not in self._query_table.column_names:
+            return np.full(len(self.candidates), "all", dtype=object)
+        coded = self._query_table["subdomain"].combine_chunks().dictionary_encode()
+        names: npt.NDArray[np.object_] = _objects(coded.dictionary)[coded.indices.to_numpy()]
+        return names  # one object a subdomain, not one a query
 
     @cached_property
-    def query_text(self) -> npt.NDArray[np.object_] | None:
-        """`[queries]` text, or None where the table has none."""
-        return self._query_column("text")
+    def query_text(self) -> Texts | None:
+        """`[queries]`, None where a query has none; or None where the table has none."""
+        return _texts(self._query_table["text"]) if "text" in self._query_table.column_names else None
+
+    def query_texts(self, rows: npt.ArrayLike) -> Any:
+        """Texts of some queries as an Arrow array, read from the map; None where the table has none."""
+        if "text" not in self._query_table.column_names:
+            return None
+        return self._query_table["text"].take(pa.array(np.asarray(rows, dtype=np.int64)))
 
     @cached_property
     def query_timestamp(self) -> npt.NDArray[np.object_] | None:
         """`[queries]` as the table types them, or None where it has none."""
-        return self._query_column("timestamp")
+        table = self._query_table
+        return _objects(table["timestamp"]) if "timestamp" in table.column_names else None
 
     def stands_in(self, modality: str) -> npt.NDArray[np.bool_]:
         """`[items]`: whose vector only stands in for one, by the column `missing_MODALITY`; nobody's without it."""
@@ -267,9 +278,6 @@ class RankingDataset:
         # not copy-on-write: the kernel counts such a map as memory, and refuses one larger than the machine's
         return np.load(self.folder / f"{name}.npy", mmap_mode="r")
 
-    def _query_column(self, name: str) -> npt.NDArray[np.object_] | None:
-        return _objects(self._query_table[name]) if name in self._query_table.column_names else None
-
     @cached_property
     def _query_table(self) -> Any:
         return pa.ipc.open_file(pa.memory_map(str(self.folder / "queries.arrow"))).read_all()
@@ -292,6 +300,18 @@ def _reopen(
 ) -> RankingDataset:
     data = RankingDataset(folder, source=source, location=location, fingerprint=fingerprint).measured_by(metric)
     return data.halved() if halved else data
+
+
+def _texts(column: Any) -> Texts:
+    """An array of NumPy's own strings (16 bytes each, and what is longer), filled without all of Python's at once."""
+    out = np.empty(len(column), dtype=np.dtypes.StringDType(na_object=None))
+    place = 0
+    for chunk in column.chunks:
+        for start in range(0, len(chunk), TEXTS_AT_ONCE):
+            some = chunk.slice(start, TEXTS_AT_ONCE).to_pylist()
+            out[place : place + len(some)] = some
+            place += len(some)
+    return out
 
 
 def _objects(column: Any) -> npt.NDArray[np.object_]:

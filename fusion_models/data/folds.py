@@ -102,5 +102,5 @@ def _validation_items_are_new(data: RankingDataset, rows: Ints, alike: Ints) -> 
 
 def judged_items(data: RankingDataset, rows: Ints) -> Ints:
     """Which items the lists of the query rows `rows` `[Q]` hold, one list after another: `[documents]`."""
-    parts: Ints = np.concatenate([data.judged_item[data.offset[row] : data.offset[row + 1]] for row in rows])
-    return parts
+    found: Ints = np.asarray(data.judged_item)[data.documents(rows)]
+    return found

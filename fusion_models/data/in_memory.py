@@ -99,7 +99,7 @@ class _Source:
             reader = TableReader(filesystem, parts, f"{name}.parquet")
             reader.require((), [column for column in reader.every_name if _is_read(name, column, declared)])
             return _Source(name, None, reader, [column for column in reader.names if column not in reader.doubled])
-        return _Source(name, _arrow_table(given, name), None)
+        return _Source(name, arrow_table(given, f"{name}.parquet"), None)
 
     def hash_into(self, state: Any) -> None:
         """Add the table's types and values."""
@@ -216,9 +216,13 @@ class _HashSink:
         self.closed = True
 
 
-def _arrow_table(given: Any, name: str) -> Any:
+def arrow_table(given: Any, file: str) -> Any:
+    """What a program holds as an Arrow table: a pandas or polars frame, an Arrow table or reader, a dict of columns.
+
+    `file`: what errors call it. Raises DataError for what is none of these.
+    """
     remedy = "Give a pandas or polars frame, an Arrow table, or a path; one type of value a column."
-    with foreign_errors(f"{type(given).__name__} is no table that Arrow reads", remedy, file=f"{name}.parquet"):
+    with foreign_errors(f"{type(given).__name__} is no table that Arrow reads", remedy, file=file):
         if isinstance(given, pa.Table):
             return given
         if isinstance(given, pd.DataFrame):

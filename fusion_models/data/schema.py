@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -66,3 +67,67 @@ class FeatureStatistics:
     """How a model reads them: one of `arrays.v1_scores.V1_INPUTS`."""
     encodings: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     """Modality -> JSON-ready form of the `ScalarEncoding` of its scalar columns; only of those that have any."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataDescription:
+    """What a ranker must know of the dataset that it was trained on, so that it scores without it."""
+
+    source: str
+    fingerprint: str
+    schema: FeatureSchema
+    statistics: FeatureStatistics
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready; `from_json` gives it back."""
+        named = {"source": self.source, "fingerprint": self.fingerprint}
+        return named | described(self.schema, self.statistics)
+
+    @staticmethod
+    def from_json(found: Mapping[str, Any]) -> DataDescription:
+        """What `to_json` wrote. Raises KeyError where something is missing."""
+        schema, statistics = read_described(found)
+        return DataDescription(
+            source=found["source"], fingerprint=found["fingerprint"], schema=schema, statistics=statistics
+        )
+
+
+def described(schema: FeatureSchema, statistics: FeatureStatistics) -> dict[str, Any]:
+    """Widths and statistics as JSON, under the names of a dataset's meta.json."""
+    return {
+        "widths": schema.widths,
+        "quantities": list(schema.quantities),
+        "query_width": schema.query,
+        "pair_width": schema.pair,
+        "thumbnail": schema.thumbnail,
+        "pictured": schema.pictured,
+        "titled": schema.titled,
+        "mean": {name: values.tolist() for name, values in statistics.mean.items()},
+        "std": {name: values.tolist() for name, values in statistics.std.items()},
+        "v1_input": statistics.v1_input,
+        "v1_mean": statistics.v1_mean,
+        "v1_std": statistics.v1_std,
+        "encodings": statistics.encodings,
+    }
+
+
+def read_described(found: Mapping[str, Any]) -> tuple[FeatureSchema, FeatureStatistics]:
+    """What `described` or a dataset's meta.json says."""
+    schema = FeatureSchema(
+        widths=found["widths"],
+        quantities=tuple(found["quantities"]),
+        query=found["query_width"],
+        pair=found["pair_width"],
+        thumbnail=found["thumbnail"],
+        pictured=found["pictured"],
+        titled=found["titled"],
+    )
+    statistics = FeatureStatistics(
+        mean={name: np.array(values, dtype=np.float32) for name, values in found["mean"].items()},
+        std={name: np.array(values, dtype=np.float32) for name, values in found["std"].items()},
+        v1_mean=found["v1_mean"],
+        v1_std=found["v1_std"],
+        v1_input=found["v1_input"],
+        encodings=found["encodings"],
+    )
+    return schema, statistics

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from scipy.sparse import csr_array
 
 from fusion_models.data import RankingDataset
+from fusion_models.data.clusters import Held
 from fusion_models.data.views.alike import same_items
 from fusion_models.integrity.alike_queries import AlikeQueries
 from fusion_models.integrity.check import ISOLATED, Check, check
@@ -41,7 +42,9 @@ COMMON_LIST, FEW_LISTS = 0.02, 5
 says nothing."""
 FEWEST = 2
 """Candidates below which a list says nothing."""
-PAIRS_AT_ONCE, LISTS_AT_ONCE = 4_000_000, 256
+PAIRS_AT_ONCE, LISTS_AT_ONCE, TRAINING_AT_ONCE = 4_000_000, 256, 16_384
+LISTS_COMPARED = 10_000
+"""Held-out lists that are compared with every training list: of more, so many are drawn."""
 
 Rows = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -52,10 +55,12 @@ def copies_check(data: RankingDataset, held_out: str, *, reported: bool = False)
 
     Labels are not read. `reported`: it cannot fail.
     """
-    train, rows = data.rows("train"), data.rows(held_out)
+    train, every = data.rows("train"), data.rows(held_out)
+    rows = np.sort(np.random.default_rng(0).permutation(every)[:LISTS_COMPARED])
     found = near_copies(data, train, rows)
     pairs = [f"{data.query_ids[row]} of {data.query_ids[known]}" for row, known in list(found.items())[:3]]
     said = f"{len(found)} of {len(rows)} queries: {', '.join(pairs)}" if found else f"{len(rows)} queries read"
+    said += f" of {len(every):,}" if len(rows) < len(every) else ""
     return check(
         f"isolation of {held_out}: near-copied queries",
         1.0 - len(found) / max(len(rows), 1),
@@ -71,12 +76,14 @@ def near_copies(data: RankingDataset, train: Rows, rows: Rows) -> dict[int, int]
     Where a pair of queries has neither texts nor features, candidates alone decide.
     """
     near: dict[int, dict[int, Likeness]] = {}
-    known, asked = _lists(data, train), _lists(data, rows)
-    step = max(1, PAIRS_AT_ONCE // max(1, len(train)))
-    for start in range(0, len(rows), step):
-        for place, other in zip(*np.nonzero(_near(asked.part(slice(start, start + step)), known)), strict=True):
-            row, copied = int(rows[start + place]), int(train[other])
-            near.setdefault(row, {})[copied] = _copied_items(data, row, copied)
+    asked = _lists(data, rows)
+    for first in range(0, len(train), TRAINING_AT_ONCE):
+        some = train[first : first + TRAINING_AT_ONCE]
+        known, step = _lists(data, some), max(1, PAIRS_AT_ONCE // len(some))
+        for start in range(0, len(rows), step):
+            for place, other in zip(*np.nonzero(_near(asked.part(slice(start, start + step)), known)), strict=True):
+                row, copied = int(rows[start + place]), int(some[other])
+                near.setdefault(row, {})[copied] = _copied_items(data, row, copied)
     alike, most = AlikeQueries(data), max(FEW_LISTS, int(COMMON_LIST * len(train)))
     out: dict[int, int] = {}
     for row, shared in _shared_items(data, train, rows):
@@ -147,13 +154,12 @@ class _Lists:
 
 
 def _lists(data: RankingDataset, rows: Rows) -> _Lists:
-    means, spreads = [], []
-    for row in rows:
+    mean, spread = np.zeros((len(rows), sum(data.schema.widths.values()))), np.zeros(len(rows))
+    for place, row in enumerate(rows):
         z = _items(data, row)
-        means.append(z.mean(0))
-        spreads.append(z.var(0, ddof=1).sum() / len(z) if len(z) >= FEWEST else 0.0)
-    width = sum(data.schema.widths.values())
-    return _Lists(np.array(means).reshape(-1, width), np.array(spreads))
+        mean[place] = z.mean(0)
+        spread[place] = z.var(0, ddof=1).sum() / len(z) if len(z) >= FEWEST else 0.0
+    return _Lists(mean, spread)
 
 
 def _items(data: RankingDataset, row: int) -> Floats:
@@ -212,7 +218,11 @@ def _shared_items(data: RankingDataset, train: Rows, rows: Rows) -> Iterator[tup
 
 def _judged(first: Rows, data: RankingDataset, rows: Rows) -> Any:
     """`[Q, items]` sparse: 1 where a list has an item."""
-    items = [_of(first, data, row) for row in rows]
-    ends = np.concatenate([[0], np.cumsum([len(part) for part in items])]).astype(np.int64)
-    places = np.concatenate([*items, np.zeros(0, dtype=np.int64)])
-    return csr_array((np.ones(len(places), dtype=np.int64), places, ends), shape=(len(rows), len(first)))
+    held = Held.of_pairs(
+        np.repeat(np.arange(len(rows)), data.candidates[rows]),
+        first[np.asarray(data.judged_item)[data.documents(rows)]],
+        len(rows),
+    )
+    return csr_array(
+        (np.ones(len(held.things), dtype=np.int64), held.things, held.starts), shape=(len(rows), len(first))
+    )

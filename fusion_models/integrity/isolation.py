@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -11,10 +11,11 @@ import numpy.typing as npt
 from fusion_models.data import RankingDataset
 from fusion_models.data.splits import assign_splits
 from fusion_models.data.views.alike import same_items
-from fusion_models.data.views.relabelled import normalised, query_content
+from fusion_models.data.views.relabelled import normalised, query_keys
 from fusion_models.integrity.check import ISOLATED, Check, check, unmeasured
 from fusion_models.integrity.copies import recurring_pairs
 from fusion_models.metrics import Interval, blank_pictures, near_duplicates, overlap, split_auc
+from fusion_models.metrics.duplicates import Keys, digests
 from fusion_models.metrics.integrity import Overlap
 from fusion_models.modalities import PICTURED, TITLED
 
@@ -23,6 +24,11 @@ ISOLATED_TEXTS = 0.95
 INDISTINGUISHABLE = 0.60
 """AUC of a classifier of training against held-out rows up to which the splits count as drawn alike."""
 ROWS_AT_MOST = 1_500
+ITEMS_COMPARED, ITEMS_AT_ONCE = 10_000, 16_384
+"""Held-out items of which copies are looked for among all training items: of more, so many are drawn. Shares of 1 % are
+then known to a tenth of that."""
+
+Ints = npt.NDArray[np.int64]
 
 
 def isolation_checks(data: RankingDataset, held_out: str, *, reported: bool = False) -> list[Check]:
@@ -33,9 +39,10 @@ def isolation_checks(data: RankingDataset, held_out: str, *, reported: bool = Fa
     each other are one item; separate quantities (prices, counts) may be alike by right. `reported`: nothing can fail.
     """
     train, rows = data.rows("train"), data.rows(held_out)
-    known_items, items = _items(data, train), _items(data, rows)
-    contents = query_content(data)
-    queries = overlap((contents[r] for r in train), (contents[r] for r in rows))
+    known_items, every = _items(data, train), _items(data, rows)
+    items = np.sort(np.random.default_rng(0).permutation(every)[:ITEMS_COMPARED])
+    contents = query_keys(data)
+    queries = overlap(contents[train], contents[rows])
     shared = np.isin(items, known_items)
     copies = {
         m: shared | _copies(data, m, known_items, items)
@@ -45,24 +52,22 @@ def isolation_checks(data: RankingDataset, held_out: str, *, reported: bool = Fa
     pictured, titled = data.schema.pictured, data.schema.titled
     if data.has_titles and titled in copies:
         silent = data.stands_in(titled)
-        titles = {normalised(t) for t in data.titles(known_items[~silent[known_items]])}
-        said_again = np.array([normalised(t) in titles for t in data.titles(items)], dtype=np.bool_)
+        said_again = np.isin(_title_keys(data, items), _title_keys(data, known_items[~silent[known_items]]))
         copies[titled] |= said_again & ~silent[items]
     if data.schema.thumbnail is not None and pictured in copies:
         blank = data.stands_in(pictured)
-        seen = {picture.numpy().tobytes() for picture in data.thumbnails(known_items[~blank[known_items]])}
-        pictures = data.thumbnails(items)
-        again = np.array([picture.numpy().tobytes() in seen for picture in pictures], dtype=np.bool_)
-        copies[pictured] |= again & ~blank[items] & ~blank_pictures(pictures).numpy()
+        again = np.isin(_picture_keys(data, items), _picture_keys(data, known_items[~blank[known_items]]))
+        copies[pictured] |= again & ~blank[items] & ~blank_pictures(data.thumbnails(items)).numpy()
     strictest = next(iter(copies.values()), shared) if pictured not in copies else copies[pictured]
     by_item = Overlap(int(strictest.sum()), len(items)).isolation >= queries.isolation
     side = "items" if by_item else "queries"
     called = {PICTURED: "pictures", TITLED: "texts"}
     said = f"the data are split by {side}" + ("" if reported else f"; {side} must be new")
+    said += f"; {len(items):,} of {len(every):,} items compared" if len(items) < len(every) else ""
     pairs = _pairs(data, train, rows, contents)
     parts = [
         ("queries", queries.isolation, ISOLATED, by_item),
-        ("items", Overlap(int(shared.sum()), len(items)).isolation, ISOLATED, not by_item),
+        ("items", overlap(known_items, every).isolation, ISOLATED, not by_item),
         *(
             (
                 f"{called.get(modality, modality)} (near-duplicates)",
@@ -94,18 +99,17 @@ def separability_checks(data: RankingDataset, held_out: str, generator: np.rando
     whole = [np.concatenate([columns[m][side] for m in columns], axis=1) for side in (0, 1)]
     out = [_auc(f"train against {held_out}: items", whole, sides, generator, brought, columns)]
     if data.query_features is not None:
-        contents = query_content(data)
-        number = {content: index for index, content in enumerate(dict.fromkeys(contents))}
+        contents = query_keys(data)
+        number = np.unique(contents, return_inverse=True)[1]
         picked = [np.sort(_sample(r, generator)) for r in (train, rows)]
-        groups = [np.array([number[contents[r]] for r in side], dtype=np.int64) for side in picked]
+        groups = [number[side] for side in picked]
         features = [data.query_features[r] for r in picked]
         out.append(_auc(f"train against {held_out}: queries", features, groups, generator, brought))
     return out
 
 
 def _items(data: RankingDataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    parts = [np.asarray(data.judged_item[data.offset[r] : data.offset[r + 1]]) for r in rows]
-    return np.unique(np.concatenate(parts)) if parts else np.zeros(0, dtype=np.int64)
+    return np.unique(np.asarray(data.judged_item)[data.documents(rows)])
 
 
 def _copies(
@@ -116,25 +120,39 @@ def _copies(
     mean = data.statistics.mean[modality]
     found = np.zeros(len(items), dtype=np.bool_)
     real, known = ~absent[items], known[~absent[known]]
-    if len(known) and real.any():
-        sides = (features[known] - mean, features[items[real]] - mean)
-        found[real] = near_duplicates(*sides, std=data.statistics.std[modality])
+    if real.any():
+        asked = features[items[real]] - mean
+        for start in range(0, len(known), ITEMS_AT_ONCE):
+            block = features[known[start : start + ITEMS_AT_ONCE]] - mean
+            found[real] |= near_duplicates(block, asked, std=data.statistics.std[modality])
     return found
 
 
-def _pairs(
-    data: RankingDataset, train: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], contents: Sequence[bytes]
-) -> Overlap:
+def _title_keys(data: RankingDataset, items: Ints) -> Keys:
+    return _keys(items, lambda some: (normalised(title).encode() for title in data.titles(some)))
+
+
+def _picture_keys(data: RankingDataset, items: Ints) -> Keys:
+    return _keys(items, lambda some: (picture.numpy().tobytes() for picture in data.thumbnails(some)))
+
+
+def _keys(items: Ints, contents: Callable[[Ints], Iterable[bytes]]) -> Keys:
+    """`[n]` numbers of what some items hold, read a block at a time."""
+    blocks = (items[start : start + ITEMS_AT_ONCE] for start in range(0, len(items), ITEMS_AT_ONCE))
+    return np.concatenate([np.zeros(0, dtype=np.uint64), *(digests(contents(block)) for block in blocks)])
+
+
+def _pairs(data: RankingDataset, train: npt.NDArray[np.int64], rows: npt.NDArray[np.int64], contents: Keys) -> Overlap:
     """Held-out pairs of query and item that training judges too, for the same query or for one that says the same."""
+    first, query = same_items(data), np.unique(contents, return_inverse=True)[1]
 
-    def of(row: int) -> npt.NDArray[np.int64]:
-        return first[data.judged_item[data.offset[row] : data.offset[row + 1]]]
+    def of(rows: Ints) -> Ints:
+        item = first[np.asarray(data.judged_item)[data.documents(rows)]]
+        return np.asarray(np.repeat(query[rows], data.candidates[rows]) * len(first) + item)
 
-    first, recurring = same_items(data), recurring_pairs(data, train, rows)
-    known = {(contents[row], int(item)) for row in train for item in of(row)}
-    asked = {(contents[row], int(item)) for row in rows for item in of(row)}
-    known |= {(contents[row], item) for row, item in recurring}
-    return Overlap(len(asked & known), len(asked))
+    recurring = np.array(sorted(recurring_pairs(data, train, rows)), dtype=np.int64).reshape(-1, 2)
+    again = query[recurring[:, 0]] * len(first) + recurring[:, 1]
+    return overlap(np.concatenate([of(train), again]), of(rows))
 
 
 def _sample(rows: npt.NDArray[np.int64], generator: np.random.Generator) -> npt.NDArray[np.int64]:

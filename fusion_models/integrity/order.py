@@ -24,12 +24,14 @@ def order_check(data: RankingDataset, generator: np.random.Generator) -> Check:
     scored = Scored(documents)
     if scored.telling < FEWEST:
         return unmeasured(name, "not measured", f"{scored.telling} telling training queries")
-    sorted_ids = sorted(range(len(data.item_ids)), key=lambda row: _natural(data.item_ids[row]))
-    by_id = np.argsort(np.array(sorted_ids))
+    read = np.unique(documents.item.numpy())
+    in_order = sorted(read.tolist(), key=lambda row: _natural(data.item_ids[row]))
+    by_id = np.zeros(len(data.item_ids))
+    by_id[in_order] = np.arange(len(in_order))
     orders = {
         "place in the list": documents.place.double(),
         "row of the item": documents.item.double(),
-        "order of the item ids": torch.from_numpy(by_id)[documents.item].double(),
+        "order of the item ids": torch.from_numpy(by_id)[documents.item],
     }
     v1 = scored.v1
     worst, found = "", Interval(nan, nan, nan)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
@@ -45,10 +46,10 @@ class Suspicion:
     """Fraction of the telling queries in which it holds."""
 
 
-def overlap(train: Iterable[Hashable], held_out: Iterable[Hashable]) -> Overlap:
-    """Share of the distinct ids (queries, items) of a held-out split that also occur in the training split."""
-    distinct = set(held_out)
-    return Overlap(len(distinct & set(train)), len(distinct))
+def overlap(train: npt.ArrayLike, held_out: npt.ArrayLike) -> Overlap:
+    """Share of the distinct ids (queries, items; numbers or texts) of a held-out split that the training split has."""
+    distinct = np.unique(held_out)
+    return Overlap(int(np.isin(distinct, train).sum()), len(distinct))
 
 
 def permute_labels(labels: Tensor, valid: Tensor, generator: torch.Generator) -> Tensor:

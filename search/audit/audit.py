@@ -38,8 +38,9 @@ from search.pipeline.summary import print_gates
 from search.reporting import build_report
 from search.reporting.decision_page import decision_text, release_text
 from search.reporting.terminal import FULL, Column, Row, print_table, say
+from search.run_store.driver_lock import driving
 from search.run_store.facts import read_facts
-from search.run_store.folder import RunFolder, RunFolderError, environment, json_text, now
+from search.run_store.folder import REPORT_DUE, RunFolder, RunFolderError, environment, json_text, now
 from search.run_store.looks import DECIDING_SPLIT, SPLIT_NAMES, count_look, require_looks
 from search.run_store.mirror import is_uri, local_results
 from spaces import ROADMAP_STEPS, Phase, for_dataset, phase_to_plain
@@ -61,7 +62,17 @@ def run_audit(options: AuditOptions, console: Console, *, scores: Any = None) ->
     if is_uri(options.results):
         raise RunFolderError("an audit writes to a folder of this machine: give one as --results")
     folder = RunFolder(local_results(options.results) / options.name)
+    with driving(folder.path):
+        return _run(folder, options, console, scores)
+
+
+def _run(folder: RunFolder, options: AuditOptions, console: Console, scores: Any) -> RunFolder:
     if not options.fresh and folder.finished():
+        require_run_of(folder, AUDIT)
+        if folder.report_due():
+            build_report(folder, console)
+            say(console, f"{folder.path} holds a finished audit, whose report was not there yet; nothing else was done")
+            return folder
         raise RunFolderError(
             f"{folder.path} holds a finished run, and an audit is a look of its own: give another --name, or --fresh "
             "to delete it and look once more"
@@ -81,9 +92,10 @@ def run_audit(options: AuditOptions, console: Console, *, scores: Any = None) ->
     test = given[DECIDING_SPLIT]
     assert test is not None, "a table scores all of the test split, and a model any"
     description = _described(options, phase, data, table) | {"v2": digest(given)}
-    start = _look_of_before(folder, description) if not options.fresh else None
-    folder.prepare(resume=False, fresh=options.fresh)
-    folder.write(description | ({"start": start} if start is not None else {}))
+    before = _look_of_before(folder, description) if not options.fresh else {}
+    for said in folder.prepare(resume=False, fresh=options.fresh):
+        console.print(said, highlight=False, soft_wrap=True)
+    folder.write(description | before)
     _say_given(console, table, test, given["validation"])
     found = references(data, SPLITS, phase, modalities, seed=options.seed, members=options.members)
     look = count_look(folder, data.fingerprint, data.source)
@@ -106,7 +118,8 @@ def run_audit(options: AuditOptions, console: Console, *, scores: Any = None) ->
     decisions = _decide(case, phases)
     write_tables(folder, data, case, phase, gather(case, phase))
     _write_decision(folder, case, phase, decisions, weighted=data.weighted)
-    folder.write((folder.read() or {}) | {"end": now(), "seconds": round(time.monotonic() - began, 1)})
+    ended = {"end": now(), REPORT_DUE: True}
+    folder.write((folder.read() or {}) | ended | {"seconds": round(time.monotonic() - began, 1)})
     build_report(folder, console)
     _print(console, folder, case, phase, decisions, time.monotonic() - began)
     return folder
@@ -176,17 +189,17 @@ def _described(options: AuditOptions, phase: Phase, data: RankingDataset, table:
     } | environment()
 
 
-def _look_of_before(folder: RunFolder, description: Mapping[str, Any]) -> str | None:
-    """When the audit that was interrupted here began, if it is this one: then its look is this one's, counted once.
+def _look_of_before(folder: RunFolder, description: Mapping[str, Any]) -> dict[str, Any]:
+    """Id and start of the audit that was interrupted here, if it is this one: its look is this one's, counted once.
 
-    None where it asked another question, or was of another V2 or of other data.
+    Nothing where it asked another question, or was of another V2 or of other data.
     """
     before = folder.read()
     if before is None or any(before.get(key) != description[key] for key in ("fingerprint", "v2")):
-        return None
+        return {}
     asked = before.get("options") or {}
     same = all(asked.get(name) == description["options"][name] for name in QUESTION)
-    return str(before["start"]) if same else None
+    return {key: before[key] for key in ("id", "start") if key in before} if same else {}
 
 
 def _described_table(table: ScoreTable | None) -> dict[str, Any] | None:

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from fusion_models.data import DataError, RankingDataset
 from fusion_models.metrics.masking import shapley
 from fusion_models.quantities import Lists, Outputs, ensemble, quantity
-from search.audit.score_table import ScoreTable, judgements_of
+from search.audit.score_table import ScoreTable
 from search.pipeline.confirmation.arms import ArmKey, ArmPlan
 from search.reporting.words import AS_GIVEN
 from spaces import Phase
@@ -94,7 +94,7 @@ def given_scores(
     None, as well, where it lacks one of the released ranker's trainings, unless the split is `needed`: then it raises
     DataError.
     """
-    places = judgements_of(data, lists.rows)
+    places = data.documents(lists.rows)
     whole = whole_key(modalities)
     scored = table.known("v2_score", places)
     if 0 not in scored:

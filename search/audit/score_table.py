@@ -93,11 +93,6 @@ def read_scores(given: Any, data: RankingDataset, modalities: Sequence[str]) -> 
     return out
 
 
-def judgements_of(data: RankingDataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Places of the judgements of some query rows, query after query: the order of `lists.valid`."""
-    return np.concatenate([np.arange(data.offset[row], data.offset[row + 1]) for row in rows])
-
-
 def _opened(given: Any) -> tuple[pd.DataFrame, str]:
     remedy = "Give a Parquet or CSV file, a folder of Parquet parts, a pandas DataFrame or a pyarrow Table."
     if isinstance(given, pd.DataFrame):
@@ -206,7 +201,7 @@ def _pairs(table: pd.DataFrame, data: RankingDataset, source: str) -> npt.NDArra
     """`[rows]`: the judgement that each row of the table is about."""
     places = []
     for name, known in (("query_id", data.query_ids), ("item_id", data.item_ids)):
-        place = pd.Index(known.astype(str)).get_indexer(pd.Index(read_ids(table[name], name, source)))
+        place = pd.Index(known.astype(object)).get_indexer(pd.Index(read_ids(table[name], name, source)))
         if (place < 0).any():
             row = int(np.flatnonzero(place < 0)[0])
             said = f"{shown(table[name].iloc[row])} is in no table of {data.source}."
@@ -280,7 +275,7 @@ def _unfit(values: Values, name: str) -> tuple[npt.NDArray[np.bool_], str, str]:
 
 def _require_whole(table: ScoreTable, data: RankingDataset) -> None:
     """On the test split a training has a column for every pair or for none; the first has its scores."""
-    rows = judgements_of(data, np.sort(data.rows("test")))
+    rows = data.documents(np.sort(data.rows("test")))
     for column in table.columns:
         values = table.values[column.name][:, rows]
         for i, training in enumerate(table.trainings):
@@ -304,7 +299,7 @@ def _require_whole(table: ScoreTable, data: RankingDataset) -> None:
 
 def _require_different(table: ScoreTable, data: RankingDataset) -> None:
     """Two trainings never order every query alike: one that was written twice, rescaled or not, would pass for two."""
-    rows = judgements_of(data, np.sort(data.rows("test")))
+    rows = data.documents(np.sort(data.rows("test")))
     query = np.searchsorted(data.offset, rows, side="right")
     for column in table.columns:
         if column.what not in ("score", "refit"):

@@ -16,8 +16,10 @@ from search.options import RunOptions
 from search.pipeline.confirmation.verdict import confirm_and_decide
 from search.pipeline.context import Run
 from search.pipeline.continuation.extend import extend_phase
+from search.pipeline.continuation.kept import require_no_verdict_under_way
 from search.pipeline.continuation.resuming import (
     plain_options,
+    require_no_more_trials,
     require_run_of,
     require_same_options,
     require_same_phase,
@@ -40,7 +42,8 @@ from search.pipeline.store import RunStore
 from search.pipeline.summary import print_verdict
 from search.pipeline.trainer import Trainer
 from search.reporting import build_report
-from search.run_store.folder import RunFolder, environment, now
+from search.run_store.driver_lock import driving
+from search.run_store.folder import REPORT_DUE, RunFolder, environment, now
 from search.run_store.journal import open_journal
 from search.run_store.looks import DECIDING_SPLIT
 from search.run_store.mirror import Mirror, is_uri, local_results, mirror_of, mirrored
@@ -61,14 +64,26 @@ def run_phase(
 
     `link` makes it a part of a roadmap, whose folder `mirror` keeps at a URI where it has one.
 
-    Raises ValueError for options or data that cannot be used.
+    Raises ValueError for options or data that cannot be used, and where another process drives a run in that folder.
     """
     name = options.name or options.phase
     folder = RunFolder(local_results(options.results) / name)
-    if is_uri(options.results):
-        mirror = mirror_of(options.results, name)
-        if not options.fresh:
-            mirror.fetch()
+    with driving(folder.path):
+        if is_uri(options.results):
+            mirror = mirror_of(options.results, name)
+            if not options.fresh:
+                mirror.fetch(to_drive=True)
+        return _run(folder, options, console, phase, link, mirror)
+
+
+def _run(
+    folder: RunFolder,
+    options: RunOptions,
+    console: Console,
+    phase: Phase | None,
+    link: RoadmapStep | None,
+    mirror: Mirror | None,
+) -> RunFolder:
     if not options.fresh:
         require_run_of(folder, options.phase)
     if (options.settle or options.extend) and (phase is not None or options.phase_file is not None):
@@ -78,6 +93,9 @@ def run_phase(
     if options.extend:
         return extend_phase(folder, options, console, mirror)
     if not options.fresh and folder.finished():
+        require_no_verdict_under_way(folder)
+        if folder.report_due():
+            build_report(folder, console)
         if mirror is not None:
             mirror.sync(whole=True)  # a last mirroring that failed is made up for
         unknown = require_same_question(folder, options, phase)
@@ -95,12 +113,15 @@ def run_phase(
         require_of_roadmap(link.folder, data, described_model(phase.base.model.variant))
     previous = None if options.fresh else folder.read()
     folder.require_ready(resume=options.resume, fresh=options.fresh)
+    if previous is not None and link is None:  # a roadmap's later phases may search more
+        require_no_more_trials(folder, options, planned=previous["options"].get("trials") or phase.trials)
     with contextlib.ExitStack() as session:
         if not options.resume:  # a Ray that does not come up deletes nothing and leaves nothing unfinished
             session.enter_context(ray_session(options))
         if mirror is not None and options.fresh:
             mirror.erase()
-        folder.prepare(resume=options.resume, fresh=options.fresh)
+        for said in folder.prepare(resume=options.resume, fresh=options.fresh):
+            console.print(said, highlight=False, soft_wrap=True)
         if weights is not None:
             keep_start_weights(weights, folder.checkpoints, phase.base, data, anew=not options.resume)
         describe(folder, options, phase, data, previous, link)
@@ -132,7 +153,8 @@ def _search_and_decide(run: Run, warm: Mapping[str, Flat], session: contextlib.E
         run.trainer.write_what_finished()
         raise
     write_front(run)
-    folder.write((folder.read() or {}) | {"end": now(), "seconds": round(time.monotonic() - run.began, 1)})
+    ended = {"end": now(), REPORT_DUE: True}
+    folder.write((folder.read() or {}) | ended | {"seconds": round(time.monotonic() - run.began, 1)})
     build_report(folder, run.console)
     run.trainer.tracking.end()
     print_verdict(run, confirmed)
@@ -175,5 +197,5 @@ def describe(
         "resumed": (int(str(previous.get("resumed", 0))) + 1) if previous is not None and options.resume else 0,
     } | environment()
     if previous is not None and options.resume:
-        description |= {key: previous[key] for key in ("start", "stack_size") if key in previous}
+        description |= {key: previous[key] for key in ("id", "start", "stack_size", "search") if key in previous}
     folder.write(description)

@@ -39,7 +39,17 @@ from search.pipeline.summary import STYLES
 from search.reporting.decision_page import roadmap_text
 from search.reporting.roadmap_page import write_roadmap_report
 from search.reporting.terminal import Column, Row, print_table, say
-from search.run_store.folder import RunFolder, RunFolderError, environment, json_text, now, phase_of, read_json
+from search.run_store.driver_lock import driving
+from search.run_store.folder import (
+    REPORT_DUE,
+    RunFolder,
+    RunFolderError,
+    environment,
+    json_text,
+    now,
+    phase_of,
+    read_json,
+)
 from search.run_store.looks import SPLIT_NAMES
 from search.run_store.mirror import Mirror, is_uri, local_results, mirror_of, mirrored
 from search.run_store.start_weights import adopt_start_weights, described_start, keep_start_weights
@@ -59,17 +69,26 @@ def run_roadmap(
 ) -> RunFolder:
     """Run the roadmap to its end, or go on with it; `timing` says how much of its latency phase 4 times.
 
-    Raises ValueError for options or data that cannot be used.
+    Raises ValueError for options or data that cannot be used, and where another process drives a run in that folder.
     """
     name = options.name or ROADMAP
     folder, mirror = RunFolder(local_results(options.results) / name), None
-    if is_uri(options.results):
-        mirror = mirror_of(options.results, name)
-        if not options.fresh:
-            mirror.fetch()
+    with driving(folder.path):
+        if is_uri(options.results):
+            mirror = mirror_of(options.results, name)
+            if not options.fresh:
+                mirror.fetch(to_drive=True)
+        return _run(folder, options, console, mirror, timing)
+
+
+def _run(
+    folder: RunFolder, options: RunOptions, console: Console, mirror: Mirror | None, timing: TimingSize
+) -> RunFolder:
     if not options.fresh:
         require_run_of(folder, ROADMAP)
     if not options.fresh and folder.finished():
+        if folder.report_due():
+            write_roadmap_report(folder)
         if mirror is not None:
             mirror.sync(whole=True)  # a last mirroring that failed is made up for
         unknown = require_same_question(folder, options)
@@ -78,14 +97,15 @@ def run_roadmap(
     began = time.monotonic()
     options = with_own_facts(folder, options)
     with contextlib.ExitStack() as session:
-        _open(folder, options, mirror, session)
+        _open(folder, options, console, mirror, session)
         with mirrored(mirror, console):
             done = _run_phases(options, folder, console, mirror, timing, session)
             decision = decide_roadmap(tuple(ROADMAP_STEPS), done, releasing=TEST_PHASES)
             write_whole(folder.path / "decision.json", json_text(decision.as_json()))
             write_whole(folder.path / "decision.md", roadmap_text(decision))
             described = folder.read() or {}
-            folder.write(described | {"end": now(), "seconds": round(time.monotonic() - began, 1)})
+            ended = {"end": now(), REPORT_DUE: True}
+            folder.write(described | ended | {"seconds": round(time.monotonic() - began, 1)})
             write_roadmap_report(folder)
     _print(console, folder, decision, time.monotonic() - began)
     return folder
@@ -133,7 +153,9 @@ def _announced(console: Console, run: RunFolder) -> bool:
     return not run.finished()
 
 
-def _open(folder: RunFolder, options: RunOptions, mirror: Mirror | None, session: contextlib.ExitStack) -> None:
+def _open(
+    folder: RunFolder, options: RunOptions, console: Console, mirror: Mirror | None, session: contextlib.ExitStack
+) -> None:
     """Write run.json; on a resumed roadmap, check first that it is the same one.
 
     Before a new one deletes or writes anything, all is checked that its phases would refuse, and Ray is up (`session`).
@@ -160,7 +182,8 @@ def _open(folder: RunFolder, options: RunOptions, mirror: Mirror | None, session
             require_same_model(folder, previous, model)
         for name, phase in phases.items():
             require_same_phase(folder, {"phase": name, "definition": previous["definitions"][name]}, phase)
-        described |= {"start": previous["start"], "resumed": previous["resumed"] + 1}
+        described |= {key: previous[key] for key in ("id", "start") if key in previous}
+        described |= {"resumed": previous["resumed"] + 1}
         adopt_start_weights(RunFolder(folder.path / FIRST).checkpoints, folder.checkpoints)
         for run in (RunFolder(folder.path / name) for name in ROADMAP_STEPS):
             if (run.read() or {}).get("data", data.source) != data.source:  # the data have moved
@@ -173,7 +196,8 @@ def _open(folder: RunFolder, options: RunOptions, mirror: Mirror | None, session
         session.enter_context(ray_session(options))
         if mirror is not None and options.fresh:
             mirror.erase()
-        folder.prepare(resume=False, fresh=options.fresh)
+        for said in folder.prepare(resume=False, fresh=options.fresh):
+            console.print(said, highlight=False, soft_wrap=True)
     if options.weights is not None:  # one copy for all phases: the file may change between them
         keep_start_weights(options.weights, folder.checkpoints, phases[FIRST].base, data, anew=previous is None)
     weights = described_start(options.weights, folder.checkpoints)

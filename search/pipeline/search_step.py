@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from fusion_models.config import Flat
 from fusion_models.data.clusters import query_clusters
@@ -15,6 +16,7 @@ from search.analysis.importances import write_importances
 from search.analysis.replicates import p_on_front
 from search.analysis.tables import write_tables
 from search.execution.capacity import concurrency
+from search.execution.file_transfer import TRAINING
 from search.execution.searcher import Deadline
 from search.options import RunOptions
 from search.pipeline.baselines import STAGE as BASELINES
@@ -27,6 +29,7 @@ from search.pipeline.baselines import (
     single_modality_jobs,
     tune_sums,
 )
+from search.pipeline.confirmation.finalist import standing_finalist
 from search.pipeline.confirmation.unconfirmed import budget_for, seconds_to_search
 from search.pipeline.context import Run
 from search.pipeline.continuation.kept import kept_front
@@ -62,12 +65,17 @@ def search(run: Run, warm: Mapping[str, Flat]) -> tuple[dict[ReferenceRole, Weig
     trials = SearchStage(journal, phase, sampler=options.sampler, trials=count, seed=options.seed, earlier=run.earlier)
     trials.enqueue_warm(warm)
     trials.lag = search_lag(options, count)
+    closed = standing_finalist(run.folder, run.verdict, chooses_anew=run.chooses_anew) is not None
+    if closed:
+        _close(run, trials)
     for note in trials.notes:
         run.console.print(f"earlier front: {note}", highlight=False)
     later = print_plan(run, [baselines, trials], concurrency(options), lag=trials.lag)
     run.trainer.train([baselines, trials], deadline=_search_deadline(run, later))
     replace_failed_singles(run)
-    _describe(run, trials)
+    if not closed:
+        _describe(run, trials)
+        _sweep(run, trials.close("interrupted, and the time budget ended the search before it went on"))
     _require_references(run)
     tuned = tune_sums(run)
     references = reference_rankers(run, "validation", tuned)
@@ -78,6 +86,23 @@ def search(run: Run, warm: Mapping[str, Flat]) -> tuple[dict[ReferenceRole, Weig
     write_importances(run.folder, phase, journal, seed=options.seed)
     _keep_front_weights(run)
     return tuned, references
+
+
+def _close(run: Run, trials: SearchStage) -> None:
+    """The finalist is fixed: what a search finds now could not be chosen, nor change its rivals."""
+    planned = trials.total
+    _sweep(run, trials.close("interrupted, and the finalist was fixed without it"))
+    if trials.total < planned:
+        said = f"the finalist is fixed, so the search stays at {trials.total} of {planned} trials"
+        run.console.print(said, highlight=False)
+
+
+def _sweep(run: Run, ended: Sequence[str]) -> None:
+    """Delete the checkpoints from which these interrupted trainings would have gone on."""
+    for trial_id in ended:
+        shutil.rmtree(run.folder.checkpoints / trial_id / TRAINING, ignore_errors=True)
+    if ended:
+        run.trainer.write_tables()
 
 
 def _describe(run: Run, trials: SearchStage) -> None:

@@ -88,6 +88,7 @@ def write_report(folder: RunFolder) -> None:
         write_csv(run.curves, folder, "curves.csv")
     write_whole(folder.path / "report.html", page(run, figures))
     write_card(run)
+    folder.note_report()
 
 
 def sections(run: RunRecord) -> Sequence[Callable[[RunRecord], Figure]]:

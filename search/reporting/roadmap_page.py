@@ -55,6 +55,7 @@ def write_roadmap_report(folder: RunFolder) -> Path:
     )
     path = folder.path / "report.html"
     write_whole(path, unbroken(text))
+    folder.note_report()
     return path
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 from collections.abc import Sequence
@@ -11,28 +12,39 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from fusion_models.config import Recipe
 from fusion_models.data import RankingDataset
 from fusion_models.data.clusters import query_clusters
+from fusion_models.data.schema import DataDescription
 from fusion_models.evaluation import Blanking, Evaluation, evaluate
 from fusion_models.files import whole, whole_folder, write_whole
 from fusion_models.latency import scoring_latency
 from fusion_models.metrics import BLANKS, paired_bootstrap, sign_flip_p
 from fusion_models.metrics.intervals.weights import counted, of_rows
 from fusion_models.models import Ensemble, Ranker, TrainableRanker, build_ranker
+from fusion_models.models.own import is_own, own_model
 from fusion_models.process_group import ALONE, ProcessGroup
 from fusion_models.quantities import Lists, Outputs
 from fusion_models.training import TrainingState
+from fusion_models.work.foreign import first_line
+from search.run_store.folder import RunFolderError, read_json
 from search.run_store.job import Job
 
 WEIGHTS = "weights.safetensors"
 RECIPE = "recipe.json"
 OUTPUTS = "validation.npz"
 PER_QUERY = ("shares", "value_shares", "ssim")
+DATA = "data.json"
+"""Of an artefact: widths and statistics of the data that it was trained on."""
 MEMBERS = "weights-*.safetensors"
 """Of an ensemble: one file a member, numbered from 0, in the place of `WEIGHTS`."""
+
+LEVELS = 3
+"""Folders above weights of which one may be their run: RUN/checkpoints/TRIAL, RUN/verdicts/2/artefact."""
+REMEDY = "put back a whole copy of the ranker's folder"
 
 
 def measure(state: TrainingState, data: RankingDataset, job: Job, *, process_group: ProcessGroup = ALONE) -> Evaluation:
@@ -119,17 +131,27 @@ def weights_files(folder: Path) -> list[Path]:
     return members or [path for path in [folder / WEIGHTS] if path.exists()]
 
 
+def weights_sha256(folder: Path) -> str:
+    """Of the weights of the ranker in `folder`, in the order of its members."""
+    found = hashlib.sha256()
+    for path in weights_files(folder):
+        found.update(path.read_bytes())
+    return found.hexdigest()
+
+
 def ranker_files(folder: Path) -> list[str]:
     """Names of the files that `load_ranker` reads."""
     return [RECIPE, *(path.name for path in weights_files(folder))]
 
 
-def write_ensemble(folder: Path, trainings: Sequence[Path]) -> None:
+def write_ensemble(folder: Path, trainings: Sequence[Path], data: DataDescription | None = None) -> None:
     """Put finished trainings of one recipe together in `folder`: a ranker that `load_ranker` opens as one.
+
+    `data`: what they were trained on, written beside them, so that they score without it.
 
     Raises ValueError where there is none, or their recipes differ.
     """
-    said = [json.loads((place / RECIPE).read_text()) for place in trainings]
+    said = [read_json(place / RECIPE) for place in trainings]
     if not said or any(Recipe.from_flat(s["recipe"]) != Recipe.from_flat(said[0]["recipe"]) for s in said):
         raise ValueError(f"an ensemble is made of trainings of one recipe, got {[place.name for place in trainings]}")
     with whole_folder(folder) as staging:
@@ -137,26 +159,81 @@ def write_ensemble(folder: Path, trainings: Sequence[Path]) -> None:
             shutil.copyfile(place / WEIGHTS, staging / MEMBERS.replace("*", str(index)))
         members = {"trainings": [place.name for place in trainings], "seeds": [s["seed"] for s in said]}
         (staging / RECIPE).write_text(json.dumps({"recipe": said[0]["recipe"]} | members, indent=1))
+        if data is not None:
+            (staging / DATA).write_text(json.dumps(data.to_json()))
 
 
-def load_ranker(folder: Path, data: RankingDataset, device: torch.device | str = "cpu") -> Ranker:
+def read_data(folder: Path) -> DataDescription | None:
+    """What the ranker in `folder` was trained on; None where it does not say.
+
+    Raises ValueError, naming the file, where it is cut.
+    """
+    path = folder / DATA
+    if not path.exists():
+        return None
+    try:
+        return DataDescription.from_json(read_json(path, remedy=REMEDY))
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"{path} does not describe data ({first_line(error)}): {REMEDY}") from error
+
+
+def read_recipe(folder: Path) -> Recipe:
+    """The recipe of the ranker in `folder`. Raises ValueError, naming the file, where it is gone, cut, or unknown."""
+    said = read_json(folder / RECIPE, remedy=REMEDY)
+    if not isinstance(said.get("recipe"), dict):
+        raise ValueError(f"{folder / RECIPE} names no recipe: {REMEDY}")
+    try:
+        return Recipe.from_flat(said["recipe"])
+    except (ValueError, TypeError, KeyError) as error:
+        raise ValueError(f"{folder / RECIPE} is no recipe of this version ({error})") from error
+
+
+def load_ranker(folder: Path, data: RankingDataset | DataDescription, device: torch.device | str = "cpu") -> Ranker:
     """The ranker of a finished trial, or of an ensemble's folder, ready to score `data`; nothing in it is executed.
 
     An ensemble of one is its member, whose scores no gate has read standardised.
 
-    Raises ValueError where the weights do not fit: they are of another dataset, or of another version of this program.
+    Raises ValueError that names the file which is gone, cut, or does not fit: it is of another dataset, or of another
+    version of this program.
     """
-    recipe = Recipe.from_flat(json.loads((folder / RECIPE).read_text())["recipe"])
+    recipe = read_recipe(folder)
     files = weights_files(folder) or [folder / WEIGHTS]  # whose absence then says which file is missing
     members = [_loaded(path, recipe, data) for path in files]
     ranker = members[0] if len(members) == 1 else Ensemble(members)
     return ranker.to(device).eval()
 
 
-def _loaded(path: Path, recipe: Recipe, data: RankingDataset) -> TrainableRanker:
+def run_of(place: Path) -> Path | None:
+    """The run that a ranker's folder lies in; None where it lies in none."""
+    above = (*place.absolute().parents[:LEVELS], *place.resolve().parents[:LEVELS])  # either may be a link
+    return next((p for p in above if (p / "run.json").exists()), None)
+
+
+def require_same_source(place: Path) -> None:
+    """Raises RunFolderError where the weights in `place` are of another source of one's own module than there is now.
+
+    The run that they lie in says what they were trained with. Weights that lie in no run pass, and our own variants.
+    """
+    variant, run = read_recipe(place).model.variant, run_of(place)
+    if run is None or not is_own(variant):
+        return
+    before = (read_json(run / "run.json").get("model") or {}).get("sha256")
+    model = own_model(variant)
+    if before is not None and before != model.sha256():
+        raise RunFolderError(
+            f"{run} was trained with another source of {variant} ({model.root} has changed since): its weights would "
+            "score as another model. Bring that source back, or train again"
+        )
+
+
+def _loaded(path: Path, recipe: Recipe, data: RankingDataset | DataDescription) -> TrainableRanker:
     model = build_ranker(recipe, data.schema, data.statistics)
     try:
-        model.load_state_dict(load_file(path))
+        weights = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise ValueError(f"{path} cannot be read ({first_line(error)}): {REMEDY}") from error
+    try:
+        model.load_state_dict(weights)
     except RuntimeError as error:
         what = " ".join(str(error).split()[:40])
         raise ValueError(

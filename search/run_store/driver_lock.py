@@ -1,55 +1,127 @@
-"""Which process of this machine drives a run whose folder is a working copy: nobody may replace it meanwhile."""
+"""Which process drives a run: one at a time writes a run folder, and nobody replaces or deletes it meanwhile."""
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
+import os
+import platform
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
+from search.run_store.folder import RunFolderError
+
+_LOCK = ".driven"
+LOOKS, LOOK_SECONDS = 5, 0.02
+_held: dict[Path, int] = {}
+"""Folders that this process drives, and the thread that does."""
+
 
 @contextlib.contextmanager
 def driving(folder: Path) -> Iterator[None]:
-    """While the block runs, `driven` says so of `folder`; the lock ends with the process, however it ends.
+    """While the block runs, this thread alone writes the run in `folder`, and `driven` says so of it.
 
-    A phase of a roadmap is driven within it, by the same process. Where no file can be locked, nothing is said.
+    The system ends the lock with the process, however it ends, so a run that was killed is gone on with at once. A
+    phase of a roadmap is driven within it, by the same thread. Where no file can be locked, nobody is kept out. Whoever
+    only reads a run needs none.
+
+    Raises RunFolderError where somebody else drives the run, the roadmap that it is a phase of, or a phase in it.
     """
-    file = _locked(folder)
-    try:
+    place = folder.resolve()
+    if _mine(place) or _mine(place.parent):
         yield
-    finally:
+        return
+    with contextlib.ExitStack() as leaving:
+        file = _locked(place, leaving)
+        for other in (place.parent, *_inside(place)):
+            if driven(other):
+                raise _busy(other)
         if file is not None:
-            file.close()
+            file.truncate(0)
+            file.write(f"process {os.getpid()} on {platform.node() or 'this machine'}")
+            file.flush()
+            _held[place] = threading.get_ident()
+            leaving.callback(_held.pop, place)
+        yield
 
 
 def driven(folder: Path) -> bool:
     """Whether a process of this machine drives the run in `folder` now, this one included."""
-    path = _lock_file(folder)
-    if not path.exists():
-        return False
-    with path.open("a") as file:
-        try:
+    try:
+        with _lock_file(folder.resolve()).open("r") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        except OSError:  # a file system without locks
-            return False
+    except BlockingIOError:
+        return True
+    except OSError:  # no such file, or a file system without locks
+        return False
     return False
 
 
-def _locked(folder: Path) -> IO[str] | None:
-    path = _lock_file(folder)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a")
+def _mine(place: Path) -> bool:
+    return _held.get(place) == threading.get_ident()
+
+
+def _inside(place: Path) -> list[Path]:
+    """Folders in `place` that were driven by themselves once: phases of a roadmap."""
+    with contextlib.suppress(OSError):
+        return [place / path.name[1 : -len(_LOCK)] for path in place.glob(f".*{_LOCK}")]
+    return []
+
+
+def _locked(place: Path, leaving: contextlib.ExitStack) -> IO[str] | None:
+    """The lock file, held until `leaving`, and then deleted with the folders that were made for it.
+
+    None where none can be locked.
+    """
+    path = _lock_file(place)
+    made = [parent for parent in path.parents if not parent.exists()]
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        leaving.callback(_delete_empty, made)
+        while True:
+            file = path.open("a")
+            leaving.callback(file.close)
+            _lock(file)
+            with contextlib.suppress(FileNotFoundError):
+                if path.stat().st_ino == os.fstat(file.fileno()).st_ino:  # else deleted by who held it until now
+                    break
+    except BlockingIOError:
+        raise _busy(place) from None
     except OSError:
-        file.close()
         return None
+    leaving.callback(path.unlink, missing_ok=True)
     return file
 
 
-def _lock_file(folder: Path) -> Path:
+def _lock(file: IO[str]) -> None:
+    """Raises BlockingIOError where somebody else has it for longer than a look (`driven`) takes."""
+    for pause in (*(LOOKS * [LOOK_SECONDS]), None):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if pause is None:
+                raise
+            time.sleep(pause)
+        else:
+            return
+
+
+def _delete_empty(folders: list[Path]) -> None:
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
+
+
+def _busy(place: Path) -> RunFolderError:
+    who = "another process"
+    with contextlib.suppress(OSError):
+        who = _lock_file(place).read_text() or who
+    return RunFolderError(f"{place} is being run now by {who}: wait until it has ended, or give another --name")
+
+
+def _lock_file(place: Path) -> Path:
     """Beside the folder, which may be deleted and made anew meanwhile."""
-    return folder.parent / f".{folder.name}.driven"
+    return place.parent / f".{place.name}{_LOCK}"

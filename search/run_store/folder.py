@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import errno
+import glob
 import importlib.metadata
 import json
 import math
@@ -13,6 +14,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,8 +31,12 @@ FORMAT = 4
 metric and its suspect did. 3: until gates in decision.json said their group."""
 
 
-OF_A_RUN = frozenset({"run.json", "study.journal", "checkpoints"})
+REPORT_DUE = "report_due"
+"""In run.json of a run that has ended, until its report is written."""
+OF_A_RUN = frozenset({"run.json", "study.journal", "checkpoints", "finalist.json", "decision.json"})
 """What tells a run folder, even one whose run ended as it began, from any other."""
+LEFTOVERS = ("finalist.json", "decision.json")
+"""What a run would take for its own, where it starts beside what is left of another one."""
 
 
 class RunFolderError(ValueError):
@@ -97,6 +103,16 @@ class RunFolder:
         found = self.read()
         return found is not None and found.get("end") is not None
 
+    def report_due(self) -> bool:
+        """Whether the run ended, and its report was not written yet."""
+        return bool((self.read() or {}).get(REPORT_DUE))
+
+    def note_report(self) -> None:
+        """The report of what the folder holds is written."""
+        found = self.read() or {}
+        if found.pop(REPORT_DUE, None):
+            self.write(found)
+
     def require_ready(self, *, resume: bool, fresh: bool) -> None:
         """Raises RunFolderError where an unfinished run would be overwritten, or what is no run deleted.
 
@@ -111,6 +127,8 @@ class RunFolder:
             )
         elif resume and not self.journal.exists():
             raise RunFolderError(f"nothing to resume in {self.path}: leave --resume out to start a run there")
+        elif not self.journal.exists() and not self.description.exists():
+            self._require_no_leftovers()
         with usable(self.path):
             there = next(path for path in (self.path, *self.path.parents) if path.exists())
             if not there.is_dir():
@@ -118,16 +136,26 @@ class RunFolder:
             if not os.access(there, os.W_OK | os.X_OK):
                 raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(there))
 
-    def prepare(self, *, resume: bool, fresh: bool) -> None:
-        """Make the folder ready for a run.
+    def prepare(self, *, resume: bool, fresh: bool) -> list[str]:
+        """Make the folder ready for a run; returns what is to be said of files that could not be deleted.
 
-        Raises RunFolderError where `require_ready` does, or the folder cannot be made.
+        Raises RunFolderError where `require_ready` does, or the folder cannot be made or emptied.
         """
         self.require_ready(resume=resume, fresh=fresh)
-        if fresh:
-            shutil.rmtree(self.path, ignore_errors=True)
+        place = self.path.resolve()  # of a link, the folder that it names
+        said = delete_folder(place) if fresh else []
         with usable(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
+            place.mkdir(parents=True, exist_ok=True)
+        return said
+
+    def _require_no_leftovers(self) -> None:
+        with usable(self.path):
+            left = [name for name in LEFTOVERS if (self.path / name).exists()]
+        if left:
+            raise RunFolderError(
+                f"{self.path} holds what is left of another run ({', '.join(left)}): give --fresh to delete it, or "
+                "another --name"
+            )
 
     def _require_deletable(self) -> None:
         with usable(self.path):
@@ -137,6 +165,41 @@ class RunFolder:
                 f"{self.path} holds no run (there is {', '.join(sorted(there)[:3])}), so --fresh does not delete it: "
                 "give another --name"
             )
+
+
+def delete_folder(place: Path) -> list[str]:
+    """Delete a run folder, which nobody ever finds half deleted; returns what is to be said of files that stay.
+
+    It is renamed first, and what an earlier deletion left under such names goes too. Where it cannot be renamed (a
+    volume that is mounted there), what tells a run is deleted last.
+
+    Raises RunFolderError where a file of a folder that could not be renamed cannot be deleted.
+    """
+    if place.exists():
+        try:
+            place.rename(place.with_name(f"{_deleting(place)}{uuid.uuid4().hex[:8]}"))
+        except OSError:
+            _empty(place)
+    said = []
+    for left in place.parent.glob(f"{glob.escape(_deleting(place))}*"):
+        try:
+            shutil.rmtree(left)
+        except OSError as error:
+            said.append(f"{error.filename or left} cannot be deleted ({error.strerror}): delete {left} by hand")
+    return said
+
+
+def _deleting(place: Path) -> str:
+    return f".{place.name}.deleting-"
+
+
+def _empty(place: Path) -> None:
+    with usable(place):
+        for path in sorted(place.iterdir(), key=lambda path: (path.name in OF_A_RUN, path.name)):
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            else:
+                path.unlink()
 
 
 def read_json(path: Path, *, remedy: str = "put back a whole copy of the run") -> dict[str, Any]:
@@ -194,7 +257,7 @@ def json_text(value: Any) -> str:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, commit, machine and command line of this process."""
+    """Versions, commit, machine and command line of this process, and an id for the run that it begins."""
     return {
         "versions": {"python": platform.python_version()} | {p: importlib.metadata.version(p) for p in PACKAGES},
         "commit": _commit(),
@@ -204,6 +267,7 @@ def environment() -> dict[str, Any]:
             "cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         },
         "command": sys.argv,
+        "id": uuid.uuid4().hex,
         "start": now(),
         "end": None,
     }

@@ -86,9 +86,19 @@ def has_looked(folder: RunFolder, fingerprint: str, *, split: str = DECIDING_SPL
 
 
 def look_of(folder: RunFolder) -> dict[str, str]:
-    """How a look of this run is told from those of others."""
-    name = folder.path.relative_to(_home(folder)).as_posix()
-    return {"run": name, "start": str((folder.read() or {}).get("start"))}
+    """What is noted of this run with a look, by which `of_run` tells it from those of others."""
+    name, described = folder.path.relative_to(_home(folder)).as_posix(), folder.read() or {}
+    known = {"id": str(described["id"])} if "id" in described else {}
+    return {"run": name, "start": str(described.get("start"))} | known
+
+
+def of_run(look: dict[str, str], mine: dict[str, str]) -> bool:
+    """Whether a look was noted by the run of which `look_of` says `mine`, wherever that lies now.
+
+    Where either names no id, as versions of before did, it is told by name and start.
+    """
+    keys = ("id",) if "id" in look and "id" in mine else ("run", "start")
+    return all(look.get(key) == mine[key] for key in keys)
 
 
 def count_look(
@@ -96,12 +106,15 @@ def count_look(
 ) -> Look:
     """Note that this run looks at the deciding split of this data for its verdict number `verdict`.
 
-    The same verdict of the same run, resumed, is the same look, with the same number. Looks are kept beside the run
-    folders (for a phase of a roadmap: beside the roadmap's) and in the user's state folder, so that neither starting
-    afresh nor another `--results` forgets them. Of runs that look at once each waits for the other.
+    The same verdict of the same run, resumed, is the same look, with the same number, also where its folder was moved
+    or lies on another machine now. Copies of a finished run that get a further verdict each look anew. Looks are kept
+    beside the run folders (for a phase of a roadmap: beside the roadmap's) and in the user's state folder, so that
+    neither starting afresh nor another `--results` forgets them. Of runs that look at once each waits for the other.
     """
     key = fingerprint if split == DECIDING_SPLIT else f"{fingerprint} ({split})"
     mine = look_of(folder) | {"results": str(_home(folder)), "verdict": str(verdict)}
+    if verdict > 1:
+        mine["begun"] = str(((folder.read() or {}).get("further") or {}).get("start"))
     beside, state = _home(folder) / LOOKS, _state_folder() / LOOKS
     with _locked(beside, state):
         known = _joined(_read(beside).get(key, []), _read(state).get(key, []))
@@ -139,8 +152,14 @@ def _joined(one: list[dict[str, str]], other: list[dict[str, str]]) -> list[dict
 
 
 def _same(look: dict[str, str], mine: dict[str, str]) -> bool:
-    """One look: of one run folder, run at one time, for one of its verdicts."""
-    return all(look.get(key, mine[key] if key != "verdict" else "1") == mine[key] for key in mine)
+    """One look: of one run, for one of its verdicts, begun at one time.
+
+    Of runs without an id: of one run folder, run at one time.
+    """
+    if "id" in look and "id" in mine:
+        return all(look.get(key) == mine.get(key) for key in ("id", "verdict", "begun"))
+    keys = [key for key in mine if key not in ("id", "begun")]
+    return all(look.get(key, mine[key] if key != "verdict" else "1") == mine[key] for key in keys)
 
 
 def _note(path: Path, key: str, known: list[dict[str, str]]) -> None:

@@ -24,7 +24,7 @@ from fusion_models.data.arrays.cache import cache_root
 from fusion_models.data.tables import filesystem_of, local_path
 from fusion_models.files import write_whole
 from search.run_store.driver_lock import driven, driving
-from search.run_store.folder import OF_A_RUN
+from search.run_store.folder import OF_A_RUN, delete_folder
 from search.run_store.looks import LOOKS, parse_looks
 
 STATE = ".mirror.json"
@@ -60,25 +60,26 @@ class Mirror:
             self._filesystem, self._root = filesystem_of(uri)
         self._lock = threading.Lock()
 
-    def fetch(self) -> bool:
+    def fetch(self, *, to_drive: bool = False) -> bool:
         """Make the local folder what the URI holds, unless it is ahead of it; whether there was anything at the URI.
 
         A journal is only ever appended to: where every local one begins with the whole remote one, the folder is of the
         same run and knows more (this machine was interrupted between two mirrorings), and stays as it is. So does that
-        of a run that a process of this machine drives now. Where the journals are equal, another machine may have ended
-        the run: then a run.json there is another one than this copy has sent.
+        of a run that a process of this machine drives now, unless that is who asks, before it begins (`to_drive`).
+        Where the journals are equal, another machine may have ended the run: then a run.json there is another one than
+        this copy has sent.
         """
         with _explained(self.uri):
             self._filesystem.invalidate_cache()
             remote = self._listing()
             self._fetch_looks()
-            if driven(self.local):
+            if not to_drive and driven(self.local):
                 return bool(remote) or (self.local / LAST[1]).exists()
             if not remote:  # the store is the truth: what lies here is of a run that somebody has deleted there
-                shutil.rmtree(self.local, ignore_errors=True)
+                delete_folder(self.local)
                 return False
             if not self._local_is_ahead(remote):
-                shutil.rmtree(self.local, ignore_errors=True)
+                delete_folder(self.local)
                 for name in sorted(remote, key=_order):
                     self._get(name)
                 last = self._read_last()
@@ -100,9 +101,10 @@ class Mirror:
                     f"{self.uri} holds no run (there is {min(remote)}), so --fresh does not delete it: give another "
                     "--name"
                 )
-            for name in sorted(remote, key=_order, reverse=True):  # run.json first: half a run is none
+            # run.json first: half a run is none; a journal last, by which --fresh knows what is left for it
+            for name in sorted(remote, key=lambda n: (not n.endswith(LAST[1]), n.endswith(LAST[0]), n)):
                 self._filesystem.rm_file(self._path(name))
-            shutil.rmtree(self.local, ignore_errors=True)
+            delete_folder(self.local)
 
     def sync(self, *, whole: bool = False) -> int:
         """Send what has changed since the last time and delete what is gone; returns how many files went.
@@ -137,6 +139,12 @@ class Mirror:
             known.described.pop(name, None)
         self._put_looks()
         return len(changed)
+
+    def behind(self) -> bool:
+        """Whether a file of the local folder was not sent as it is now, or one that was sent is gone."""
+        known, files = self._known(), self._files(whole=True)
+        files |= {name: status for name, (status, _) in self._read_last().items()}
+        return known.files != files
 
     def _read_last(self) -> dict[str, tuple[tuple[int, int], bytes]]:
         """Path below the run folder -> ((bytes, time of change), content) of every file that is sent last.

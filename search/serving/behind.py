@@ -35,10 +35,11 @@ class Ranker:
         import torch
 
         from fusion_models.data import open_dataset
-        from search.run_store.artifacts import load_ranker
+        from search.run_store.artifacts import load_ranker, require_same_source
         from search.serving.request import Catalogue
 
         torch.set_num_threads(1)
+        require_same_source(Path(checkpoint))
         data = open_dataset(source)
         self._catalogue = Catalogue(data)
         self._model = load_ranker(Path(checkpoint), data)

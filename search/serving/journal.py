@@ -24,6 +24,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from fusion_models.files import whole
+from fusion_models.work.foreign import first_line
 
 SCHEMA = pa.schema(
     [
@@ -139,16 +140,24 @@ def archive(folder: Path) -> int:
     return sum(_archive(path) for path in sorted(folder.glob("[0-9]*.jsonl")))
 
 
+def holds_decisions(folder: Path) -> bool:
+    """Whether a log has begun there."""
+    return any(folder.glob("[0-9]*.parquet")) or any(folder.glob("[0-9]*.jsonl"))
+
+
 def read_decisions(folder: Path) -> pa.Table:
     """Every decision of a log, journals not yet archived included, in the order of `at`.
 
-    Raises ValueError where the folder holds no log.
+    Raises ValueError where the folder holds no log, or a file of it cannot be read.
     """
     if not folder.is_dir():
         raise ValueError(f"{folder} is no folder; a log is what `python -m search.shadow serve` writes")
     parts = {path.stem: _read_journal(path) for path in sorted(folder.glob("[0-9]*.jsonl"))}
     for path in sorted(folder.glob("[0-9]*.parquet")):
-        parts[path.stem] = pq.read_table(path, schema=SCHEMA)  # a journal archived meanwhile counts once
+        try:
+            parts[path.stem] = pq.read_table(path, schema=SCHEMA)  # a journal archived meanwhile counts once
+        except (OSError, pa.ArrowException) as error:
+            raise ValueError(f"{path} cannot be read ({first_line(error)}): take it out of the log") from error
     if not parts:
         raise ValueError(f"{folder} holds no decision yet (no .parquet and no .jsonl file)")
     return pa.concat_tables(parts.values()).sort_by("at")

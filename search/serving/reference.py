@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import zipfile
+import zlib
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -13,15 +15,20 @@ import numpy.typing as npt
 import torch
 
 from fusion_models.data import RankingDataset
-from fusion_models.files import whole
+from fusion_models.files import whole, write_whole
 from fusion_models.metrics.ranking_metric import NDCG_10, RankingMetric
 from fusion_models.models import Ranker
 from fusion_models.tuned_v1 import seen_by
+from fusion_models.work.foreign import first_line
+from search.run_store.artifacts import weights_sha256
+from search.run_store.folder import read_json
+from search.serving.journal import holds_decisions
 
 QUERIES = 200
 """Training queries sampled."""
 FILE = "reference.npz"
 DESCRIPTION = "shadow.json"
+REMEDY = "put back a whole copy of the log"
 
 Arrays = dict[str, npt.NDArray[np.float64]]
 
@@ -60,13 +67,35 @@ def write_reference(log: Path, data: RankingDataset, checkpoint: Path | None, re
     log.mkdir(parents=True, exist_ok=True)
     with whole(log / FILE) as staging, staging.open("wb") as sink:
         np.savez_compressed(sink, allow_pickle=False, **{name: _kept(column) for name, column in reference.items()})
-    said = {
+    write_whole(log / DESCRIPTION, json.dumps(_description(data, checkpoint), indent=1) + "\n")
+
+
+def require_log_of(log: Path, data: RankingDataset, checkpoint: Path | None) -> None:
+    """Raises ValueError where `log` holds decisions of another V2, or over other data: both would be read as one.
+
+    Weights that lie elsewhere now are the same V2.
+    """
+    if not holds_decisions(log):
+        return
+    said, now = read_description(log), _description(data, checkpoint)
+    by = "weights" if "weights" in said else "checkpoint"  # older logs name the place alone
+    if said["fingerprint"] != now["fingerprint"]:
+        other = f"over other data ({said['data']})"
+    elif said[by] != now[by]:
+        other = f"of another V2 ({said['checkpoint'] or 'none'})"
+    else:
+        return
+    raise ValueError(f"{log} holds decisions {other}: name an empty or a new folder with --log")
+
+
+def _description(data: RankingDataset, checkpoint: Path | None) -> dict[str, Any]:
+    return {
         "data": data.source,
         "fingerprint": data.fingerprint,
         "checkpoint": None if checkpoint is None else str(checkpoint.resolve()),
+        "weights": None if checkpoint is None else weights_sha256(checkpoint),
         "metric": asdict(data.metric),
     }
-    (log / DESCRIPTION).write_text(json.dumps(said, indent=1) + "\n")
 
 
 def _kept(column: npt.NDArray[np.float64]) -> npt.NDArray[np.floating]:
@@ -77,9 +106,13 @@ def _kept(column: npt.NDArray[np.float64]) -> npt.NDArray[np.floating]:
 
 def read_description(log: Path) -> dict[str, Any]:
     """What the log is of. Raises ValueError where that is not known."""
-    if not (log / DESCRIPTION).exists():
+    path = log / DESCRIPTION
+    if not path.exists():
         raise ValueError(f"{log} has no {DESCRIPTION}: it is no log of `python -m search.shadow serve`")
-    found: dict[str, Any] = json.loads((log / DESCRIPTION).read_text())
+    found = read_json(path, remedy=REMEDY)
+    gone = [name for name in ("data", "fingerprint", "checkpoint") if name not in found]
+    if gone:
+        raise ValueError(f"{path} does not say {', '.join(gone)}: {REMEDY}")
     return found
 
 
@@ -89,6 +122,11 @@ def metric_of_log(said: Mapping[str, Any]) -> RankingMetric:
 
 
 def read_reference(log: Path) -> Arrays:
-    """The reference that `write_reference` kept."""
-    with np.load(log / FILE, allow_pickle=False) as arrays:
-        return {name: arrays[name].astype(np.float64) for name in arrays.files}
+    """The reference that `write_reference` kept. Raises ValueError, naming the file, where it is gone or cut."""
+    path = log / FILE
+    try:
+        with np.load(path, allow_pickle=False) as arrays:
+            return {name: arrays[name].astype(np.float64) for name in arrays.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        remedy = f"start `serve` on {log} again with the same V2"
+        raise ValueError(f"{path} cannot be read ({first_line(error)}): {remedy}") from error

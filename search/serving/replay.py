@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from fusion_models.models import Ranker
-from search.serving.journal import SCHEMA, write_decisions
+from search.serving.journal import SCHEMA, holds_decisions, write_decisions
 from search.serving.request import BadRequestError, Catalogue
 from search.serving.scoring import score_requests
 
@@ -21,7 +21,7 @@ def replay(table: pa.Table, model: Ranker, catalogue: Catalogue, out: Path) -> p
     Every request is checked again, since the dataset may be another one: what does not fit it says `failed`.
     Raises ValueError where `out` holds a log already.
     """
-    if any(out.glob("*.parquet")) or any(out.glob("*.jsonl")):
+    if holds_decisions(out):
         raise ValueError(f"{out} holds a log already: name an empty or a new folder with --out")
     out.mkdir(parents=True, exist_ok=True)
     entries = table.to_pylist()

@@ -10,22 +10,56 @@ from typing import Annotated
 import numpy as np
 import numpy.typing as npt
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError
 from torch import Tensor
 
-from fusion_models.data import RankingDataset
+from fusion_models.data import DataError, RankingDataset
 from fusion_models.data.arrays.v1_scores import v1_input
 from fusion_models.data.batch import Batch
+from fusion_models.data.tables.columns import EXACT_INTEGER
+from search.serving.item_columns import Value, item_columns
 
 MOST_CANDIDATES = 500
 MOST_BYTES = 4 * 1024 * 1024
 """Of a body; a longer one is refused before it is read to its end."""
 MOST_PROBLEMS = 20
 """Listed in one answer."""
+LARGEST = 1e30
+"""Of a number."""
+VECTOR, NUMBER, TEXT, FLAG, NOTHING = KINDS = ("<vector>", "<number>", "<text>", "<flag>", "<null>")
+"""What a value of `Given` is read as; no part of a problem's place."""
 
-Number = Annotated[float, Field(ge=-1e30, le=1e30, allow_inf_nan=False)]
+
+def _exact(value: object) -> object:
+    """A number as it is. Raises ValueError for a whole number that float64 would round: two could become one."""
+    whole = isinstance(value, int) and EXACT_INTEGER < abs(value) <= LARGEST
+    if whole and int(float(value)) != value:  # type: ignore[arg-type]
+        raise ValueError(f"has more digits than float64 keeps ({value}): subtract what all scores have in common")
+    return value
+
+
+def _kind(value: object) -> str:
+    """Which of `Given` a value is to be."""
+    if isinstance(value, list):
+        return VECTOR
+    if isinstance(value, bool):
+        return FLAG
+    return TEXT if isinstance(value, str) else NOTHING if value is None else NUMBER
+
+
+Number = Annotated[float, Field(ge=-LARGEST, le=LARGEST, allow_inf_nan=False)]
+Score = Annotated[Number, BeforeValidator(_exact)]
 Name = Annotated[str, Field(min_length=1, max_length=256)]
 Vector = list[Number]
+Given = Annotated[
+    Annotated[Vector, Tag(VECTOR)]
+    | Annotated[Number, Tag(NUMBER)]
+    | Annotated[str, Tag(TEXT)]
+    | Annotated[bool, Tag(FLAG)]
+    | Annotated[None, Tag(NOTHING)],
+    Discriminator(_kind),
+]
+"""What stands in a column of one item."""
 
 
 class _Strict(BaseModel):
@@ -36,10 +70,10 @@ class Candidate(_Strict):
     """One candidate: an item of the dataset, or a new one with its features."""
 
     item: Name
-    v1_score: Number
-    features: dict[Name, Vector] | None = None
-    """Raw features by modality, as `items.parquet` holds them. Needed for an item that the dataset does not hold; taken
-    instead of the dataset's where given."""
+    v1_score: Score
+    features: dict[Name, Given] | None = None
+    """Raw features by the columns of `items.parquet`: vectors (`visual`) and scalars (`metadata.price`). Needed for an
+    item that the dataset does not hold; taken instead of the dataset's where given."""
     pair: Vector | None = None
     """Features of query and item; needed where the dataset has them and does not hold this pair."""
 
@@ -89,6 +123,7 @@ class Catalogue:
         self.data = data
         self._item = {str(name): row for row, name in enumerate(data.item_ids)}
         self._query = {str(name): row for row, name in enumerate(data.query_ids)}
+        self._columns = item_columns(data.schema, data.statistics)
 
     def parse(self, body: bytes | str) -> RankRequest:
         """A checked request. Raises BadRequestError with every problem."""
@@ -97,11 +132,17 @@ class Catalogue:
         except ValidationError as error:
             found = error.errors(include_url=False, include_context=False, include_input=False)
             raise BadRequestError(
-                [Problem(".".join(str(part) for part in e["loc"]) or "body", e["msg"]) for e in found]
+                [Problem(".".join(str(p) for p in e["loc"] if p not in KINDS) or "body", e["msg"]) for e in found]
             ) from None
         problems = self._problems(request)
         if problems:
             raise BadRequestError(problems)
+        try:
+            self._given(request)
+        except DataError as error:
+            new = [i for i, candidate in enumerate(request.candidates) if candidate.features is not None]
+            where = f"candidates.{new[error.row or 0]}.features.{error.column}"
+            raise BadRequestError([Problem(where, error.problem)]) from None
         return request
 
     def batch(self, requests: Sequence[RankRequest]) -> Batch:
@@ -115,12 +156,16 @@ class Catalogue:
             valid[b, : len(request.candidates)] = True
             if schema.query:
                 context[b, : len(request.candidates), : schema.query] = self._query_features(request.query)
+            new = [j for j, candidate in enumerate(request.candidates) if candidate.features is not None]
+            for m, given in self._given(request).items():
+                features[m][b, new] = given
             for j, candidate in enumerate(request.candidates):
                 v1[b, j] = candidate.v1_score
                 item[b, j] = self._item.get(candidate.item, -1)
                 assert candidate.features is not None or item[b, j] >= 0, "a request is checked before"
-                for m, known in self.data.item_features.items():
-                    features[m][b, j] = known[item[b, j]] if candidate.features is None else candidate.features[m]
+                if candidate.features is None:
+                    for m, known in self.data.item_features.items():
+                        features[m][b, j] = known[item[b, j]]
                 if schema.pair:
                     pair = candidate.pair if candidate.pair is not None else self._judged(request.query, candidate.item)
                     context[b, j, schema.query :] = pair
@@ -154,12 +199,12 @@ class Catalogue:
     def _problems(self, request: RankRequest) -> list[Problem]:
         schema, found = self.data.schema, []
         query = request.query
-        if query.id is not None and query.features is None and query.id not in self._query:
-            found.append(Problem("query.id", f"unknown query {query.id!r}; send query.features for a new one"))
-        if schema.query and query.id is None and query.features is None:
+        if schema.query and query.features is None and query.id is None:
             found.append(Problem("query", "needs an id of the dataset, or features"))
+        elif schema.query and query.features is None and query.id not in self._query:
+            found.append(Problem("query.id", f"unknown query {query.id!r}; send query.features for a new one"))
         if query.features is not None and len(query.features) != schema.query:
-            found.append(Problem("query.features", f"expected {schema.query} numbers, got {len(query.features)}"))
+            found.append(Problem("query.features", _wrong_width(schema.query, len(query.features))))
         counts = Counter(c.item for c in request.candidates)
         for i, candidate in enumerate(request.candidates):
             where = f"candidates.{i}"
@@ -170,28 +215,31 @@ class Catalogue:
             if candidate.features is not None:
                 found += self._problems_of_features(candidate.features, f"{where}.features")
             if candidate.pair is not None and len(candidate.pair) != schema.pair:
-                found.append(Problem(f"{where}.pair", f"expected {schema.pair} numbers, got {len(candidate.pair)}"))
+                found.append(Problem(f"{where}.pair", _wrong_width(schema.pair, len(candidate.pair))))
             if candidate.pair is None and schema.pair and self._judged(query, candidate.item) is None:
                 found.append(
                     Problem(f"{where}.pair", f"this pair is not in the dataset: send its {schema.pair} numbers")
                 )
         return found
 
-    def _problems_of_features(self, given: Mapping[str, Vector], where: str) -> list[Problem]:
-        """Of the features of one item: a modality that is missing, unknown or of another width."""
-        widths = self.data.schema.widths
-        unknown = [
-            Problem(f"{where}.{m}", f"no modality of the dataset: {', '.join(widths)}")
-            for m in given
-            if m not in widths
-        ]
-        missing = [Problem(f"{where}.{m}", "Field required") for m in widths if m not in given]
-        wrong = [
-            Problem(f"{where}.{m}", f"expected {width} numbers, got {len(given[m])}")
-            for m, width in widths.items()
-            if m in given and len(given[m]) != width
-        ]
-        return [*unknown, *missing, *wrong]
+    def _problems_of_features(self, given: Mapping[str, Value], where: str) -> list[Problem]:
+        """Of the features of one item: a column that is missing, unknown or of another kind or width."""
+        found, known = [], [name for columns in self._columns.values() for name in columns.names]
+        for name in given:
+            if name not in known:
+                no_vector = name in self._columns
+                said = self._columns[name].refusal if no_vector else f"no column of the dataset: {', '.join(known)}"
+                found.append(Problem(f"{where}.{name}", said))
+        for columns in self._columns.values():
+            for name in columns.names:
+                wrong = columns.wrong_with(name, given[name]) if name in given else "Field required"
+                found += [Problem(f"{where}.{name}", wrong)] if wrong is not None else []
+        return found
+
+    def _given(self, request: RankRequest) -> dict[str, npt.NDArray[np.float32]]:
+        """Modality -> `[n, D]` of the n candidates that bring features. Raises DataError for numbers beyond float32."""
+        rows = [candidate.features for candidate in request.candidates if candidate.features is not None]
+        return {m: columns.of_rows(rows, "request") for m, columns in self._columns.items()} if rows else {}
 
     def _query_features(self, query: Query) -> Sequence[float] | np.ndarray[tuple[int, ...], np.dtype[np.float32]]:
         if query.features is not None:
@@ -209,3 +257,7 @@ class Catalogue:
         first = int(self.data.offset[row])
         places = np.flatnonzero(self.data.judged_item[first : int(self.data.offset[row + 1])] == wanted)
         return self.data.pair_features[first + int(places[0])] if len(places) else None
+
+
+def _wrong_width(width: int, got: int) -> str:
+    return f"expected {width} numbers, got {got}" if width else "the dataset has none: leave it out"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 from collections.abc import Iterator
 
 import ray
@@ -14,6 +15,15 @@ from ray.serve.config import HTTPOptions
 from search.execution.cluster import start_ray
 
 LOOPBACK = "127.0.0.1"
+
+
+def require_free(host: str, port: int) -> None:
+    """Raises ValueError where `host:port` cannot be listened on: Serve would share a port with who has it, or hang."""
+    try:
+        socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
+    except (OSError, OverflowError) as error:
+        said = str(getattr(error, "strerror", None) or error).partition(" (")[0]
+        raise ValueError(f"cannot listen on {host}:{port} ({said}): give another --port or --host") from error
 
 
 @contextlib.contextmanager

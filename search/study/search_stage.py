@@ -93,7 +93,25 @@ class SearchStage(Stage):
         if earlier is not None:
             self._take_over(earlier)
         self.total += sum(TAKEN_OVER in t.user_attrs for t in self.study.get_trials(deepcopy=False))
+        self.total = max(self.total, self.begun)  # of a search that goes on with fewer trials than it had begun
         self._enqueue_known(phase.known_recipes())
+
+    @property
+    def begun(self) -> int:
+        """Trials that were handed out, those of earlier runs and one whose driver died while asking for it included."""
+        return self._asked + sum("job" not in t.user_attrs for t in self._interrupted)
+
+    def close(self, reason: str) -> list[str]:
+        """Hand out no further trial, and tell interrupted ones as stopped for `reason`; returns their ids."""
+        ended = []
+        for frozen in [t for t in self._interrupted if "job" in t.user_attrs]:
+            job = Job.from_plain(frozen.user_attrs["job"])
+            self._trials[job.trial_id] = optuna.Trial(self.study, frozen._trial_id)
+            self.tell(job, Outcome(state="stopped", reason=reason, epochs=0, numbers={}, seconds=math.nan))
+            ended.append(job.trial_id)
+        self._interrupted = []
+        self.total = self._asked
+        return ended
 
     def seen_by(self, number: int) -> int | None:
         """The highest number of the trials whose results trial `number` sees; None: whatever has ended."""

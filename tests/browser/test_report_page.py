@@ -96,7 +96,7 @@ def test_warnings_stand_above_the_reasons_and_gates_keep_within_the_page(page, b
 
 
 @pytest.mark.parametrize("size", SIZES)
-def test_every_chart_lies_within_the_page(page, browser, size):
+def test_every_chart_lies_within_the_page(request, page, browser, size):
     resize(browser, *SIZES[size])
     browser.refresh()  # charts take their width when they are drawn
     wait(browser, lambda driver: driver.execute_script(DRAWN))
@@ -106,6 +106,8 @@ def test_every_chart_lies_within_the_page(page, browser, size):
         " return box.width < 100 || box.height < 50 || box.right > place.right + 1; })"
         ".map((s) => s.closest('.chart').id)"
     )
+    drawn = browser.execute_script("return document.querySelectorAll('.chart svg').length")
+    assert drawn > (10 if request.node.callspec.params["page"] == "decided" else 0)
     assert outside == []
 
 

@@ -4,6 +4,7 @@ The hosts share no file system, and the dataset lies on the head alone, as does 
 phase searches. See hosts.py for what a host is.
 """
 
+import contextlib
 import json
 import re
 import shutil
@@ -29,7 +30,8 @@ from spaces import PHASES
 
 pytestmark = [pytest.mark.cluster, pytest.mark.slow, pytest.mark.timeout(900)]
 WORKERS = ("one", "two", "three")
-EPOCHS = 6
+EPOCHS = 12
+"""So that a host can be lost before the training that it is at has ended."""
 PATIENCE = 400.0
 """Seconds for a step that takes some ten on a machine that nobody else loads."""
 COMMAND = (
@@ -115,13 +117,18 @@ def story(cluster, tmp_path_factory):
         except AssertionError as error:
             raise AssertionError(f"{error}\n{output.read_text()}") from error
 
+    trained = []
+
     def under_way():
-        found = results.glob("checkpoints/*/training/progress.json")
-        return [path.parts[-3] for path in found if json.loads(path.read_text())["epoch"] >= 1]
+        for path in results.glob("checkpoints/*/training/progress.json"):
+            with contextlib.suppress(OSError, ValueError):  # a checkpoint is replaced, or its training has ended
+                if json.loads(path.read_text())["epoch"] >= 1:
+                    trained.append(path.parts[-3])
+        return trained
 
     try:
         wait(under_way, "a checkpoint of a training elsewhere")
-        (victim,) = under_way()
+        victim = trained[-1]
         spread = training_on(cluster)
         print(f"{time.monotonic():.0f} s: {victim} trains on {spread}")
         (lost,) = [name for name in spread if list((cluster.root(name) / "tmp").glob("fusion-search-*/*/training"))]

@@ -27,9 +27,18 @@ def test_whatever_starts_ray_hosts_or_a_browser_or_needs_a_gpu_stands_in_a_lane(
     assert {entry.partition("::")[0] for entry in marks.RAY} <= set(NAMED)
 
 
+def _whole(request):
+    return request.session.items and {"cluster", "browser", "docs"} <= {
+        item.path.relative_to(marks.TESTS).parts[0]
+        for item in request.session.items
+        if marks.TESTS in item.path.parents
+    }
+
+
 def test_what_is_made_once_a_session_is_made_in_one_process(request):
     for fixture in ("roadmap", "run_of_four", "deployment", "_finished", "s3_store", "browser"):
         asking = {lanes.lane_of(i.nodeid) for i in request.session.items if fixture in getattr(i, "fixturenames", ())}
+        assert asking or not _whole(request), f"{fixture} is no fixture any more"
         assert len(asking) <= 1, f"{fixture} would be made once for each of {sorted(asking)}: one lane (tests/lanes.py)"
 
 

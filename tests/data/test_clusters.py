@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fusion_models.data import open_dataset
-from fusion_models.data.clusters import query_clusters, shared_clusters
+from fusion_models.data.clusters import Held, query_clusters, shared_clusters
 
 
 def together(clusters):
@@ -14,21 +14,21 @@ def together(clusters):
 
 def test_each_query_goes_to_its_most_frequent_word():
     held = [["dog"], ["dog", "red"], ["red", "cat"], ["sea"], [], ["dog"]]
-    assert together(shared_clusters(held, most=99)) == {(0, 1, 5), (2,), (3,), (4,)}
+    assert together(shared_clusters(Held.of(held), most=99)) == {(0, 1, 5), (2,), (3,), (4,)}
 
 
 def test_a_word_that_everybody_holds_joins_nobody_who_holds_another():
     held = [["for", "dog"], ["for", "dog"], ["for", "cat"], ["for", "sea"], ["for"]]
-    assert together(shared_clusters(held, most=99)) == {(0, 1, 2, 3, 4)}
-    assert together(shared_clusters(held, most=3)) == {(0, 1), (2,), (3,), (4,)}
+    assert together(shared_clusters(Held.of(held), most=99)) == {(0, 1, 2, 3, 4)}
+    assert together(shared_clusters(Held.of(held), most=3)) == {(0, 1), (2,), (3,), (4,)}
 
 
 @given(st.lists(st.lists(st.sampled_from("abcdef"), max_size=3), min_size=1, max_size=12), st.randoms())
 def test_the_order_of_queries_and_words_plays_no_part(held, random):
     order = list(range(len(held)))
     random.shuffle(order)
-    mixed = shared_clusters([random.sample(held[i], len(held[i])) for i in order], most=4)
-    plain = together(shared_clusters(held, most=4))
+    mixed = shared_clusters(Held.of([random.sample(held[i], len(held[i])) for i in order]), most=4)
+    plain = together(shared_clusters(Held.of(held), most=4))
     assert {tuple(sorted(order[i] for i in group)) for group in together(mixed)} == plain
     for group in plain:
         assert len(group) == 1 or set.intersection(*(set(held[i]) for i in group))

@@ -5,28 +5,29 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fusion_models.data import crossed_clusters as crossed_module
 from fusion_models.data import open_dataset
-from fusion_models.data.crossed_clusters import ALIKE, alike, crossed_clusters, shared_numbers
+from fusion_models.data.clusters import Held
+from fusion_models.data.crossed_clusters import ALIKE, alike, crossed_clusters, few_pairs, shared_things
 from fusion_models.metrics import query_interval
 
 
-def pairs(numbers):
-    """Which rows have a number in common."""
-    own = [set(row[row >= 0].tolist()) for row in numbers]
+def pairs(held):
+    """Which queries have a thing in common."""
+    own = [set(things.tolist()) for things in np.split(held.things, held.starts[1:-1])]
     return {(i, j) for i in range(len(own)) for j in range(i) if own[i] & own[j]}
 
 
 def test_a_query_of_two_words_stands_with_those_of_either():
     held = [["dog"], ["dog", "red"], ["red", "cat"], ["sea"], [], ["dog"]]
-    found = shared_numbers(held, most=99)
+    found = shared_things(Held.of(held), most=99)
     assert pairs(found) == {(1, 0), (5, 0), (5, 1), (2, 1)}
-    assert found.shape == (6, 2)
-    assert (found[3:5] == -1).all()
+    assert np.diff(found.starts).tolist() == [1, 2, 1, 0, 0, 1]
 
 
 def test_a_word_that_everybody_holds_joins_nobody():
     held = [["for", "dog"], ["for", "dog"], ["for", "cat"], ["for", "sea"], ["for"]]
-    assert pairs(shared_numbers(held, most=4)) == {(1, 0)}
+    assert pairs(shared_things(Held.of(held), most=4)) == {(1, 0)}
 
 
 @given(st.lists(st.lists(st.sampled_from("abcdef"), max_size=4), min_size=1, max_size=12), st.randoms())
@@ -34,10 +35,10 @@ def test_pairs_are_those_that_share_and_order_plays_no_part(held, random):
     counts = {thing: sum(thing in query for query in held) for thing in "abcdef"}
     telling = {thing for thing, count in counts.items() if 2 <= count <= 5}
     expected = {(i, j) for i in range(len(held)) for j in range(i) if set(held[i]) & set(held[j]) & telling}
-    assert pairs(shared_numbers(held, most=5)) == expected
+    assert pairs(shared_things(Held.of(held), most=5)) == expected
     order = list(range(len(held)))
     random.shuffle(order)
-    mixed = pairs(shared_numbers([random.sample(held[i], len(held[i])) for i in order], most=5))
+    mixed = pairs(shared_things(Held.of([random.sample(held[i], len(held[i])) for i in order]), most=5))
     assert {tuple(sorted((order[i], order[j]), reverse=True)) for i, j in mixed} == expected
 
 
@@ -66,18 +67,26 @@ def test_a_dataset_crosses_words_and_relevant_items(columns, write):
 def test_one_relevant_item_among_many_in_common_joins_nobody():
     """Queries of 20 relevant items with one in common stand apart; with two, together."""
     held = [list(range(20)), [0, *range(20, 39)], [0, 1, *range(40, 58)], []]
-    found = alike(held, ALIKE).toarray()
+    found = alike(Held.of(held), ALIKE).toarray()
     assert found[1, 0] == 0.0
     assert found[2, 0] == pytest.approx(0.1)
     assert not found[3].any()
-    assert alike(held).toarray()[1, 0] == pytest.approx(0.05)
+    assert alike(Held.of(held)).toarray()[1, 0] == pytest.approx(0.05)
 
 
-@given(st.lists(st.lists(st.integers(-1, 9), max_size=6), min_size=1, max_size=9), st.sampled_from([0.0, 0.3, 0.5]))
+@given(st.lists(st.lists(st.integers(0, 9), max_size=6), min_size=1, max_size=9), st.sampled_from([0.0, 0.3, 0.5]))
 def test_cosines_are_those_of_sets(held, least):
-    sets = [{number for number in row if number >= 0} for row in held]
+    sets = [set(row) for row in held]
     cosine = np.array([[len(a & b) / max(1, len(a) * len(b)) ** 0.5 for b in sets] for a in sets])
-    np.testing.assert_allclose(alike(held, least).toarray(), np.where(cosine >= least - 1e-9, cosine, 0.0))
+    np.testing.assert_allclose(alike(Held.of(held), least).toarray(), np.where(cosine >= least - 1e-9, cosine, 0.0))
+
+
+def test_too_many_pairs_leave_out_what_the_most_queries_hold(monkeypatch):
+    monkeypatch.setattr(crossed_module, "MOST_PAIRS", 9)
+    held = Held.of(
+        [["shoe", "red"], ["shoe", "red"], ["shoe", "dog"], ["shoe", "dog"], ["dog"], ["dog", "sea"], ["sea"]]
+    )
+    assert pairs(few_pairs(held)) == {(1, 0), (6, 5)}  # "shoe" and "dog", which four hold, are left out
 
 
 def test_nothing_shared_is_none_and_planted_queries_share_nothing():

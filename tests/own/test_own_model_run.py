@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from roadmap_run import told
 
 from fusion_models.data import open_dataset
 from fusion_models.evaluation import Blanking, evaluate
@@ -33,7 +34,8 @@ from search.run_store.records import journal_records
 SOURCE = Path(__file__).parent / "modules" / "two_towers.py"
 MODEL = "two_towers:TwoTowers"
 DATA = "planted?queries=160&candidates=8"
-PATIENCE = 240
+PATIENCE = 600
+pytestmark = pytest.mark.timeout(1800)
 PART = ["--trials", "3", "--epochs", "3", "--confirm-seeds", "0"]
 
 
@@ -61,7 +63,7 @@ def run(tmp_path_factory):
             [*command, *PART], cwd=team, stdout=output, stderr=output, start_new_session=True, env=environment
         )
     deadline = time.monotonic() + PATIENCE
-    while len(list(path.glob("checkpoints/*/weights.safetensors"))) < 3:  # so the first two of them have been told
+    while told(path / "study.journal") < 2:
         assert driver.poll() is None, (results / "output.txt").read_text()
         assert time.monotonic() < deadline, (results / "output.txt").read_text()
         time.sleep(0.1)

@@ -6,6 +6,7 @@ import sys
 import pytest
 from rich.console import Console
 
+from search.execution import cluster
 from search.execution.cluster import ray_session
 from search.options import RunOptions
 from search.run import main
@@ -14,8 +15,10 @@ from search.run import main
 @pytest.fixture(scope="session")
 def shared_ray(_own_cache):
     """Ray, started as a run starts it; runs inside join it. Its workers see the tests' own dataset cache."""
-    with ray_session(RunOptions(phase="phase3")):
-        yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cluster, "processors", lambda: 2)  # of whatever machine: tests count what has room at once
+        with ray_session(RunOptions(phase="phase3")):
+            yield
 
 
 FOUR = (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,7 +13,7 @@ from fusion_models.data.arrays.cache import build_once
 from fusion_models.data.dataset import RankingDataset
 from fusion_models.data.errors import DataError
 from fusion_models.data.views.near_groups import COMPARED, near_groups
-from fusion_models.metrics.duplicates import NARROW, rounded
+from fusion_models.metrics.duplicates import NARROW, digests, rounded
 from fusion_models.modalities import SUSPECT
 
 COMMON_PICTURE, FEW_ALIKE = 0.001, 30
@@ -96,7 +95,7 @@ def _size(groups: Ints) -> Ints:
 
 def _by_first_id(data: RankingDataset, groups: Ints) -> Ints:
     _, group = np.unique(groups, return_inverse=True)
-    by_id = np.argsort(data.item_ids.astype(str), kind="stable")
+    by_id = np.argsort(data.item_ids, kind="stable")
     first = np.zeros(group.max() + 1, dtype=np.int64)
     first[group[by_id[::-1]]] = by_id[::-1]
     return np.asarray(first[group])
@@ -110,13 +109,12 @@ def _centred(data: RankingDataset, modality: str, rows: Ints) -> Floats:
 
 def _equal(data: RankingDataset, modality: str) -> tuple[Ints, Ints]:
     """`[items]` numbers of the groups that are equal up to rounding, and the first item of each group."""
-    digests = np.empty(data.counts["items"], dtype=np.uint64)
-    for start in range(0, len(digests), ITEMS_AT_ONCE):
+    keys = np.empty(data.counts["items"], dtype=np.uint64)
+    for start in range(0, len(keys), ITEMS_AT_ONCE):
         block = slice(start, start + ITEMS_AT_ONCE)
         rows = rounded(data.item_features[modality][block], data.statistics.std[modality])
-        found = b"".join(hashlib.blake2b(row.tobytes(), digest_size=8).digest() for row in rows)
-        digests[block] = np.frombuffer(found, dtype="<u8")
-    _, first, group = np.unique(digests, return_index=True, return_inverse=True)
+        keys[block] = digests(row.tobytes() for row in rows)
+    _, first, group = np.unique(keys, return_index=True, return_inverse=True)
     return group.astype(np.int64), first.astype(np.int64)
 
 

@@ -158,5 +158,4 @@ def without_cold(data: RankingDataset, share: float = COLD_SHARE, suspect: str =
 
 
 def _judged(data: RankingDataset, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    parts = [np.asarray(data.judged_item[data.offset[r] : data.offset[r + 1]]) for r in rows]
-    return np.unique(np.concatenate(parts)) if parts else np.zeros(0, dtype=np.int64)
+    return np.unique(np.asarray(data.judged_item)[data.documents(rows)])

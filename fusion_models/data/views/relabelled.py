@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, Literal
 
 import numpy as np
@@ -11,13 +10,11 @@ import numpy.typing as npt
 from fusion_models.data.dataset import RankingDataset
 from fusion_models.data.views.alike import same_items
 from fusion_models.data.views.lists import take_lists
-from fusion_models.metrics.duplicates import rounded
+from fusion_models.metrics.duplicates import Keys, digests, rounded
 
 Relabelling = Literal["permuted", "random"]
 RELABELLINGS: tuple[Relabelling, ...] = ("permuted", "random")
-ITEMS_AT_ONCE = 4_096
-
-Keys = npt.NDArray[np.uint64]
+ITEMS_AT_ONCE = QUERIES_AT_ONCE = 4_096
 
 
 class RelabelledDataset(RankingDataset):
@@ -72,6 +69,13 @@ def query_content(data: RankingDataset, rows: npt.NDArray[np.int64] | None = Non
     return out
 
 
+def query_keys(data: RankingDataset) -> Keys:
+    """`[queries]`: numbers that are equal where `query_content` is."""
+    rows = np.arange(len(data.candidates))
+    blocks = (rows[start : start + QUERIES_AT_ONCE] for start in range(0, len(rows), QUERIES_AT_ONCE))
+    return np.concatenate([digests(query_content(data, block)) for block in blocks])
+
+
 def normalised(text: object) -> str:
     """Text without case and surplus spaces."""
     return " ".join(str(text or "").casefold().split())
@@ -84,11 +88,11 @@ def _permuted(data: RankingDataset, seed: int) -> npt.NDArray[np.float64]:
 
 
 def _random(data: RankingDataset, seed: int) -> npt.NDArray[np.float64]:
-    queries = _keys(query_content(data))
+    queries = query_keys(data)
     items = np.concatenate([_item_keys(data, start) for start in range(0, data.counts["items"], ITEMS_AT_ONCE)])
     items = items[same_items(data)]
     pair = np.repeat(queries, data.candidates) * np.uint64(0x9E3779B97F4A7C15) ^ items[np.asarray(data.judged_item)]
-    share = _mixed(pair ^ _keys([str(seed).encode()])[0]) >> np.uint64(11)
+    share = _mixed(pair ^ digests([str(seed).encode()])[0]) >> np.uint64(11)
     place = (share.astype(np.float64) / 2**53 * len(pair)).astype(np.int64)
     return np.sort(np.asarray(data.labels))[place]
 
@@ -96,12 +100,7 @@ def _random(data: RankingDataset, seed: int) -> npt.NDArray[np.float64]:
 def _item_keys(data: RankingDataset, start: int) -> Keys:
     block = slice(start, start + ITEMS_AT_ONCE)
     rows = [rounded(f[block], data.statistics.std[m]) for m, f in data.item_features.items()]
-    return _keys([row.tobytes() for row in np.concatenate(rows, axis=1)])
-
-
-def _keys(contents: list[bytes]) -> Keys:
-    digests = b"".join(hashlib.blake2b(content, digest_size=8).digest() for content in contents)
-    return np.frombuffer(digests, dtype="<u8").astype(np.uint64)
+    return digests(row.tobytes() for row in np.concatenate(rows, axis=1))
 
 
 def _mixed(values: Keys) -> Keys:

@@ -72,7 +72,7 @@ def sign_signal(data: RankingDataset, modality: str, seed: int) -> Floats:
     """
     features = data.item_features[modality]
     rows = data.rows("train")
-    judged = np.unique(np.concatenate([data.judged_item[data.offset[r] : data.offset[r + 1]] for r in rows]))
+    judged = np.unique(np.asarray(data.judged_item)[data.documents(rows)])
     random = np.random.default_rng([seed, 5])
     fitted = np.sort(random.permutation(judged)[:FITTED_ITEMS])
     known = np.asarray(features[fitted], dtype=np.float64)

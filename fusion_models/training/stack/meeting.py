@@ -7,6 +7,7 @@ thread that asked last trains it for all. A member that does not ask for a while
 from __future__ import annotations
 
 import contextlib
+import sys
 import threading
 import time
 from collections.abc import Callable, Hashable, Iterator
@@ -85,7 +86,8 @@ class Meeting:
                 yield outcome
         finally:
             with self.lock:
-                table.forget(state)
+                if not sys.is_finalizing():  # PyTorch is being taken apart: there is nothing to go on with
+                    table.forget(state)
                 table.users -= 1
                 if table.users == 0:
                     del self._tables[key]

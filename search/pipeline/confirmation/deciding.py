@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import time
@@ -52,6 +53,8 @@ class Deciding:
     trainings: Mapping[ArmKey, Sequence[str]]
     """Trial ids of the finished ones, by seed."""
     members: int
+    ended: str = ""
+    """Why no arm has more trainings."""
 
     @property
     def asked(self) -> int:
@@ -95,7 +98,7 @@ def train_deciding_arms(
 
     def planned(counts: Mapping[ArmKey, int]) -> tuple[ArmPlan, dict[ArmKey, int]]:
         plan = plan_arms(run.phase, recipe, is_base=finalist.is_base, archive_open=archive, arms=finalist.arms)
-        return plan, {key: counts.get(key, max(first, _planned_before(plan, key, known))) for key in plan.recipes}
+        return plan, {key: counts.get(key, max(first, planned_before(plan, key, known))) for key in plan.recipes}
 
     plan, counts = planned({})
     while True:
@@ -108,9 +111,11 @@ def train_deciding_arms(
             probes.begin_power()
             plan, counts = planned(counts)
             continue
-        more = _next_step(counts, open_arms(run, here), steps)
+        wanted = open_arms(run, here)
+        more = _next_step(counts, wanted, steps)
         if not _affordable(run, sum(more.values()) - sum(counts.values()), probes):
-            return deciding
+            why = _why_ended({key: counts[key] for key in wanted if key in counts}, more != counts)
+            return dataclasses.replace(deciding, ended=why)
         counts = more
 
 
@@ -123,7 +128,17 @@ def _next_step(counts: Mapping[ArmKey, int], wanted: Container[ArmKey], steps: I
     return dict(counts)
 
 
-def _planned_before(plan: ArmPlan, key: ArmKey, known: Container[str]) -> int:
+def _why_ended(wanted: Mapping[ArmKey, int], more: bool) -> str:
+    """Why arms that are open, by their trainings, got no `more`."""
+    if not wanted:
+        return "validation leaves nothing open that further trainings could settle"
+    if more:
+        return "the time budget leaves none for further trainings"
+    said = ", ".join(f"{key.slug} {count}" for key, count in sorted(wanted.items()))
+    return f"the open arms have all that --max-seeds allows ({said}): give a larger one"
+
+
+def planned_before(plan: ArmPlan, key: ArmKey, known: Container[str]) -> int:
     """Trainings of an arm that were planned before, by their trial ids."""
     return next(index for index in itertools.count() if trial_id(key, index, plan.arms) not in known)
 

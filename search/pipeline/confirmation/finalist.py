@@ -39,6 +39,8 @@ class Finalist:
     """The verdict of the run for which it was chosen."""
     arms: int = 1
     """The verdict for which its deciding trainings were begun: an earlier one where it was the finalist before."""
+    of: tuple[str, ...] = ()
+    """Trials of the short list that it was chosen from; empty in folders of before, which do not say."""
 
 
 def read_finalist(folder: RunFolder) -> Finalist | None:
@@ -54,7 +56,14 @@ def read_finalist(folder: RunFolder) -> Finalist | None:
         is_base=said["is_base"],
         verdict=said.get("verdict", 1),
         arms=said.get("arms", 1),
+        of=tuple(said.get("of", ())),
     )
+
+
+def standing_finalist(folder: RunFolder, verdict: int, *, chooses_anew: bool) -> Finalist | None:
+    """The finalist that is fixed for this verdict; where it chooses anew, an earlier verdict's is not."""
+    known = read_finalist(folder)
+    return None if known is None or (chooses_anew and known.verdict < verdict) else known
 
 
 def fix_finalist(
@@ -72,8 +81,9 @@ def fix_finalist(
         is_base=best.is_base,
         verdict=verdict,
         arms=next((f.arms for f in before if f.trial_id == best.trial_id), verdict),
+        of=tuple(of),
     )
-    said = dataclasses.asdict(finalist) | {"chosen_on": "validation", "fixed": now(), "of": list(of)}
+    said = dataclasses.asdict(finalist) | {"chosen_on": "validation", "fixed": now()}
     write_whole(folder.path / FILE, json.dumps(said, indent=1) + "\n")
     return finalist
 

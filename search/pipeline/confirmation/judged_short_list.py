@@ -11,7 +11,7 @@ from fusion_models.metrics import Interval
 from fusion_models.quantities import Outputs, ensemble
 from search.analysis.measure import ConfirmedRow, mean_interval, mean_ndcg, quantities
 from search.pipeline.baselines import Reference, by_role
-from search.pipeline.confirmation.finalist import Finalist, next_rung, read_finalist
+from search.pipeline.confirmation.finalist import Finalist, next_rung, standing_finalist
 from search.pipeline.confirmation.seeds import MOST_ON_SHORT_LIST
 from search.pipeline.confirmation.short_list import (
     BASE,
@@ -68,12 +68,18 @@ def judge_short_list(run: Run, references: Sequence[Reference]) -> JudgedShortLi
     """Trained where it is not yet, rung by rung, and read. `references`: as validation has them.
 
     All of the first rung get one training; the best of them and the base recipe a second; of these, those whose order
-    is not clear yet a third. Where the finalist stands already, the list is what it was.
+    is not clear yet a third. Where the finalist stands already, the list is the one that it was chosen from, whatever
+    the front is now.
     """
     asked = run.options.confirm_seeds
     seeds = MOST_ON_SHORT_LIST if asked is None else min(MOST_ON_SHORT_LIST, asked)
-    chosen = short_list(run.phase, run.trainer.records("search")) if seeds else []
-    if not run.chooses_anew and read_finalist(run.folder) is not None:
+    searched = run.trainer.records("search")
+    chosen = short_list(run.phase, searched) if seeds else []
+    standing = standing_finalist(run.folder, run.verdict, chooses_anew=run.chooses_anew)
+    if standing is not None:
+        if standing.of:
+            place = {name: at for at, name in enumerate(dict.fromkeys((*standing.of, standing.trial_id)))}
+            chosen = sorted((r for r in searched if r.trial_id in place), key=lambda r: place[r.trial_id])
         run.trainer.train([FixedStage(run.store.journal, CONFIRM, [])])  # nothing new; what there is, is read
         return _read(run, as_it_was(chosen, run.trainer.records(CONFIRM)))
     rung = chosen

@@ -26,18 +26,14 @@ from search.execution.capacity import concurrency
 from search.execution.file_transfer import ticket_for
 from search.execution.job_training import without_cold_items
 from search.pipeline.ablation import Intact, ablate
-from search.pipeline.baselines import (
-    Reference,
-    ReferenceRole,
-    reference_rankers,
-    reference_table,
-)
+from search.pipeline.baselines import COLD_STAGE, Reference, ReferenceRole, reference_rankers, reference_table
+from search.pipeline.baselines import STAGE as BASELINES
 from search.pipeline.confirmation.arms import STAGE, has_attention
 from search.pipeline.confirmation.cold import needs_cold_lists, read_cold
 from search.pipeline.confirmation.deciding import Deciding, archive_open, on_validation, train_deciding_arms
 from search.pipeline.confirmation.examples import write_examples
 from search.pipeline.confirmation.explained import write_evidence
-from search.pipeline.confirmation.finalist import Finalist, choose, fix_finalist, read_finalist
+from search.pipeline.confirmation.finalist import Finalist, choose, fix_finalist, standing_finalist
 from search.pipeline.confirmation.gathering import (
     Listed,
     Measured,
@@ -65,6 +61,7 @@ from search.pipeline.confirmation.test_split import (
 )
 from search.pipeline.confirmation.unconfirmed import seconds_to_search, why_unconfirmed
 from search.pipeline.context import Run
+from search.pipeline.continuation.further import note_look, require_something_new
 from search.pipeline.continuation.kept import drop_ablation_of_another, drop_evidence
 from search.reporting.decision_page import decision_text
 from search.run_store.artefact import ARTEFACT, write_artefact
@@ -85,6 +82,8 @@ class Confirmed:
     evidence: Evidence | None
     references: tuple[Reference, ...] = ()
     look: Look | None = None
+    trainings: tuple[str, ...] = ()
+    """Of the arms that decide, and of the single modalities that they are compared with."""
     intact: Intact | None = None
     ablation: pd.DataFrame | None = None
 
@@ -100,7 +99,7 @@ def confirm_and_decide(
     listed = judge_short_list(run, references)
     found = listed.candidates
     leads = {c.trial_id: validation_leads(run, c, listed, references) for c in found}
-    finalist = None if run.chooses_anew else read_finalist(run.folder)
+    finalist = standing_finalist(run.folder, run.verdict, chooses_anew=run.chooses_anew)
     if finalist is None and found:
         best, names = choose(run.phase, listed.quantities, leads, found), [c.trial_id for c in found]
         finalist = fix_finalist(run.folder, best, _member_seeds(run), of=names, verdict=run.verdict)
@@ -139,6 +138,7 @@ def _described(confirmed: Confirmed) -> dict[str, Any]:
     if confirmed.look is not None:
         look = confirmed.look
         said["look"] = {"number": look.number, "practice": look.practice, "level": look.level}
+        said["trainings"] = list(confirmed.trainings)
     return said
 
 
@@ -167,13 +167,17 @@ def _decide_on_test(
     here = on_validation(run, deciding, references)
     chosen = choose_rivals(here)
     split = run.deciding
+    ids = [*chain(*deciding.trainings.values())]
+    read_too = run.trainer.records(BASELINES, *([COLD_STAGE] if cold else []))
+    basis = sorted([*ids, *(r.trial_id for r in read_too if r.finished)])
+    require_something_new(run, finalist, basis, finished=deciding.finished, why=deciding.ended)
+    note_look(run)
     look = count_look(run.folder, run.data.fingerprint, run.data.source, split=split, verdict=run.verdict)
     if run.store.mirror is not None:
         run.store.mirror.sync()  # a look is noted at the store too before it is taken
-    ids = [*chain(*deciding.trainings.values())]
     compared = [*chain(*(c.trainings for c in listed.candidates))]
     members = deciding.trainings[deciding.plan.whole][: deciding.members]
-    write_artefact(run.folder, members)
+    write_artefact(run.folder, members, run.data.description)
     run.console.print(f"opening the {SPLIT_NAMES[split]} for {len(ids)} trainings ({look.said()})", highlight=False)
     contribution = open_contribution(run.folder, run.data, ARTEFACT, split=split, call=run.trainer.call)
     opened = [*ids, *compared]
@@ -232,6 +236,7 @@ def _decide_on_test(
         evidence=evidence,
         references=tuple(there),
         look=look,
+        trainings=tuple(basis),
     )
 
 

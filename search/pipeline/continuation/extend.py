@@ -14,15 +14,19 @@ from search.execution.cluster import ray_session
 from search.options import RunOptions
 from search.pipeline.confirmation.verdict import confirm_and_decide
 from search.pipeline.context import Run
+from search.pipeline.continuation.further import NothingNewError, give_up, nothing_new, taken_already
 from search.pipeline.continuation.kept import (
     ASKS,
+    JUDGED_TRIALS,
     MACHINE,
+    UNDER_WAY,
     begin_verdict,
     begun_before,
     end_verdict,
     require_unchanged,
 )
 from search.pipeline.continuation.reopen import facts_of, reopen, stays_on_front
+from search.pipeline.continuation.resuming import require_no_more_trials
 from search.pipeline.continuation.same_inputs import given_data
 from search.pipeline.continuation.warm_start import warm_recipes
 from search.pipeline.search_step import search, write_front
@@ -45,7 +49,8 @@ def extend_phase(folder: RunFolder, options: RunOptions, console: Console, mirro
 
     Every training of before stands, and so does the verdict: it is kept in verdicts/NUMBER. The new short list is of
     the whole front, its finalist is chosen on validation again, and the look at the deciding split is counted, so its
-    intervals are wider than the first's. Interrupted, the same command goes on.
+    intervals are wider than the first's. Interrupted, the same command goes on. Where the finalist is the one of before
+    and nothing that decides was trained, no look is taken, and the verdict that stands stays.
 
     Raises RunFolderError where there is no finished run, it is a phase of a roadmap, it has as many trials already, or
     an option that made it is another one now.
@@ -59,26 +64,34 @@ def extend_phase(folder: RunFolder, options: RunOptions, console: Console, mirro
         )
     require_unchanged(folder, options, (*OF_NOW, *ASKS))
     assert options.trials is not None  # RunOptions asks for it
-    if not begun_before(folder, FLAG):
-        _require_more(folder, options.trials)
+    if taken_already(folder, FLAG, console, mirror):
+        return folder
+    there = _require_begun_or_more(folder, options)
     began = time.monotonic()
     warm = warm_recipes(options.warm_from) if options.warm_from is not None else {}
     require_looks(folder)
     run = _reopened(folder, options, console, mirror)
     with ray_session(run.options):  # a Ray that does not come up leaves no verdict that was begun
-        return _extended(dataclasses.replace(run, began=began), warm, console, mirror)
+        return _extended(dataclasses.replace(run, began=began), warm, console, mirror, there)
 
 
-def _extended(run: Run, warm: Mapping[str, Flat], console: Console, mirror: Mirror | None) -> RunFolder:
+def _extended(run: Run, warm: Mapping[str, Flat], console: Console, mirror: Mirror | None, there: int) -> RunFolder:
+    """`there`: trials that the search of the verdict before had."""
     folder, trials = run.store.folder, run.options.trials
-    run = dataclasses.replace(run, verdict=begin_verdict(folder, FLAG).number)
+    run = dataclasses.replace(run, verdict=begin_verdict(folder, FLAG, trials=trials, there=there).number)
     console.print(f"{folder.path}: verdict {run.verdict}, after {trials} trials", highlight=False)
     with mirrored(mirror, console):
         try:
             with ray_session(run.options), run.trainer.tuning():
                 confirmed = confirm_and_decide(run, *search(run, warm))
-        except BaseException:  # Ctrl-C too: what has finished is in the tables
+        except NothingNewError as error:
+            run.trainer.write_tables()
+            nothing_new(run, error)
+            return folder
+        except BaseException as error:  # Ctrl-C too: what has finished is in the tables
             run.trainer.write_what_finished()
+            if isinstance(error, ValueError):  # in what was asked, which may be asked otherwise
+                give_up(folder, trials=there)
             raise
         write_front(run)
         end_verdict(folder, trials=trials)
@@ -88,14 +101,26 @@ def _extended(run: Run, warm: Mapping[str, Flat], console: Console, mirror: Mirr
     return folder
 
 
-def _require_more(folder: RunFolder, trials: int) -> None:
+def _require_begun_or_more(folder: RunFolder, options: RunOptions) -> int:
+    """How many trials the search of the verdict before had. Raises RunFolderError where no more are asked for."""
+    trials, described = int(options.trials or 0), folder.read() or {}
+    if begun_before(folder, FLAG):
+        begun = described[UNDER_WAY]
+        planned, verdict = int(begun.get("trials", trials)), int(begun["number"])
+        require_no_more_trials(folder, options, planned=planned, verdict=verdict)
+        return int(begun.get("there", 0))
+    return _require_more(folder, trials, described.get(JUDGED_TRIALS))
+
+
+def _require_more(folder: RunFolder, trials: int, judged: int | None) -> int:
     study = optuna.load_study(study_name=SEARCH, storage=open_journal(folder.journal))
     handed_out = [t for t in study.get_trials(deepcopy=False) if "job" in t.user_attrs and not refused(t)]
-    there = sum(TAKEN_OVER not in t.user_attrs for t in handed_out)
+    there = sum(TAKEN_OVER not in t.user_attrs for t in handed_out) if judged is None else judged
     if trials <= there:
         raise RunFolderError(
             f"{folder.path} has {there} trials already, and --trials says how many in all: give more than {there}"
         )
+    return there
 
 
 def _reopened(folder: RunFolder, options: RunOptions, console: Console, mirror: Mirror | None) -> Run:

@@ -12,7 +12,7 @@ import pandas as pd
 from fusion_models.files import link_or_copy, whole_folder
 from search.options import RunOptions
 from search.run_store.artefact import ARTEFACT
-from search.run_store.folder import RunFolder, RunFolderError, now
+from search.run_store.folder import REPORT_DUE, RunFolder, RunFolderError, now
 
 KEPT = (
     "decision.json",
@@ -48,6 +48,8 @@ MACHINE = (
 ASKS = ("phase", "name", "resume", "fresh", "settle", "extend", "phase_file", "facts", "data")
 """Options that say which run is meant and what to do with it. Facts and data are the run's where none are given; data
 that are given are the same ones, moved."""
+JUDGED_TRIALS = "judged_trials"
+"""In run.json: trials of the search when the standing verdict was taken, where an extension was given up after more."""
 UNDER_WAY = "further"
 """In run.json: the further verdict that was begun and has not ended."""
 
@@ -80,10 +82,20 @@ def begun_before(folder: RunFolder, by: str) -> bool:
     return found is not None
 
 
-def begin_verdict(folder: RunFolder, by: str) -> Begun:
+def require_no_verdict_under_way(folder: RunFolder) -> None:
+    """Raises RunFolderError where a further verdict was begun and interrupted: the run is not as its verdict says."""
+    found = (folder.read() or {}).get(UNDER_WAY)
+    if found is not None:
+        raise RunFolderError(
+            f"{folder.path}: verdict {found['number']} was begun by {found['by']} and interrupted, so the run is "
+            f"between two verdicts: give that command again (with {found['by']}) to end it"
+        )
+
+
+def begin_verdict(folder: RunFolder, by: str, **said: Any) -> Begun:
     """Keep the verdict that stands in verdicts/NUMBER, its artefact too, and note in run.json that the next is begun.
 
-    One that was interrupted goes on; what it kept stays as it is.
+    One that was interrupted goes on; what it kept stays as it is. `said`: what more is to be known of it.
     """
     resumed = begun_before(folder, by)
     standing, described = standing_verdict(folder), folder.read() or {}
@@ -97,9 +109,8 @@ def begin_verdict(folder: RunFolder, by: str) -> Begun:
             for path in artefact.glob("*") if artefact.exists() else ():
                 link_or_copy(path, part / ARTEFACT / path.name)
     if not resumed:
-        folder.write(
-            described | {UNDER_WAY: {"number": standing + 1, "by": by, "start": now(), "before": described["end"]}}
-        )
+        begun = {"number": standing + 1, "by": by, "start": now(), "before": described["end"]} | said
+        folder.write(described | {UNDER_WAY: begun})
     start = (folder.read() or {})[UNDER_WAY]["start"]
     return Begun(number=standing + 1, start=start, resumed=resumed)
 
@@ -108,7 +119,9 @@ def end_verdict(folder: RunFolder, **said: Any) -> None:
     """Write into run.json that the verdict that was under way stands now; `said`: what more is to be known of it."""
     described = folder.read() or {}
     entry = described.pop(UNDER_WAY) | {"end": now()} | said
-    folder.write(described | {"verdicts": [*described.get("verdicts", []), entry], "end": entry["end"]})
+    described.pop(JUDGED_TRIALS, None)
+    described |= {"verdicts": [*described.get("verdicts", []), entry]}
+    folder.write(described | {"end": entry["end"], REPORT_DUE: True})
 
 
 def drop_ablation_of_another(folder: RunFolder, finalist: str, verdict: int) -> None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from typing import TYPE_CHECKING, Any, Literal
 
 from rich.console import Console
 
-from fusion_models.config import Flat
+from fusion_models.config import Flat, Recipe
 from search.execution.cluster import ray_session
 from search.execution.interrupts import heard_interrupts
 from search.options import RunOptions, can_track
 from search.pipeline.ablation import STAGE as ABLATION
 from search.pipeline.ablation import Intact, ablate
 from search.pipeline.confirmation.arms import STAGE as DECIDING
-from search.pipeline.confirmation.finalist import read_finalist
+from search.pipeline.confirmation.arms import ArmKey
+from search.pipeline.confirmation.arms import trial_id as arm_trial
+from search.pipeline.confirmation.finalist import Finalist, read_finalist
 from search.pipeline.confirmation.judged_short_list import CONFIRM
 from search.pipeline.confirmation.seeds import MOST_ON_SHORT_LIST, SHORT_LIST_SEEDS
 from search.pipeline.context import Run
@@ -93,19 +96,25 @@ def ablate_trial(record: RunRecord, trial_id: str, console: Console, moved: str 
     trial = record.trial(trial_id)
     run = reopen(record, console, moved)
     finalist = read_finalist(run.folder)
-    mine = finalist is not None and finalist.trial_id == trial_id and record.evidence is not None
+    if finalist is not None and (finalist.trial_id != trial_id or record.evidence is None):
+        finalist = None
     with heard_interrupts(), ray_session(run.options), run.trainer.tuning():
-        intact = _deciding(run, trial_id, trial.recipe) if mine else _retrained(run, trial_id, trial.recipe)
-        table = ablate(run, intact, split=run.deciding if mine else VALIDATION)
+        intact = _deciding(run, finalist) if finalist is not None else _retrained(run, trial_id, trial.recipe)
+        table = ablate(run, intact, split=run.deciding if finalist is not None else VALIDATION)
     said = f"{table['removed'].nunique()} variations" if len(table) else "no component that could be taken out"
     console.print(f"{trial_id}: {said}", highlight=False)
 
 
-def _deciding(run: Run, trial_id: str, recipe: Flat) -> Intact:
-    """The finalist as it was judged."""
-    kept = [r for r in journal_records(run.store.journal) if r.stage == DECIDING and r.finished and r.recipe == recipe]
+def _deciding(run: Run, finalist: Finalist) -> Intact:
+    """The finalist as it was judged: of its own arm, for the base recipe's has the same recipe and seeds where it is
+    that one."""
+    records = {r.trial_id: r for r in journal_records(run.store.journal) if r.stage == DECIDING}
+    whole = ArmKey("finalist", Recipe.from_flat(finalist.recipe).model.modalities)
+    ids = (arm_trial(whole, index, finalist.arms) for index in itertools.count())
+    kept = [records[t] for t in itertools.takewhile(records.__contains__, ids) if records[t].finished]
     items: Literal["all", "without cold"] = "without cold" if any(r.items != "all" for r in kept) else "all"
-    return Intact(trial_id=trial_id, recipe=recipe, trainings=tuple(r.trial_id for r in kept), items=items)
+    trainings = tuple(r.trial_id for r in kept)
+    return Intact(trial_id=finalist.trial_id, recipe=finalist.recipe, trainings=trainings, items=items)
 
 
 def _retrained(run: Run, trial_id: str, recipe: Flat) -> Intact:

@@ -9,6 +9,7 @@ from fusion_models.data import DataError
 from fusion_models.data.sources import declared_modalities
 from fusion_models.modalities import SUSPECT
 from search.options import RunOptions
+from search.pipeline.confirmation.finalist import standing_finalist
 from search.pipeline.continuation.same_inputs import described_model, require_answers_for, require_same_model
 from search.run_store.facts import read_facts
 from search.run_store.folder import RunFolder, RunFolderError, phase_of
@@ -94,6 +95,19 @@ def require_same_phase(folder: RunFolder, previous: dict[str, Any], phase: Phase
         raise RunFolderError(
             f"{folder.path} was started with another phase ({', '.join(changed)} differ: another --phase-file, or "
             "another version?): give the same, or --fresh"
+        )
+
+
+def require_no_more_trials(folder: RunFolder, options: RunOptions, *, planned: int, verdict: int = 1) -> None:
+    """Raises RunFolderError where more trials are asked for than `planned`, though the verdict's finalist is fixed.
+
+    None of them could be chosen, and they would change what the finalist is compared with.
+    """
+    standing = standing_finalist(folder, verdict, chooses_anew=verdict > 1)
+    if standing is not None and options.trials is not None and options.trials > planned:
+        raise RunFolderError(
+            f"{folder.path} has fixed its finalist, so none of --trials {options.trials} could be chosen (planned were "
+            f"{planned}): leave --trials out to end the run, then add --extend --trials {options.trials}"
         )
 
 

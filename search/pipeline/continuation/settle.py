@@ -7,13 +7,18 @@ import time
 
 from rich.console import Console
 
+from fusion_models.config import Recipe
 from search.execution.cluster import ray_session
 from search.options import RunOptions
 from search.pipeline.baselines import STAGE as BASELINES
 from search.pipeline.baselines import reference_rankers, replace_failed_singles, single_modality_jobs, tune_sums
+from search.pipeline.confirmation.arms import STAGE as DECIDING
+from search.pipeline.confirmation.arms import plan_arms
+from search.pipeline.confirmation.deciding import planned_before
 from search.pipeline.confirmation.finalist import read_finalist
 from search.pipeline.confirmation.verdict import confirm_and_decide
 from search.pipeline.context import Run
+from search.pipeline.continuation.further import NothingNewError, give_up, nothing_new, taken_already
 from search.pipeline.continuation.kept import ASKS, MACHINE, begin_verdict, begun_before, end_verdict, require_unchanged
 from search.pipeline.continuation.reopen import facts_of, reopen, stays_on_front
 from search.pipeline.continuation.same_inputs import given_data
@@ -26,7 +31,7 @@ from search.run_store.mirror import Mirror, mirrored
 from search.study.stages import FixedStage
 
 FLAG = "--settle"
-HOW_FAR = ("max_seeds", "confirm_seeds", "ablation")
+HOW_FAR = ("max_seeds", "ablation")
 """Options that the settling has of its own."""
 MOST = 20
 """Trainings of an arm at the most, unless --max-seeds says otherwise."""
@@ -38,7 +43,10 @@ def settle_phase(folder: RunFolder, options: RunOptions, console: Console, mirro
     The finalist, its members and every training of before stand. The look is counted, so its intervals are wider than
     the first's at the same number of trainings. Interrupted, the same command goes on.
 
-    Raises RunFolderError where the run has not ended, is a phase of a roadmap, or has no finalist.
+    Without a training more than the verdict that stands had, no look is taken, and that one stays.
+
+    Raises RunFolderError where the run has not ended, is a phase of a roadmap, has no finalist, or no arm may get more
+    trainings.
     """
     if not folder.finished():
         raise RunFolderError(f"{folder.path} holds no finished run to settle: end it first (--resume)")
@@ -50,10 +58,13 @@ def settle_phase(folder: RunFolder, options: RunOptions, console: Console, mirro
     if read_finalist(folder) is None:
         raise RunFolderError(f"{folder.path} has no finalist, so there is nothing to settle (--confirm-seeds 0?)")
     require_unchanged(folder, options, (*MACHINE, *ASKS, *HOW_FAR))
-    begun_before(folder, FLAG)
-    began = time.monotonic()
+    if taken_already(folder, FLAG, console, mirror):
+        return folder
+    began, begun = time.monotonic(), begun_before(folder, FLAG)
     require_looks(folder)
     run = _reopened(folder, options, console, mirror, began)
+    if not begun:
+        _require_room(run)
     with ray_session(run.options):  # a Ray that does not come up leaves no verdict that was begun
         return _settled(run, folder, console, mirror)
 
@@ -70,14 +81,35 @@ def _settled(run: Run, folder: RunFolder, console: Console, mirror: Mirror | Non
                 replace_failed_singles(run)
                 tuned = tune_sums(run)
                 confirmed = confirm_and_decide(run, tuned, reference_rankers(run, "validation", tuned))
-        except BaseException:  # Ctrl-C too: what has finished is in the tables
+        except NothingNewError as error:
+            run.trainer.write_tables()
+            nothing_new(run, error)
+            return folder
+        except BaseException as error:  # Ctrl-C too: what has finished is in the tables
             run.trainer.write_what_finished()
+            if isinstance(error, ValueError):  # in what was asked, which may be asked otherwise
+                give_up(folder)
             raise
         end_verdict(folder)
         build_report(folder, console)
         run.trainer.tracking.end()
         print_verdict(run, confirmed)
     return folder
+
+
+def _require_room(run: Run) -> None:
+    """Raises RunFolderError where no arm may get more trainings than it has."""
+    finalist, most = read_finalist(run.folder), run.options.max_seeds
+    assert finalist is not None
+    assert most is not None
+    recipe = Recipe.from_flat(finalist.recipe)
+    plan = plan_arms(run.phase, recipe, is_base=finalist.is_base, arms=finalist.arms)
+    known = {job.trial_id for job in FixedStage(run.store.journal, DECIDING, []).planned()}
+    fewest = min((n for key in plan.recipes if (n := planned_before(plan, key, known))), default=0)
+    if 0 < most <= fewest:
+        raise RunFolderError(
+            f"{run.folder.path}: every arm has {fewest} trainings or more: give --max-seeds above {fewest}"
+        )
 
 
 def _reopened(folder: RunFolder, options: RunOptions, console: Console, mirror: Mirror | None, began: float) -> Run:

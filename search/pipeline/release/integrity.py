@@ -40,7 +40,7 @@ from search.run_store.csv_tables import write_csv
 from search.run_store.folder import RunFolder, read_json
 from search.run_store.job import Job, Role
 from search.run_store.journal import open_journal
-from search.run_store.looks import DECIDING_SPLIT, LOOKS, look_of, opened_before
+from search.run_store.looks import DECIDING_SPLIT, LOOKS, look_of, of_run, opened_before
 from search.run_store.records import journal_records
 from search.study.stages import SEARCH, FixedStage
 
@@ -161,11 +161,7 @@ def selection_checks(source: RunFolder, fingerprint: str) -> list[Check]:
     looks = opened_before(source, fingerprint)
     this = look_of(source)
     chosen_for = int(said.get("verdict", 1))  # an earlier verdict of this run had a finalist of its own
-    mine = [
-        look
-        for look in looks
-        if {key: look[key] for key in this} == this and int(look.get("verdict", "1")) >= chosen_for
-    ]
+    mine = [look for look in looks if of_run(look, this) and int(look.get("verdict", "1")) >= chosen_for]
     wrong = []
     if said.get("chosen_on") != "validation":
         wrong.append(f"the finalist was chosen on {said.get('chosen_on')!r}")

@@ -46,8 +46,9 @@ from search.pipeline.trainer import Trainer
 from search.reporting import build_report
 from search.reporting.decision_page import decision_text, release_text
 from search.run_store.artefact import ARTEFACT
+from search.run_store.driver_lock import driving
 from search.run_store.facts import read_facts
-from search.run_store.folder import RunFolder, RunFolderError, json_text, now, phase_of, read_json
+from search.run_store.folder import REPORT_DUE, RunFolder, RunFolderError, json_text, now, phase_of, read_json
 from search.run_store.job import Job
 from search.run_store.journal import open_journal
 from search.run_store.looks import SPLIT_NAMES, count_look, require_looks
@@ -101,7 +102,8 @@ def run_production(
 
     `timing` says how much is timed; `link` and `mirror`: see `run_phase`.
 
-    Raises ValueError for options or data that cannot be used, RunFolderError for folders that do not fit.
+    Raises ValueError for options or data that cannot be used, RunFolderError for folders that do not fit,
+    or in which another process drives a run.
     """
     if is_uri(options.results):
         raise RunFolderError(
@@ -109,9 +111,25 @@ def run_production(
             "where its working copy lies, and give the folder above it as --results"
         )
     folder = RunFolder(local_results(options.results) / (options.name or PHASE4.name))
+    known = source or RunFolder(folder.path.parent / SOURCE)
+    with driving(folder.path), driving(known.path):  # of phase 3 journal and measurements are read
+        return _run(options, console, source, timing, link, mirror)
+
+
+def _run(
+    options: RunOptions,
+    console: Console,
+    source: RunFolder | None,
+    timing: TimingSize,
+    link: RoadmapStep | None,
+    mirror: Mirror | None,
+) -> RunFolder:
+    folder = RunFolder(local_results(options.results) / (options.name or PHASE4.name))
     if not options.fresh:
         require_run_of(folder, options.phase)
     if not options.fresh and folder.finished():
+        if folder.report_due():
+            build_report(folder, console)
         unknown = require_same_question(folder, options)
         require_standing(folder, source or RunFolder(folder.path.parent / SOURCE))
         console.print(f"{folder.path} holds a finished run; nothing was changed. --fresh starts over.{unknown}")
@@ -140,7 +158,8 @@ def run_production(
     with contextlib.ExitStack() as session:
         if not resume and chosen.finalist is not None:  # as in `run_phase`
             session.enter_context(ray_session(options, phase.base.model.variant))
-        folder.prepare(resume=resume, fresh=options.fresh)
+        for said in folder.prepare(resume=resume, fresh=options.fresh):
+            console.print(said, highlight=False, soft_wrap=True)
         store = RunStore(folder=folder, journal=open_journal(folder.journal), mirror=mirror)
         data = data.measured_by(phase.metric)
         adopt_start_weights(source.checkpoints, folder.checkpoints)
@@ -155,7 +174,8 @@ def run_production(
             trainer.write_what_finished()
             raise
         trainer.write_tables()
-    folder.write((folder.read() or {}) | {"end": now(), "seconds": round(time.monotonic() - began, 1)})
+    ended = {"end": now(), REPORT_DUE: True}
+    folder.write((folder.read() or {}) | ended | {"seconds": round(time.monotonic() - began, 1)})
     build_report(folder, console)
     trainer.tracking.end()
     print_decision(run, decision, FILES)

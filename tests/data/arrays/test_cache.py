@@ -31,12 +31,12 @@ def _open_at_the_gate(gate: Any, answers: Any, cache: str) -> None:
 def test_ten_processes_at_once_open_one_dataset(tmp_path: Path) -> None:
     context = multiprocessing.get_context("forkserver")  # imports torch once, not ten times
     context.set_forkserver_preload(["fusion_models.data"])
-    gate, answers = context.Barrier(10), context.Queue()
+    gate, answers = context.Barrier(10, timeout=200), context.Queue()
     arguments = (gate, answers, str(tmp_path / "cache"))
-    processes = [context.Process(target=_open_at_the_gate, args=arguments) for _ in range(10)]
+    processes = [context.Process(target=_open_at_the_gate, args=arguments, daemon=True) for _ in range(10)]
     for process in processes:
         process.start()
-    found = {answers.get(timeout=60) for _ in processes}
+    found = {answers.get(timeout=300) for _ in processes}
     for process in processes:
         process.join(timeout=60)
         assert process.exitcode == 0

@@ -120,7 +120,7 @@ def test_a_ray_that_the_run_starts_for_itself_needs_no_depot():
         "from search.options import RunOptions\n"
         "with ray_session(RunOptions(phase='phase1')): print(open_home().node)"
     )
-    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=120)
+    said = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, timeout=400)
     assert said.stdout.split() == ["None"]
 
 

@@ -4,7 +4,6 @@ import io
 import os
 import pty
 import re
-import time
 
 import pytest
 from rich.console import Console
@@ -19,6 +18,12 @@ PHASE = PHASES["phase1"]
 GOOD = {"ndcg_gain": 0.02, "visual_masking_drop": 0.06, "attention_max_share": 0.5, "v1_correlation": 0.9}
 
 
+def redraw(console, progress):
+    """What rich's own thread does some times a second."""
+    if console.is_terminal:
+        progress._status._live.refresh()
+
+
 def drive(console, path):
     """A trial that finishes and one that fails with a reason full of brackets."""
     stage = SearchStage(open_journal(path / "j"), PHASE, sampler="random", trials=3, seed=0)
@@ -30,10 +35,10 @@ def drive(console, path):
             job = stage.ask()
             assert isinstance(job, Job)
             progress.on_epoch(stage, job, {"epochs": 1})
-            time.sleep(0.2)  # the live line is drawn a few times a second
+            redraw(console, progress)
             record = stage.tell(job, Outcome(state=state, reason=reason, epochs=1, numbers=numbers, seconds=1.0))
             progress.on_end(stage, record, {})
-        time.sleep(0.3)
+        redraw(console, progress)
 
 
 @pytest.fixture

@@ -48,6 +48,7 @@ def test_mlflow_has_a_parent_and_a_child_a_training(folder, said, tmp_path, monk
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(observer, "PATIENCE", 300.0)
     drive(folder, "mlflow", said)
     assert said.file.getvalue() == ""
     client = MlflowClient(tracking_uri=uri)
@@ -78,23 +79,27 @@ def test_mlflow_has_a_parent_and_a_child_a_training(folder, said, tmp_path, monk
 def test_wandb_writes_offline_runs_of_one_group(folder, said, monkeypatch):
     monkeypatch.setenv("WANDB_MODE", "offline")
     monkeypatch.setenv("WANDB_SILENT", "true")
+    monkeypatch.setattr(observer, "PATIENCE", 300.0)
     drive(folder, "wandb", said)
     assert said.file.getvalue() == ""
     runs = sorted((folder.path / "wandb").glob("offline-run-*"))
     assert len(runs) == 4
-    until = time.monotonic() + 20.0
+    of_parent = (b"gate/trainings", b"PAUSE_AND_FIX", b"pareto.csv", b"confirmed.csv")
+    of_failed = (b"loss.unimodal", b"state_reason", b"ValueError: shape")
+    until = time.monotonic() + 120.0
     while True:  # its own process writes the last of it after it has answered
         written = {run: b"".join(p.read_bytes() for p in run.glob("*.wandb")) for run in runs}
-        if b"PAUSE_AND_FIX" in b"".join(written.values()) or time.monotonic() > until:
+        everything = b"".join(written.values())
+        if all(there in everything for there in of_parent + of_failed) or time.monotonic() > until:
             break
         time.sleep(0.1)
     group = json.loads((folder.path / "tracking.json").read_text())["wandb"]
     (parent,) = [text for run, text in written.items() if run.name.endswith(group)]
     assert all(group.encode() in text for text in written.values())
-    for there in (b"gate/trainings", b"PAUSE_AND_FIX", b"pareto.csv", b"confirmed.csv"):
+    for there in of_parent:
         assert there in parent
     (failed,) = [text for text in written.values() if b"t0003" in text and text != parent]
-    for there in (b"loss.unimodal", b"state_reason", b"ValueError: shape"):
+    for there in of_failed:
         assert there in failed
 
 

@@ -5,6 +5,8 @@ import json
 
 import pytest
 
+from search.audit.audit import run_audit
+from search.audit.options import AuditOptions
 from search.options import RunOptions
 from search.pipeline.continuation.resuming import plain_options
 from search.pipeline.phase import run_phase
@@ -123,3 +125,30 @@ def test_a_finished_phase_4_has_the_suspect_of_its_phase_3(tmp_path, console):
     assert "nothing was changed" in console.file.getvalue()
     with pytest.raises(RunFolderError, match="suspect is text, not visual"):
         run_production(RunOptions(phase="phase4", suspect="visual", results=str(tmp_path)), console)
+
+
+WRITERS = {
+    "phase1": "search.pipeline.phase.build_report",
+    "phase4": "search.pipeline.release.production.build_report",
+    "roadmap": "search.pipeline.roadmap.write_roadmap_report",
+    "audit": "search.audit.audit.build_report",
+}
+
+
+@pytest.mark.parametrize("phase", WRITERS)
+def test_a_command_that_was_interrupted_in_its_report_writes_it_when_repeated(tmp_path, console, monkeypatch, phase):
+    written = []
+    monkeypatch.setattr(WRITERS[phase], lambda folder, *_: written.append(folder.path) or folder.note_report())
+    if phase == "audit":
+        audited = AuditOptions(scores="none.parquet", results=str(tmp_path))
+        path = finished(tmp_path / phase, RunOptions(phase="phase1"), phase=phase, report_due=True)
+        run_audit(audited, console)
+    else:
+        options = RunOptions(phase=phase, results=str(tmp_path))
+        path = finished(tmp_path / phase, options, report_due=True)
+        for _ in range(2):
+            ASKED[phase](options, console)
+    assert written == [path]
+    if phase == "audit":
+        with pytest.raises(RunFolderError, match="look of its own"):
+            run_audit(audited, console)

@@ -1,6 +1,7 @@
 """Weights on disk: one training's, or several as one ranker."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -16,8 +17,9 @@ from fusion_models.metrics.fusion import standardise
 from fusion_models.models import Ensemble, FusionRanker
 from fusion_models.training import start, train
 from search.execution.file_transfer import pack, unpacked
-from search.run_store.artefact import ARTEFACT
-from search.run_store.artifacts import load_ranker, measure, ranker_files, write_ensemble, write_finished
+from search.run_store.artefact import ARTEFACT, write_artefact
+from search.run_store.artifacts import load_ranker, measure, ranker_files, read_data, write_ensemble, write_finished
+from search.run_store.folder import RunFolder
 from search.run_store.job import Job
 from search.shadow import _load, finalist_checkpoint
 
@@ -63,6 +65,28 @@ def test_an_ensemble_comes_back_as_its_members(trainings, artefact, small_data):
     assert said["seeds"] == [0, 1, 2]
     assert said["trainings"] == ["s0", "s1", "s2"]
     assert sorted(ranker_files(artefact)) == sorted(p.name for p in artefact.iterdir())
+
+
+def test_it_says_what_it_was_trained_on_and_is_opened_by_that(trainings, small_data, tmp_path):
+    folder = tmp_path / "alone"
+    write_ensemble(folder, trainings, small_data.description)
+    said = read_data(folder)
+    assert said.to_json() == small_data.description.to_json()
+    assert np.array_equal(said.statistics.mean["visual"], small_data.statistics.mean["visual"])
+    batch = small_data.gather(small_data.rows("validation")[:4])
+    found, truth = load_ranker(folder, said), load_ranker(folder, small_data)
+    with torch.no_grad():
+        assert torch.equal(found(found.complete(batch)).scores, truth(truth.complete(batch)).scores)
+    assert read_data(trainings[0]) is None
+
+
+def test_a_run_s_artefact_says_so_too(trainings, small_data, tmp_path):
+    folder = RunFolder(tmp_path / "phase3")
+    for place in trainings[:2]:
+        shutil.copytree(place, folder.checkpoints / place.name)
+    write_artefact(folder, ["s0", "s1"], small_data.description)
+    assert read_data(folder.checkpoints / ARTEFACT).fingerprint == small_data.fingerprint
+    assert len(load_ranker(folder.checkpoints / ARTEFACT, small_data).members) == 2
 
 
 def test_an_ensemble_of_one_is_that_one(trainings, small_data, tmp_path):

@@ -1,10 +1,14 @@
 """A run folder: which names it may have, and what may be deleted for a run that starts over."""
 
+import contextlib
+import shutil
 import sys
+from pathlib import Path
 
 import pandas as pd
 import pytest
 from report_folders import searched
+from rich.console import Console
 
 from fusion_models.data.tables import TABLES
 from search import report
@@ -13,7 +17,7 @@ from search.audit.options import AuditOptions
 from search.options import RunOptions
 from search.pipeline.release.production import run_production
 from search.run import main
-from search.run_store.folder import RunFolder, RunFolderError
+from search.run_store.folder import REPORT_DUE, RunFolder, RunFolderError
 from search.run_store.given_tables import keep_tables
 
 SMALL = "planted?queries=160&candidates=8"
@@ -86,3 +90,93 @@ def test_tables_from_python_too(tmp_path):
     table = pd.DataFrame({"a": [1]})
     with pytest.raises(RunFolderError, match="cannot use"):
         keep_tables(str(tmp_path / "results"), dict.fromkeys(TABLES, table))
+
+
+FILES = ("run.json", "study.journal", "finalist.json", "decision.json", "trials.csv", "checkpoints/t0000/weights")
+
+
+@pytest.fixture
+def whole(tmp_path):
+    """A run folder with a file of each kind."""
+    for name in FILES:
+        (tmp_path / "phase3" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "phase3" / name).write_text("{}")
+    return RunFolder(tmp_path / "phase3")
+
+
+def test_a_fresh_start_that_was_killed_leaves_no_half_run(whole, tmp_path, monkeypatch):
+    def killed(path, *_):
+        (path / "run.json").unlink()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            whole.prepare(resume=False, fresh=True)
+    assert not whole.path.exists()
+    assert len(list(tmp_path.iterdir())) == 1
+    assert whole.prepare(resume=False, fresh=True) == []
+    assert list(tmp_path.iterdir()) == [whole.path]
+    assert list(whole.path.iterdir()) == []
+
+
+def test_files_that_cannot_be_deleted_are_said_and_in_nobody_s_way(whole, monkeypatch):
+    def refused(path, *_):
+        raise PermissionError(13, "Permission denied", str(path / "trials.csv"))
+
+    monkeypatch.setattr(shutil, "rmtree", refused)
+    (said,) = whole.prepare(resume=False, fresh=True)
+    assert "trials.csv cannot be deleted (Permission denied): delete" in said
+    assert list(whole.path.iterdir()) == []
+
+
+@pytest.mark.parametrize("after", range(1, len(FILES)))
+def test_a_folder_that_cannot_be_renamed_says_to_the_last_that_it_is_of_a_run(whole, monkeypatch, after):
+    """Such as a mounted volume; killed while it was emptied, it can be deleted again."""
+
+    def refused(*_):
+        raise OSError(16, "Device or resource busy")
+
+    unlink, left = Path.unlink, [after]
+
+    def killed(path, *given, **more):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        unlink(path, *given, **more)
+
+    monkeypatch.setattr(Path, "rename", refused)
+    with monkeypatch.context() as patch, contextlib.suppress(KeyboardInterrupt):
+        patch.setattr(Path, "unlink", killed)
+        whole.prepare(resume=False, fresh=True)
+    whole.prepare(resume=False, fresh=True)
+    assert list(whole.path.iterdir()) == []
+
+
+def test_a_folder_behind_a_link_is_emptied(whole, tmp_path):
+    link = tmp_path / "link"
+    link.symlink_to(whole.path)
+    RunFolder(link).prepare(resume=False, fresh=True)
+    assert list(whole.path.iterdir()) == []
+    assert link.is_symlink()
+
+
+@pytest.mark.parametrize("name", ["finalist.json", "decision.json"])
+def test_a_new_run_does_not_begin_beside_what_is_left_of_another(tmp_path, name):
+    folder = RunFolder(tmp_path / "phase3")
+    folder.path.mkdir()
+    (folder.path / name).write_text("{}")
+    with pytest.raises(RunFolderError, match=rf"left of another run \({name}\): give --fresh"):
+        folder.prepare(resume=False, fresh=False)
+    folder.prepare(resume=False, fresh=True)
+    folder.prepare(resume=False, fresh=False)
+
+
+def test_a_report_that_is_written_is_not_due(tmp_path, monkeypatch):
+    for drawn, out in (("sections", []), ("page", "a page")):
+        monkeypatch.setattr(f"search.reporting.page.{drawn}", lambda *given, out=out: out)
+    folder = RunFolder(searched(tmp_path / "run").path)
+    folder.write(folder.read() | {REPORT_DUE: True})
+    assert folder.report_due()
+    report.report(report.ReportOptions(run=str(folder.path)), Console(quiet=True))
+    assert not folder.report_due()

@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -154,3 +155,43 @@ def test_looks_noted_without_a_number_have_their_place_by_time(tmp_path):
     (tmp_path / "state" / "test_looks.json").unlink()
     assert [count_look(folder, "abc", SHOP).number for folder in folders] == [1, 2]
     assert count_look(run(tmp_path / "run3"), "abc", SHOP).number == 3
+
+
+FURTHER = {"number": 2, "by": "--settle"}
+
+
+@pytest.mark.parametrize("verdict", [1, 2])
+def test_a_run_that_was_moved_is_the_same_run(tmp_path, verdict):
+    begun = {"further": FURTHER | {"start": "2026-02-01"}} if verdict > 1 else {}
+    here = run(tmp_path / "here" / "phase3", id="a1", **begun)
+    assert count_look(here, "abc", SHOP, verdict=verdict).number == 1
+    (tmp_path / "there").mkdir()
+    shutil.move(here.path, tmp_path / "there" / "renamed")
+    assert count_look(RunFolder(tmp_path / "there" / "renamed"), "abc", SHOP, verdict=verdict).number == 1
+    assert count_look(run(tmp_path / "there" / "other", id="b2", **begun), "abc", SHOP, verdict=verdict).number == 2
+
+
+def test_another_machine_s_look_is_the_same_one_where_its_looks_are_known(tmp_path, monkeypatch):
+    here = run(tmp_path / "here" / "phase3", id="a1")
+    for _ in range(2):
+        count_look(run(tmp_path / "here" / "before", id=f"b{_}"), "abc", SHOP)
+    assert count_look(here, "abc", SHOP).number == 3
+    monkeypatch.setenv("FUSION_SEARCH_STATE", str(tmp_path / "of another machine"))
+    shutil.copytree(tmp_path / "here", tmp_path / "there")
+    assert count_look(RunFolder(tmp_path / "there" / "phase3"), "abc", SHOP).number == 3
+
+
+def test_copies_of_a_run_that_are_settled_apart_are_looks_of_their_own(tmp_path):
+    for place, start in (("one", "2026-02-01"), ("two", "2026-02-02")):
+        copy = run(tmp_path / place / "phase3", id="a1", further=FURTHER | {"start": start})
+        assert count_look(copy, "abc", SHOP).number == 1
+        assert count_look(copy, "abc", SHOP, verdict=2).number == (2 if place == "one" else 3)
+
+
+def test_looks_that_name_no_id_are_told_by_name_and_start(tmp_path):
+    """A run of a version before, which is resumed and gets an id then."""
+    before = run(tmp_path / "phase3")
+    assert count_look(before, "abc", SHOP).number == 1
+    before.write(before.read() | {"id": "a1"})
+    assert count_look(before, "abc", SHOP).number == 1
+    assert count_look(run(tmp_path / "phase3 copy", id="b2"), "abc", SHOP).number == 2

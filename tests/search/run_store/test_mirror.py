@@ -291,3 +291,42 @@ def test_data_on_s3_is_the_same_data(s3_store, small_data):
         with filesystem.open(f"{root}/{table}.parquet", "wb") as file:
             file.write((Path(small_data.location) / f"{table}.parquet").read_bytes())
     assert open_dataset("s3://team/data").fingerprint == small_data.fingerprint
+
+
+def test_whether_all_was_sent_is_known(mirror, tmp_path):
+    assert mirror.behind()
+    mirror.sync(whole=True)
+    assert not mirror.behind()
+    other = elsewhere(mirror, tmp_path)
+    other.fetch()
+    assert not other.behind()
+    (mirror.local / "run.json").write_text("ended\n")
+    assert mirror.behind()
+    mirror.sync()
+    (mirror.local / "study.journal").unlink()
+    assert mirror.behind()
+
+
+@pytest.mark.parametrize("after", range(3))
+def test_a_deletion_at_the_uri_that_was_cut_off_is_made_again(mirror, tmp_path, monkeypatch, after):
+    for place in (mirror.local / "checkpoints").rglob("*"):
+        place.unlink() if place.is_file() else None
+    (mirror.local / "trials.csv").write_text("a table\n")
+    mirror.sync(whole=True)
+    filesystem, left = mirror._filesystem, [after]
+    delete = filesystem.rm_file
+
+    def killed(path):
+        if not left[0]:
+            raise KeyboardInterrupt
+        left[0] -= 1
+        delete(path)
+
+    monkeypatch.setattr(filesystem, "rm_file", killed)
+    with pytest.raises(KeyboardInterrupt):
+        mirror.erase()
+    monkeypatch.setattr(filesystem, "rm_file", delete)
+    other = elsewhere(mirror, tmp_path)
+    assert other.fetch()
+    other.erase()
+    assert not other.fetch()

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -116,13 +117,20 @@ def request_of(small_data):
     return make
 
 
+def free_port():
+    """A port of loopback below those that the system hands out: another process may be given one of those meanwhile."""
+    for port in random.sample(range(20_000, 32_000), 100):
+        with contextlib.suppress(OSError), socket.socket() as free:
+            free.bind(("127.0.0.1", port))
+            return port
+    raise OSError("no port of loopback is free")
+
+
 @pytest.fixture(scope="module")
 def deployment(small_data, checkpoint, tmp_path_factory):
     """`python -m search.shadow serve` on a free port of loopback, with a Ray of its own beside the tests'."""
     folder = tmp_path_factory.mktemp("shadow")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "search.shadow", "serve", "--data", small_data.source]
     command += ["--checkpoint", str(checkpoint), "--log", str(folder / "log"), "--port", str(port)]
     command += ["--seconds", "2", "--timeout", "4", "--queue", str(QUEUE)]

@@ -65,15 +65,15 @@ def test_v1_s_order_comes_back(answering, request_of):
         (lambda r: r["candidates"].append(r["candidates"][0]), "candidates.0.item", "stands 2 times"),
         (lambda r: r.update(candidates=[]), "candidates", "at least 1"),
         (lambda r: r.update(candidates=r["candidates"] * 100), "candidates", "at most 500"),
-        (lambda r: r.update(query={"id": "nobody"}), "query.id", "unknown query"),
-        (lambda r: r.update(query={"features": [1.0]}), "query.features", "numbers, got 1"),
+        (lambda r: r["candidates"][1].update(v1_score=2**60 + 1), "candidates.1.v1_score", "more digits than float64"),
+        (lambda r: r.update(query={"features": [1.0]}), "query.features", "has none"),
         (lambda r: r.update(typo=1), "typo", "not permitted"),
         (
             lambda r: r["candidates"][0].update(features={"visual": [1.0], "text": [], "metadata": []}),
             "candidates.0.features.visual",
             "numbers, got 1",
         ),
-        (lambda r: r["candidates"][0].update(pair=[1.0]), "candidates.0.pair", "numbers, got 1"),
+        (lambda r: r["candidates"][0].update(pair=[1.0]), "candidates.0.pair", "has none"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(answering, request_of, change, where, what):

@@ -76,27 +76,27 @@ def test_no_log_is_an_error(tmp_path):
 
 
 def dispatched(tmp_path, score, *, count=40, limit=1_000, timeout=0.2, seconds=5.0):
-    """What became of `count` requests; and the longest that one `offer` took."""
+    """What became of `count` requests; and how long each `offer` took."""
     journal = Journal(tmp_path)
 
     async def go():
         shadow = Dispatcher(score, journal, limit=limit, timeout=timeout)
         runner = asyncio.create_task(shadow.run())
-        loop, longest = asyncio.get_running_loop(), 0.0
+        loop, took = asyncio.get_running_loop(), []
         for i in range(count):
             ticket = journal.answer(1e9 + i, f"r{i}", [0], 0.5, REQUEST)
             began = loop.time()
             shadow.offer(ticket, REQUEST)
-            longest = max(longest, loop.time() - began)
+            took.append(loop.time() - began)
         end = loop.time() + seconds
         while shadow.counts.total() < count and loop.time() < end:
             await asyncio.sleep(0.02)
         runner.cancel()
-        return dict(shadow.counts), longest
+        return dict(shadow.counts), took
 
-    counts, longest = asyncio.run(go())
+    counts, took = asyncio.run(go())
     assert len(read_decisions(tmp_path)) == count
-    assert longest < 0.15
+    assert sorted(took)[count // 2] < 0.05  # not the longest: this process may have had to wait for a processor
     return counts
 
 

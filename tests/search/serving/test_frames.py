@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 
 import numpy as np
 import pandas as pd
@@ -15,6 +16,7 @@ from fusion_models.training import start
 from search.api import load
 from search.reporting.model_card import write_card
 from search.reporting.records import read_run
+from search.run_store.artifacts import DATA
 from search.run_store.folder import RunFolder, RunFolderError
 from search.serving.frames import FrameRanker
 from spaces import PHASES
@@ -81,15 +83,9 @@ def test_frames_in_any_order_score_as_an_evaluation_does(ranker, shop):
 
 
 def test_a_frame_may_carry_all_features_itself(ranker, shop):
-    items, queries, judgements = shop
-    flat = judgements.merge(items, on="item_id").merge(
-        queries.rename(columns={"features": "query_features"}), on="query_id"
-    )
-    data = ranker.data
-    rows = pd.Index(data.item_ids.astype(str)).get_indexer(flat["item_id"])
-    flat["metadata"] = list(data.item_features["metadata"][rows])
-    new = flat.assign(query_id="new-" + flat["query_id"], item_id="new-" + flat["item_id"])
-    assert np.abs(ranker.score(new).to_numpy() - expected(ranker, flat)).max() < 1e-5
+    new = flat(shop)
+    known = new.assign(query_id=new["query_id"].str[4:], item_id=new["item_id"].str[4:])
+    assert np.abs(ranker.score(new).to_numpy() - expected(ranker, known)).max() < 1e-5
 
 
 def test_one_pair_and_none(ranker, shop):
@@ -106,13 +102,13 @@ def test_one_pair_and_none(ranker, shop):
         (lambda t: t.drop(columns="features"), {}, r"pairs, column 'features': missing"),
         (lambda t: t.assign(item_id="nobody"), {}, r"column 'item_id', row 0: 'nobody' is unknown. Give its features"),
         (lambda t: t.assign(query_id="nobody"), {}, r"column 'query_id', row 0: 'nobody' is unknown"),
-        (lambda t: t.assign(v1_score=np.nan), {}, r"column 'v1_score', row 0: empty, or not finite"),
+        (lambda t: t.assign(v1_score=np.nan), {}, r"column 'v1_score', row 0: the value is missing"),
         (
             lambda t: t.assign(features=[[1.0]] * len(t)),
             {},
-            r"column 'features', row 0: expected 2 numbers, got \[1.0\]",
+            r"column 'features', row 0: expected 2 numbers, got 1",
         ),
-        (lambda t: t.assign(visual="x"), {}, r"column 'visual', row 0: expected 6 numbers, got 'x'"),
+        (lambda t: t.assign(visual="x"), {}, r"column 'visual', row 0: the column is of type .*, not lists"),
         (
             lambda t: t,
             {"items": pd.DataFrame({"item_id": ["a"]})},
@@ -156,6 +152,53 @@ def test_a_run_is_loaded_by_its_folder(run, ranker, shop):
         load(run.path, data="planted?queries=160&candidates=8")
     with pytest.raises(RunFolderError, match=r"holds no run"):
         load(run.path / "nowhere")
+
+
+def flat(shop):
+    """Pairs of new queries and items that bring every feature."""
+    items, queries, judgements = shop
+    found = judgements.merge(items, on="item_id").merge(
+        queries.rename(columns={"features": "query_features"}), on="query_id"
+    )
+    return found.assign(query_id="new-" + found["query_id"], item_id="new-" + found["item_id"])
+
+
+def moved(run, **said):
+    """The run's dataset is not where it was."""
+    run.write(run.read() | {"data": str(run.path / "gone")} | said)
+
+
+@pytest.mark.parametrize("trial", [None, "t0001"])
+def test_a_run_scores_without_its_dataset_what_brings_all_features(run, ranker, shop, trial):
+    artefact = run.checkpoints / "artefact"
+    shutil.copytree(artefact, run.checkpoints / "t0001")
+    (artefact / DATA).write_text(json.dumps(ranker.data.description.to_json()))
+    moved(run)
+    alone = load(run.path, trial=trial)
+    assert np.array_equal(alone.score(flat(shop)), ranker.score(flat(shop)))
+    for known, given in (("item", {}), ("query", {"items": shop[0]})):
+        with pytest.raises(DataError, match=rf"'{known}-\d+' is unknown. Give its features: .* load\(..., data=\)"):
+            alone.score(shop[2], **given)
+    assert np.array_equal(alone.score(shop[2], items=shop[0], queries=shop[1]), ranker.score(shop[2]))
+    assert np.array_equal(load(run.path, trial=trial, data=ranker.data.source).score(shop[2]), ranker.score(shop[2]))
+    moved(run, fingerprint="of another")
+    with pytest.raises(ValueError, match="holds other data than"):
+        load(run.path, trial=trial)
+
+
+def test_a_run_of_before_needs_its_dataset(run):
+    moved(run)
+    with pytest.raises(DataError, match="gone"):
+        load(run.path)
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[]", '{"widths": []}'])
+def test_a_broken_description_of_the_data_is_named(run, content):
+    path = run.checkpoints / "artefact" / DATA
+    path.write_text(content)
+    moved(run)
+    with pytest.raises(ValueError, match=str(path)):
+        load(run.path)
 
 
 def test_the_card_says_what_it_was_trained_on_how_judged_and_on_whom_not(tmp_path):

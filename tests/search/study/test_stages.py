@@ -265,3 +265,28 @@ def test_a_fixed_stage_takes_over_the_very_same_training_alone(tmp_path):
         stage = FixedStage(open_journal(tmp_path / "j"), "baselines", jobs, earlier=Done())
         assert [r.trial_id for r in stage.records() if r.finished] == ["alone-1"]
     assert [stage.ask(), stage.ask(), stage.ask()] == [jobs[0], jobs[2], None]
+
+
+@pytest.mark.parametrize("asked", [2, 3, 4, 9])
+def test_a_search_that_goes_on_with_fewer_trials_ends_those_that_it_had_begun(tmp_path, asked):
+    stage = search(tmp_path / "j", trials=9)
+    for _ in range(2):
+        stage.tell(stage.ask(), outcome())
+    interrupted = [stage.ask().trial_id for _ in range(2)]
+    again = search(tmp_path / "j", trials=asked)
+    assert (again.total, again.left) == (max(asked, 4), max(asked, 4) - 2)
+    handed_out = [job.trial_id for job in iter(again.ask, None)]
+    assert handed_out[:2] == interrupted
+    assert len(handed_out) == max(asked, 4) - 2
+
+
+def test_a_search_that_is_closed_hands_out_nothing_and_leaves_nothing_running(tmp_path):
+    stage = search(tmp_path / "j", trials=9)
+    stage.tell(stage.ask(), outcome())
+    interrupted = stage.ask()
+    again = search(tmp_path / "j", trials=9)
+    assert again.close("why") == [interrupted.trial_id]
+    assert (again.ask(), again.left, again.total) == (None, 0, 2)
+    assert [(r.state, r.state_reason) for r in again.records()][1] == ("stopped", "why")
+    more = search(tmp_path / "j", trials=9)  # as by --extend
+    assert more.ask().trial_id not in (interrupted.trial_id, None)

@@ -141,13 +141,13 @@ def test_whoever_waits_while_another_computes_waits_for_those_who_could_not_ask(
         epochs = begin(BASE.updated({"train.learning_rate": 1e-3}))
         first.wait(30)
         next(epochs)
-        meeting._wait_seconds = 1.0
+        meeting._wait_seconds = 5.0
         together.wait()
         (table,) = meeting._tables.values()
         while not table.asked:
             time.sleep(0.001)
         with meeting.held():
-            time.sleep(2.0)  # a ranker is measured, say
+            time.sleep(7.0)  # a ranker is measured, say
         list(epochs)
 
     threads = [threading.Thread(target=each) for each in (quick, slow)]

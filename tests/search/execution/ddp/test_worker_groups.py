@@ -20,6 +20,7 @@ from spaces import PHASES
 SMALL = "planted?queries=160&candidates=8"
 BASE = PHASES["phase3"].base.updated({"model.layers": 1, "model.dropout": 0.0, "train.epochs": 4, "train.patience": 4})
 EPOCH_LIMIT = 25.0
+pytestmark = pytest.mark.timeout(1800)
 
 
 def job(name, **changes):

@@ -1,5 +1,6 @@
 """A search whose trials train in stacks: its journal is that of one that trains them one by one, but for rounding."""
 
+import contextlib
 import dataclasses
 import os
 import signal
@@ -147,13 +148,18 @@ class HostKiller(Reports):
         super().__init__()
         self.killed = 0
 
+    def is_host(self, process):
+        """Whether a process is a host of this test's, not of one that runs beside it."""
+        with contextlib.suppress(psutil.Error):  # it has ended since
+            mine = any(parent.pid == os.getpid() for parent in process.parents())
+            return mine and "StackHost" in " ".join(process.info["cmdline"] or [])
+        return False
+
     def on_epoch(self, stage, job, result):
         super().on_epoch(stage, job, result)
         at_two = [trial for trial, reports in self.of.items() if reports[-1][0] >= 2]
         if len(at_two) == 2 and not self.killed:
-            hosts = [p for p in psutil.Process().children(recursive=True) if "StackHost" in " ".join(p.cmdline())]
-            assert len(hosts) == 1
-            self.killed = hosts[0].pid
+            (self.killed,) = [p.pid for p in psutil.process_iter(["cmdline"]) if self.is_host(p)]
             os.kill(self.killed, signal.SIGKILL)
 
 

@@ -1,6 +1,7 @@
 """Which deciding trainings are made, over real journals: steps, further verdicts, interruptions, failures."""
 
 import dataclasses
+import re
 import time
 from collections import Counter
 from types import SimpleNamespace
@@ -193,3 +194,18 @@ def test_single_modalities_are_trained_again_on_the_items_that_deciding_arms_see
     records = run.trainer.records(COLD_STAGE)
     assert Counter(r.role.modalities for r in records) == {(m,): trainings for m in MODALITIES if trainings}
     assert {r.items for r in records} <= {r.items for r in run.trainer.records(STAGE)}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "options", "said"),
+    [
+        (False, {"max_seeds": 8}, "validation leaves nothing open"),
+        (True, {"max_seeds": 8}, r"all that --max-seeds allows .finalist-text.metadata 8, "),
+        (True, {"max_seeds": 20, "time_budget": "1s"}, "time budget leaves none"),
+    ],
+)
+def test_why_no_arm_has_more_is_said(run, monkeypatch, wanted, options, said):
+    if not wanted:
+        monkeypatch.setattr(deciding, "open_arms", lambda run, found: set())
+    found = train_deciding_arms(again(run, **options), FINALIST, [], cold=False, probes=Probes())
+    assert re.search(said, found.ended)

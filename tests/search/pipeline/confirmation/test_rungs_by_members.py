@@ -120,3 +120,25 @@ def test_where_the_finalist_stands_nothing_more_is_trained(opened):
     stood = judge_short_list(later, [])
     assert {c.trial_id for c in stood.candidates} <= {c.trial_id for c in listed.candidates}
     assert {c.trial_id: c.left_out for c in stood.candidates if c.is_base} == {"t0000": False}
+
+
+@pytest.mark.parametrize("verdict", [1, 2])
+def test_the_list_of_a_standing_finalist_outlives_a_front_that_dominates_all_of_it(opened, verdict):
+    """A search that went on after the finalist was fixed left the base recipe alone on the list."""
+    run = dataclasses.replace(opened(), verdict=verdict, chooses_anew=verdict > 1)
+    listed = judge_short_list(run, [])
+    names = [c.trial_id for c in listed.candidates]
+    fix_finalist(run.folder, listed.candidates[0], [0], of=names, verdict=verdict)
+    best = searched(9, numbers=searched(9).numbers | {"visual_masking_drop": 0.4, "ndcg_gain": 0.9})
+    later = dataclasses.replace(run, trainer=opened(found=[*SEARCHED, best], interrupted_after=0).trainer)
+    stood = judge_short_list(later, [])
+    assert list(stood.candidates) == list(listed.candidates)
+    assert stood.best == listed.best
+
+
+def test_a_finalist_of_an_earlier_verdict_does_not_stand_for_one_that_chooses_anew(opened):
+    run = opened()
+    listed = judge_short_list(run, [])
+    fix_finalist(run.folder, listed.candidates[0], [0], of=[listed.candidates[0].trial_id])
+    anew = dataclasses.replace(run, verdict=2, chooses_anew=True)
+    assert list(judge_short_list(anew, []).candidates) == list(listed.candidates)

@@ -45,7 +45,7 @@ def test_a_finalist_that_no_deciding_training_of_finished_is_no_verdict_and_no_l
     whole = SimpleNamespace(whole="whole")
     failed = SimpleNamespace(trainings={"whole": []}, plan=whole)
     monkeypatch.setattr(verdict, "judge_short_list", lambda run, references: listed)
-    monkeypatch.setattr(verdict, "read_finalist", lambda folder: FINALIST)
+    monkeypatch.setattr(verdict, "standing_finalist", lambda folder, number, chooses_anew: FINALIST)
     monkeypatch.setattr(verdict, "needs_cold_lists", lambda run, facts: False)
     monkeypatch.setattr(verdict, "train_deciding_arms", lambda *given, **more: failed)
     monkeypatch.setattr(verdict, "count_look", lambda *given, **more: pytest.fail("a look was taken"))

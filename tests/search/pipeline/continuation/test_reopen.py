@@ -10,8 +10,11 @@ import optuna
 import pytest
 from rich.console import Console
 
+from fusion_models.config import Recipe
 from fusion_models.data import open_dataset
 from search.options import RunOptions
+from search.pipeline.confirmation.arms import STAGE
+from search.pipeline.confirmation.finalist import Finalist
 from search.pipeline.continuation import reopen as reopening
 from search.pipeline.continuation import settle as settling
 from search.pipeline.continuation.reopen import facts_of, reopen
@@ -19,8 +22,9 @@ from search.pipeline.continuation.resuming import plain_options
 from search.pipeline.phase import run_phase
 from search.reporting import read_run
 from search.run_store.folder import FORMAT
+from search.run_store.job import Job, Outcome
 from search.run_store.journal import open_journal
-from search.study.stages import SEARCH
+from search.study.stages import SEARCH, FixedStage
 from spaces import phase_to_plain
 
 SMALL = "planted?queries=160&candidates=8"
@@ -72,7 +76,8 @@ def test_an_extension_says_it_before_a_verdict_is_begun(ended, console):
 @pytest.mark.parametrize("asked", [{"extend": True, "trials": 48}, {"settle": True}])
 def test_a_ray_that_does_not_come_up_leaves_no_verdict_that_was_begun(ended, tmp_path, console, monkeypatch, asked):
     (tmp_path / "facts.toml").write_text("resources = true\n")
-    monkeypatch.setattr(settling, "read_finalist", lambda folder: "t0000")
+    recipe = read_run(ended).phase.base.flat()
+    monkeypatch.setattr(settling, "read_finalist", lambda folder: Finalist(trial_id="t0", recipe=recipe, seeds=(0,)))
     before = (ended / "run.json").read_text()
     with pytest.raises(ValueError, match="for Ray's sockets"):  # no test without its mark may start Ray
         run_phase(RunOptions(phase="phase1", results=str(ended.parent), **asked), console)
@@ -105,3 +110,20 @@ def test_a_phase_of_a_roadmap_gets_no_further_verdict(ended, console, asked):
     (ended / "run.json").write_text(json.dumps(described | {"roadmap": {"folder": "roadmap"}}))
     with pytest.raises(ValueError, match="is a phase of a roadmap, whose later phases stand on its verdict"):
         run_phase(RunOptions(phase="phase1", results=str(ended.parent), **asked), console)
+
+
+@pytest.mark.parametrize("arms", [1, 2])
+def test_the_intact_finalist_of_an_ablation_is_its_own_arm_alone(ended, arms):
+    """The base recipe's arm has its recipe and seeds, where it is the finalist of a later verdict."""
+    run = reopen(read_run(ended), Console(file=io.StringIO()))
+    recipe = run.phase.base.flat()
+    whole = f"finalist-{'+'.join(Recipe.from_flat(recipe).model.modalities)}"
+    slugs = ["base-visual+text+metadata", whole, f"{whole}-v2"]
+    jobs = [Job(trial_id=f"{slug}-d{i}", name=slug, recipe=recipe, seed=i) for slug in slugs for i in range(4)]
+    stage = FixedStage(run.store.journal, STAGE, jobs)
+    while (job := stage.ask()) is not None:
+        state = "failed" if job.trial_id.endswith("d1") else "finished"
+        stage.tell(job, Outcome(state=state, reason="", epochs=1, numbers={"ndcg": 0.5}, seconds=1.0))
+    intact = reopening._deciding(run, Finalist(trial_id="t0000", recipe=recipe, seeds=(0,), is_base=True, arms=arms))
+    own = whole if arms == 1 else f"{whole}-v2"
+    assert intact.trainings == (f"{own}-d0", f"{own}-d2", f"{own}-d3")

@@ -1,12 +1,14 @@
 """Data that have moved are the same data, and other data at the same place are not."""
 
 import contextlib
+import io
 import json
 import shutil
 from pathlib import Path
 
 import optuna
 import pytest
+from rich.console import Console
 from safetensors.torch import save_file
 
 from fusion_models.data import fingerprint_of, open_dataset
@@ -161,6 +163,7 @@ def test_a_run_is_opened_again_from_where_its_data_lie_now(tmp_path, data, conso
 def test_a_further_verdict_is_taken_on_data_that_have_moved(tmp_path, data, console, monkeypatch, further):
     folder = written(tmp_path / "results" / "phase1", RunOptions(phase="phase1", data=data))
     monkeypatch.setattr("search.pipeline.continuation.settle.read_finalist", lambda folder: "t0000")
+    monkeypatch.setattr("search.pipeline.continuation.settle._require_room", lambda run: None)
     there = moved(data, tmp_path / "elsewhere")
     asked = RunOptions(phase="phase1", data=there, results=str(tmp_path / "results"), **further)
     with pytest.raises(ValueError, match="for Ray's sockets"):  # all before Ray was in order
@@ -180,7 +183,7 @@ def begun_roadmap(tmp_path, data, **options):
 def resumed(folder, data, **options):
     asked = RunOptions(phase="roadmap", data=data, resume=True, results=str(folder.path.parent), **options)
     with contextlib.ExitStack() as session:
-        roadmap._open(folder, asked, None, session)
+        roadmap._open(folder, asked, Console(file=io.StringIO()), None, session)
 
 
 @pytest.mark.parametrize("noted", [True, False], ids=["noted", "of an earlier version"])
