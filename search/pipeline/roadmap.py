@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shlex
 import time
 from typing import Any
 
@@ -28,6 +29,7 @@ from search.pipeline.continuation.resuming import (
 )
 from search.pipeline.continuation.warm_start import front_recipes, warm_recipes
 from search.pipeline.feasible import open_feasible
+from search.pipeline.late import costs_itself
 from search.pipeline.phase import run_phase
 from search.pipeline.release.production import run_production
 from search.pipeline.release.runtime_variants import TimingSize
@@ -80,7 +82,9 @@ def run_roadmap(
             write_whole(folder.path / "decision.md", roadmap_text(decision))
             described = folder.read() or {}
             folder.write(described | {"end": now(), "seconds": round(time.monotonic() - began, 1)})
-            write_roadmap_report(folder)
+            again = f"python -m search.report {shlex.quote(str(folder.path))} tries again"
+            with costs_itself(console, "the roadmap's report", f"the tables are whole; {again}"):
+                write_roadmap_report(folder)
     _print(console, folder, decision, time.monotonic() - began)
     return folder
 

@@ -1,11 +1,15 @@
 """The model card says what a verdict does not speak of, by what the decision holds and not by how it is worded."""
 
+import io
 import json
 
 import pytest
 from report_folders import decided
+from rich.console import Console
 
 from fusion_models.config import Recipe
+from search.reporting import build_report, page
+from search.reporting.charts.standing import sentences
 from search.reporting.model_card import card_text, limits
 from search.reporting.records import read_run
 from search.run_store.looks import HALVED
@@ -105,3 +109,30 @@ def test_weights_and_a_module_of_the_team_s_own_stand_in_the_card(tmp_path):
     assert "Trainings started from production_v2.pt (0123456789ab)" in card
     assert "two_towers:TwoTowers, source fedcba987654" in card
     assert "- What the weights that it started from were trained on, the run does not know" in card
+
+
+def test_the_card_is_written_where_the_figures_cannot_be_drawn(tmp_path, monkeypatch):
+    folder = decided(tmp_path / "phase3")
+    place = folder.checkpoints / "artefact"
+    place.mkdir(parents=True)
+    (place / "recipe.json").write_text(json.dumps({"recipe": read_run(folder.path).finalist["recipe"]}))
+
+    def failing(*_):
+        raise OSError("no picture")
+
+    monkeypatch.setattr(page, "write_figures", failing)
+    console = Console(file=io.StringIO(), width=200)
+    build_report(folder, console)
+    assert "the report could not be built (OSError: no picture)" in console.file.getvalue()
+    assert "# Model card" in (place / "README.md").read_text()
+
+
+def test_a_judged_run_without_its_evidence_is_no_run_without_a_finalist(tmp_path):
+    folder = decided(tmp_path / "phase3")
+    (folder.path / "judged.json").write_text("{}")
+    (folder.path / "evidence.json").unlink()
+    said = " ".join(sentences(read_run(folder.path)))
+    assert "evidence.json" in said
+    assert "No recipe was retrained" not in said
+    (folder.path / "judged.json").unlink()
+    assert "No recipe was retrained" in " ".join(sentences(read_run(folder.path)))
