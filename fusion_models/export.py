@@ -2,9 +2,10 @@
 
 One training of our family scores each candidate from its own features and the query's, so its graph scores documents:
 `[N, D]` a named input -> `[N]`, with N dynamic; a batch of lists is its documents one after another. An ensemble
-standardises over a list, and somebody's own ranker may read one whole, so their graphs score lists: `[B, L, D]` a named
-input and `valid` `[B, L]` -> `[B, L]`, with B and L dynamic. The trees of a tuned V1 in the context are part of the
-graph. `Scorer`s put lists round it.
+standardises over a list, somebody's own ranker may read one whole, and V1's score may be read beside those of the list
+(`data.arrays.v1_scores`), so such graphs score lists: `[B, L, D]` a named input and `valid` `[B, L]` -> `[B, L]`, with
+B and L dynamic. The input `v1` is V1's score itself. What is made of it, and the trees of a tuned V1 in the context,
+are part of the graph. `Scorer`s put lists round it.
 ONNX needs the optional extra `export` (onnx, onnxscript, onnxruntime).
 """
 
@@ -17,12 +18,15 @@ import logging
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fusion_models.data.arrays.v1_scores import v1_input_of_lists
 from fusion_models.data.batch import Batch
+from fusion_models.data.schema import FeatureSchema, FeatureStatistics
 from fusion_models.models import Ranker
 from fusion_models.work.foreign import first_line
 
@@ -62,7 +66,9 @@ class DocumentScorer(nn.Module):
         v1 = given["v1"].squeeze(-1) if "v1" in given else zeros
         context = given["context"] if "context" in given else first.new_zeros(*first.shape[:2], 0)
         features = {m: given[m] for m in self.names if m not in NOT_FEATURES}
-        batch = Batch(features, context, zeros, v1, given.get(VALID, zeros >= 0), zeros[:, 0], zeros)
+        valid = given.get(VALID, zeros >= 0)
+        seen = v1_input_of_lists(v1, valid, self.ranker.members[0].v1_input) if "v1" in given else v1
+        batch = Batch(features, context, zeros, v1, valid, zeros[:, 0], zeros, v1_input=seen)
         return self.ranker(self.ranker.complete(batch)).scores  # type: ignore[no-any-return]
 
 
@@ -80,14 +86,52 @@ class ListScorer(DocumentScorer):
 
 def input_names(ranker: Ranker) -> tuple[str, ...]:
     """What a ranker reads, its context's trees included: modalities, `context` where the data have any, `v1` where the
-    recipe lets it in; `valid` where it scores lists."""
-    read = ranker.members[0].reads()
-    return (*read, VALID) if ranker.scores_whole_lists else read
+    recipe lets it in; `valid` where it scores lists, or reads V1's score beside the others of a list."""
+    first = ranker.members[0]
+    read = first.reads()
+    in_lists = ranker.scores_whole_lists or ("v1" in read and first.v1_input != "score")
+    return (*read, VALID) if in_lists else read
+
+
+def described_inputs(ranker: Ranker, schema: FeatureSchema, statistics: FeatureStatistics) -> dict[str, Any]:
+    """What each input of an exported ranker holds, JSON-ready: the names in their order, and by name its `type`,
+    `width`, the columns that it is made of, and how scalar columns are encoded."""
+    names = input_names(ranker)
+    widths = ranker.members[0].input_widths
+    return {
+        "inputs": list(names),
+        "output": "scores",
+        "rows": "lists" if VALID in names else "documents",
+        "exact_to": TOLERANCE,
+        "columns": {
+            name: {"type": str(_example_type(name)).removeprefix("torch.")}
+            | ({} if name == VALID else {"width": widths.get(name, 1), "holds": _holds(name, schema, statistics)})
+            | ({"read_as": statistics.v1_input} if name == "v1" else {})
+            for name in names
+        },
+    }
+
+
+def _holds(name: str, schema: FeatureSchema, statistics: FeatureStatistics) -> list[dict[str, Any]]:
+    """The columns of the three tables that an input is made of, one behind the other."""
+    if name == "context":
+        parts = {"queries.features": schema.query, "judgements.features": schema.pair}
+        return [{"column": column, "width": width} for column, width in parts.items() if width]
+    if name == "v1":
+        return [{"column": "judgements.v1_score", "width": 1}]
+    encoded = statistics.encodings.get(name)
+    if not encoded:
+        return [{"column": f"items.{name}", "width": schema.width(name)}]
+    return [
+        {"column": f"items.{each['name']}", "width": len(each["categories"]) + 1 if "categories" in each else 1}
+        | {key: each[key] for key in ("mean", "std", "time", "categories") if key in each}
+        for each in encoded
+    ]
 
 
 def list_inputs(batch: Batch, names: tuple[str, ...]) -> tuple[Tensor, ...]:
     """A batch's lists: `[B, L, D]` a name (`v1`: `[B, L, 1]`, `valid`: `[B, L]`)."""
-    found = {**batch.features, "context": batch.context, "v1": batch.v1_seen.double().unsqueeze(-1), VALID: batch.valid}
+    found = {**batch.features, "context": batch.context, "v1": batch.v1.double().unsqueeze(-1), VALID: batch.valid}
     return tuple(found[name] for name in names)
 
 
@@ -232,7 +276,7 @@ def _module(ranker: Ranker, names: tuple[str, ...]) -> nn.Module:
 
 
 def _example_type(name: str) -> torch.dtype:
-    return torch.float64 if name == "v1" else torch.float32
+    return {"v1": torch.float64, VALID: torch.bool}.get(name, torch.float32)
 
 
 def _example(ranker: Ranker, names: tuple[str, ...]) -> tuple[Tensor, ...]:

@@ -47,6 +47,8 @@ class TrainableRanker(nn.Module):
         self.trees = TreeEnsemble(config.context_reads, schema.context) if tuned else None
         """Of a tuned V1 in the context: fresh ones until they are fitted (`tuned_v1.equip`) or loaded."""
         self._means = statistics.mean
+        self.v1_input = statistics.v1_input
+        """How it reads V1's scores: one of `arrays.v1_scores.V1_INPUTS`."""
         self.input_widths: dict[str, int] = {**schema.widths, "context": schema.context}
         """Of the raw features and the context, as a batch brings them."""
 

@@ -15,25 +15,26 @@ from search.study.stages import Stage
 class InBackground:
     """Passes everything on to an observer, in order, from one thread; leaving the block waits until all is done.
 
-    What the observer raises is raised when the block is left, unless something else is on its way already; after it,
-    nothing more is passed on. For observers whose writing may lag a little behind: the journal is never written here.
+    What the observer raises is handed to `failed` when the block is left; after it nothing more is passed on.
+
+    For observers whose writing may lag a little behind: the journal is never written here.
     """
 
-    def __init__(self, observer: Observer) -> None:
-        self._observer = observer
+    def __init__(self, observer: Observer, failed: Callable[[Exception], None]) -> None:
+        self._observer, self._failed = observer, failed
         self._waiting: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=type(observer).__name__, daemon=True)
-        self._error: BaseException | None = None
+        self._error: Exception | None = None
 
     def __enter__(self) -> InBackground:
         self._thread.start()
         return self
 
-    def __exit__(self, kind: object, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         self._waiting.put(None)
         self._thread.join()
-        if self._error is not None and kind is None:
-            raise self._error
+        if self._error is not None:
+            self._failed(self._error)
 
     def on_epoch(self, stage: Stage, job: Job, result: dict[str, Any]) -> None:
         self._waiting.put(lambda: self._observer.on_epoch(stage, job, result))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import shlex
 import time
 from typing import Any
 
@@ -31,6 +32,7 @@ from search.pipeline.continuation.resuming import (
 from search.pipeline.continuation.same_inputs import described_model, note_data, require_same_data, require_same_model
 from search.pipeline.continuation.warm_start import front_recipes, warm_recipes
 from search.pipeline.feasible import open_feasible
+from search.pipeline.late import costs_itself
 from search.pipeline.phase import run_phase
 from search.pipeline.release.production import run_production
 from search.pipeline.release.runtime_variants import TimingSize
@@ -106,7 +108,9 @@ def _run(
             described = folder.read() or {}
             ended = {"end": now(), REPORT_DUE: True}
             folder.write(described | ended | {"seconds": round(time.monotonic() - began, 1)})
-            write_roadmap_report(folder)
+            again = f"python -m search.report {shlex.quote(str(folder.path))} tries again"
+            with costs_itself(console, "the roadmap's report", f"the tables are whole; {again}"):
+                write_roadmap_report(folder)
     _print(console, folder, decision, time.monotonic() - began)
     return folder
 

@@ -33,6 +33,7 @@ from search.pipeline.confirmation.finalist import standing_finalist
 from search.pipeline.confirmation.unconfirmed import budget_for, seconds_to_search
 from search.pipeline.context import Run
 from search.pipeline.continuation.kept import kept_front
+from search.pipeline.late import costs_itself
 from search.pipeline.plan import print_plan
 from search.pipeline.summary import print_validation
 from search.run_store.artifacts import WEIGHTS
@@ -83,7 +84,8 @@ def search(run: Run, warm: Mapping[str, Flat]) -> tuple[dict[ReferenceRole, Weig
     table = reference_table(references, clusters=clusters)
     write_csv(table, run.folder, "baselines.csv")
     print_validation(run, table)
-    write_importances(run.folder, phase, journal, seed=options.seed)
+    with costs_itself(run.console, "importances.csv", files=[run.folder.path / "importances.csv"]):
+        write_importances(run.folder, phase, journal, seed=options.seed)
     _keep_front_weights(run)
     return tuned, references
 
@@ -141,9 +143,10 @@ def _search_deadline(run: Run, later: float) -> Deadline | None:
 
 def write_front(run: Run) -> None:
     """The tables at the end of a run, with how surely each trial is on the front."""
-    lists, clusters = split_lists(run.data, "validation"), query_clusters(run.data, "validation")
-    searched = run.trainer.records("search")
-    stays = p_on_front(run.folder, run.phase, searched, lists, clusters=clusters, seed=run.options.seed)
+    searched, stays = run.trainer.records("search"), None
+    with costs_itself(run.console, "p_on_front of pareto.csv"):
+        lists, clusters = split_lists(run.data, "validation"), query_clusters(run.data, "validation")
+        stays = p_on_front(run.folder, run.phase, searched, lists, clusters=clusters, seed=run.options.seed)
     write_tables(run.folder, run.phase, run.trainer.records(), stays)
 
 

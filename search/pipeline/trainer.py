@@ -23,6 +23,7 @@ from search.monitoring.progress import ProgressObserver
 from search.monitoring.tensorboard import TensorBoardObserver
 from search.monitoring.tracking import tracking_for
 from search.options import RunOptions
+from search.pipeline.late import costs_itself
 from search.pipeline.store import RunStore
 from search.pipeline.training_time import epoch_limit, seconds_a_training, seconds_found
 from search.run_store.job import TrialRecord
@@ -49,6 +50,7 @@ class Trainer:
         self._options, self._console, self._p_on_front = options, console, p_on_front
         self._stages: dict[str, Stage] = {}
         self._session: TuneSession | None = None
+        self._stopped: Exception | None = None
         self.tracking = tracking_for(options, store.folder, console)
         """The experiment tracker that hears of every training; `end` it when the run's files are written."""
 
@@ -124,19 +126,27 @@ class Trainer:
             board.mend([r for r in self.records() if r.taken_over is None])
         mirroring = [MirrorObserver(mirror, self._console)] if mirror is not None else []
         try:
-            with progress, InBackground(board) as in_background:
+            with progress, InBackground(board, self._board_failed) as in_background:
                 assert self._session is not None, "trainings need a session: see Trainer.tuning"
                 observers: list[Observer] = [progress, in_background, self.tracking, *mirroring]
                 self._session.train(stages, observers, deadline=deadline, on_waiting=progress.on_waiting)
-            board.close()
-        except BaseException:
-            with contextlib.suppress(OSError):  # of the same full disk
-                board.close()
+        except Exception as error:
+            self._stopped = error
             raise
         finally:
+            with costs_itself(self._console, "TensorBoard's last lines", "the tables are whole"):
+                board.close()
             for observer in mirroring:
                 observer.close()
         self.write_tables()
+
+    def _board_failed(self, error: Exception) -> None:
+        with costs_itself(self._console, "TensorBoard", "its curves end here, and the run goes on without it"):
+            raise error
+
+    def stopped_by(self, error: Exception) -> bool:
+        """Whether `error` ended trainings before their end: `--resume` goes on with them, so the run ends too."""
+        return error is self._stopped
 
     def write_tables(self) -> None:
         """Write what the journal knows, so that what has finished is in the tables however a run ends."""

@@ -16,10 +16,13 @@ from fusion_models.markdown import plain_text
 from search.reporting.records import RunRecord
 from search.reporting.words import NEW_ITEMS, bounds, label, measured, modality_name, of_the_team, wanted
 from search.run_store.artefact import ARTEFACT
-from search.run_store.looks import SPLIT_NAMES
+from search.run_store.looks import SPLIT_NAMES, is_practice
+from spaces import PHASE4
 
 CARD = "README.md"
 """Its name in the folder of the weights."""
+EXPORT = "export/inputs.json"
+"""Of phase 4, in the run folder."""
 
 
 def write_card(run: RunRecord) -> None:
@@ -53,6 +56,9 @@ def card_text(run: RunRecord, made: dict[str, Any]) -> str:
     return environment.get_template("model_card.md.j2").render(
         run=run,
         decision=decision,
+        meaning=meaning(run),
+        practice=_practice(run),
+        exported=(run.path / EXPORT).exists(),
         description=run.run,
         split=SPLIT_NAMES[evidence.get("split", "test")],
         metric=run.phase.metric.name,
@@ -67,6 +73,20 @@ def card_text(run: RunRecord, made: dict[str, Any]) -> str:
     )
 
 
+def meaning(run: RunRecord) -> str:
+    """What a GO of this run's phase says, as a sentence; empty for another verdict."""
+    if (run.decision or {}).get("verdict") != "GO":
+        return ""
+    if run.phase.name == PHASE4.name:
+        return "GO means: release, at 5 % of the traffic first (rollout.json)."
+    return "GO means: go on to the next phase. It is no release: only phase 4 and a roadmap that ends with it release."
+
+
+def _practice(run: RunRecord) -> bool:
+    look = (run.decision or {}).get("look") or {}
+    return bool(look.get("practice")) or is_practice(str(run.run.get("data")))
+
+
 def limits(run: RunRecord, recipe: Recipe) -> list[str]:
     """What the verdict does not speak of, in sentences."""
     decision, evidence = run.decision or {}, run.evidence or {}
@@ -74,6 +94,10 @@ def limits(run: RunRecord, recipe: Recipe) -> list[str]:
     out = []
     if decision.get("verdict") != "GO":
         out.append(f"Its verdict is {decision.get('verdict')}: it is not fit for release as it stands.")
+    elif run.phase.name != PHASE4.name:
+        out.append(meaning(run))
+    if _practice(run):
+        out.append("Practice: the data are bundled or planted, so it says nothing of anybody's own queries.")
     if decision.get("fragile"):
         suspect = modality_name(run.phase.suspect)
         out.append(

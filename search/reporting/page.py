@@ -82,12 +82,14 @@ def write_report(folder: RunFolder) -> None:
     Raises RunFolderError where the folder holds no run.
     """
     run = read_run(folder.path)
-    figures = [draw(run) for draw in sections(run)]
-    write_figures(figures, folder)
-    if len(run.curves):
-        write_csv(run.curves, folder, "curves.csv")
-    write_whole(folder.path / "report.html", page(run, figures))
-    write_card(run)
+    try:
+        figures = [draw(run) for draw in sections(run)]
+        write_figures(figures, folder)
+        if len(run.curves):
+            write_csv(run.curves, folder, "curves.csv")
+        write_whole(folder.path / "report.html", page(run, figures))
+    finally:
+        write_card(run)
     folder.note_report()
 
 

@@ -125,8 +125,12 @@ def count_look(
             known = [*known, mine | {"looked": now(), NUMBER: str(number)}]
         for path in dict.fromkeys((beside, state)):
             _note(path, key, known)
-    practice = source.removesuffix(HALVED).split(":")[0].split("?")[0] in PRACTICE
-    return Look(number=number, practice=practice)
+    return Look(number=number, practice=is_practice(source))
+
+
+def is_practice(source: str) -> bool:
+    """Whether a dataset is bundled or planted: looks at it spend nothing."""
+    return source.removesuffix(HALVED).split(":")[0].split("?")[0] in PRACTICE
 
 
 @contextlib.contextmanager

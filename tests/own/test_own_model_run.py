@@ -16,6 +16,7 @@ from roadmap_run import told
 from fusion_models.data import open_dataset
 from fusion_models.evaluation import Blanking, evaluate
 from fusion_models.export import (
+    described_inputs,
     eager_scorer,
     export_onnx,
     export_program,
@@ -129,8 +130,8 @@ def test_and_is_audited_from_its_export(run, tmp_path):
     data = open_dataset(DATA)
     trial = pd.read_csv(run["path"] / "pareto.csv", dtype={"trial_id": str})["trial_id"][0]
     ranker = load_ranker(run["path"] / "checkpoints" / trial, data)
-    path, names = export_onnx(ranker, tmp_path / "v2.onnx"), input_names(ranker)
-    (tmp_path / "inputs.json").write_text(json.dumps({"inputs": list(names), "rows": "lists"}))
+    path = export_onnx(ranker, tmp_path / "v2.onnx")
+    (tmp_path / "inputs.json").write_text(json.dumps(described_inputs(ranker, data.schema, data.statistics)))
     result = audit(data=DATA, model=str(path), phase="phase3", results=tmp_path)
     told = json.loads((result.path / "evidence.json").read_text())["quantities"]
     mine = numbers(evaluate(ranker, data, "test", Blanking(kinds=BLANKS)).outputs)

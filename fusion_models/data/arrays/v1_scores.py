@@ -11,6 +11,8 @@ from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from fusion_models.data.arrays.moments import RunningMoments
 
@@ -59,3 +61,23 @@ def v1_input(v1: Floats, offset: Ints, kind: V1Input) -> Floats:
     ranks = np.empty(len(row))
     ranks[order] = mean_place[block] / np.maximum(lengths - 1, 1)[row[order]]
     return ranks
+
+
+def v1_input_of_lists(v1: Tensor, valid: Tensor, kind: V1Input) -> Tensor:
+    """The same of padded lists, `[B, L]` float64 and `valid` to `[B, L]`, 0 where padded: tensors, so that it exports.
+
+    Ranks compare each candidate with every other: L * L comparisons a list.
+    """
+    if kind == "score":
+        return v1
+    counts = valid.sum(dim=1, keepdim=True)
+    if kind == "centred":
+        first = valid & (valid.cumsum(dim=1) == 1)
+        anchored = v1 - v1.masked_fill(~first, 0.0).sum(dim=1, keepdim=True)
+        mean = anchored.masked_fill(~valid, 0.0).sum(dim=1, keepdim=True) / counts.clamp(min=1)
+        return (anchored - mean).masked_fill(~valid, 0.0)
+    mine, others, real = v1.unsqueeze(2), v1.unsqueeze(1), valid.unsqueeze(1)
+    below = ((others < mine) & real).sum(dim=2, dtype=torch.int32)
+    tied = ((others == mine) & real).sum(dim=2, dtype=torch.int32)
+    place = below.double() + (tied.double() - 1.0) / 2.0
+    return (place / (counts - 1).clamp(min=1)).masked_fill(~valid, 0.0)

@@ -125,7 +125,9 @@ def _beside(model: str, modalities: Sequence[str]) -> InputMap:
     known = (*modalities, "context", "v1", "valid")
     if rows not in ("lists", "documents") or not isinstance(names, list) or any(name not in known for name in names):
         return InputMap(inputs={})
-    inputs = {name: ("v1_seen",) if name == "v1" else (name,) for name in names}
+    inputs = {name: (name,) for name in names}
+    if "v1" in inputs and "columns" not in said:  # an older export: its graph is given what it reads of V1's score
+        inputs["v1"] = ("v1_seen",)
     documents: Documents = "lists" if rows == "lists" else "flat"
     return InputMap(inputs=inputs, documents=documents, output="scores" if model.endswith(".onnx") else "")
 

@@ -25,11 +25,13 @@ Values = npt.NDArray[np.float64]
 
 
 def write_evidence(
-    run: Run, whole: Measured, evidence: Evidence, contribution: Contribution, *, chance: Values, level: float
+    run: Run, whole: Measured, evidence: Evidence, contribution: Contribution | None, *, chance: Values, level: float
 ) -> dict[str, Any]:
-    """Contribution, refits, fusion gain and subdomains of the finalist on the deciding split, at this look's level."""
-    artefact = whole.artefact
-    interaction = contribution.interaction_gain
+    """Contribution, refits, fusion gain and subdomains of the finalist on the deciding split, at this look's level.
+
+    `contribution`: None where it could not be measured.
+    """
+    artefact, given = whole.artefact, contribution
     own = whole.plan.whole.modalities
     values = refit_values(whole, chance)
     shares = artefact.shares
@@ -46,12 +48,12 @@ def write_evidence(
         "probes": [
             {"name": probe.name, "counts": probe.counts} | plain(probe.gain) for probe in evidence.archive.probes
         ],
-        "masked_values": contribution.masked_values,
-        "masked_shapley": contribution.masked_shapley,
-        "interaction_gain": weighted_mean(interaction, artefact.lists.uneven),
-        "cka": contribution.cka,
-        "effective_rank": contribution.effective_rank,
-        "ssim": contribution.ssim or None,
+        "masked_values": given.masked_values if given else {},
+        "masked_shapley": given.masked_shapley if given else {},
+        "interaction_gain": weighted_mean(given.interaction_gain, artefact.lists.uneven) if given else None,
+        "cka": given.cka if given else {},
+        "effective_rank": given.effective_rank if given else {},
+        "ssim": (given.ssim or None) if given else None,
         "fusion_gain": fusion_gains(whole, level),
         "subdomains": subdomain_gains(run.data, artefact, clusters=whole.clusters, level=level),
         "attention_by_layer": None

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
@@ -15,6 +16,7 @@ import pandas as pd
 
 from fusion_models.config import Recipe
 from fusion_models.context_alone import context_alone
+from fusion_models.contribution import Contribution
 from fusion_models.data.clusters import query_clusters
 from fusion_models.files import write_whole
 from fusion_models.metrics import WeightedSum
@@ -63,6 +65,7 @@ from search.pipeline.confirmation.unconfirmed import seconds_to_search, why_unco
 from search.pipeline.context import Run
 from search.pipeline.continuation.further import note_look, require_something_new
 from search.pipeline.continuation.kept import drop_ablation_of_another, drop_evidence
+from search.pipeline.late import costs_itself
 from search.reporting.decision_page import decision_text
 from search.run_store.artefact import ARTEFACT, write_artefact
 from search.run_store.csv_tables import write_csv
@@ -121,9 +124,11 @@ def confirm_and_decide(
         return confirmed
     said = f"verdict: {confirmed.decision.verdict} ({run.folder.path / 'decision.md'}); now what each component does"
     run.console.print(said, highlight=False)
-    ablation = ablate(
-        run, confirmed.intact, split=run.deciding, deadline=run.deadline
-    )  # after the verdict: it explains
+    again = f"python -m search.report {shlex.quote(str(run.folder.path))} --ablate {confirmed.intact.trial_id}"
+    ablation = None
+    said = f"the verdict does not rest on it; {again} tries again"
+    with costs_itself(run.console, "the ablation", said, ends_run=run.trainer.stopped_by):
+        ablation = ablate(run, confirmed.intact, split=run.deciding, deadline=run.deadline)
     return dataclasses.replace(confirmed, ablation=ablation)
 
 
@@ -218,11 +223,11 @@ def _decide_on_test(
         found = read_probes(probes.begin(split)())
         evidence = dataclasses.replace(evidence, archive=read(found))
     write_judged(evidence, run.folder.path)
-    write_evidence(run, whole, evidence, contribution(), chance=chance, level=look.level)
-    write_examples(run.folder, run.data, whole.artefact)
+    _explain(run, whole, evidence, contribution, chance=chance, level=look.level)
     tested = _test_rows(listed.candidates, finalist, whole, said, split, look)
-    table = reference_table(there, clusters=clusters, split=split)
-    _write_baselines(run, table, whole, references)
+    with costs_itself(run.console, "baselines.csv"):
+        table = reference_table(there, clusters=clusters, split=split)
+        _write_baselines(run, table, whole, references)
     return Confirmed(
         decision=decide(run.phase, finalist.trial_id, evidence, facts.statuses()),
         table=confirmed_table(run.phase, [*tested, *listed.rows(finalist)]),
@@ -238,6 +243,25 @@ def _decide_on_test(
         look=look,
         trainings=tuple(basis),
     )
+
+
+def _explain(
+    run: Run,
+    whole: Measured,
+    evidence: Evidence,
+    contribution: Callable[[], Contribution],
+    *,
+    chance: npt.NDArray[np.float64],
+    level: float,
+) -> None:
+    """evidence.json and the examples: nothing decides by them, and the look is spent, so that neither ends the run."""
+    given, place = None, run.folder.path
+    with costs_itself(run.console, "what each modality gives the finalist"):
+        given = contribution()
+    with costs_itself(run.console, "evidence.json", files=[place / "evidence.json"]):
+        write_evidence(run, whole, evidence, given, chance=chance, level=level)
+    with costs_itself(run.console, "the examples", files=[place / "agreement.csv", place / "examples.parquet"]):
+        write_examples(run.folder, run.data, whole.artefact)
 
 
 def archives(phase: Phase, evidence: Evidence) -> bool:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -17,6 +18,7 @@ from fusion_models.data.views.relabelled import RELABELLINGS
 from fusion_models.evaluation import score, split_lists
 from fusion_models.integrity import (
     Check,
+    CheckStatus,
     chance_check,
     check,
     copies_check,
@@ -28,12 +30,13 @@ from fusion_models.integrity import (
     unmeasured,
 )
 from fusion_models.quantities import ensemble
+from fusion_models.work.foreign import first_line
 from search.execution.file_transfer import DataTicket, Files, pack, ticket_for, unpacked
 from search.execution.job_training import job_dataset
 from search.pipeline.confirmation.arms import ArmKey, trial_id
 from search.pipeline.confirmation.finalist import Finalist
 from search.pipeline.confirmation.seeds import SHORT_LIST_SEEDS
-from search.pipeline.confirmation.test_split import open_inputs, open_labels
+from search.pipeline.confirmation.test_split import ClosedError, open_inputs, open_labels
 from search.pipeline.context import Run
 from search.run_store.artifacts import load_ranker, ranker_files, read_outputs
 from search.run_store.csv_tables import write_csv
@@ -84,20 +87,34 @@ def check_integrity(run: Run, finalist: Finalist, source: RunFolder) -> list[Che
         run.trainer.train([FixedStage(run.store.journal, STAGE, jobs, again=True)])
         broken = broken_label_checks(run, jobs)
     generator = np.random.default_rng(run.options.seed)
+    seed, reads = run.options.seed, run.phase.v1_reads
     checks = [
-        *isolation_checks(run.data, "validation", reported=True),
-        copies_check(run.data, "validation", reported=True),
-        *open_inputs(run.folder, run.data, seed=run.options.seed),
-        open_labels(run.folder, run.data, seed=run.options.seed),
+        *_made("isolation of validation", lambda: isolation_checks(run.data, "validation", reported=True), "reported"),
+        *_made("copies in validation", lambda: [copies_check(run.data, "validation", reported=True)], "reported"),
+        *_made("isolation of test", lambda: open_inputs(run.folder, run.data, seed=seed)),
+        *_made("test labels logged under V1", lambda: [open_labels(run.folder, run.data, seed=seed)]),
         *broken,
-        leak_check(run.data, generator),
-        *leak_probe_checks(run.data, generator, v1_modalities=run.phase.v1_reads),
-        order_check(run.data, generator),
-        gain_check(run, finalist, source),
-        *selection_checks(source, run.data.fingerprint),
+        *_made("features that leak", lambda: [leak_check(run.data, generator)]),
+        *_made("probes for leaks", lambda: leak_probe_checks(run.data, generator, v1_modalities=reads)),
+        *_made("order of the candidates", lambda: [order_check(run.data, generator)]),
+        *_made("gain beside its best subdomain", lambda: [gain_check(run, finalist, source)]),
+        *_made("looks at the test split", lambda: selection_checks(source, run.data.fingerprint)),
     ]
     write_csv(integrity_table(checks), run.folder, "integrity.csv")
     return checks
+
+
+def _made(name: str, make: Callable[[], Sequence[Check]], failed: CheckStatus = "not measured") -> list[Check]:
+    """The checks that `make` makes; where it raises, one check that says why, and that nothing takes for a pass.
+
+    Raises ClosedError, since then there is no finalist to check.
+    """
+    try:
+        return list(make())
+    except ClosedError:
+        raise
+    except Exception as error:  # all that is trained is kept, and the other checks tell
+        return [unmeasured(name, failed, f"{type(error).__name__}: {first_line(error)}")]
 
 
 def gain_check(run: Run, finalist: Finalist, source: RunFolder) -> Check:
@@ -130,13 +147,16 @@ def broken_label_checks(run: Run, jobs: Sequence[Job]) -> list[Check]:
     out = []
     for kind, name in BROKEN.items():
         mine = [job for job in jobs if job.labels == kind and job.trial_id in finished]
-        places = [run.folder.checkpoints / job.trial_id for job in mine]
-        rankers = [pack(place, *ranker_files(place)) for place in places]
-        ticket = ticket_for(run.data)
-        calls = [run.trainer.call(_held_back, r, ticket, job) for r, job in zip(rankers, mine, strict=True)]
-        found = [answer() for answer in calls]
-        out.append(chance_check(name, [f[0] for f in found], [f[1] for f in found]))
+        out += _made(name, partial(_above_chance, run, name, mine))
     return out
+
+
+def _above_chance(run: Run, name: str, jobs: Sequence[Job]) -> list[Check]:
+    places, ticket = [run.folder.checkpoints / job.trial_id for job in jobs], ticket_for(run.data)
+    rankers = [pack(place, *ranker_files(place)) for place in places]
+    calls = [run.trainer.call(_held_back, r, ticket, job) for r, job in zip(rankers, jobs, strict=True)]
+    found = [answer() for answer in calls]
+    return [chance_check(name, [f[0] for f in found], [f[1] for f in found])]
 
 
 def _held_back(ranker: Files, ticket: DataTicket, job: Job) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:

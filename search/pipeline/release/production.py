@@ -35,6 +35,7 @@ from search.pipeline.confirmation.finalist import Finalist, read_finalist
 from search.pipeline.context import Run
 from search.pipeline.continuation.resuming import require_run_of, require_same_question, with_own_facts
 from search.pipeline.continuation.same_inputs import described_model, require_of_roadmap, require_same_model
+from search.pipeline.late import costs_itself
 from search.pipeline.phase import describe, run_phase
 from search.pipeline.release.integrity import check_integrity
 from search.pipeline.release.runtime_variants import RuntimeVariants, TimingSize, measure_variants
@@ -228,7 +229,8 @@ def _validate(run: Run, chosen: Chosen, size: TimingSize, session: contextlib.Ex
             run.trainer.train([FixedStage(run.store.journal, DECIDING, chosen.jobs, earlier=earlier)])
             evidence = read_judged(chosen.folder.path)
             checks = check_integrity(run, chosen.finalist, chosen.folder)
-            missing = _missing_ablations(_ablation(run, chosen))
+            with costs_itself(run.console, "the ablation", "its gate is not measured", ends_run=run.trainer.stopped_by):
+                missing = _missing_ablations(_ablation(run, chosen))
         # once Ray's workers are gone
         variants = measure_variants(run, ARTEFACT, chosen.folder, size)
     found = Validated(
@@ -243,7 +245,10 @@ def _validate(run: Run, chosen: Chosen, size: TimingSize, session: contextlib.Ex
     decision = decide_release(run.phase, name, evidence, found, facts)
     if chosen.unjudged:
         decision = dataclasses.replace(decision, reasons=(_unjudged(chosen),))
-    plan = _rollout(run) if chosen.finalist is not None else None
+    plan = None
+    if chosen.finalist is not None:
+        with costs_itself(run.console, "the plan of the rollout", files=[run.folder.path / "rollout.json"]):
+            plan = _rollout(run)
     _write(run, decision, checks, variants, plan)
     return decision
 

@@ -6,30 +6,35 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import nan
-from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 import pandas as pd
 import torch
-from torch import Tensor
 
 from fusion_models import export, latency
 from fusion_models.data import RankingDataset
-from fusion_models.data.batch import Batch
 from fusion_models.data.clusters import query_clusters
-from fusion_models.export import ExportError, Scorer
-from fusion_models.files import write_whole
 from fusion_models.metrics import Interval, block_quantile_interval, poisson_arrivals, summarise_latency
-from fusion_models.models import Ranker
+from fusion_models.quantities import Outputs
 from fusion_models.work import tell, told
 from search.analysis.archive import RELEASE_RULE_LEVEL
 from search.analysis.measure import mean_ndcg
 from search.pipeline.context import Run
+from search.pipeline.release.rungs import (
+    EXPORTS,
+    V1_SUM,
+    Rung,
+    finalist_rungs,
+    parameters,
+    smaller_rungs,
+    v1_rung,
+    why,
+)
 from search.pipeline.release.variant_quality import EXACT, FAILS, own_quality, variant_outputs
-from search.run_store.artifacts import WEIGHTS, load_ranker
+from search.run_store.artifacts import load_ranker
 from search.run_store.csv_tables import write_csv
-from search.run_store.folder import RunFolder, json_text
+from search.run_store.folder import RunFolder
 from spaces import Phase
 
 SPLIT = "validation"
@@ -39,25 +44,6 @@ REQUESTS, FEWEST_REQUESTS, WARM_UP = 400, 60, 20
 SECONDS_A_CELL = 4.0
 """About how long the arrivals of one cell of the grid last; the judged lists get all their requests."""
 CANDIDATES, BATCHES = (20, 100, 500), (1, 8)
-SMALLER = 2
-"""Front trials with fewer parameters than the finalist that are timed beside it."""
-V1_SUM = "V1: weighted sum of its features"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rung:
-    """One way to score: of which ranker, run how."""
-
-    ranker: str
-    runtime: str
-    scorer: Scorer | None
-    """None: it could not be built; `note` says why."""
-    parameters: int = 0
-    release: bool = False
-    """Whether it may stand for the finalist where it scores the same."""
-    grid: bool = False
-    """Whether it is also timed over numbers of candidates and batches."""
-    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,139 +69,71 @@ class RuntimeVariants:
     """The least P95 of all rungs of V2 whose own gain and drop do not fail, at the level of an archive rule."""
 
 
-EXPORTS = 4
-"""Runtimes of the finalist, torch.compile apart."""
-
-
 def measure_variants(run: Run, trial_id: str, front: RunFolder, size: TimingSize) -> RuntimeVariants:
     """Export the training `trial_id`, time every rung on one open-loop schedule, and write latency.csv and `export/`.
 
     Threads are those of one training (`--cpus-per-worker`). nDCG is the validation split's. Nothing else should run.
+    Only the eager ranker on the judged lists must work: any other rung that fails is *not measured*.
     """
     ranker = load_ranker(run.folder.checkpoints / trial_id, run.data)
-    smaller = _smaller(front, run.data, _parameters(ranker))
-    threads = run.options.cpus_per_worker
+    folder, threads = run.folder.path / "export", run.options.cpus_per_worker
     with _threads(threads):
-        rungs: list[Rung] = []
-        for rung in _finalist_rungs(ranker, trial_id, run.folder.path / "export", threads, size.compiled):
-            rungs.append(rung)
-            tell(f"exporting {trial_id}", len(rungs), EXPORTS + size.compiled)
-        for name, model in told("exporting smaller rankers", smaller):
-            rungs += _smaller_rungs(name, model, run.folder.path / "export", threads)
-        rungs.append(
-            Rung(ranker=V1_SUM, runtime="torch", scorer=_weighted_sum(run.data, run.phase.v1_reads), grid=True)
-        )
+        built: list[Rung] = []
+        for rung in finalist_rungs(ranker, trial_id, folder, run.data, threads=threads, compiled=size.compiled):
+            built.append(rung)
+            tell(f"exporting {trial_id}", len(built), EXPORTS + size.compiled)
+        built += smaller_rungs(front, run.data, folder, than=parameters(ranker), threads=threads)
+        built.append(v1_rung(run.data, run.phase.v1_reads))
         cells: list[tuple[int | None, int]] = [(None, 1)]
         cells += [(c, b) for c in size.candidates for b in size.batches]
-        rows = _accuracy(rungs, run.data, run.phase)
+        rungs, rows = _accuracy(built, run.data, run.phase)
         table = pd.DataFrame(_timed(run, rungs, rows, cells, size.requests, threads))
     write_csv(table, run.folder, "latency.csv")
     return RuntimeVariants(table=table, released=released(table), fastest=fastest(table))
 
 
-def _finalist_rungs(ranker: Ranker, name: str, folder: Path, threads: int, compiled: bool) -> Iterator[Rung]:
-    folder.mkdir(exist_ok=True)
-    names, size = export.input_names(ranker), _parameters(ranker)
-    rows = "lists" if export.VALID in names else "documents"
-    inputs = {"inputs": list(names), "output": "scores", "rows": rows, "exact_to": export.TOLERANCE}
-    write_whole(folder / "inputs.json", json_text(inputs))
-
-    def rung(runtime: str, scorer: Scorer | ExportError, *, grid: bool = False) -> Rung:
-        failed = isinstance(scorer, ExportError)
-        return Rung(
-            ranker=name,
-            runtime=runtime,
-            scorer=None if isinstance(scorer, ExportError) else scorer,
-            parameters=size,
-            release=True,
-            grid=grid,
-            note=str(scorer) if failed else "",
-        )
-
-    yield rung("eager", export.eager_scorer(ranker), grid=True)
-    try:
-        program = export.export_program(ranker)
-        torch.export.save(program, folder / "ranker.pt2")
-        yield rung("torch.export", export.program_scorer(program, names))
-    except ExportError as error:
-        yield rung("torch.export", error)
-        program = None
-    if compiled:
-        yield rung("torch.compile", _attempt(lambda: export.compiled_scorer(ranker)))
-    path = folder / "ranker.onnx"
-    exact = _attempt(lambda: export.onnx_scorer(export.export_onnx(ranker, path, program), names, threads))
-    yield rung("onnxruntime", exact, grid=True)
-    target = folder / "ranker-int8.onnx"
-    yield rung(
-        "onnxruntime, dynamic int8",
-        _attempt(lambda: export.onnx_scorer(export.quantise_onnx(path, target), names, threads))
-        if not isinstance(exact, ExportError)
-        else exact,
-    )
-
-
-def _smaller_rungs(name: str, model: Ranker, folder: Path, threads: int) -> list[Rung]:
-    names, size = export.input_names(model), _parameters(model)
-    path = folder / f"{name}.onnx"
-    fast = _attempt(lambda: export.onnx_scorer(export.export_onnx(model, path), names, threads))
-    failed = isinstance(fast, ExportError)
-    return [
-        Rung(ranker=name, runtime="eager", scorer=export.eager_scorer(model), parameters=size),
-        Rung(
-            ranker=name,
-            runtime="onnxruntime",
-            scorer=None if isinstance(fast, ExportError) else fast,
-            parameters=size,
-            note=str(fast) if failed else "",
-        ),
-    ]
-
-
-def _attempt(build: Any) -> Scorer | ExportError:
-    try:
-        built: Scorer = build()
-    except ExportError as error:
-        return error
-    return built
-
-
-def _smaller(front: RunFolder, data: RankingDataset, than: int) -> list[tuple[str, Ranker]]:
-    """Front trials with fewer parameters: the smallest, then the best of the others."""
-    path = front.path / "pareto.csv"
-    if not path.exists():
-        return []
-    table = pd.read_csv(path)
-    table = table[table["parameters"] < than].sort_values("parameters")
-    kept = [str(t) for t in table["trial_id"] if (front.checkpoints / str(t) / WEIGHTS).exists()]
-    ndcgs = table.set_index("trial_id")["ndcg"]
-    others = sorted(kept[1:], key=lambda t: -float(ndcgs[t]))
-    return [(t, load_ranker(front.checkpoints / t, data)) for t in [*kept[:1], *others][:SMALLER]]
-
-
-def _accuracy(rungs: Sequence[Rung], data: RankingDataset, phase: Phase) -> list[dict[str, Any]]:
-    """For each rung its nDCG, what it costs against the eager finalist, and its largest difference of a score.
+def _accuracy(rungs: Sequence[Rung], data: RankingDataset, phase: Phase) -> tuple[list[Rung], list[dict[str, Any]]]:
+    """The rungs, those that fail without a scorer; for each its nDCG, what it costs against the eager finalist, and
+    its largest difference of a score.
 
     A rung that does not score as the finalist does also has a gain and a drop of its own.
     """
     clusters = query_clusters(data, SPLIT)
-    scored = [variant_outputs(rung.scorer, data, SPLIT) if rung.scorer is not None else None for rung in rungs]
-    reference = scored[0]
-    assert reference is not None
-    valid, whole = reference.lists.valid, mean_ndcg(reference)
-    out = []
-    for rung, found in zip(rungs, scored, strict=True):
+    assert rungs[0].scorer is not None
+    reference = variant_outputs(rungs[0].scorer, data, SPLIT)
+    ran, rows = [], []
+    for rung in rungs:
+        numbers: dict[str, Any] = {}
+        try:
+            if rung.scorer is not None:
+                found = reference if rung is rungs[0] else variant_outputs(rung.scorer, data, SPLIT)
+                numbers = _numbers(rung, found, reference)
+                if numbers and not numbers.get("largest_difference", nan) <= export.TOLERANCE:
+                    outputs = variant_outputs(rung.scorer, data, SPLIT, phase.suspect)
+                    numbers |= own_quality(phase, outputs, clusters)
+        except Exception as error:  # of a runtime, on lists that it did not see when it was built
+            if rung is rungs[0]:
+                raise
+            rung, numbers = rung.failed(error), {}
         row: dict[str, Any] = {"ranker": rung.ranker, "runtime": rung.runtime, "parameters": rung.parameters or nan}
-        row |= {"status": "measured" if found else "not measured", "note": rung.note}
-        if found is not None and rung.scorer is not None and rung.ranker != V1_SUM:
-            reached = mean_ndcg(found)
-            row |= {"ndcg": reached, "ndcg_cost": whole - reached, "quality": EXACT, "fails_in": ""}
-            if rung.release:
-                row["largest_difference"] = float(np.abs(found.scores - reference.scores)[valid].max())
-            if not row.get("largest_difference", nan) <= export.TOLERANCE:
-                outputs = variant_outputs(rung.scorer, data, SPLIT, phase.suspect)
-                row |= own_quality(phase, outputs, clusters)
-        out.append(row)
-    return out
+        row |= {"status": "measured" if rung.scorer is not None else "not measured", "note": rung.note}
+        ran.append(rung)
+        rows.append(row | numbers)
+    return ran, rows
+
+
+def _numbers(rung: Rung, found: Outputs, reference: Outputs) -> dict[str, Any]:
+    """What a rung's scores say, but for V1's stand-in, which is there for its time. Raises ValueError for NaN."""
+    valid = reference.lists.valid
+    if not np.isfinite(found.scores[valid]).all():
+        raise ValueError("not all of its scores are finite")
+    if rung.ranker == V1_SUM:
+        return {}
+    reached = mean_ndcg(found)
+    numbers = {"ndcg": reached, "ndcg_cost": mean_ndcg(reference) - reached, "quality": EXACT, "fails_in": ""}
+    if rung.release:
+        numbers["largest_difference"] = float(np.abs(found.scores - reference.scores)[valid].max())
+    return numbers
 
 
 def _timed(
@@ -230,20 +148,33 @@ def _timed(
     for candidates, size in told("timing requests", cells):
         generator = np.random.default_rng(run.options.seed)
         asked = latency.single_requests(run.data, SPLIT, WARM_UP + requests, size)
-        assert rungs[0].scorer is not None
-        seconds = latency.warm_seconds(latency.answerer(rungs[0].scorer, run.data, candidates), asked[:WARM_UP])
-        rate = UTILISATION / seconds
-        count = requests if candidates is None else int(np.clip(SECONDS_A_CELL * rate, FEWEST_REQUESTS, requests))
-        arrivals = poisson_arrivals(rate, count, generator)
+        warm, timed = asked[:WARM_UP], asked[WARM_UP:]
+        failed, rate, arrivals = "", nan, np.zeros(0)
+        try:
+            assert rungs[0].scorer is not None
+            rate = UTILISATION / latency.warm_seconds(latency.answerer(rungs[0].scorer, run.data, candidates), warm)
+            count = requests if candidates is None else int(np.clip(SECONDS_A_CELL * rate, FEWEST_REQUESTS, requests))
+            arrivals = poisson_arrivals(rate, count, generator)
+        except Exception as error:
+            if candidates is None:
+                raise
+            failed = f"no rate, since the eager ranker failed here: {why(error)}"
         for rung, row in zip(rungs, rows, strict=True):
             if candidates is not None and not rung.grid:
                 continue
             found = dict(row) | {"candidates": candidates or "as judged", "batch": size, "threads": threads}
-            if rung.scorer is not None:
-                answer = latency.answerer(rung.scorer, run.data, candidates)
-                latency.warm_seconds(answer, asked[:WARM_UP])
-                milliseconds = latency.open_loop(answer, asked[WARM_UP : WARM_UP + count], arrivals)
-                found |= quantiles(milliseconds, generator) | {"requests_per_second": rate}
+            if rung.scorer is not None and failed:
+                found |= {"status": "not measured", "note": failed}
+            elif rung.scorer is not None:
+                try:
+                    answer = latency.answerer(rung.scorer, run.data, candidates)
+                    latency.warm_seconds(answer, warm)
+                    milliseconds = latency.open_loop(answer, timed[: len(arrivals)], arrivals)
+                    found |= quantiles(milliseconds, generator) | {"requests_per_second": rate}
+                except Exception as error:
+                    if rung is rungs[0] and candidates is None:
+                        raise
+                    found |= {"status": "not measured", "note": why(error)}
             out.append(found)
     return out
 
@@ -289,22 +220,6 @@ def _judged(table: pd.DataFrame) -> list[dict[Any, Any]]:
 def _interval(row: Mapping[Any, Any], kind: Literal["ci", "rule"] = "ci") -> Interval:
     level = 0.95 if kind == "ci" else RELEASE_RULE_LEVEL
     return Interval(float(row["p95_ms"]), float(row[f"p95_ms_{kind}_low"]), float(row[f"p95_ms_{kind}_high"]), level)
-
-
-def _weighted_sum(data: RankingDataset, v1_reads: Sequence[str]) -> Scorer:
-    """What V1 does, as far as time goes: one weighted sum of the features that it reads, a candidate."""
-    generator = torch.Generator().manual_seed(0)
-    weights = {m: torch.randn(data.schema.width(m), generator=generator) for m in v1_reads}
-
-    def scores(batch: Batch) -> Tensor:
-        parts = [batch.features[m] @ w for m, w in weights.items()]
-        return torch.stack(parts or [batch.v1]).sum(dim=0)
-
-    return scores
-
-
-def _parameters(ranker: Ranker) -> int:
-    return sum(p.numel() for p in ranker.parameters())
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from search.analysis.judged import is_judged
 from search.reporting.charts.figure import INK
 from search.reporting.records import RunRecord
 from search.reporting.words import bounds, interval, label, measured, metric_text, modality_name, number, wanted
@@ -178,10 +179,12 @@ def sentences(run: RunRecord) -> list[str]:
             "This run has not come to a decision: it is still going on, was interrupted, or a stage of it failed.",
             "What had finished is below; the same command with --resume goes on from there.",
         ]
+    counted = _counted(decision, modality_name(run.phase.suspect))
+    if evidence is None and decision["finalist"] is not None and is_judged(run.path):
+        return ["What was measured of the finalist beyond its gates could not be written (evidence.json).", counted]
     if evidence is None or decision["finalist"] is None:
         first = "No recipe was retrained with fresh seeds, so nothing here may decide."
         return [first, *_capital(decision["reasons"])]
-    counted = _counted(decision, modality_name(run.phase.suspect))
     said = [_gain(run, decision, evidence), _suspect(run, evidence), _rivals(evidence), counted]
     return [sentence for sentence in said if sentence]
 

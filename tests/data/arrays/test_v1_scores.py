@@ -15,7 +15,7 @@ from scipy.stats import rankdata
 
 from fusion_models.config import ModelConfig
 from fusion_models.data import RankingDataset, open_dataset
-from fusion_models.data.arrays.v1_scores import v1_input, v1_input_kind
+from fusion_models.data.arrays.v1_scores import V1_INPUTS, v1_input, v1_input_kind, v1_input_of_lists
 from fusion_models.evaluation import Scored
 from fusion_models.lambdamart import TreeInputs
 from fusion_models.models.projections import Projections
@@ -117,6 +117,23 @@ def test_a_query_without_candidates_plays_no_part() -> None:
     assert v1_input(v1, offset, "rank").tolist() == [1.0, 0.0, 0.0]
     assert v1_input(v1, offset, "centred").tolist() == [1.0, -1.0, 0.0]
     assert v1_input(np.zeros(0), np.zeros(3, np.int64), "rank").tolist() == []
+
+
+@pytest.mark.parametrize("kind", V1_INPUTS)
+@pytest.mark.parametrize("name", ["ties", "one offset of 1e9", "boosts", "a time a query"])
+def test_padded_lists_read_the_same_as_a_dataset_s_scores(kind: Any, name: str) -> None:
+    """Padding stands anywhere, holds anything, and one list is nothing else."""
+    change = (lambda s: np.round(s)) if name == "ties" else SCORES[name][0]
+    g = np.random.default_rng(1)
+    v1 = change(g.normal(size=(QUERIES, CANDIDATES)))
+    valid = g.random(v1.shape) < 0.7
+    valid[0], valid[1], valid[2] = True, False, [True] + [False] * (CANDIDATES - 1)
+    offset = np.concatenate([[0], np.cumsum(valid.sum(axis=1))])
+    found = v1_input_of_lists(torch.from_numpy(v1), torch.from_numpy(valid), kind).numpy()
+    wanted = v1_input(v1[valid], offset, kind)
+    spread = np.abs(wanted).max()
+    np.testing.assert_allclose(found[valid], wanted, rtol=0, atol=0 if kind != "centred" else 1e-15 * spread)
+    assert kind == "score" or not found[~valid].any()
 
 
 @pytest.mark.parametrize("name", ["plain", "one offset of 1e9"])

@@ -35,12 +35,10 @@ def audits(run_of_four, tmp_path_factory):
     """The run, and its artefact's audits as an ONNX file and as a table."""
     place = tmp_path_factory.mktemp("audits")
     described = json.loads((run_of_four / "run.json").read_text())
-    ranker = load(run_of_four).ranker
-    names = list(export.input_names(ranker))
-    path = export.export_onnx(ranker, place / "v2.onnx")
-    (place / "inputs.json").write_text(
-        json.dumps({"inputs": names, "rows": "lists" if "valid" in names else "documents"})
-    )
+    loaded = load(run_of_four)
+    path = export.export_onnx(loaded.ranker, place / "v2.onnx")
+    said = export.described_inputs(loaded.ranker, loaded.data.schema, loaded.data.statistics)
+    (place / "inputs.json").write_text(json.dumps(said))
     asked = {"data": described["data"], "phase": "phase3", "suspect": "clicks", "results": place}
     model = audit(model=str(path), name="model", **asked)
     scores = audit(scores=score_table(run_of_four), name="scores", **asked)

@@ -348,9 +348,8 @@ def test_our_own_recipe_exported_and_audited_has_the_numbers_of_the_run(healthy,
     data, members = healthy
     ranker = Ensemble(members) if "two" in form else members[0]
     path = tmp_path / f"ranker.{form.split(' ')[0]}"
-    names = export.input_names(ranker)
-    rows = "lists" if export.VALID in names else "documents"
-    (tmp_path / "inputs.json").write_text(json.dumps({"inputs": list(names), "rows": rows}))
+    said = export.described_inputs(ranker, data.schema, data.statistics)
+    (tmp_path / "inputs.json").write_text(json.dumps(said))
     if form == "pt2":
         torch.export.save(export.export_program(ranker), path)
     else:
@@ -369,8 +368,16 @@ def test_our_own_recipe_exported_and_audited_has_the_numbers_of_the_run(healthy,
             assert told[name] == pytest.approx(value, abs=1e-6), name
     assert {k for k in told if "masking_drop" in k} == {k for k in numbers(run) if "masking_drop" in k}
     assert sum(masked_shapley(given, 1).values()) == pytest.approx(told["ndcg"] - given.kept[frozenset()].ndcg.mean())
-    assert (given.interaction is None) == (rows == "lists")
+    assert (given.interaction is None) == (said["rows"] == "lists")
     assert len(given.latency) >= 60
+
+
+@pytest.mark.parametrize(("said", "held"), [({"columns": {}}, "v1"), ({}, "v1_seen")], ids=["new", "older"])
+def test_our_export_takes_v1_s_score_and_an_older_one_what_was_made_of_it(tmp_path, said, held):
+    names = ["visual", "context", "v1", "valid"]
+    (tmp_path / "inputs.json").write_text(json.dumps({"inputs": names, "rows": "lists"} | said))
+    found = read_input_map(None, str(tmp_path / "v2.onnx"), MODALITIES)
+    assert found.inputs == {name: (name,) for name in names} | {"v1": (held,)}
 
 
 FOREIGN = {

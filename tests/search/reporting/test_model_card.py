@@ -1,13 +1,19 @@
 """The model card says what a verdict does not speak of, by what the decision holds and not by how it is worded."""
 
+import io
 import json
 
 import pytest
 from report_folders import decided
+from rich.console import Console
 
 from fusion_models.config import Recipe
+from search.reporting import build_report, page
+from search.reporting.charts.standing import sentences
 from search.reporting.model_card import card_text, limits
 from search.reporting.records import read_run
+from search.run_store.looks import HALVED
+from spaces import PHASE4, PHASES, phase_to_plain
 
 
 @pytest.fixture
@@ -28,6 +34,54 @@ def test_a_closed_catalogue_is_a_fact_and_no_warning_s_words(card):
     said = "Judged for a closed catalogue: nothing here speaks of new items."
     assert said in card(closed_catalogue=True, warnings=[])
     assert said not in card(closed_catalogue=False, warnings=["this closed catalogue was counted"])
+
+
+@pytest.mark.parametrize("phase", ["phase1", "phase2", "phase3", "phase4"])
+@pytest.mark.parametrize("verdict", ["GO", "PAUSE_AND_FIX", "ARCHIVE"])
+def test_a_go_says_what_it_means(tmp_path, phase, verdict):
+    folder = decided(tmp_path / "run")
+    definition = phase_to_plain(PHASE4 if phase == "phase4" else PHASES[phase])
+    folder.write(folder.read() | {"phase": phase, "definition": definition})
+    decision = json.loads((folder.path / "decision.json").read_text())
+    (folder.path / "decision.json").write_text(json.dumps(decision | {"verdict": verdict}))
+    run = read_run(folder.path)
+    made = {"recipe": run.finalist["recipe"]}
+    first, said = card_text(run, made).splitlines()[2], limits(run, Recipe.from_flat(made["recipe"]))
+    on, release = "GO means: go on to the next phase", "GO means: release, at 5 % of the traffic first"
+    early = phase != "phase4"
+    assert (on in first) == (verdict == "GO" and early)
+    assert (release in first) == (verdict == "GO" and not early)
+    assert any(on in limit for limit in said) == (verdict == "GO" and early)
+    assert any("not fit for release" in limit for limit in said) == (verdict != "GO")
+
+
+@pytest.mark.parametrize(
+    ("data", "practice"),
+    [("clipart", True), ("planted:healthy?queries=160", True), ("planted+halved", True), ("/data/my-shop", False)],
+)
+def test_practice_data_is_called_practice_with_a_look_and_without(tmp_path, data, practice):
+    """Phase 4 has no look of its own in its decision."""
+    folder = decided(tmp_path / "run")
+    folder.write(folder.read() | {"data": data.replace("+halved", HALVED)})
+    decision = json.loads((folder.path / "decision.json").read_text())
+    made = {"recipe": read_run(folder.path).finalist["recipe"]}
+    for look in ({}, {"look": {"number": 2, "practice": practice, "level": 0.95}}):
+        plain = {key: value for key, value in decision.items() if key != "look"}
+        (folder.path / "decision.json").write_text(json.dumps(plain | look))
+        text = card_text(read_run(folder.path), made)
+        assert ("(practice)" in text) == ("- Practice: the data are bundled or planted" in text) == practice
+
+
+def test_pairs_bring_their_own_features_and_an_export_its_inputs(tmp_path):
+    folder = decided(tmp_path / "phase3")
+    run = read_run(folder.path)
+    made = {"recipe": run.finalist["recipe"]}
+    text = card_text(run, made)
+    assert "`features` of each pair, which no id stands for" in text
+    assert "inputs.json" not in text
+    (folder.path / "export").mkdir()
+    (folder.path / "export" / "inputs.json").write_text("{}")
+    assert "`export/inputs.json` says what each input holds" in card_text(run, made)
 
 
 def test_gates_on_new_items_are_known_by_their_group(card):
@@ -55,3 +109,30 @@ def test_weights_and_a_module_of_the_team_s_own_stand_in_the_card(tmp_path):
     assert "Trainings started from production_v2.pt (0123456789ab)" in card
     assert "two_towers:TwoTowers, source fedcba987654" in card
     assert "- What the weights that it started from were trained on, the run does not know" in card
+
+
+def test_the_card_is_written_where_the_figures_cannot_be_drawn(tmp_path, monkeypatch):
+    folder = decided(tmp_path / "phase3")
+    place = folder.checkpoints / "artefact"
+    place.mkdir(parents=True)
+    (place / "recipe.json").write_text(json.dumps({"recipe": read_run(folder.path).finalist["recipe"]}))
+
+    def failing(*_):
+        raise OSError("no picture")
+
+    monkeypatch.setattr(page, "write_figures", failing)
+    console = Console(file=io.StringIO(), width=200)
+    build_report(folder, console)
+    assert "the report could not be built (OSError: no picture)" in console.file.getvalue()
+    assert "# Model card" in (place / "README.md").read_text()
+
+
+def test_a_judged_run_without_its_evidence_is_no_run_without_a_finalist(tmp_path):
+    folder = decided(tmp_path / "phase3")
+    (folder.path / "judged.json").write_text("{}")
+    (folder.path / "evidence.json").unlink()
+    said = " ".join(sentences(read_run(folder.path)))
+    assert "evidence.json" in said
+    assert "No recipe was retrained" not in said
+    (folder.path / "judged.json").unlink()
+    assert "No recipe was retrained" in " ".join(sentences(read_run(folder.path)))

@@ -1,5 +1,7 @@
 """evidence.json's subdomains: p and interval of one test, and what cannot be tested is left out."""
 
+import json
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -11,6 +13,8 @@ from scipy import stats
 from fusion_models.data import RankingDataset
 from fusion_models.metrics import holm
 from fusion_models.quantities import Outputs, ensemble
+from search.analysis.judged import ArchiveEvidence, Evidence
+from search.pipeline.confirmation import explained
 from search.pipeline.confirmation.explained import subdomain_gains
 
 QUERIES, EMPTY = 122, 7
@@ -63,3 +67,20 @@ def test_queries_that_stand_together_count_once() -> None:
 def test_without_two_queries_of_one_subdomain_nothing_is_said() -> None:
     lists = random_lists(queries=3, empty=())
     assert subdomain_gains(named("a", "b", "c"), random_outputs(lists), clusters=None) == []
+
+
+def test_evidence_is_written_without_what_could_not_be_measured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ranker = artefact()
+    for name in ("refit_values", "refit_shapley", "fusion_gains"):
+        monkeypatch.setattr(explained, name, lambda *_, **__: {})
+    data = named(*["a"] * QUERIES)
+    run = SimpleNamespace(deciding="test", data=data, folder=SimpleNamespace(path=tmp_path))
+    whole = SimpleNamespace(artefact=ranker, members=3, trained={}, clusters=None)
+    whole.plan = SimpleNamespace(whole=SimpleNamespace(modalities=("visual", "text")))
+    evidence = Evidence(quantities={}, refit_gain={}, archive=ArchiveEvidence())
+    explained.write_evidence(cast("Any", run), cast("Any", whole), evidence, None, chance=np.zeros(QUERIES), level=0.95)
+    said = json.loads((tmp_path / "evidence.json").read_text())
+    assert (said["masked_values"], said["interaction_gain"], said["ssim"]) == ({}, None, None)
+    assert [entry["subdomain"] for entry in said["subdomains"]] == ["a"]

@@ -8,11 +8,13 @@ import pytest
 from run_context import run_in
 
 from fusion_models.metrics import Interval
+from search.analysis.decision import decide
 from search.analysis.judged import ArchiveEvidence, Evidence, is_judged
 from search.options import RunOptions
+from search.pipeline.ablation import Intact
 from search.pipeline.confirmation import verdict
 from search.pipeline.confirmation.finalist import Finalist
-from search.pipeline.confirmation.verdict import archives, confirm_and_decide
+from search.pipeline.confirmation.verdict import Confirmed, archives, confirm_and_decide
 from search.pipeline.continuation.kept import drop_ablation_of_another
 from search.run_store.folder import RunFolder
 from spaces import PHASES
@@ -65,3 +67,49 @@ def test_an_earlier_finalist_s_ablation_goes_with_its_verdict(run):
         pd.DataFrame({"trial_id": [trial_id], "removed": ["x"]}).to_csv(path, index=False)
         drop_ablation_of_another(run.folder, FINALIST.trial_id, number)
         assert path.exists() == stays
+
+
+def failing(*_, **__):
+    raise ZeroDivisionError("here")
+
+
+STEPS = {"contribution": None, "evidence.json": "write_evidence", "the examples": "write_examples"}
+
+
+@pytest.mark.parametrize("broken", STEPS)
+def test_what_only_explains_costs_itself_after_the_look(broken, run, monkeypatch):
+    written = []
+    for name in filter(None, STEPS.values()):
+        monkeypatch.setattr(verdict, name, lambda *given, name=name, **_: written.append((name, given)))
+    if STEPS[broken] is not None:
+        monkeypatch.setattr(verdict, STEPS[broken], failing)
+    whole = SimpleNamespace(artefact=None)
+    asked = failing if broken == "contribution" else lambda: "what it gives"
+    verdict._explain(run, whole, None, asked, chance=None, level=0.95)
+    assert [name for name, _ in written] == [name for name in STEPS.values() if name not in (None, STEPS[broken])]
+    given = dict(written).get("write_evidence")
+    assert given is None or given[3] == (None if broken == "contribution" else "what it gives")
+    assert "failed (ZeroDivisionError: here)" in run.console.file.getvalue()
+
+
+@pytest.mark.parametrize("lost", [False, True])
+def test_an_ablation_that_fails_leaves_the_verdict_and_one_whose_machine_is_lost_the_run_open(run, monkeypatch, lost):
+    decision = decide(PHASE, None, None, {})
+    intact = Intact(trial_id="t0001", recipe=PHASE.base.flat(), trainings=("one",))
+    confirmed = Confirmed(decision=decision, table=pd.DataFrame(), finalist=FINALIST, evidence=None, intact=intact)
+    monkeypatch.setattr(verdict, "judge_short_list", lambda run, references: SimpleNamespace(candidates=[]))
+    monkeypatch.setattr(verdict, "read_finalist", lambda folder: FINALIST)
+    monkeypatch.setattr(verdict, "_decide_on_test", lambda *given: confirmed)
+    monkeypatch.setattr(verdict, "ablate", failing)
+    monkeypatch.setattr(type(run.trainer), "stopped_by", lambda self, error: lost)
+    asked = dataclasses.replace(run, options=dataclasses.replace(run.options, ablation=True))
+    if lost:
+        with pytest.raises(ZeroDivisionError):
+            confirm_and_decide(asked, {}, [])
+        return
+    found = confirm_and_decide(asked, {}, [])
+    assert found.ablation is None
+    assert found.decision == decision
+    said = run.console.file.getvalue()
+    assert "the ablation failed (ZeroDivisionError: here); the verdict does not rest on it" in said
+    assert "--ablate t0001 tries again" in said

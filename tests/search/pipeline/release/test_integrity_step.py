@@ -5,26 +5,32 @@ from types import SimpleNamespace
 
 import numpy as np
 import optuna
+import pandas as pd
 import pyarrow.parquet as pq
 import pytest
 import torch
+from run_context import run_in
 
 from fusion_models.config import Recipe
-from fusion_models.data import open_dataset
+from fusion_models.data import DataError, open_dataset
 from fusion_models.data.views.relabelled import relabelled
 from fusion_models.evaluation import score, split_lists
 from fusion_models.integrity import chance_check, isolation_checks, leak_check, separability_checks
 from fusion_models.metrics import chance_ndcg
 from fusion_models.quantities import Outputs
 from fusion_models.training import start, train
+from search.options import RunOptions
 from search.pipeline.confirmation.arms import ArmKey, trial_id
 from search.pipeline.confirmation.finalist import Finalist
-from search.pipeline.release.integrity import gain_check, integrity_table, selection_checks
+from search.pipeline.confirmation.test_split import ClosedError
+from search.pipeline.release import integrity
+from search.pipeline.release.integrity import check_integrity, gain_check, integrity_table, selection_checks
 from search.run_store.artifacts import write_outputs
 from search.run_store.folder import RunFolder, json_text
 from search.run_store.job import Job
 from search.run_store.journal import open_journal
 from search.run_store.looks import count_look
+from spaces import PHASE4
 
 SMALL = "planted:healthy?queries=300&candidates=8&validation_fraction=0.3&test_fraction=0.3"
 
@@ -323,3 +329,59 @@ def test_the_gain_check_reads_the_artefacts_own_trainings_on_the_test_split(clea
     if not everywhere:
         assert found.value == pytest.approx(0.0, abs=1e-6)
         assert f"without {names[0]}" in found.detail
+
+
+def failing(*_, **__):
+    raise ZeroDivisionError("here")
+
+
+MADE = {
+    "isolation_checks": "reported",
+    "copies_check": "reported",
+    "open_inputs": "not measured",
+    "open_labels": "not measured",
+    "leak_check": "not measured",
+    "leak_probe_checks": "not measured",
+    "order_check": "not measured",
+    "gain_check": "not measured",
+    "selection_checks": "not measured",
+    "_held_back": "not measured",
+}
+
+
+@pytest.mark.parametrize("broken", MADE)
+def test_a_check_that_cannot_be_made_is_no_pass_and_costs_no_other(broken, clean, tmp_path, monkeypatch):
+    fine = {name: integrity.check(name, 0.0, at_most=1.0) for name in MADE}
+    for name in MADE:
+        several = name.endswith(("checks", "inputs"))
+        monkeypatch.setattr(integrity, name, lambda *_, found=[fine[name]] if several else fine[name], **__: found)
+    monkeypatch.setattr(integrity, "job_dataset", lambda *_: None)
+    monkeypatch.setattr(integrity, "ticket_for", lambda _: None)
+    monkeypatch.setattr(integrity, "pack", lambda *_: None)
+    monkeypatch.setattr(integrity, "ranker_files", lambda _: [])
+    monkeypatch.setattr(integrity, "_held_back", lambda *_: (np.full(4, 0.5), np.full(4, 0.5)))
+    monkeypatch.setattr(integrity, broken, failing)
+    finalist = Finalist(trial_id="t0001", recipe=Recipe().flat(), seeds=(0, 1))
+    run = run_in(RunFolder(tmp_path), RunOptions(phase="phase4"), PHASE4, clean)
+    records = [SimpleNamespace(trial_id=job.trial_id, finished=True) for job in integrity.integrity_jobs(finalist, 3)]
+    monkeypatch.setattr(run.trainer, "train", lambda stages: None)
+    monkeypatch.setattr(run.trainer, "records", lambda *_: records)
+    monkeypatch.setattr(run.trainer, "call", lambda function, *given: lambda: function(*given))
+    checks = check_integrity(run, finalist, run.folder)
+    bad = [c for c in checks if "ZeroDivisionError: here" in c.detail]
+    assert [c.status for c in bad] == [MADE[broken]] * (2 if broken == "_held_back" else 1)
+    assert len(checks) == len(MADE) + 1
+    assert len(pd.read_csv(tmp_path / "integrity.csv")) == len(checks)
+
+
+def test_without_a_finalist_nothing_is_checked(clean, tmp_path, monkeypatch):
+    monkeypatch.setattr(integrity, "ticket_for", lambda _: None)
+    monkeypatch.setattr(integrity, "job_dataset", failing_for_want_of_queries)
+    run = run_in(RunFolder(tmp_path), RunOptions(phase="phase4"), PHASE4, clean)
+    finalist = Finalist(trial_id="t0001", recipe=Recipe().flat(), seeds=(0, 1))
+    with pytest.raises(ClosedError):
+        check_integrity(run, finalist, run.folder)
+
+
+def failing_for_want_of_queries(*_):
+    raise DataError("has too few queries.", "Give more.", file="queries")

@@ -17,7 +17,8 @@ from fusion_models.data import open_dataset
 from fusion_models.export import input_names
 from search.options import RunOptions
 from search.pipeline.release.production import run_production
-from search.pipeline.release.runtime_variants import V1_SUM, TimingSize
+from search.pipeline.release.rungs import V1_SUM
+from search.pipeline.release.runtime_variants import TimingSize
 from search.report import ReportOptions, report
 from search.run_store.artifacts import load_ranker, ranker_files
 from search.run_store.folder import RunFolder, RunFolderError
@@ -144,7 +145,7 @@ def test_the_exported_ranker_scores_as_the_finalist(validated):
     assert said["inputs"] == list(input_names(ranker))
     assert said["rows"] == "lists"  # the artefact is an ensemble, which standardises within a query
     batch = data.gather(data.rows("validation")[:5])
-    parts = {**batch.features, "context": batch.context, "v1": batch.v1_seen.unsqueeze(-1), "valid": batch.valid}
+    parts = {**batch.features, "context": batch.context, "v1": batch.v1.unsqueeze(-1), "valid": batch.valid}
     session = onnxruntime.InferenceSession(str(path / "export" / "ranker.onnx"))
     (scores,) = session.run([said["output"]], {name: parts[name].numpy() for name in said["inputs"]})
     valid = batch.valid.numpy()

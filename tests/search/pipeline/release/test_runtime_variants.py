@@ -1,5 +1,6 @@
 """Runtime variants of a real ranker: every one built, timed and read as the gate reads it."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -17,7 +18,9 @@ from fusion_models.models import build_ranker
 from fusion_models.tuned_v1 import equip
 from search.analysis.archive import RELEASE_RULE_LEVEL
 from search.options import RunOptions
-from search.pipeline.release.runtime_variants import V1_SUM, TimingSize, fastest, measure_variants, quantiles, released
+from search.pipeline.release import rungs, runtime_variants
+from search.pipeline.release.rungs import V1_SUM
+from search.pipeline.release.runtime_variants import TimingSize, fastest, measure_variants, quantiles, released
 from search.pipeline.release.variant_quality import own_quality, variant_outputs
 from search.run_store.artifacts import RECIPE, WEIGHTS, load_ranker, write_ensemble
 from search.run_store.folder import RunFolder
@@ -115,7 +118,104 @@ def test_an_ensemble_with_a_tuned_v1_has_every_rung(small_data, tmp_path):
     assert found.released is not None
     said = json.loads((folder.path / "export" / "inputs.json").read_text())
     assert said["rows"] == "lists"
-    assert said["inputs"] == ["visual", "text", "metadata", "v1", "valid"]
+    assert said["inputs"] == list(said["columns"]) == ["visual", "text", "metadata", "v1", "valid"]
+
+
+class Broken(Exception):
+    """No exception that the code knows."""
+
+
+def breaking(*_, **__):
+    raise Broken("here")
+
+
+def answers_few(scorer, most):
+    """A scorer that fails on more than `most` candidates."""
+
+    def scores(batch):
+        return scorer(batch) if batch.v1.shape[1] <= most else breaking()
+
+    return scores
+
+
+def not_finite(batch):
+    return torch.full(batch.v1.shape, torch.nan)
+
+
+BROKEN = {
+    "torch.export.save": ("torch.export.save", breaking, ["torch.export"], ["ranker.pt2"]),
+    "the exporter": ("fusion_models.export.export_program", breaking, ["torch.export", "onnxruntime"], []),
+    "onnxruntime's session": (
+        "onnxruntime.InferenceSession",
+        breaking,
+        ["onnxruntime", "onnxruntime, dynamic int8"],
+        ["ranker.onnx", "ranker-int8.onnx", "t1.onnx"],
+    ),
+    "rounding": (
+        "onnxruntime.quantization.quantize_dynamic",
+        breaking,
+        ["onnxruntime, dynamic int8"],
+        ["ranker-int8.onnx"],
+    ),
+    "a scorer": ("fusion_models.export.onnx_scorer", lambda *_: breaking, ["onnxruntime"], ["ranker.onnx"]),
+    "its scores": ("fusion_models.export.program_scorer", lambda *_: not_finite, ["torch.export"], ["ranker.pt2"]),
+    "a smaller ranker": ("search.pipeline.release.rungs.load_ranker", breaking, [], []),
+    "the front's table": ("search.pipeline.release.rungs.pd.read_csv", breaking, [], []),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_rung_that_fails_costs_itself(name, small_data, tmp_path, monkeypatch):
+    where, instead, runtimes, files = BROKEN[name]
+    folder = RunFolder(tmp_path)
+    quick = {"model.variant": "late_sum", "model.width": 8}
+    save_ranker(folder.checkpoints / "chosen", small_data, 0, **quick)
+    small = save_ranker(folder.checkpoints / "t1", small_data, 1, **quick | {"model.width": 4})
+    pd.DataFrame([{"trial_id": "t1", "parameters": small, "ndcg": 0.5}]).to_csv(tmp_path / "pareto.csv", index=False)
+    run = run_in(folder, RunOptions(phase="phase4", data=small_data.source, results=str(tmp_path)), PHASE4, small_data)
+    monkeypatch.setattr(where, instead)
+    if not any("onnx" in runtime for runtime in runtimes):  # then ONNX, which takes longest, need not work either
+        monkeypatch.setattr("fusion_models.export.require_onnx", breaking)
+    found = measure_variants(run, "chosen", folder, TimingSize(compiled=False, requests=60, candidates=()))
+    mine = found.table[found.table["ranker"] == "chosen"].set_index("runtime")
+    assert mine.loc["eager", "status"] == "measured"
+    for runtime in runtimes:
+        assert mine.loc[runtime, "status"] == "not measured", runtime
+        assert np.isnan(mine.loc[runtime, "p95_ms"])
+        assert mine.loc[runtime, "note"]
+    if not runtimes:
+        others = found.table[~found.table["ranker"].isin(["chosen", V1_SUM])]
+        assert list(others["status"]) == ["not measured"]
+    left = {path.name for path in (tmp_path / "export").iterdir()}
+    assert not left & set(files)
+    assert "inputs.json" in left
+    assert found.released is not None
+
+
+def test_a_cell_that_a_rung_cannot_answer_is_not_measured(small_data, tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path)
+    save_ranker(folder.checkpoints / "chosen", small_data, 0, **{"model.width": 8})
+    run = run_in(folder, RunOptions(phase="phase4", data=small_data.source, results=str(tmp_path)), PHASE4, small_data)
+    longest, eager, v1 = 40, rungs.export.eager_scorer, rungs.v1_rung
+    monkeypatch.setattr("fusion_models.export.eager_scorer", lambda ranker: answers_few(eager(ranker), longest))
+    monkeypatch.setattr("fusion_models.export.require_onnx", breaking)
+
+    def fewer(data, reads):
+        whole = v1(data, reads)
+        return dataclasses.replace(whole, scorer=answers_few(whole.scorer, 20))
+
+    monkeypatch.setattr(runtime_variants, "v1_rung", fewer)
+    asked = TimingSize(compiled=False, requests=60, candidates=(4, 30, 50), batches=(1,))
+    table = measure_variants(run, "chosen", folder, asked).table.set_index(["runtime", "candidates"])
+    assert table.loc["eager", "status"].to_dict() == {
+        "as judged": "measured",
+        4: "measured",
+        30: "measured",
+        50: "not measured",
+    }
+    assert table.loc[("torch", 4), "status"] == "measured"
+    assert table.loc[("torch", 30), "note"] == "Broken: here"
+    assert "the eager ranker failed here" in table.loc[("torch", 50), "note"]
 
 
 def rung(ranker="chosen", p50=1.0, p95=2.0, difference=0.0, candidates="as judged"):
