@@ -168,6 +168,8 @@ def load(
 ) -> FrameRanker:
     """The ranker that a run would release, ready to score DataFrames: `load("results/phase3").score(pairs)`.
 
+    Of a roadmap: that of its last phase that has one.
+
     `trial`: another ranker of the run whose weights were kept, such as one of its front. `data`: where the dataset that
     it was trained on lies now, if it has moved; it must be the same. See `FrameRanker.score` for what may be scored.
 

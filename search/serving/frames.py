@@ -19,7 +19,7 @@ from fusion_models.data.batch import Batch
 from fusion_models.evaluation import EVALUATION_QUERIES
 from fusion_models.export import input_names
 from fusion_models.models import Ranker
-from search.run_store.artefact import ARTEFACT
+from search.run_store.artefact import ARTEFACT, releasing
 from search.run_store.artifacts import load_ranker
 from search.run_store.folder import RunFolder, RunFolderError
 
@@ -30,9 +30,12 @@ SCORE = "v2_score"
 def open_ranker(run: Path, trial: str | None = None, data: RankingDataset | None = None) -> FrameRanker:
     """The ranker that a run would release, or that of one of its trials, with the dataset that it was trained on.
 
+    Of a roadmap: that of its last phase that has one.
+
     `data` stands in for the dataset that run.json names, where that has moved. Raises ValueError where there is no such
     ranker (naming those that are there), or the dataset is another one.
     """
+    run = releasing(run, trial)
     folder = RunFolder(run)
     said = folder.read()
     if said is None:
