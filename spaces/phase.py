@@ -190,7 +190,8 @@ class Phase:
                 raise ValueError(
                     f"{self.name}: the search has a trial {name!r} of its own: name the known point otherwise"
                 )
-        names = [gate.name for gate in (*self.gates, *self.resume_gates)]
+        names = [gate.name for gate in self.gates]
+        names += [gate.name for gate in self.resume_gates if gate not in self.gates]
         for name in names:
             if name in OWN_GATES or names.count(name) > 1:
                 why = "is the search's own" if name in OWN_GATES else "is that of two gates"

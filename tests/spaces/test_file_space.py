@@ -49,7 +49,6 @@ def drawn(phase):
         ('[known.sampled]\n"loss.unimodal" = 0.3', "known.sampled: the search has a trial 'sampled' of its own"),
         ('[known."t0003 of phase2"]\n"loss.unimodal" = 0.3', "a trial 't0003 of phase2' of its own"),
         ('[gates.unfinished]\nquantity = "ndcg"\nat_least = 0', "the gate's name 'unfinished' is the search's own"),
-        ('[gates."resume: queries"]\nquantity = "ndcg"\nat_least = 0', "'resume: queries' is that of two gates"),
         (
             '[known.x]\n"model.width" = 64',
             'sets model.width, which phase3 does not search: give it a range, [ranges."m',
@@ -65,6 +64,14 @@ def test_a_name_or_a_key_that_would_make_another_trial_of_it_is_refused(read, te
 def test_a_phase_has_no_known_point_by_a_name_of_the_search(name):
     with pytest.raises(ValueError, match="of its own"):
         dataclasses.replace(PHASES["phase1"], known={name: {"loss.unimodal": 0.3}})
+
+
+def test_two_gates_have_two_names():
+    gate = PHASES["phase1"].gates[0]
+    with pytest.raises(ValueError, match="'visual_masking_drop' is that of two gates"):
+        dataclasses.replace(PHASES["phase1"], gates=(gate, dataclasses.replace(gate, at_least=0.1)))
+    phase = PHASES["phase1"]
+    assert dataclasses.replace(phase, gates=(*phase.gates, *phase.resume_gates)).steering
 
 
 @pytest.mark.parametrize(
