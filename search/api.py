@@ -18,15 +18,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, cast
 
-import numpy as np
 import pandas as pd
 from rich.console import Console
 
 from fusion_models.config import near
-from fusion_models.data import open_dataset
+from fusion_models.config.annotated import as_annotated
+from fusion_models.data import RankingDataset, open_dataset
 from fusion_models.data.errors import DataError
 from fusion_models.data.tables import TABLES
 from fusion_models.work.bar import shown_work
+from search.asked import as_source
 from search.audit.audit import run_audit
 from search.audit.model.input_map import mapped_inputs
 from search.audit.options import AuditOptions
@@ -55,7 +56,7 @@ def run(
     items: Table | None = None,
     queries: Table | None = None,
     judgements: Table | None = None,
-    data: str | Path | None = None,
+    data: str | Path | RankingDataset | None = None,
     phase: str | Phase = "phase3",
     progress: bool | None = None,
     **options: Any,
@@ -70,7 +71,8 @@ def run(
     `phase` is a name, or a `spaces.Phase` (such as `dataclasses.replace(PHASES["phase1"], trials=8)`).
     `progress`: a bar in a notebook (by default), and what the command line prints elsewhere (by default nothing).
     `options` are the flags of the command line with underscores (`trials=`, `results=`, `resume=True`, see
-    `RunOptions`); `set` may be a mapping of recipe keys, `{"model.width": 64}`.
+    `RunOptions`); `set` may be a mapping of recipe keys, `{"model.width": 64}`, times may be seconds or a timedelta,
+    `model` a class that can be imported, `data` an open dataset, `warm_from` a `Result`.
 
     Raises ValueError for options or data that cannot be used, naming what is allowed.
     """
@@ -79,20 +81,19 @@ def run(
     for name in asked:
         if name not in known:
             raise ValueError(f"unknown option {name!r}; {near(name, known)}")
-    if isinstance(asked.get("set"), Mapping):
-        asked["set"] = tuple(
-            f"{key}={'+'.join(value) if isinstance(value, tuple) else value}" for key, value in asked["set"].items()
-        )
-    asked = {name: str(value) if isinstance(value, Path) else value for name, value in asked.items()}
     named = phase.name if isinstance(phase, Phase) else phase
     names = list(PHASES) if isinstance(phase, Phase) else [*ROADMAP_STEPS, ROADMAP]
     if named not in names:
         raise ValueError(f"phase = {named!r}: {near(str(named), names)}")
     # What is amiss is said before data are kept; a phase file and a suspect are read against the data, once they are.
     early = asked if data is not None else {k: v for k, v in asked.items() if k not in ("phase_file", "suspect")}
-    of_data: dict[str, Any] = {"data": str(data)} if data is not None else {}
+    of_data: dict[str, Any] = {"data": data} if data is not None else {}
     checked = RunOptions(phase=cast(Any, named), **of_data, **early)
-    source = _source({"items": items, "queries": queries, "judgements": judgements}, data, checked.results)
+    source = _source(
+        {"items": items, "queries": queries, "judgements": judgements},
+        checked if data is not None else None,
+        checked.results,
+    )
     own = phase if isinstance(phase, Phase) else None
     return start(RunOptions(phase=cast(Any, named), **asked | {"data": source}), _console(progress), phase=own)
 
@@ -103,7 +104,7 @@ def audit(
     items: Table | None = None,
     queries: Table | None = None,
     judgements: Table | None = None,
-    data: str | Path | None = None,
+    data: str | Path | RankingDataset | None = None,
     progress: bool | None = None,
     **options: Any,
 ) -> Result:
@@ -119,35 +120,20 @@ def audit(
     for name in options:
         if name not in known:
             raise ValueError(f"unknown option {name!r}; {near(name, known)}")
-    asked: dict[str, Any] = {n: str(value) if isinstance(value, Path) else value for n, value in options.items()}
+    asked: dict[str, Any] = dict(options)
     if isinstance(asked.get("inputs"), Mapping):
         asked["inputs"] = mapped_inputs(asked["inputs"])
-    _require_kinds(asked)
-    if asked.get("phase", "phase1") not in ROADMAP_STEPS:
-        raise ValueError(f"phase = {asked['phase']!r}: {near(str(asked['phase']), list(ROADMAP_STEPS))}")
-    checked = AuditOptions(**asked)
-    source = _source({"items": items, "queries": queries, "judgements": judgements}, data, checked.results)
+    checked = AuditOptions(**asked | ({"data": data} if data is not None else {}))
+    source = _source(
+        {"items": items, "queries": queries, "judgements": judgements},
+        checked if data is not None else None,
+        checked.results,
+    )
     named = str(scores) if isinstance(scores, str | Path) else None
     settled = dataclasses.replace(checked, data=source, scores=named)
     console = _console(progress)
     with shown_work(console):
         return Result(run_audit(settled, console, scores=scores).path)
-
-
-MODEL_WANTED = 'give the path of an .onnx or .pt2 file, or the import name of a function ("package.module:callable")'
-
-
-def _require_kinds(asked: Mapping[str, Any]) -> None:
-    """Raise ValueError for an option of an audit that is of another kind than its flag."""
-    kinds: dict[str, tuple[type, ...]] = {"members": (int, np.integer), "seed": (int, np.integer), "fresh": (bool,)}
-    defaults = {field.name: field.default for field in dataclasses.fields(AuditOptions)}
-    for name, value in asked.items():
-        wanted = kinds.get(name, (str,))
-        if isinstance(value, wanted) or (value is None and defaults[name] is None):
-            continue
-        remedy = {"model": MODEL_WANTED, "inputs": "give a mapping, or the text or file that --inputs takes"}
-        said = f"a {type(value).__name__} ({value!r:.60})"
-        raise ValueError(f"{name} is {said}: {remedy.get(name, f'give {wanted[0].__name__}')}")
 
 
 def start(options: RunOptions, console: Console, *, phase: Phase | None = None) -> Result:
@@ -166,19 +152,23 @@ def start(options: RunOptions, console: Console, *, phase: Phase | None = None) 
     return Result(folder.path)
 
 
-def read(path: str | Path) -> Result:
+def read(path: str | Path | Result) -> Result:
     """A run, or a roadmap, that lies at a path or URI; finished or not.
 
     Raises ValueError where there is none (naming those that are there), or where another version wrote it (naming it).
     """
-    place, _ = located(str(path))
+    place = _located(path)
     if (RunFolder(place).read() or {}).get("phase") != ROADMAP:
         read_run(place)
     return Result(place)
 
 
-def load(run: str | Path | Result, *, trial: str | None = None, data: str | Path | None = None) -> FrameRanker:
+def load(
+    run: str | Path | Result, *, trial: str | None = None, data: str | Path | RankingDataset | None = None
+) -> FrameRanker:
     """The ranker that a run would release, ready to score DataFrames: `load("results/phase3").score(pairs)`.
+
+    Of a roadmap: that of its last phase that has one.
 
     `trial`: another ranker of the run whose weights were kept, such as one of its front. `data`: where the dataset that
     it was trained on lies now, if it has moved; it must be the same. A ranker to be released scores without it, too,
@@ -186,8 +176,16 @@ def load(run: str | Path | Result, *, trial: str | None = None, data: str | Path
 
     Raises ValueError where there is no such ranker, naming those that are there.
     """
-    place = run.path if isinstance(run, Result) else located(str(run))[0]
-    return open_ranker(place, trial, open_dataset(data) if data is not None else None)
+    trial = as_annotated("trial", trial, str | None, "give a trial's id, such as t0003")
+    opened = data if data is None or isinstance(data, RankingDataset) else open_dataset(as_source(data))
+    return open_ranker(_located(run), trial, opened)
+
+
+def _located(run: str | Path | Result) -> Path:
+    """The folder of a run. Raises ValueError for what names none."""
+    if isinstance(run, Result):
+        return run.path
+    return located(as_annotated("run", run, str, "give a run's folder or URI, or a Result"))[0]
 
 
 class Result:
@@ -305,12 +303,13 @@ class Result:
         return f"{self.verdict}{fragile}" if self.verdict else "no verdict yet" if not self.finished else "no verdict"
 
 
-def _source(tables: dict[str, Table | None], data: str | Path | None, results: str) -> str:
+def _source(tables: dict[str, Table | None], named: RunOptions | AuditOptions | None, results: str) -> str:
+    """Where the data lie: as `named` in the options, or kept beside the results."""
     given = [name for name, table in tables.items() if table is not None]
-    if given and data is not None:
-        raise ValueError(f"data = {str(data)!r} and {' and '.join(given)}: give one dataset")
+    if given and named is not None:
+        raise ValueError(f"data = {named.data!r} and {' and '.join(given)}: give one dataset")
     if not given:
-        return str(data) if data is not None else RunOptions.data
+        return named.data if named is not None else RunOptions.data
     if len(given) < len(TABLES):
         missing = [name for name in TABLES if name not in given]
         raise DataError(f"{' and '.join(missing)} missing.", f"A dataset has three tables: {', '.join(TABLES)}.")

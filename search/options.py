@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from fusion_models.config.annotated import settle_kinds
 from fusion_models.data.sources import declared_modalities
 from fusion_models.modalities import SUSPECT, require_suspect
 from fusion_models.models.own import own_model
+from search.asked import FILE_WANTED, as_asked
 from search.run_store.facts import read_facts
 from search.run_store.folder import require_name
 from spaces import ROADMAP_STEPS, Phase, PhaseFile, for_dataset, from_weights, read_phase_file, with_own_model
 
+MOST_SEED = 2_000_000_000
+"""Trainings count up from the seed, and trees take no seed of more than 31 bits."""
+SMALLEST_SHARE = 0.0001
+"""Of a GPU, as finely as Ray counts."""
 FIRST_STEP = 5
 """Fresh trainings of every recipe that decides, at the least, where --confirm-seeds asks for no number."""
 
@@ -93,6 +100,10 @@ class RunOptions:
     """KEY=VALUE: fix a key of the base recipe, such as model.width=64; a fixed key is not searched."""
 
     def __post_init__(self) -> None:
+        as_asked(self)
+        settle_kinds(self, {"facts": FILE_WANTED, "phase_file": FILE_WANTED})
+        require_seed(self.seed)
+        self._require_gpus()
         for name in ("trials", "epochs", "workers_per_trial", "cpus_per_worker", "max_concurrent", "max_seeds"):
             value = getattr(self, name)
             if value is not None and value < 1:
@@ -125,6 +136,12 @@ class RunOptions:
         read_facts(self.facts)
         self._require_model()
         self._require_phase_of_file()
+
+    def _require_gpus(self) -> None:
+        share = self.gpus_per_worker
+        whole = share >= 1 and math.isfinite(share) and share == int(share)
+        if share != 0 and not SMALLEST_SHARE <= share < 1 and not whole:
+            raise ValueError(f"--gpus-per-worker must be 0, a share such as 0.25, or a whole number, got {share:g}")
 
     def _require_model(self) -> None:
         if ":" in str(self.changes.get("model.variant", "")):
@@ -254,6 +271,12 @@ def can_track(tracker: str | None) -> bool:
     return tracker is not None and importlib.util.find_spec(tracker) is not None
 
 
+def require_seed(seed: int) -> None:
+    """Raise ValueError for a --seed that samplers and trainings do not take."""
+    if not 0 <= seed <= MOST_SEED:
+        raise ValueError(f"--seed must be a whole number from 0 to {MOST_SEED}, got {seed}")
+
+
 def seconds(flag: str, text: str | None) -> float | None:
     """`90s`, `30m` or `2h` in seconds. Raises ValueError that names the flag."""
     if text is None:
@@ -261,4 +284,7 @@ def seconds(flag: str, text: str | None) -> float | None:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)(s|m|h)", text.strip())
     if found is None:
         raise ValueError(f"{flag} must look like 90s, 30m or 2h, got {text!r}")
-    return float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+    length = float(found[1]) * {"s": 1, "m": 60, "h": 3600}[found[2]]
+    if not 0 < length < math.inf:
+        raise ValueError(f"{flag} must be a time above 0, such as 90s, 30m or 2h, got {text!r}")
+    return length

@@ -20,7 +20,7 @@ from fusion_models.metrics.ranking_metric import NDCG_10, RankingMetric
 from fusion_models.models import Ranker
 from fusion_models.work.foreign import first_line
 from search.reporting.terminal import make_console
-from search.run_store.artefact import ARTEFACT
+from search.run_store.artefact import ARTEFACT, releasing
 from search.run_store.artifacts import WEIGHTS, load_ranker, require_same_source, run_of, weights_files
 from search.run_store.folder import RunFolder, RunFolderError, json_text, phase_of
 
@@ -125,7 +125,7 @@ def finalist_checkpoint(run: Path) -> Path:
 
     Raises ValueError where the run has none.
     """
-    place = RunFolder(run).checkpoints / ARTEFACT
+    place = RunFolder(releasing(run)).checkpoints / ARTEFACT
     if weights_files(place):
         return place
     raise ValueError(f"{run} has no finalist with weights: finish the run, or name a folder with --checkpoint")
@@ -139,18 +139,23 @@ def _source(run: Path | None, given: str | None) -> str:
     said = RunFolder(run).read()
     if said is None:
         raise ValueError(f"{run} is no run folder: it has no run.json")
+    if "data" not in said:  # a roadmap's phases have theirs
+        said = RunFolder(releasing(run)).read() or {}
+    if "data" not in said:
+        raise ValueError(f"{run}/run.json names no data: give --data")
     return str(said["data"])
 
 
 def _serve(command: Serve, console: Console) -> None:
-    checkpoint = command.checkpoint
+    checkpoint, run = command.checkpoint, command.run
     if checkpoint is None and command.v2:
-        if command.run is None:
+        if run is None:
             raise ValueError("name a run folder, or weights with --checkpoint, or say --no-v2")
-        checkpoint = finalist_checkpoint(command.run)
+        run = releasing(run)
+        checkpoint = finalist_checkpoint(run)
     checkpoint = checkpoint if command.v2 else None
-    data = _data_of_run(command.run, command.data, trained=checkpoint is not None and command.checkpoint is None)
-    data = data.measured_by(_metric(command.run, checkpoint))
+    data = _data_of_run(run, command.data, trained=checkpoint is not None and command.checkpoint is None)
+    data = data.measured_by(_metric(run, checkpoint))
 
     from ray import serve  # an extra: what was asked is checked before
 

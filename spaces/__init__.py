@@ -7,6 +7,7 @@ tells how it differs. May use `fusion_models`; knows nothing of a study.
 """
 
 from spaces.departures import departures
+from spaces.file_space import require_known_points
 from spaces.naming import for_dataset
 from spaces.own import from_weights, with_own_model
 from spaces.phase import RESUME_GATES, Gate, Objective, Phase
@@ -39,6 +40,7 @@ __all__ = [
     "phase_to_plain",
     "project",
     "read_phase_file",
+    "require_known_points",
     "suggest",
     "with_own_model",
 ]

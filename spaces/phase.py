@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from fusion_models.config import Flat, Recipe
+from fusion_models.config import Flat, Recipe, near
 from fusion_models.metrics.ranking_metric import NDCG_10, RankingMetric
 from fusion_models.modalities import SUSPECT, V1_READS
 from fusion_models.quantities import drop_name, known_names, objective_names, of_outputs
-from spaces.ranges import Range
+from spaces.ranges import Range, applies, ordered
 from spaces.thresholds import Thresholds
 
 MOST_OBJECTIVES = 6
 """Beyond it nearly every trial is on the front."""
 SHARES = ("attention_max_share", "attention_min_share")
 """Quantities whose limits mean something for a number of modalities alone."""
+OWN_NAMES = ("base", "sampled")
+"""Names of trials that are the search's own; so are those of an earlier run, `t0007 of phase1`."""
+OWN_GATES = ("unfinished", "complete", "trainings")
+"""Names of gates and constraints that are the search's own."""
 UNBOUNDED = 0.10
 """What counts as a whole step of an objective without a bound, in the quantity's own unit."""
 
@@ -67,7 +72,7 @@ class Gate:
     at_least: float | None = None
     at_most: float | None = None
     steers: bool = True
-    """Whether the search knows it while it runs, and takes it as a constraint."""
+    """Whether the search takes it as a constraint, where every training of a search ends with the quantity."""
     needs: Literal["", "attention", "images", "test split"] = ""
     """What must exist for the gate to apply as it stands. Without images or the test split it is neutral; without
     attention it reads the shares of the refitted Shapley values."""
@@ -115,6 +120,7 @@ class Phase:
     known: Mapping[str, Flat]
     """Named points worth asking right after it: changes to the base recipe."""
     ranges: Mapping[str, Range]
+    """Key -> range; each stands after those that its condition names."""
     objectives: tuple[Objective, ...]
     gates: tuple[Gate, ...]
     resume_gates: tuple[Gate, ...] = RESUME_GATES
@@ -141,6 +147,9 @@ class Phase:
         if self.suspect != self.base.suspect:
             raise ValueError(f"{self.name}: the suspect is {self.suspect}, and {self.base.suspect} in the base recipe")
         self._require_v1_reads()
+        self._require_names()
+        self._require_ranges()
+        object.__setattr__(self, "ranges", ordered(self.ranges))
         measured, searched = known_names(self.base.model.modalities), objective_names(self.base.model.modalities)
         names = [objective.name for objective in self.objectives]
         if not 1 <= len(names) <= MOST_OBJECTIVES or len(set(names)) < len(names):
@@ -175,6 +184,29 @@ class Phase:
             has = ", ".join(self.base.model.of_dataset)
             raise ValueError(f"v1_reads names {unknown[0]!r}, which is no modality of the dataset ({has})")
 
+    def _require_names(self) -> None:
+        for name in self.known:
+            if name in OWN_NAMES or re.fullmatch(r"t\d+ of .+", name):
+                raise ValueError(
+                    f"{self.name}: the search has a trial {name!r} of its own: name the known point otherwise"
+                )
+        names = [gate.name for gate in self.gates]
+        names += [gate.name for gate in self.resume_gates if gate not in self.gates]
+        for name in names:
+            if name in OWN_GATES or names.count(name) > 1:
+                why = "is the search's own" if name in OWN_GATES else "is that of two gates"
+                raise ValueError(f"{self.name}: the gate's name {name!r} {why}: give another one")
+
+    def _require_ranges(self) -> None:
+        known = self.base.flat()
+        for key, span in self.ranges.items():
+            for asked in (key, *span.when):
+                if asked not in known:
+                    where = "ranges has" if asked == key else f"the range of {key} is asked on"
+                    raise ValueError(
+                        f"{self.name}: {where} {asked!r}, which is no key; {near(str(asked), list(known))}"
+                    )
+
     @property
     def wanted_drop(self) -> float:
         """The masking drop of the suspect that a gate of this phase asks for; the roadmap's where none does."""
@@ -193,16 +225,21 @@ class Phase:
         """The bounded objectives of one evaluation, in the phase's order; NaN where one was not measured."""
         return [o.bounded(float(numbers.get(o.name, float("nan")))) for o in self.objectives]
 
+    @property
+    def steering(self) -> tuple[Gate, ...]:
+        """The gates that the search can see."""
+        searched = objective_names(self.base.model.modalities)
+        return tuple(gate for gate in self.gates if gate.steers and gate.quantity in searched)
+
     def constraints(self, numbers: Mapping[str, float]) -> dict[str, float]:
         """Gate -> violation, for the gates that the search can see; <= 0 is feasible.
 
         A quantity that is missing or NaN counts as violated by the gate's own threshold and 1.
         """
         out: dict[str, float] = {}
-        for gate in self.gates:
-            if gate.steers:
-                value = float(numbers.get(gate.quantity, float("nan")))
-                out[gate.name] = gate.violation(value) if value == value else abs(gate.threshold) + 1.0
+        for gate in self.steering:
+            value = float(numbers.get(gate.quantity, float("nan")))
+            out[gate.name] = gate.violation(value) if value == value else abs(gate.threshold) + 1.0
         return out
 
     def with_base(self, changes: Mapping[str, Any]) -> Phase:
@@ -211,16 +248,26 @@ class Phase:
         Of known points that are then the same, the first stays. Where the recipe reads fewer modalities, limits on
         shares keep their distance from an even share.
         """
-        kept = {key: span for key, span in self.ranges.items() if key not in changes}
+        base = self.base.updated(changes)
+        return self.with_shares_of(base.model.modalities).fixing(changes, base)
+
+    def fixing(self, keys: Collection[str], base: Recipe) -> Phase:
+        """The same phase around `base` where these keys are no longer searched.
+
+        Known points lose them, and what is asked on a condition that they no longer meet.
+        """
+        kept = {key: span for key, span in self.ranges.items() if key not in keys}
         known: dict[str, Flat] = {}
         for name, point in self.known.items():
-            left = {k: v for k, v in point.items() if k not in changes}
+            left = {k: v for k, v in point.items() if k not in keys}
+            for key, span in kept.items():
+                gone = {*keys, *(k for k in point if k not in left)}
+                if key in left and gone & set(span.when) and not applies(span, left, base.flat()):
+                    del left[key]
             if left not in known.values():
                 known[name] = left
-        reference = {k: v for k, v in self.reference.items() if k not in changes}
-        base = self.base.updated(changes)
-        shared = self.with_shares_of(base.model.modalities)
-        return replace(shared, base=base, ranges=kept, known=known, reference=reference)
+        reference = {k: v for k, v in self.reference.items() if k not in keys}
+        return replace(self, base=base, ranges=kept, known=known, reference=reference)
 
     def with_shares_of(self, modalities: Sequence[str]) -> Phase:
         """The same phase where limits on shares are for a ranker that reads these modalities."""

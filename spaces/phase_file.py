@@ -10,14 +10,22 @@ import tomllib
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from fusion_models.config import near
-from fusion_models.metrics.ranking_metric import METRIC_NAMES, RankingMetric
+from fusion_models.metrics.ranking_metric import METRIC_NAMES, MetricKind, RankingMetric
 from fusion_models.modalities import MODALITIES, SUSPECT
 from fusion_models.models.own import OwnModelError, own_model
 from fusion_models.quantities import objective_names, of_outputs, quantity
-from spaces.file_space import around_own, known_points, parted, ranges_of, require_known_points, require_settings
+from spaces.file_space import (
+    around_own,
+    known_points,
+    left_out,
+    parted,
+    ranges_of,
+    require_known_points,
+    require_settings,
+)
 from spaces.naming import for_dataset
 from spaces.own import own_ranges, with_own_model
 from spaces.phase import MOST_OBJECTIVES, Gate, Objective, Phase
@@ -27,7 +35,9 @@ from spaces.toml_values import (
     OFF,
     Table,
     count_at,
+    name_at,
     number_at,
+    one_of,
     recipe_keys,
     require_known_keys,
     table_at,
@@ -41,6 +51,17 @@ TOP = (
 )
 FOR_VALIDATION = ("extends", "title", "gates", "resume_gates", "thresholds")
 """What a file may change of phase 4, which searches nothing and takes phase 3's space over."""
+
+
+NEEDS = ("", "attention", "images", "test split")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What gates may read, and what every training of a search measures."""
+
+    quantities: list[str]
+    searched: list[str]
 
 
 @dataclass(frozen=True)
@@ -70,7 +91,7 @@ def read_phase_file(
     """
     try:
         found = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # of TOML, of its encoding, of numbers too long
         raise ValueError(f"--phase-file {path} cannot be read: {error}") from error
     try:
         name = _extended(found)
@@ -91,9 +112,7 @@ def _extended(found: Table) -> str:
     if "extends" not in found:
         raise ValueError(f"extends is missing: name the phase to start from ({', '.join(ROADMAP_STEPS)})")
     name = found["extends"]
-    if name not in ROADMAP_STEPS:
-        raise ValueError(f"extends = {name!r}: {near(str(name), list(ROADMAP_STEPS))}")
-    return str(name)
+    return one_of("extends", name, ROADMAP_STEPS, near(str(name), list(ROADMAP_STEPS)))
 
 
 def _extend(phase: Phase, found: Table) -> Phase:
@@ -102,8 +121,10 @@ def _extend(phase: Phase, found: Table) -> Phase:
     base = recipe_keys("base", found.get("base", {}))
     require_settings("base", phase, base)
     phase = phase.with_base(base)
-    measured = gate_quantities(phase)
-    quantities = [*measured, *(gate.quantity for gate in phase.gates if gate.quantity not in measured)]
+    ranges = recipe_keys("ranges", found.get("ranges", {}))
+    found_ranges = ranges_of(phase, ranges)
+    phase = dataclasses.replace(phase.fixing(left_out(ranges), phase.base), reference=phase.reference)
+    measured = _measured(phase)
     phase = dataclasses.replace(
         phase,
         title=text_at("title", found.get("title", phase.title)),
@@ -113,10 +134,10 @@ def _extend(phase: Phase, found: Table) -> Phase:
         metric=_metric(phase.metric, found),
         thresholds=_thresholds(phase.thresholds, table_at("thresholds", found.get("thresholds", {}))),
         known=known_points(phase, table_at("known", found.get("known", {}))),
-        ranges=ranges_of(phase, recipe_keys("ranges", found.get("ranges", {}))),
+        ranges=found_ranges,
         objectives=_objectives(phase, table_at("objectives", found.get("objectives", {}))),
-        gates=_gates("gates", phase.gates, table_at("gates", found.get("gates", {})), quantities),
-        resume_gates=_resume_gates(phase, table_at("resume_gates", found.get("resume_gates", {})), quantities),
+        gates=_gates("gates", phase.gates, table_at("gates", found.get("gates", {})), measured),
+        resume_gates=_resume_gates(phase, table_at("resume_gates", found.get("resume_gates", {})), measured),
     )
     require_known_points(phase)
     return phase
@@ -127,6 +148,12 @@ def gate_quantities(phase: Phase) -> tuple[str, ...]:
     return (*of_outputs(phase.base.model.of_dataset), "queries")
 
 
+def _measured(phase: Phase) -> Measured:
+    known = gate_quantities(phase)
+    further = [gate.quantity for gate in phase.gates if gate.quantity not in known]
+    return Measured([*known, *further], objective_names(phase.base.model.modalities))
+
+
 def _modalities(where: str, found: Any, known: tuple[str, ...]) -> tuple[str, ...]:
     if not isinstance(found, list) or any(m not in known for m in found):
         raise ValueError(f"{where} = {found!r}: a list of {', '.join(known)}")
@@ -134,10 +161,8 @@ def _modalities(where: str, found: Any, known: tuple[str, ...]) -> tuple[str, ..
 
 
 def _metric(before: RankingMetric, found: Table) -> RankingMetric:
-    kind = found.get("metric", before.kind)
-    if kind not in METRIC_NAMES:
-        raise ValueError(f"metric = {kind!r}: it is one of {', '.join(METRIC_NAMES)}")
-    return RankingMetric(kind, count_at("cutoff", found.get("cutoff", before.cutoff), 1))
+    kind = one_of("metric", found.get("metric", before.kind), METRIC_NAMES)
+    return RankingMetric(cast(MetricKind, kind), count_at("cutoff", found.get("cutoff", before.cutoff), 1))
 
 
 def _thresholds(before: Thresholds, table: Table) -> Thresholds:
@@ -158,8 +183,9 @@ def _objectives(phase: Phase, tables: Table) -> tuple[Objective, ...]:
         if table is None:
             names = [kept for kept in names if kept != name]
             continue
-        if table.get("direction", "maximize") not in ("maximize", "minimize"):
-            raise ValueError(f"{where}.direction = {table['direction']!r}: maximize or minimize")
+        one_of(
+            f"{where}.direction", table.get("direction", "maximize"), ("maximize", "minimize"), "maximize or minimize"
+        )
         numbers: dict[str, Any] = {
             key: number_at(f"{where}.{key}", table[key]) for key in ("bound", "reference") if key in table
         }
@@ -195,41 +221,44 @@ def _require_order(where: str, objective: Objective) -> None:
         )
 
 
-def _gates(where: str, before: Collection[Gate], tables: Table, quantities: Collection[str]) -> tuple[Gate, ...]:
+def _gates(where: str, before: Collection[Gate], tables: Table, measured: Measured) -> tuple[Gate, ...]:
     gates = {gate.name: gate for gate in before}
     for name, entry in tables.items():
-        place = f"{where}.{name}"
+        place = f"{where}.{name_at(where, name)}"
         require_known_keys(place, table_at(place, entry), ("at_least", "at_most", "quantity", "steers", "needs", OFF))
         table = unless_off(place, entry)
         if table is None:
             require_known_keys(where, {name: 0}, gates)
             del gates[name]
-            continue
-        known = gates.get(name)
-        quantity = table.pop("quantity", known.quantity if known is not None else name)
-        if quantity not in quantities:
-            raise ValueError(
-                f"{place} reads {quantity!r}, which is no quantity: {near(str(quantity), list(quantities))}"
-            )
-        sides = [side for side in ("at_least", "at_most") if side in table]
-        if len(sides) > 1 or (known is None and not sides):
-            raise ValueError(f"{place}: give one of at_least and at_most")
-        fields: dict[str, Any] = dict.fromkeys(("at_least", "at_most")) if sides else {}
-        fields |= {side: number_at(f"{place}.{side}", table.pop(side)) for side in sides}
-        fields["quantity"] = quantity
-        if table.get("needs", "") not in ("", "attention", "images", "test split"):
-            raise ValueError(f"{place}.needs = {table['needs']!r}: attention, images, test split or nothing")
-        if not isinstance(table.get("steers", True), bool):
-            raise ValueError(f"{place}.steers = {table['steers']!r}: true or false")
-        if known is not None:
-            gates[name] = dataclasses.replace(known, **(fields | table))
         else:
-            gates[name] = Gate(name=name, **(fields | table))
+            gates[name] = _gate(place, name, gates.get(name), table, measured)
     return tuple(gates.values())
 
 
-def _resume_gates(phase: Phase, tables: Table, quantities: Collection[str]) -> tuple[Gate, ...]:
+def _gate(place: str, name: str, known: Gate | None, table: dict[str, Any], measured: Measured) -> Gate:
+    quantity = table.pop("quantity", known.quantity if known is not None else name)
+    quantities = measured.quantities
+    if quantity not in quantities:
+        raise ValueError(f"{place} reads {quantity!r}, which is no quantity: {near(str(quantity), list(quantities))}")
+    sides = [side for side in ("at_least", "at_most") if side in table]
+    if len(sides) > 1 or (known is None and not sides):
+        raise ValueError(f"{place}: give one of at_least and at_most")
+    fields: dict[str, Any] = dict.fromkeys(("at_least", "at_most")) if sides else {}
+    fields |= {side: number_at(f"{place}.{side}", table.pop(side)) for side in sides}
+    fields["quantity"] = quantity
+    one_of(f"{place}.needs", table.get("needs", ""), NEEDS, "attention, images, test split or nothing")
+    if known is None or known.quantity != quantity:
+        fields["steers"] = quantity in measured.searched
+    if not isinstance(table.get("steers", True), bool):
+        raise ValueError(f"{place}.steers = {table['steers']!r}: true or false")
+    if table.get("steers") and quantity not in measured.searched:
+        raise ValueError(f"{place}.steers = true: no training of a search measures {quantity}, so leave steers out")
+    fields |= table
+    return dataclasses.replace(known, **fields) if known is not None else Gate(name=name, **fields)
+
+
+def _resume_gates(phase: Phase, tables: Table, measured: Measured) -> tuple[Gate, ...]:
     """They are named by what they read: `[resume_gates.visual_masking_drop]`."""
     names = {gate.quantity: gate.name for gate in phase.resume_gates}
     require_known_keys("resume_gates", tables, names)
-    return _gates("resume_gates", phase.resume_gates, {names[key]: entry for key, entry in tables.items()}, quantities)
+    return _gates("resume_gates", phase.resume_gates, {names[key]: entry for key, entry in tables.items()}, measured)

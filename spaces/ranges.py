@@ -135,6 +135,27 @@ def _within(key: str, value: Any, low: float, high: float) -> None:
         raise ValueError(f"{key} = {value} lies outside its range [{low}, {high}]")
 
 
+def ordered(ranges: Mapping[str, Range]) -> dict[str, Range]:
+    """The ranges in their order, but each after those that its condition names.
+
+    Raises ValueError where some are asked on one another.
+    """
+    out: dict[str, Range] = {}
+
+    def place(key: str, on_the_way: tuple[str, ...]) -> None:
+        if key in on_the_way:
+            ring = " -> ".join((*on_the_way[on_the_way.index(key) :], key))
+            raise ValueError(f"ranges are asked on one another ({ring}): leave one of these conditions out")
+        for asked in ranges[key].when if key not in out else ():
+            if asked in ranges:
+                place(asked, (*on_the_way, key))
+        out.setdefault(key, ranges[key])
+
+    for key in ranges:
+        place(key, ())
+    return out
+
+
 def suggest(trial: Suggester, ranges: Mapping[str, Range], base: Flat) -> Flat:
     """Ask `trial` for every key of `ranges`, in their order; keys whose condition fails keep `base`'s value."""
     found = {key: base[key] for key in ranges}

@@ -11,6 +11,11 @@ from fusion_models.config import near
 OFF = "off"
 """In a table of a gate, an objective, a range or a known point: leave it out."""
 
+MOST = 10**9
+"""Of anything that is counted."""
+MOST_NUMBER = 10**18
+"""Of whole numbers that stand for any number."""
+
 Table = Mapping[str, Any]
 
 
@@ -59,11 +64,29 @@ def count_at(where: str, found: Any, least: int) -> int:
     """A whole number of at least `least`."""
     if not isinstance(found, int) or isinstance(found, bool) or found < least:
         raise ValueError(f"{where} = {found!r}: it must be a whole number of at least {least}")
+    if found > MOST:
+        raise ValueError(f"{where} is too large: it must be a whole number of at most {MOST}")
     return found
 
 
 def number_at(where: str, found: Any) -> float:
     """A finite number."""
+    if isinstance(found, int) and not isinstance(found, bool) and abs(found) > MOST_NUMBER:
+        raise ValueError(f"{where} is too large: it must be a number of at most {MOST_NUMBER:.0e}")
     if not isinstance(found, int | float) or isinstance(found, bool) or not math.isfinite(found):
         raise ValueError(f"{where} = {found!r}: it must be a number")
     return float(found)
+
+
+def one_of(where: str, found: Any, allowed: Collection[str], said: str = "it is one of {}") -> str:
+    """A text among those allowed; `said`: how they are told."""
+    if not isinstance(found, str) or found not in allowed:
+        raise ValueError(f"{where} = {found!r}: {said.format(', '.join(allowed))}")
+    return found
+
+
+def name_at(where: str, found: str) -> str:
+    """The name of a table, which says something."""
+    if not found.strip():
+        raise ValueError(f"{where}: {found!r} is no name")
+    return found

@@ -40,9 +40,7 @@ def pareto_front(phase: Phase, records: Sequence[TrialRecord]) -> list[TrialReco
 def _merit(phase: Phase, record: TrialRecord) -> tuple[float, float, float, str]:
     passed, _ = gates_passed(phase, record)
     missed = sum(
-        max(0.0, phase.constraints(record.numbers)[gate.name]) / (abs(gate.threshold) or 1.0)
-        for gate in phase.gates
-        if gate.steers
+        max(0.0, phase.constraints(record.numbers)[gate.name]) / (abs(gate.threshold) or 1.0) for gate in phase.steering
     )
     return -passed, missed, -record.numbers["ndcg_gain"], record.trial_id
 

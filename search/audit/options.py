@@ -5,11 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from search.options import seconds
+from fusion_models.config.annotated import settle_kinds
+from search.asked import FILE_WANTED, as_asked
+from search.options import require_seed, seconds
 from search.reporting.records import AUDIT as AUDIT
 from search.run_store.facts import read_facts
 from search.run_store.folder import require_name
 
+REMEDIES = {
+    "model": 'give the path of an .onnx or .pt2 file, or the import name of a function ("package.module:callable")',
+    "inputs": "give a mapping, or the text or file that --inputs takes",
+    "facts": FILE_WANTED,
+}
 PhaseName = Literal["phase1", "phase2", "phase3", "phase4"]
 
 
@@ -50,6 +57,9 @@ class AuditOptions:
     """Delete what is in the run folder and audit anew: one more look at the test split."""
 
     def __post_init__(self) -> None:
+        as_asked(self)
+        settle_kinds(self, REMEDIES)
+        require_seed(self.seed)
         if self.members < 1:
             raise ValueError(f"--members must be at least 1, got {self.members}")
         if self.inputs is not None and self.model is None:

@@ -35,20 +35,27 @@ def concurrency(options: RunOptions) -> int:
     Workers alone need processors or GPUs: Ray's and Tune's own helpers ask for none, so they cannot starve them, and a
     training of several workers gets all of its places or none.
 
-    Raises ValueError where one training asks for more than this machine has; a cluster may still grow.
+    Raises ValueError as `require_room` does.
     """
+    require_room(options)
+    room = max(1, _trainings(options))
+    return min(room, options.max_concurrent or room)
+
+
+def require_room(options: RunOptions) -> None:
+    """Raise ValueError where one training asks for more than this machine has; a cluster may still grow."""
+    if options.address is not None:
+        return
     resources = ray.cluster_resources()
     for name, wanted in (("CPU", options.cpus_per_worker), ("GPU", options.gpus_per_worker)):
-        if options.address is None and wanted > resources.get(name, 0):
+        if wanted > resources.get(name, 0):
             flag = f"--{name.lower()}s-per-worker {wanted}"
             raise ValueError(f"{flag} asks for more than the {resources.get(name, 0):g} {name}s that Ray finds here")
-    if options.address is None and _workers(options) < options.workers_per_trial:
+    if _workers(options) < options.workers_per_trial:
         raise ValueError(
             f"--workers-per-trial {options.workers_per_trial} asks for more workers than the {_workers(options)} that "
             f"Ray has room for here, at {options.cpus_per_worker} CPUs and {options.gpus_per_worker:g} GPUs each"
         )
-    room = max(1, _trainings(options))
-    return min(room, options.max_concurrent or room)
 
 
 def _trainings(options: RunOptions) -> int:

@@ -16,6 +16,7 @@ from typing import Any
 import ray
 
 from fusion_models.models.own import is_own, own_model
+from search.execution.capacity import require_room
 from search.execution.ddp.worker_groups import TRAIN_SETTINGS, close_groups
 from search.execution.file_transfer import ALONE
 from search.execution.interrupts import ending
@@ -49,9 +50,11 @@ def ray_session(options: RunOptions, variant: str = "") -> Iterator[None]:
     A module of one's own (`--model`, or a recipe's `variant`) reaches the workers: those of this machine find it where
     the driver does, those of a cluster are sent its source by Ray's runtime environment.
 
-    Raises ValueError where `options.address` names no cluster that answers, or Ray cannot start here.
+    Raises ValueError where `options.address` names no cluster that answers, Ray cannot start here, or one training asks
+    for more than this machine has.
     """
     if ray.is_initialized():
+        require_room(options)
         try:
             yield
         finally:
@@ -83,6 +86,7 @@ def ray_session(options: RunOptions, variant: str = "") -> Iterator[None]:
         start_ray(arguments, options.address)
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     try:
+        require_room(options)
         yield
     finally:
         with ending():

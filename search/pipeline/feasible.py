@@ -6,13 +6,16 @@ from collections.abc import Sequence
 
 from fusion_models.data import RankingDataset, open_dataset
 from fusion_models.data.readiness import require_rankable
+from fusion_models.models.variants import fusion_class
 from search.options import RunOptions
 from search.pipeline.confirmation.arms import fewest_trainings
 from search.run_store.folder import RunFolder
 from search.run_store.looks import require_looks
 from search.run_store.mirror import local_results
 from search.run_store.start_weights import require_start_weights
-from spaces import Phase
+from spaces import Phase, require_known_points
+
+MODALITIES = "model.modalities"
 
 
 def open_feasible(options: RunOptions, phases: Sequence[Phase]) -> RankingDataset:
@@ -23,6 +26,8 @@ def open_feasible(options: RunOptions, phases: Sequence[Phase]) -> RankingDatase
     deleted or written too.
     """
     for phase in phases:
+        fusion_class(phase.base.model.variant)
+        require_known_points(phase, of_file=False)
         _require_suspect_and_another(phase)
         _require_room_for_the_first(options, phase)
     data = open_dataset(options.data)
@@ -37,12 +42,16 @@ def open_feasible(options: RunOptions, phases: Sequence[Phase]) -> RankingDatase
 
 
 def _require_suspect_and_another(phase: Phase) -> None:
-    kept = phase.base.model.modalities
-    if phase.suspect not in kept or len(kept) < 2:
-        raise ValueError(
-            f"model.modalities is {'+'.join(kept)}: a phase asks what the suspect is worth beside others, so it needs "
-            f"{phase.suspect} and at least one more"
-        )
+    """Of the base recipe and of every recipe that is searched: a finalist without the suspect were its own rival."""
+    searched = phase.ranges.get(MODALITIES)
+    for changes in ({}, *({MODALITIES: value} for value in (searched.samples() if searched is not None else ()))):
+        kept = phase.base.updated(changes).model.modalities
+        if phase.suspect not in kept or len(kept) < 2:
+            said = f"the range of {MODALITIES} has" if changes else f"{MODALITIES} is"
+            raise ValueError(
+                f"{said} {'+'.join(kept)}: a phase asks what the suspect is worth beside others, so it needs "
+                f"{phase.suspect} and at least one more"
+            )
 
 
 def _require_room_for_the_first(options: RunOptions, phase: Phase) -> None:

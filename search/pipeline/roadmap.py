@@ -226,7 +226,7 @@ def _options(options: RunOptions, folder: RunFolder, phase: str) -> RunOptions:
         resume=RunFolder(folder.path / phase).journal.exists(),
         fresh=False,
         warm_from=options.warm_from if phase == FIRST else None,
-        time_budget=f"{budget / len(ROADMAP_STEPS):.0f}s" if budget is not None else None,
+        time_budget=f"{max(1.0, budget / len(ROADMAP_STEPS)):.0f}s" if budget is not None else None,
     )
 
 

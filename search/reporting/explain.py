@@ -47,7 +47,7 @@ def _recipe(run: RunRecord, record: TrialRecord, console: Console) -> None:
 def _numbers(run: RunRecord, record: TrialRecord, console: Console) -> None:
     columns = [Column(name="quantity"), Column(name="measured", right=True), Column(name="gate")]
     rows = []
-    gates = {gate.quantity: gate for gate in run.phase.gates if gate.steers}
+    gates = {gate.quantity: gate for gate in run.phase.steering}
     drops = [f"{m}_masking_drop" for m in run.phase.base.model.of_dataset]
     for name in dict.fromkeys([*(o.name for o in run.phase.objectives), *gates, "ndcg", *drops, *MORE]):
         value = record.numbers.get(name, math.nan)

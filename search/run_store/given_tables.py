@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,27 @@ def keep_tables(results: str, tables: Mapping[str, Any]) -> str:
         written = sorted(path.relative_to(scratch).as_posix() for path in scratch.rglob("*") if path.is_file())
         with usable(Path(place)):
             for name in written:
-                target = f"{root.rstrip('/')}/{name}"
-                filesystem.makedirs(target.rsplit("/", 1)[0], exist_ok=True)
-                if not filesystem.exists(target):  # whoever reads a file there finds it whole
-                    filesystem.put_file(str(scratch / name), f"{target}.part")
-                    filesystem.mv(f"{target}.part", target)
+                _put(filesystem, scratch / name, f"{root.rstrip('/')}/{name}")
     return location
+
+
+def _put(filesystem: Any, file: Path, target: str) -> None:
+    """Copy a file to where it is not there yet; whoever reads it there finds it whole, whoever else puts it there."""
+    folder, name = target.rsplit("/", 1)
+    filesystem.makedirs(folder, exist_ok=True)
+    if filesystem.exists(target):
+        return
+    part = f"{folder}/.{name}.{uuid.uuid4().hex}.part"  # hidden: in a folder of parts nobody reads it
+    try:
+        filesystem.put_file(str(file), part)
+        if not filesystem.exists(target):
+            filesystem.mv(part, target)
+    except FileExistsError:  # a store that replaces nothing
+        pass
+    finally:
+        with contextlib.suppress(OSError):
+            if filesystem.exists(part):
+                filesystem.rm_file(part)
 
 
 def _key(folder: Path) -> str:
@@ -58,7 +74,7 @@ def _key(folder: Path) -> str:
     return state.hexdigest()[:16]
 
 
-@contextmanager
+@contextlib.contextmanager
 def _scratch() -> Iterator[Path]:
     """An empty folder for the block, which uses nothing else of the disk without saying so itself."""
     try:

@@ -18,7 +18,7 @@ from fusion_models.data.schema import DataDescription
 from fusion_models.evaluation import EVALUATION_QUERIES
 from fusion_models.export import input_names
 from fusion_models.models import Ranker
-from search.run_store.artefact import ARTEFACT
+from search.run_store.artefact import ARTEFACT, releasing
 from search.run_store.artifacts import load_ranker, read_data, require_same_source
 from search.run_store.folder import RunFolder, RunFolderError
 from search.serving.frame_tables import GivenTable, require_pairs_once
@@ -33,10 +33,11 @@ SCORE = "v2_score"
 def open_ranker(run: Path, trial: str | None = None, data: RankingDataset | None = None) -> FrameRanker:
     """The ranker that a run would release, or that of one of its trials, with the dataset that it was trained on.
 
-    `data` stands in for the dataset that run.json names, where that has moved. Without it an artefact scores what
-    brings all its features. Raises ValueError where there is no such ranker (naming those that are there), or the
-    dataset, or the source of a module of one's own, is another one.
+    Of a roadmap: that of its last phase that has one. `data` stands in for the dataset that run.json names, where that
+    has moved. Without it an artefact scores what brings all its features. Raises ValueError where there is no such
+    ranker (naming those that are there), or the dataset, or the source of a module of one's own, is another one.
     """
+    run = releasing(run, trial)
     folder = RunFolder(run)
     said = folder.read()
     if said is None:

@@ -17,8 +17,11 @@ numbers = st.floats(-1e6, 1e6, allow_nan=False)
 positive = st.floats(1e-9, 1e6)
 names = st.text(min_size=1, max_size=12)
 values = st.one_of(st.booleans(), st.integers(-9, 9), numbers, names)
+KEYS = sorted(Recipe().flat())
 whens = st.dictionaries(
-    names, st.one_of(st.just(Positive()), st.lists(values, min_size=1, max_size=3).map(tuple)), max_size=2
+    st.sampled_from([key for key in KEYS if key.startswith("loss.")]),
+    st.one_of(st.just(Positive()), st.lists(values, min_size=1, max_size=3).map(tuple)),
+    max_size=2,
 )
 ranges = st.one_of(
     st.builds(Float, low=numbers, high=numbers, log=st.booleans(), when=whens),
@@ -36,10 +39,10 @@ objectives = st.builds(
 
 
 @st.composite
-def gates(draw):
+def gates(draw, prefix=""):
     side = draw(st.sampled_from(["at_least", "at_most"]))
     return Gate(
-        name=draw(names),
+        name=prefix + draw(names),
         quantity=draw(measured),
         steers=draw(st.booleans()),
         needs=draw(st.sampled_from(["", "attention", "images"])),
@@ -47,7 +50,7 @@ def gates(draw):
     )
 
 
-changes = st.dictionaries(st.sampled_from(sorted(Recipe().flat())), values, max_size=3)
+changes = st.dictionaries(st.sampled_from(KEYS), values, max_size=3)
 phases = st.builds(
     Phase,
     name=names,
@@ -59,10 +62,10 @@ phases = st.builds(
     ),
     reference=changes,
     known=st.dictionaries(names, changes, max_size=2),
-    ranges=st.dictionaries(names, ranges, max_size=4),
+    ranges=st.dictionaries(st.sampled_from([key for key in KEYS if key[:5] != "loss."]), ranges, max_size=4),
     objectives=st.lists(objectives, min_size=1, max_size=6, unique_by=lambda o: o.name).map(tuple),
-    gates=st.lists(gates(), max_size=3).map(tuple),
-    resume_gates=st.lists(gates(), max_size=2).map(tuple),
+    gates=st.lists(gates(), max_size=3, unique_by=lambda g: g.name).map(tuple),
+    resume_gates=st.lists(gates("resume: "), max_size=2, unique_by=lambda g: g.name).map(tuple),
     ablatable=st.dictionaries(names, changes, max_size=2),
     trials=st.integers(0, 999),
     confirm_seeds=st.integers(0, 9),

@@ -52,7 +52,7 @@ def test_a_mistake_is_one_line_and_no_look(tmp_path):
         ),
         ({"model": "v2.onnx", "inputs": ["visual"]}, "inputs is a list .*: give a mapping, or the text or file"),
         ({"model": "v2.onnx", "inputs": {"x": len}}, "inputs maps an input of the model to a column"),
-        ({"members": "3"}, r"members is a str \('3'\): give int"),
+        ({"members": "3"}, r"members is a str \('3'\): give a whole number"),
         ({"seed": None}, "seed is a NoneType"),
         ({"members": 0}, "--members must be at least 1"),
         ({"model": "v2.pkl"}, "a .pkl file runs code when it is opened"),

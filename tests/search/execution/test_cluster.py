@@ -18,6 +18,7 @@ def starts(monkeypatch):
     made = []
     monkeypatch.setenv("RAY_TMPDIR", "/tmp")
     monkeypatch.setattr(ray, "is_initialized", lambda: False)
+    monkeypatch.setattr(cluster, "require_room", lambda _: None)
     monkeypatch.setattr(ray, "shutdown", lambda: None)
     monkeypatch.setattr(cluster, "close_groups", lambda: None)
 

@@ -1,20 +1,25 @@
 """What cannot be done is said before anything is deleted or written, of a phase and of a roadmap."""
 
+import dataclasses
 import json
 
 import pytest
 import ray
 
 from search.options import RunOptions
+from search.pipeline.feasible import open_feasible
 from search.pipeline.phase import run_phase
 from search.pipeline.roadmap import run_roadmap
 from search.run_store.folder import FORMAT
+from spaces import PHASES, Choice, Float, Weight
 
 SMALL = "planted?queries=160&candidates=8"
+WHOLE = ("visual+text+metadata",)
 MISTAKES = (
     ({"set": ("model.widht=64",)}, "model.widht"),
     ({"data": "my-shpo"}, "my-shpo"),
     ({"set": ("model.modalities=visual",)}, "at least one more"),
+    ({"set": ("model.variant=filmm",)}, "model.variant must be one of cross_attention"),
     ({"data": SMALL.replace("160", "2")}, "split"),
     ({"warm_from": "no-such-run"}, "no run lies there"),
     ({"max_seeds": 6, "set": ("train.members=8",)}, "fewer than the 9 trainings"),
@@ -81,6 +86,73 @@ def test_a_ray_that_does_not_come_up_leaves_nothing_behind_and_deletes_nothing(t
     with pytest.raises(ValueError, match=said):
         RUNS[asked.phase](changed(asked, changes | {"fresh": True}), console)
     assert {path.name for path in folder.iterdir()} == {"run.json", "decision.json"}
+
+
+ROOM = {
+    "processors": ({"cpus_per_worker": 64}, "--cpus-per-worker 64 asks for more than the 2 CPUs"),
+    "a GPU": ({"gpus_per_worker": 1.0}, "--gpus-per-worker 1.0 asks for more than the 0 GPUs"),
+    "workers": ({"workers_per_trial": 3}, "--workers-per-trial 3 asks for more workers than the 2"),
+}
+
+
+@pytest.fixture
+def two_processors(monkeypatch):
+    """As if Ray had come up on a machine that has them."""
+    monkeypatch.setattr("search.execution.cluster.start_ray", lambda *_: None)
+    monkeypatch.setattr("search.execution.cluster.close_groups", lambda: None)
+    monkeypatch.setattr(ray, "shutdown", lambda: None)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 2.0})
+    monkeypatch.setattr(ray, "nodes", lambda: [{"Alive": True, "Resources": {"CPU": 2.0}}])
+
+
+@pytest.mark.parametrize("case", ROOM)
+@pytest.mark.usefixtures("two_processors")
+def test_a_training_for_which_there_is_no_room_leaves_nothing_behind_and_deletes_nothing(
+    tmp_path, asked, console, case
+):
+    changes, said = ROOM[case]
+    with pytest.raises(ValueError, match=said):
+        RUNS[asked.phase](changed(asked, changes), console)
+    assert list(tmp_path.iterdir()) == []
+    folder = finished(asked, tmp_path)
+    with pytest.raises(ValueError, match=said):
+        RUNS[asked.phase](changed(asked, changes | {"fresh": True}), console)
+    assert {path.name for path in folder.iterdir()} == {"run.json", "decision.json"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        (
+            {"ranges": {"loss.unimodal": Weight(low=0.1, high=0.2)}, "known": {"x": {"loss.unimodal": 0.3}}},
+            r"the known point 'x' lies outside of the ranges \(.*\): widen them",
+        ),
+        ({"known": {"x": {"model.width": 64}}}, "'x' sets model.width, which phase1 does not search: give it a range"),
+        (
+            {"ranges": {"train.learning_rate": Float(low=1e-6, high=1e-5)}, "known": {}},
+            "the known point 'base' lies outside",
+        ),
+        (
+            {"ranges": {"model.modalities": Choice(values=(*WHOLE, "text+metadata"))}, "known": {}},
+            r"the range of model.modalities has text\+metadata: a phase asks .* needs visual and at least one more",
+        ),
+        (
+            {"ranges": {"model.modalities": Choice(values=(*WHOLE, "visual"))}, "known": {}},
+            "the range of model.modalities has visual: a phase asks",
+        ),
+    ],
+)
+def test_a_phase_whose_trials_cannot_be_asked_is_refused(tmp_path, console, changes, said):
+    options = RunOptions(phase="phase1", data=SMALL, results=str(tmp_path))
+    with pytest.raises(ValueError, match=said):
+        run_phase(options, console, phase=dataclasses.replace(PHASES["phase1"], **changes))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_modalities_may_be_searched_with_the_suspect_in_each():
+    spans = {"model.modalities": Choice(values=(*WHOLE, "visual+text"))}
+    phase = dataclasses.replace(PHASES["phase1"], ranges=spans, known={})
+    assert open_feasible(RunOptions(phase="phase1", data=SMALL), [phase]).counts
 
 
 def test_looks_that_cannot_be_read_are_told_before_anything_is_trained(tmp_path, asked, console, monkeypatch):

@@ -1,14 +1,17 @@
 """Tables given to `search.api.run` are kept as `open_dataset` reads them: the same doors, the same errors."""
 
+import contextlib
 import errno
 import hashlib
 import tempfile
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from fusion_models.data import DataError, open_dataset
 from fusion_models.data.planted import write_planted
@@ -95,6 +98,34 @@ def test_parts_lose_neither_digits_nor_columns(tables, tmp_path):
 def test_what_cannot_be_kept_is_one_line(given, said, tables, tmp_path):
     with pytest.raises(DataError, match=said):
         keep_tables(str(tmp_path), tables | {"queries": given(tables["queries"])})
+
+
+def test_the_same_tables_are_kept_by_two_at_once(tables, tmp_path, monkeypatch):
+    put, inner = LocalFileSystem.put_file, []
+
+    def meanwhile(self, *given, **more):
+        """Another process keeps them all after each file of this one is written, and before it has its name."""
+        put(self, *given, **more)
+        if not inner:
+            inner.append("")
+            inner[0] = keep_tables(str(tmp_path), tables)
+
+    monkeypatch.setattr(LocalFileSystem, "put_file", meanwhile)
+    place = keep_tables(str(tmp_path), tables)
+    assert inner == [place]
+    assert sorted(path.name for path in Path(place).iterdir()) == sorted(f"{name}.parquet" for name in tables)
+    assert open_dataset(place).counts
+
+
+@pytest.mark.parametrize("error", [FileExistsError, PermissionError])
+def test_what_a_store_says_of_a_file_that_is_there_by_then(tables, tmp_path, monkeypatch, error):
+    def refuse(self, part, target):
+        raise error(part)
+
+    monkeypatch.setattr(LocalFileSystem, "mv", refuse)
+    with pytest.raises(ValueError, match="cannot use") if error is PermissionError else contextlib.nullcontext():
+        keep_tables(str(tmp_path), tables)
+    assert not list(tmp_path.rglob("*.part"))
 
 
 def test_no_room_for_temporary_files_is_one_line(tables, tmp_path, monkeypatch):

@@ -13,12 +13,13 @@ from safetensors.torch import save_file
 from fusion_models.data import DataError, open_dataset
 from fusion_models.evaluation import score
 from fusion_models.training import start
-from search.api import load
+from search.api import Result, load
 from search.reporting.model_card import write_card
 from search.reporting.records import read_run
 from search.run_store.artifacts import DATA
 from search.run_store.folder import RunFolder, RunFolderError
 from search.serving.frames import FrameRanker
+from search.shadow import _source, finalist_checkpoint
 from spaces import PHASES
 
 GENERATOR = np.random.default_rng(0)
@@ -199,6 +200,35 @@ def test_a_broken_description_of_the_data_is_named(run, content):
     moved(run)
     with pytest.raises(ValueError, match=str(path)):
         load(run.path)
+
+
+def test_a_roadmap_is_loaded_by_its_last_phase_that_releases(run, ranker, shop, tmp_path):
+    """Phase 4 was begun and has no artefact yet."""
+    roadmap = RunFolder(tmp_path / "roadmap")
+    roadmap.path.mkdir()
+    roadmap.write({"phase": "roadmap", "options": {}})
+    with pytest.raises(RunFolderError, match="none of whose phases has a ranker to release: nothing was confirmed"):
+        load(roadmap.path)
+    run.path.rename(roadmap.path / "phase3")
+    for name in ("phase1", "phase4"):
+        (roadmap.path / name).mkdir()
+        RunFolder(roadmap.path / name).write({"phase": name})
+    for given in (roadmap.path, Result(roadmap.path)):
+        assert np.array_equal(load(given).score(shop[2]), ranker.score(shop[2]))
+    with pytest.raises(
+        RunFolderError, match=r"is a roadmap: name the phase whose trial 't0001' it is \(.*phase4, .*phase3"
+    ):
+        load(roadmap.path, trial="t0001")
+    assert _source(roadmap.path, None) == ranker.data.source
+
+
+def test_an_audit_trained_none(tmp_path):
+    RunFolder(tmp_path).write({"phase": "audit", "data": "planted"})
+    for trial in (None, "t0001"):
+        with pytest.raises(RunFolderError, match="holds an audit, which trains no ranker"):
+            load(tmp_path, trial=trial)
+    with pytest.raises(RunFolderError, match="holds an audit, which trains no ranker"):
+        finalist_checkpoint(tmp_path)
 
 
 def test_the_card_says_what_it_was_trained_on_how_judged_and_on_whom_not(tmp_path):
