@@ -240,7 +240,7 @@ def _write_decision(
     folder: RunFolder, case: Case, phase: Phase, decisions: dict[str, Decision], *, weighted: bool
 ) -> None:
     decision, look = decisions[phase.name], case.look
-    said = decision.as_json() | {"look": {"number": look.number, "practice": look.practice, "level": look.level}}
+    said = decision.as_json() | {"look": look.as_json()}
     said["by_phase"] = verdicts(list(decisions.items()))
     write_whole(folder.path / "decision.json", json_text(said))
     titled = dataclasses.replace(phase, title=f"Audit of a V2 that was given, by the gates of {phase.name}")

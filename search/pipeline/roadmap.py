@@ -37,7 +37,7 @@ from search.reporting.decision_page import roadmap_text
 from search.reporting.roadmap_page import write_roadmap_report
 from search.reporting.terminal import Column, Row, print_table, say
 from search.run_store.folder import RunFolder, RunFolderError, environment, json_text, now, phase_of, read_json
-from search.run_store.looks import SPLIT_NAMES
+from search.run_store.looks import SPLIT_NAMES, read_look
 from search.run_store.mirror import Mirror, is_uri, local_results, mirror_of, mirrored
 from spaces import PHASE4, PHASES, ROADMAP_STEPS, phase_to_plain
 
@@ -188,6 +188,7 @@ def _link(folder: RunFolder, phase: str) -> RoadmapStep:
 
 def _read_verdict(run: RunFolder, phase: str) -> tuple[PhaseVerdict, dict[str, Any]]:
     decision = read_json(run.path / "decision.json")
+    look = read_look(decision)
     described = run.read() or {}
     return PhaseVerdict(
         phase=phase,
@@ -197,6 +198,7 @@ def _read_verdict(run: RunFolder, phase: str) -> tuple[PhaseVerdict, dict[str, A
         finalist=decision["finalist"] if is_judged(run.path) else None,
         decided_on=SPLIT_NAMES[described["roadmap"]["decides_on"]],
         reasons=tuple(decision["reasons"]),
+        look=f"look {look.short()}: intervals of {100 * look.level:.4g} %" if look is not None else "",
     ), decision
 
 

@@ -50,6 +50,7 @@ def write_roadmap_report(folder: RunFolder) -> Path:
         warnings=_warnings(folder, decision),
         words=VERDICT_WORDS,
         phases=[{"fragile": False, "facts": None, **phase} for phase in (*done, *left)],
+        look=next((said["look"] for said in reversed(decision["phases"]) if said.get("look")), ""),
         gates=[(gate["phase"], gate_row(gate)) for gate in decision["gates"] if gate["status"] != NOT_APPLICABLE],
         accent=VERDICT_COLOURS[decision["verdict"]],
     )
@@ -60,7 +61,8 @@ def write_roadmap_report(folder: RunFolder) -> Path:
 
 def _phase(folder: RunFolder, said: dict[str, Any]) -> dict[str, Any]:
     run = RunFolder(folder.path / said["phase"])
-    facts = {"decided on": said["decided_on"], "finalist": said["finalist"] or "none"}
+    decided = ", ".join(filter(None, (said["decided_on"], said.get("look"))))
+    facts = {"decided on": decided, "finalist": said["finalist"] or "none"}
     if (run.path / "pareto.csv").exists():
         trials = pd.read_parquet(run.path / "trials.parquet", columns=["stage", "taken_over"])
         searched = trials[trials["stage"] == "search"]

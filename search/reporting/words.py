@@ -10,6 +10,7 @@ from typing import Any
 
 from fusion_models.modalities import PICTURED
 from search.run_store.facts import Facts
+from search.run_store.looks import Look
 from spaces import Phase
 
 LABELS = {
@@ -92,6 +93,11 @@ def metric_text(phase: Phase, *, weighted: bool) -> str:
     counted = "queries count by their weights" if weighted else "every query counts alike"
     other = "" if phase.metric.kind == "ndcg" else f"; where a name says nDCG, it is {phase.metric.name}"
     return f"Measured by {phase.metric.name}; {counted}{other}."
+
+
+def ablated_at(look: Look) -> str:
+    """Which look phase 4's own ablation took: it explains, so its intervals keep 95 %."""
+    return f"The ablation is phase 4's own, {look.which()}; its intervals are of 95 %."
 
 
 def of_the_team(run: Mapping[str, Any]) -> str:

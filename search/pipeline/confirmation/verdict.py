@@ -136,10 +136,7 @@ def _why_unconfirmed(run: Run) -> str:
 
 def _described(confirmed: Confirmed) -> dict[str, Any]:
     said = confirmed.decision.as_json()
-    if confirmed.look is not None:
-        look = confirmed.look
-        said["look"] = {"number": look.number, "practice": look.practice, "level": look.level}
-    return said
+    return said | ({"look": confirmed.look.as_json()} if confirmed.look is not None else {})
 
 
 def _member_seeds(run: Run) -> list[int]:

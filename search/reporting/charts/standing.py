@@ -8,8 +8,18 @@ from typing import Any
 
 from search.reporting.charts.figure import INK
 from search.reporting.records import RunRecord
-from search.reporting.words import bounds, interval, label, measured, metric_text, modality_name, number, wanted
-from search.run_store.looks import SPLIT_NAMES
+from search.reporting.words import (
+    ablated_at,
+    bounds,
+    interval,
+    label,
+    measured,
+    metric_text,
+    modality_name,
+    number,
+    wanted,
+)
+from search.run_store.looks import SPLIT_NAMES, read_look
 
 STATUS_COLOURS = {
     "pass": "#0b6b3a",
@@ -140,23 +150,23 @@ def looked(run: RunRecord) -> str:
 
     Empty before one is taken.
     """
-    look = (run.decision or {}).get("look")
+    look = read_look(run.decision or {})
     if look is None:
         return ""
-    at = "practice data, which spends nothing" if look["practice"] else "this test split"
-    said = f"Look {look['number']} at {at}: intervals of {level(run)}."
+    said = f"L{look.said()[1:]}."
     further = run.run.get("verdicts", [])
     if further:
         before = len(further)
         kept = "verdicts/1" if before == 1 else f"verdicts/1 to {before}"
         said += f" Verdict {further[-1]['number']} of this run, by {further[-1]['by']}; earlier: {kept}."
-    return said
+    ablated = read_look(run.decision or {}, "ablation_look")
+    return said + (f" {ablated_at(ablated)}" if ablated is not None else "")
 
 
 def level(run: RunRecord) -> str:
     """Of the intervals that decide: `95 %`."""
-    look = (run.decision or {}).get("look")
-    return f"{100 * (look['level'] if look else 0.95):.4g} %"
+    look = read_look(run.decision or {})
+    return f"{100 * (look.level if look is not None else 0.95):.4g} %"
 
 
 def level_of_latency(run: RunRecord) -> str:
