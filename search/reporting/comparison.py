@@ -210,7 +210,10 @@ def _finalist(record: RunRecord) -> dict[str, Any]:
 
 def _artefact(record: RunRecord) -> dict[str, str]:
     evidence = record.evidence or {}
-    found = {label(name): _interval(value, name) for name, value in evidence.get("quantities", {}).items()}
+    names = {"ndcg": record.phase.metric.name}
+    found = {
+        names.get(name) or label(name): _interval(value, name) for name, value in evidence.get("quantities", {}).items()
+    }
     gains = evidence.get("refit_gain", {})
     return found | {f"Refit gain of {name}": _interval(value, "gain") for name, value in gains.items()}
 

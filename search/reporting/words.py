@@ -11,7 +11,7 @@ from typing import Any
 from fusion_models.modalities import PICTURED
 from search.run_store.facts import Facts
 from search.run_store.looks import Look
-from spaces import Phase
+from spaces import PHASE4, ROADMAP_STEPS, Phase
 
 LABELS = {
     "ndcg": "nDCG@10",
@@ -93,6 +93,19 @@ def metric_text(phase: Phase, *, weighted: bool) -> str:
     counted = "queries count by their weights" if weighted else "every query counts alike"
     other = "" if phase.metric.kind == "ndcg" else f"; where a name says nDCG, it is {phase.metric.name}"
     return f"Measured by {phase.metric.name}; {counted}{other}."
+
+
+def meaning(verdict: str, phase: str, *, audited: bool = False) -> str:
+    """What a GO says, which is a release in phase 4 alone; empty for other verdicts. `phase`: the name of one."""
+    if verdict != "GO":
+        return ""
+    if audited:
+        return f"GO here means: this V2 meets the gates of {phase}. It is no release."
+    if phase == PHASE4.name:
+        return "GO here means: release it, to 5 % of the traffic first."
+    later = list(ROADMAP_STEPS)
+    following = later[later.index(phase) + 1] if phase in later else "the next phase"
+    return f"GO here means: go on to {following}. It is no release, on which {PHASE4.name} alone decides."
 
 
 def ablated_at(look: Look) -> str:
@@ -236,7 +249,9 @@ def unbroken(page: str) -> str:
 
 
 def interval(low: Any, high: Any, name: str = "", *, signed: bool = False) -> str:
-    """`[+0.002, +0.072]`; empty where it is not known."""
-    if low is None or high is None or any(isinstance(v, float) and math.isnan(v) for v in (low, high)):
+    """`[+0.002, +0.072]`; `[2.345, ∞)` where one end has no bound (in JSON null); empty where neither is known."""
+    known = [v is not None and math.isfinite(v) for v in (low, high)]
+    if not any(known):
         return ""
-    return f"[{number(low, name, signed=signed)}, {number(high, name, signed=signed)}]"
+    first = f"[{number(low, name, signed=signed)}" if known[0] else "(−∞"
+    return f"{first}, " + (f"{number(high, name, signed=signed)}]" if known[1] else "∞)")

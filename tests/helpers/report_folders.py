@@ -140,7 +140,16 @@ def decided(path):
     (path / "finalist.json").write_text(json.dumps(chosen))
     names = {"t0004": "t0004", "t0003": "t0003", "t0000": "base"}
     rows = [
-        ConfirmedRow(trial_id=trial, name=name, finalist=trial == "t0004", split=split, seeds=3, quantities=quantities)
+        ConfirmedRow(
+            trial_id=trial,
+            name=name,
+            finalist=trial == "t0004",
+            split=split,
+            seeds=3,
+            quantities=quantities,
+            trainings="deciding" if split == "test" and trial != "t0003" else "short list",
+            items="without cold" if split == "test" and trial != "t0003" else "all",
+        )
         for split in ("test", "validation")
         for trial, name in names.items()
     ]

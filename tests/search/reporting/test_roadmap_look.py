@@ -51,3 +51,25 @@ def test_every_phase_says_its_split_look_and_level(roadmap):
         assert "deciding half of validation, look 1 (half of validation): intervals of 96.96 %" in text
         assert "test split, look 2: intervals of 99.24 %" in text
     assert "They decide, on their whole intervals (look 2: intervals of 99.24 %)" in page
+
+
+def test_an_archive_says_on_its_first_screen_which_rule_archived(roadmap):
+    root, page = roadmap
+    rule = json.loads((root / "phase3" / "decision.json").read_text())["archive_rules"][0]
+    rule |= {"name": "the image has nothing to give", "holds": True}
+    change(root, "phase3", verdict="ARCHIVE", archive_rules=[rule])
+    text, _ = page()
+    said = "An archive rule holds, and one is enough: the image has nothing to give."
+    assert said in text[: text.index("The phases in a row")]
+
+
+def test_a_go_of_the_roadmap_says_that_it_is_the_release(roadmap, monkeypatch):
+    root, _ = roadmap
+    _, page = roadmap
+    for name in ("phase1", "phase3"):
+        change(root, name, verdict="GO", facts={})
+    assert "GO here means" not in page()[0]  # phase 4 has not been run
+    monkeypatch.setattr("test_roadmap_look.TEST_PHASES", ("phase3",))
+    text, ticket = page()
+    for said in (text, ticket):
+        assert "GO here means: release it, to 5 % of the traffic first." in said

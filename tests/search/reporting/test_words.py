@@ -22,7 +22,9 @@ def test_numbers_are_written_as_readers_write_them():
     assert number(float("nan")) == "–"
     assert number(720.0) == "720"
     assert interval(0.1, 0.2, "v1_correlation") == "[0.100, 0.200]"
-    assert interval(None, 0.2) == ""
+    assert interval(None, None) == interval(float("nan"), float("nan")) == ""
+    assert interval(None, 0.2) == interval(-float("inf"), 0.2) == "(−∞, 0.200]"
+    assert interval(2.345, None) == interval(2.345, float("inf")) == "[2.345, ∞)"
     assert label("resume: V1 correlation") == "Resume: V1 correlation"
 
 
