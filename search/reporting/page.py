@@ -24,7 +24,7 @@ from search.reporting.charts.figure import Figure, failed, vegalite_version, wri
 from search.reporting.model_card import write_card
 from search.reporting.records import RunRecord, read_run
 from search.reporting.terminal import make_console
-from search.reporting.words import BASE, interval, label, modality_name, number, of_the_team, unbroken
+from search.reporting.words import BASE, interval, label, modality_name, number, of_the_team, source_name, unbroken
 from search.run_store.csv_tables import write_csv
 from search.run_store.folder import RunFolder
 from search.run_store.looks import SPLIT_NAMES
@@ -142,6 +142,7 @@ def page(run: RunRecord, figures: Sequence[Figure]) -> str:
     text = environment.get_template("report.html.j2").render(
         run=run,
         description=run.run,
+        data=source_name(str(run.run.get("data") or "")),
         of_the_team=of_the_team(run.run),
         decision=run.decision,
         verdict=standing.VERDICT_WORDS.get(verdict, "NO VERDICT YET"),

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 
 from search.reporting.terminal import Column, Row, print_table, say
+from search.reporting.words import source_name
 from search.run_store.folder import RunFolder, RunFolderError, read_json
 from search.run_store.looks import DECIDING_SPLIT, Look, read_look
 
@@ -25,6 +26,8 @@ COLUMNS = (
 LEGEND = ("of: 2/3 is the second of a run's three verdicts; look: at the split that decided; *: fragile, not fused",)
 STYLES = {"GO": "green", "PAUSE_AND_FIX": "yellow", "ARCHIVE": "red"}
 SHORT_DATA = 22
+PLACES = ("*/run.json", "*/*/run.json")
+"""Where runs lie below the folder that is listed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +55,7 @@ class Entry:
 
 def list_runs(root: Path) -> list[Entry]:
     """Every verdict of every run below `root` (a roadmap's phases too), by run, then by number."""
-    places = sorted(p.parent for pattern in ("*/run.json", "*/*/run.json") for p in root.glob(pattern))
+    places = sorted(p.parent for pattern in PLACES for p in root.glob(pattern))
     return [entry for place in places for entry in _entries(place, place.relative_to(root).as_posix())]
 
 
@@ -69,7 +72,7 @@ def _entries(place: Path, name: str) -> list[Entry]:
 
 def _verdicts(place: Path, name: str) -> list[Entry]:
     run = RunFolder(place).read() or {}
-    data = str(run.get("data") or (run.get("options") or {}).get("data") or "")
+    data = source_name(str(run.get("data") or (run.get("options") or {}).get("data") or ""))
     begun = Entry(run=name, phase=str(run.get("phase", "")), data=data)
     further = run.get("verdicts", [])
     dates = [entry["before"] for entry in further] + [run.get("end")]

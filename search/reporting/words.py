@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from fusion_models.data.sources import HALVED
 from fusion_models.modalities import PICTURED
 from search.run_store.facts import Facts
 from search.run_store.looks import Look
@@ -84,6 +85,8 @@ AS_GIVEN = "as given"
 """The runtime of latencies that stand in a table of scores."""
 BASE = "base"
 """What confirmed.csv calls the base recipe."""
+COUNTS = ("queries", "integrity_open", "ablation_open")
+"""Quantities that count."""
 FRACTIONS = ("masking_drop",)
 """Quantities that read better as per cent."""
 
@@ -111,6 +114,11 @@ def meaning(verdict: str, phase: str, *, audited: bool = False) -> str:
 def ablated_at(look: Look) -> str:
     """Which look phase 4's own ablation took: it explains, so its intervals keep 95 %."""
     return f"The ablation is phase 4's own, {look.which()}; its intervals are of 95 %."
+
+
+def source_name(data: str) -> str:
+    """A dataset as a user gave it: phases of a roadmap open it with half of its validation split left out."""
+    return data.removesuffix(HALVED)
 
 
 def of_the_team(run: Mapping[str, Any]) -> str:
@@ -141,7 +149,7 @@ def label(name: str) -> str:
     found = LABELS.get(name)
     if found is None and name.endswith(DROP):
         found = f"Drop when the {modality_name(name.removesuffix(DROP))} is blanked"
-    found = name.replace("_", " ") if found is None else found
+    found = re.sub(r"\bv1\b", "V1", name.replace("_", " ")) if found is None else found
     return found if found.startswith("nDCG") else found[:1].upper() + found[1:]
 
 
@@ -232,7 +240,7 @@ def number(value: Any, name: str = "", *, signed: bool = False) -> str:
         return "∞" if value > 0 else "−∞"
     if name.endswith(FRACTIONS):
         text = f"{100 * value:+.1f} %" if signed else f"{100 * value:.1f} %"
-    elif float(value).is_integer() and abs(value) >= 10:
+    elif name in COUNTS or (float(value).is_integer() and abs(value) >= 10):
         text = f"{value:,.0f}"
     elif signed or "gain" in name:
         text = f"{value:+.4f}"

@@ -303,3 +303,43 @@ def test_what_cannot_be_compared_says_so(two, tmp_path):
 )
 def test_names_are_as_short_as_tells_them_apart(names, short):
     assert short_names(names) == short
+
+
+def test_a_folder_whose_runs_lie_one_level_down_is_listed(two, tmp_path):
+    root, _ = two
+    (tmp_path / "teams").mkdir()
+    shutil.move(root, tmp_path / "teams" / "mine")
+    assert "mine/phase3" in said(ReportOptions(run=str(tmp_path / "teams")))
+
+
+def test_a_phase_of_a_roadmap_is_listed_by_the_data_that_was_given(two):
+    root, _ = two
+    folder = RunFolder(root / "phase3")
+    folder.write((folder.read() or {}) | {"data": "shop#halved"})
+    (line,) = [line for line in said(ReportOptions(run=str(root))).splitlines() if line.startswith("phase3")]
+    assert " shop " in line
+
+
+def test_the_file_of_a_comparison_makes_its_folder_and_is_named_where_it_cannot_be_written(two, capsys, monkeypatch):
+    root, _ = two
+    out = root / "new" / "x.html"
+    said(ReportOptions(run=str(root / "phase3"), other=str(root / "begun"), out=str(out)))
+    assert out.exists()
+    wrong = out / "y.html"
+    monkeypatch.setattr("sys.argv", ["report", str(root / "phase3"), str(root / "begun"), "--out", str(wrong)])
+    assert main() == 2
+    told = capsys.readouterr().err
+    assert f"cannot write {wrong} (" in told
+    assert "give another file as --out" in told
+
+
+def test_an_output_that_is_full_is_a_line(two, capsys, monkeypatch):
+    root, _ = two
+
+    def full(*given):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("search.report.print_list", full)
+    monkeypatch.setattr("sys.argv", ["report", str(root)])
+    assert main() == 2
+    assert "error: the output cannot be written (No space left on device): send it elsewhere" in capsys.readouterr().err
