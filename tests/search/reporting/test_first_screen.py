@@ -12,6 +12,7 @@ from fusion_models.metrics import Interval
 from search.analysis.decision import decide
 from search.analysis.judged import Lead, Probe
 from search.analysis.measure import smallest
+from search.api import Result
 from search.pipeline.summary import print_gates
 from search.reporting import read_run
 from search.reporting.charts.flip import flip
@@ -140,7 +141,9 @@ def test_only_a_go_of_phase_4_reads_as_a_release(known, name, audited, verdict):
     console = Console(file=io.StringIO(), width=200)
     print_gates(console, decision, "test split", meaning(verdict, name, audited=audited))
     ticket = decision_text(phase, decision, "test split", audited=audited)
-    for text in (" ".join(sentences(run)), ticket, console.file.getvalue()):
+    result = Result(run.path)
+    result.description, result.decision = run.run, run.decision
+    for text in (" ".join(sentences(run)), ticket, console.file.getvalue(), result._repr_html_()):
         assert ("GO here means: " in text) == (verdict == "GO")
         if verdict == "GO":
             assert ("It is no release" in text) == (audited or name != "phase4")
