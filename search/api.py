@@ -37,7 +37,9 @@ from search.pipeline.phase import run_phase
 from search.pipeline.release.production import run_production
 from search.pipeline.roadmap import ROADMAP, run_roadmap
 from search.reporting import RunRecord, read_run
+from search.reporting.records import AUDIT
 from search.reporting.terminal import make_console
+from search.reporting.words import meaning
 from search.run_store.folder import RunFolder, read_json
 from search.run_store.given_tables import keep_tables
 from search.run_store.mirror import located
@@ -226,6 +228,13 @@ class Result:
         return self.decision.get("verdict")
 
     @property
+    def meaning(self) -> str:
+        """What a GO means here, which is a release in phase 4 and the roadmap alone; empty for other verdicts."""
+        phase = self.description.get("phase")
+        asked = PHASE4.name if phase == ROADMAP else (self.description.get("definition") or {}).get("name", "")
+        return meaning(self.verdict or "", asked, audited=phase == AUDIT)
+
+    @property
     def reasons(self) -> list[str]:
         """Why the verdict is what it is."""
         return list(self.decision.get("reasons", []))
@@ -295,7 +304,8 @@ class Result:
             index=False, escape=True, float_format="{:.4g}".format, na_rep="–"
         )
         page = f"<p>Report: <code>{html.escape(str(self.report))}</code></p>" if self.report.exists() else ""
-        return f"<div><h3>{title}</h3><ul>{reasons}</ul>{gates if len(self.gates) else ''}{page}</div>"
+        meant = f"<p>{html.escape(self.meaning)}</p>" if self.meaning else ""
+        return f"<div><h3>{title}</h3>{meant}<ul>{reasons}</ul>{gates if len(self.gates) else ''}{page}</div>"
 
     @property
     def _said(self) -> str:

@@ -19,7 +19,7 @@ from search.reporting.comparison import compare
 from search.reporting.comparison_page import comparison_page, print_comparison, short_names
 from search.reporting.explain import explain
 from search.reporting.roadmap_page import write_roadmap_report
-from search.reporting.run_list import as_json, list_runs, print_list
+from search.reporting.run_list import PLACES, as_json, list_runs, print_list
 from search.reporting.terminal import make_console, print_json
 from search.run_store.driver_lock import driving
 from search.run_store.folder import RunFolder
@@ -79,7 +79,7 @@ def readable() -> Iterator[None]:
         yield
     except OSError as error:
         if error.filename is None:
-            raise
+            raise ValueError(f"the output cannot be written ({error.strerror}): send it elsewhere") from error
         raise ValueError(
             f"cannot use {error.filename} ({error.strerror}): copy the run to a folder of yours"
         ) from error
@@ -133,7 +133,12 @@ def _compare(options: ReportOptions, console: Console) -> None:
         return
     name = "-and-".join(short.replace("/", "-") for short in short_names(found.names))
     out = Path(options.out) if options.out is not None else places[0].parent / f"{name}.html"
-    write_whole(out, comparison_page(runs, found))
+    page = comparison_page(runs, found)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(out, page)
+    except OSError as error:
+        raise ValueError(f"cannot write {out} ({error.strerror}): give another file as --out") from error
     print_comparison(console, found)
     console.print(f"{out}", highlight=False, markup=False, soft_wrap=True)
 
@@ -141,7 +146,11 @@ def _compare(options: ReportOptions, console: Console) -> None:
 def _is_folder_of_runs(location: str) -> bool:
     """A folder of this machine that is no run and has runs in it."""
     path = local_path(location.removeprefix("file://"))
-    return not is_uri(location) and not (path / "run.json").exists() and any(path.glob("*/run.json"))
+    return (
+        not is_uri(location)
+        and not (path / "run.json").exists()
+        and any(next(path.glob(pattern), None) for pattern in PLACES)
+    )
 
 
 def _list(options: ReportOptions, console: Console) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import inf
 
 import moocore
 import numpy as np
@@ -42,7 +43,7 @@ def _merit(phase: Phase, record: TrialRecord) -> tuple[float, float, float, str]
     missed = sum(
         max(0.0, phase.constraints(record.numbers)[gate.name]) / (abs(gate.threshold) or 1.0) for gate in phase.steering
     )
-    return -passed, missed, -record.numbers["ndcg_gain"], record.trial_id
+    return -passed, missed, -record.numbers.get("ndcg_gain", -inf), record.trial_id
 
 
 def gates_passed(phase: Phase, record: TrialRecord) -> tuple[int, int]:
@@ -95,7 +96,7 @@ class GrowingFront:
             return
         stays = ~((self._points >= point).all(axis=1) & (self._points > point).any(axis=1))
         self._points = np.vstack([self._points[stays], point])
-        self._gains = np.append(self._gains[stays], record.numbers["ndcg_gain"])
+        self._gains = np.append(self._gains[stays], record.numbers.get("ndcg_gain", -inf))
         if not no_worse.any():  # an equal point adds nothing
             self._hypervolume = None
 

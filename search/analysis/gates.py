@@ -76,10 +76,10 @@ def read_gates(phase: Phase, evidence: Evidence) -> list[GateResult]:
 def read_gate(gate: Gate, evidence: Evidence) -> GateResult:
     """Pass where the whole interval lies on the right side, fail where it is wholly on the wrong side."""
     if gate.needs == "images" and not evidence.has_images:
-        return _result(gate, None, status="not applicable")
+        return _result(gate, None, status="not applicable", note="the items show no pictures of it")
     if gate.quantity == "queries":
         if evidence.queries is None:  # asks whether the test split is large enough: read where that is open
-            return _result(gate, None, status="not applicable")
+            return _result(gate, None, status="not applicable", note="read where the test split decides")
         count = float(evidence.queries)
         return _result(gate, Interval(count, count, count))
     if gate.needs == "attention" and not evidence.has_attention:

@@ -208,6 +208,10 @@ class ConfirmedRow:
     split: str
     seeds: int
     quantities: Mapping[str, Interval]
+    trainings: str
+    """Which trainings it averages: `short list`, `deciding` (those of the arms that decide) or `given`."""
+    items: str = "all"
+    """What they were trained on, as of `Job.items`."""
 
 
 def confirmed_table(phase: Phase, rows: Sequence[ConfirmedRow]) -> pd.DataFrame:
@@ -218,7 +222,7 @@ def confirmed_table(phase: Phase, rows: Sequence[ConfirmedRow]) -> pd.DataFrame:
         violations = phase.constraints(means)
         out.append(
             {"trial_id": row.trial_id, "name": row.name, "finalist": row.finalist}
-            | {"split": row.split, "seeds": row.seeds}
+            | {"split": row.split, "seeds": row.seeds, "trainings": row.trainings, "items": row.items}
             | table_row(row.quantities, phase.base.model.of_dataset, [o.name for o in phase.objectives])
             | {"gates_passed": sum(v <= 0.0 for v in violations.values()), "gates_total": len(violations)}
         )

@@ -63,14 +63,14 @@ def decide_release(
         evidence = dataclasses.replace(evidence, quantities=measured, archive=shared(evidence.archive))
     decision = decide(phase, finalist, evidence, facts, more_gates=gates, more_rules=rules)
     said = {
-        "integrity checks that do not pass": "; ".join(
+        "integrity_open": "; ".join(
             f"{c.name}: {c.status}" for c in found.integrity if c.counts and c.status != "pass"
         ),
-        "components whose ablation is missing": ", ".join(found.ablation_missing or ()),
+        "ablation_open": ", ".join(found.ablation_missing or ()),
         "latency_p95_ms": "more requests on a quieter machine",
     }
     readings = [
-        dataclasses.replace(g, needed=said[g.name]) if g.name in said and g.status != "pass" else g
+        dataclasses.replace(g, needed=said[g.quantity]) if g.quantity in said and g.status != "pass" else g
         for g in decision.gates
     ]
     reasons = (*decision.reasons, *(f"warning: {c.name} {c.value:.3f}: {c.detail}" for c in warnings(found.integrity)))

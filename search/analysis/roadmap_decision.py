@@ -22,6 +22,8 @@ class PhaseVerdict:
     finalist: str | None
     decided_on: str
     reasons: tuple[str, ...]
+    look: str = ""
+    """Which look at that split it was, and the level of its intervals; empty where none was taken."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,6 +38,7 @@ from search.pipeline.summary import print_gates
 from search.reporting import build_report
 from search.reporting.decision_page import decision_text, release_text
 from search.reporting.terminal import FULL, Column, Row, print_table, say
+from search.reporting.words import meaning
 from search.run_store.driver_lock import driving
 from search.run_store.facts import read_facts
 from search.run_store.folder import REPORT_DUE, RunFolder, RunFolderError, environment, json_text, now
@@ -253,11 +254,11 @@ def _write_decision(
     folder: RunFolder, case: Case, phase: Phase, decisions: dict[str, Decision], *, weighted: bool
 ) -> None:
     decision, look = decisions[phase.name], case.look
-    said = decision.as_json() | {"look": {"number": look.number, "practice": look.practice, "level": look.level}}
+    said = decision.as_json() | {"look": look.as_json()}
     said["by_phase"] = verdicts(list(decisions.items()))
     write_whole(folder.path / "decision.json", json_text(said))
     titled = dataclasses.replace(phase, title=f"Audit of a V2 that was given, by the gates of {phase.name}")
-    text = decision_text(titled, decision, SPLIT_NAMES[DECIDING_SPLIT], look, weighted=weighted)
+    text = decision_text(titled, decision, SPLIT_NAMES[DECIDING_SPLIT], look, weighted=weighted, audited=True)
     others = pd.DataFrame({"phase": list(decisions), "verdict": [d.verdict for d in decisions.values()]})
     rows = "\n".join(f"| {row.phase} | {row.verdict} |" for row in others.itertuples())
     text += f"\n## By the gates of each phase\n\n| phase | verdict |\n|---|---|\n{rows}\n"
@@ -267,7 +268,9 @@ def _write_decision(
 def _print(
     console: Console, folder: RunFolder, case: Case, phase: Phase, decisions: dict[str, Decision], seconds: float
 ) -> None:
-    print_gates(console, decisions[phase.name], f"{phase.name}, {SPLIT_NAMES[DECIDING_SPLIT]}, {case.look.said()}")
+    verdict = decisions[phase.name].verdict
+    where = f"{phase.name}, {SPLIT_NAMES[DECIDING_SPLIT]}, {case.look.said()}"
+    print_gates(console, decisions[phase.name], where, meaning(verdict, phase.name, audited=True))
     short = console.is_terminal and console.width < FULL  # where the table leaves that column out
     for gate in decisions[phase.name].gates if short else ():
         if gate.status == "not measured" and gate.needed:

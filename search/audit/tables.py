@@ -112,6 +112,7 @@ def confirmed(data: RankingDataset, case: Case, phase: Phase, evidence: Evidence
             split=split,
             seeds=case.members,
             quantities=intervals,
+            trainings="given",
         )
         for split, intervals in found.items()
     ]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Sequence
 from typing import Any
 
 from rich.console import Console
@@ -17,6 +18,8 @@ from search.study.search_stage import SearchStage
 from search.study.stages import Stage
 from spaces import Phase
 
+STAGES = {"confirm": "short list"}
+"""What a reader calls a stage, where that is not its name."""
 SCREEN = 76
 """Columns of the live lines."""
 
@@ -24,7 +27,9 @@ SCREEN = 76
 class ProgressObserver:
     """One line that changes in a terminal, a bar in a notebook; a line a trial where the output is a file."""
 
-    def __init__(self, console: Console, phase: Phase, total: int) -> None:
+    def __init__(self, console: Console, phase: Phase, total: int, *, of: Sequence[str] = ()) -> None:
+        """`total` trainings, `of` these stages: the time left is theirs, and other stages may follow."""
+        self._of = f" ({', '.join(STAGES.get(name, name) for name in of)})" if of else ""
         self._console = console
         self._total = total
         self._began = time.monotonic()
@@ -94,7 +99,7 @@ class ProgressObserver:
 
     def _done(self) -> str:
         waiting = f"{self._waiting} waiting (room for {self._room}), " if self._waiting else ""
-        return f"{self._ended}/{self._total} trainings, {waiting}{self._left()}"
+        return f"{self._ended}/{self._total} trainings{self._of}, {waiting}{self._left()}"
 
     def _so_far(self) -> str:
         gain = self._front.best_gain

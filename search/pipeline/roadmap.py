@@ -52,7 +52,7 @@ from search.run_store.folder import (
     phase_of,
     read_json,
 )
-from search.run_store.looks import SPLIT_NAMES
+from search.run_store.looks import SPLIT_NAMES, read_look
 from search.run_store.mirror import Mirror, is_uri, local_results, mirror_of, mirrored
 from search.run_store.start_weights import adopt_start_weights, described_start, keep_start_weights
 from spaces import PHASE4, PHASES, ROADMAP_STEPS, phase_to_plain
@@ -240,6 +240,7 @@ def _link(folder: RunFolder, phase: str) -> RoadmapStep:
 
 def _read_verdict(run: RunFolder, phase: str) -> tuple[PhaseVerdict, dict[str, Any]]:
     decision = read_json(run.path / "decision.json")
+    look = read_look(decision)
     described = run.read() or {}
     return PhaseVerdict(
         phase=phase,
@@ -249,6 +250,7 @@ def _read_verdict(run: RunFolder, phase: str) -> tuple[PhaseVerdict, dict[str, A
         finalist=decision["finalist"] if is_judged(run.path) else None,
         decided_on=SPLIT_NAMES[described["roadmap"]["decides_on"]],
         reasons=tuple(decision["reasons"]),
+        look=f"look {look.short()}: intervals of {100 * look.level:.4g} %" if look is not None else "",
     ), decision
 
 

@@ -22,6 +22,7 @@ from search.reporting.words import (
     SHORT_RANKERS,
     bounds,
     is_yes_or_no,
+    meaning,
     measured,
     modality_name,
     short_gate,
@@ -74,7 +75,7 @@ def print_rankers(console: Console, phase: Phase, searched: list[TrialRecord], r
     rows += [_trial_row(phase, record, best=record is best) for record in [*base, *front[:SHOWN]]]
     title = f"{phase.name}: {phase.title} (validation split)"
     word = modality_name(phase.suspect)
-    legend = [f"drop: {phase.metric.word} lost when the {word} is blanked; gates: those of the phase that are met"]
+    legend = [f"drop: {phase.metric.word} lost when the {word} is blanked; gates: met, of those that steer the search"]
     print_table(console, title, ranker_columns(phase), rows, legend)
     states = pd.Series(["out of memory" if r.out_of_memory else r.state for r in searched], dtype="str").value_counts()
     counted = ", ".join(f"{count} {state}" for state, count in states.items())
@@ -87,7 +88,9 @@ def print_verdict(run: Run, confirmed: Confirmed) -> None:
     if confirmed.references and confirmed.evidence is not None:
         ndcg = confirmed.evidence.quantities["ndcg"]
         others = [r for r in confirmed.references if r.measured]
-        said = ", ".join(f"{short_ranker(r.role, r.name)} {mean_ndcg(r.outputs):.4f}" for r in others)
+        told = [f"{short_ranker(r.role, r.name)} {mean_ndcg(r.outputs):.4f}" for r in others]
+        base = confirmed.base_ndcg
+        said = ", ".join([*told, *([f"{SHORT_RANKERS['base']} {base:.4f}"] if base is not None else [])])
         ranker = f"finalist {decision.finalist} ({confirmed.evidence.members} trainings averaged)"
         say(run.console, f"{run.phase.metric.name}, {SPLIT_NAMES[run.deciding]}: {ranker} {ndcg.mean:.4f}; {said}")
     print_decision(run, decision, FILES, looked=confirmed.look.said() if confirmed.look else "")
@@ -95,14 +98,18 @@ def print_verdict(run: Run, confirmed: Confirmed) -> None:
 
 def print_decision(run: Run, decision: Decision, files: Sequence[str], *, looked: str = "") -> None:
     """Every gate, the verdict and why, and the paths of the files."""
-    print_gates(run.console, decision, ", ".join(filter(None, [SPLIT_NAMES[run.deciding], looked])))
+    where = ", ".join(filter(None, [SPLIT_NAMES[run.deciding], looked]))
+    print_gates(run.console, decision, where, meaning(decision.verdict, run.phase.name))
     say(run.console, f"{clock(time.monotonic() - run.began)}; files:")
     for name in files:
         run.console.print(f"  {run.folder.path / name}", highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
-def print_gates(console: Console, decision: Decision, where: str) -> None:
-    """Every gate that applies, the verdict, warnings and reasons; `where`: on which split, at which look."""
+def print_gates(console: Console, decision: Decision, where: str, meant: str = "") -> None:
+    """Every gate that applies, the verdict, warnings and reasons.
+
+    `where`: on which split, at which look; `meant`: what the verdict means there.
+    """
     found = [asdict(gate) for gate in decision.gates]
     counted = [gate for gate in found if gate["status"] != "not applicable"]
     legend = ["what an open gate needs, and what was read: decision.md"]
@@ -112,6 +119,8 @@ def print_gates(console: Console, decision: Decision, where: str) -> None:
         say(console, f"not applicable here: {', '.join(left)}")
     verdict = decision.verdict + (" (fragile, not fused)" if decision.fragile else "")
     say(console, verdict, style=STYLES[decision.verdict])
+    if meant:
+        say(console, f"  {meant}")
     for warning in decision.warnings:
         say(console, f"  {warning}", style="bold")
     for reason in decision.reasons:
@@ -131,12 +140,12 @@ def _trial_row(phase: Phase, record: TrialRecord, *, best: bool) -> Row:
     passed, total = gates_passed(phase, record)
     cells = (
         f"{record.trial_id} {record.name} ({record.recipe['model.variant']})",
-        f"{n['ndcg']:.4f}",
-        f"{n['ndcg_gain']:+.4f}",
+        _number(n, "ndcg", ".4f"),
+        _number(n, "ndcg_gain", "+.4f"),
         _interval(n),
-        f"{n[f'{phase.suspect}_masking_drop']:.3f}",
-        f"{n['attention_max_share']:.2f}",
-        f"{n['v1_correlation']:.3f}",
+        _number(n, f"{phase.suspect}_masking_drop", ".3f"),
+        _number(n, "attention_max_share", ".2f"),
+        _number(n, "v1_correlation", ".3f"),
         f"{passed}/{total}",
     )
     name = SHORT_RANKERS["base"] if record.name == "base" else record.name
@@ -150,6 +159,11 @@ def _gate_row(gate: Mapping[str, Any]) -> Row:
     between = bounds(gate) if known or is_yes_or_no(gate) else "–"
     cells = (gate["name"], measured(gate), between, wanted(gate), gate["status"], said)
     return Row(cells=cells, short={"gate": short_gate(gate)})
+
+
+def _number(numbers: Mapping[str, float], name: str, form: str) -> str:
+    """A trial's number; one that is not finite is not among them."""
+    return format(numbers[name], form) if name in numbers else "–"
 
 
 def _interval(row: Any, digits: int = 4) -> str:

@@ -88,6 +88,9 @@ class Trainer:
         try:
             with session if keep else contextlib.nullcontext():
                 yield
+        except BaseException:  # Ctrl-C too: what has ended is to stand in the tracker
+            self.tracking.stop()
+            raise
         finally:
             self._session = before
             shutil.rmtree(folder.tune, ignore_errors=True)
@@ -118,12 +121,14 @@ class Trainer:
             return
         folder, mirror = self._store.folder, self._store.mirror
         board = TensorBoardObserver(folder.tensorboard, self._phase)
-        progress = ProgressObserver(self._console, self._phase, left)
+        of = [stage.name for stage in stages if stage.left > 0]
+        progress = ProgressObserver(self._console, self._phase, left, of=of)
         searched = [r for r in self.records("search") if r.state != "running"]
         progress.take(searched)
         board.take(searched)
         if self._options.resume:
             board.mend([r for r in self.records() if r.taken_over is None])
+            self.tracking.take(self.records())
         mirroring = [MirrorObserver(mirror, self._console)] if mirror is not None else []
         try:
             with progress, InBackground(board, self._board_failed) as in_background:

@@ -10,8 +10,8 @@ import pandas as pd
 
 from search.analysis.front import hypervolume
 from search.reporting.records import RunRecord
-from search.reporting.words import bounds, interval, label, measured, number, short_ranker, wanted
-from search.run_store.looks import SPLIT_NAMES
+from search.reporting.words import bounds, interval, label, measured, modality_name, number, short_ranker, wanted
+from search.run_store.looks import SPLIT_NAMES, read_look
 
 Pair = tuple[RunRecord, RunRecord]
 SAID = ("resume", "fresh", "settle", "extend", "name", "results")
@@ -98,18 +98,29 @@ def compare(runs: Pair) -> Comparison:
 
 def _warnings(runs: Pair) -> list[str]:
     one, two = (r.run for r in runs)
+    looks = [look for r in runs if (look := read_look(r.decision or {})) is not None]
     out = [f"{r.path.name} has not finished: what it has so far is shown" for r in runs if not r.finished]
     if one.get("fingerprint") != two.get("fingerprint"):
         out.append("The runs read different data: a difference between their numbers may be the data's")
-    elif all(r.decision is not None and r.decision.get("look") for r in runs):
+    elif len({look.split for look in looks}) > 1:
+        named = " and the ".join(SPLIT_NAMES[look.split] for look in looks)
+        out.append(f"They were decided on the {named}: a difference between their numbers may be the split's")
+    elif len(looks) == len(runs):
         out.append(
-            "Both looked at the same deciding split: whoever picks the better of the two by it makes a choice that no "
-            "interval here knows of"
+            f"Both looked at the same {SPLIT_NAMES[looks[0].split]}: whoever picks the better of the two by it makes a "
+            "choice that no interval here knows of"
         )
-    levels = {(r.decision or {}).get("look", {}).get("level") for r in runs if (r.decision or {}).get("look")}
-    if len(levels) > 1:
+    if _suspects_differ(runs):
+        asked = " and ".join(modality_name(r.phase.suspect) for r in runs)
+        out.append(f"Their suspects differ ({asked}), so gates and rules of one are not those of the other")
+    if len({look.level for look in looks}) > 1:
         out.append("Their looks have different levels, so the intervals of one are wider for that alone")
     return out
+
+
+def _suspects_differ(runs: Pair) -> bool:
+    """Whether the runs ask what different modalities are worth."""
+    return runs[0].phase.suspect != runs[1].phase.suspect
 
 
 def _part(name: str, one: Mapping[str, Any], two: Mapping[str, Any]) -> Part:
@@ -149,20 +160,27 @@ def _program(record: RunRecord) -> dict[str, Any]:
 
 def _verdict(record: RunRecord) -> dict[str, Any]:
     decision, further = record.decision or {}, record.run.get("verdicts", [])
-    look = decision.get("look") or {}
+    look = read_look(decision)
     return {
         "verdict": decision.get("verdict", "none yet"),
         "fragile": "yes" if decision.get("fragile") else "no",
         "verdict of the run": f"{further[-1]['number']}, by {further[-1]['by']}" if further else "1",
-        "look": f"{look['number']}{' (practice)' if look['practice'] else ''}" if look else None,
-        "level of intervals": f"{100 * look['level']:.4g} %" if look else None,
+        "look": look.short() if look is not None else None,
+        "level of intervals": f"{100 * look.level:.4g} %" if look is not None else None,
         "decided on": SPLIT_NAMES.get((record.evidence or {}).get("split", ""), None),
     } | {f"reason {i}": reason for i, reason in enumerate(decision.get("reasons", []), 1)}
 
 
 def _by_key(runs: Pair, field: str, say: Any) -> tuple[dict[str, str], dict[str, str]]:
-    """Entry's name -> what is said of it, in both runs; entries are told by their key."""
-    found = [{entry["key"]: entry for entry in (r.decision or {}).get(field, [])} for r in runs]
+    """Entry's name -> what is said of it, in both runs; entries are told by their key.
+
+    One of another suspect has the same key and asks something else: there they are told by their names too.
+    """
+    apart = _suspects_differ(runs)
+    found = [
+        {f"{entry['key']} {entry['name'] if apart else ''}": entry for entry in (r.decision or {}).get(field, [])}
+        for r in runs
+    ]
     names = {key: label(entry["name"]) for entries in reversed(found) for key, entry in entries.items()}
     one, two = ({names[key]: say(entry) for key, entry in entries.items()} for entries in found)
     return one, two
@@ -192,7 +210,10 @@ def _finalist(record: RunRecord) -> dict[str, Any]:
 
 def _artefact(record: RunRecord) -> dict[str, str]:
     evidence = record.evidence or {}
-    found = {label(name): _interval(value, name) for name, value in evidence.get("quantities", {}).items()}
+    names = {"ndcg": record.phase.metric.name}
+    found = {
+        names.get(name) or label(name): _interval(value, name) for name, value in evidence.get("quantities", {}).items()
+    }
     gains = evidence.get("refit_gain", {})
     return found | {f"Refit gain of {name}": _interval(value, "gain") for name, value in gains.items()}
 

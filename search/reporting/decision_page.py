@@ -14,16 +14,23 @@ from fusion_models.markdown import plain_text
 from search.analysis.decision import Decision
 from search.analysis.roadmap_decision import RoadmapDecision, bound, side
 from search.experiment.rollout import RolloutPlan
-from search.reporting.words import measured, metric_text, wanted
+from search.reporting.words import meaning, measured, metric_text, wanted
 from search.run_store.looks import Look
-from spaces import Phase, departures
+from spaces import PHASE4, Phase, departures
 
 
 def decision_text(
-    phase: Phase, decision: Decision, decided_on: str, look: Look | None = None, *, weighted: bool = False
+    phase: Phase,
+    decision: Decision,
+    decided_on: str,
+    look: Look | None = None,
+    *,
+    weighted: bool = False,
+    audited: bool = False,
 ) -> str:
     """decision.md of one phase, with its metric, whether queries are weighted, and thresholds not the roadmap's."""
     given: dict[str, Any] = {"measured_by": metric_text(phase, weighted=weighted)}
+    given |= {"meaning": meaning(decision.verdict, phase.name, audited=audited)}
     given |= {"title": phase.title, "decision": decision, "decided_on": decided_on, "look": look}
     return _render("decision.md.j2", **given, departures=departures(phase))
 
@@ -36,7 +43,7 @@ def release_text(phase: Phase, checks: Sequence[Check], latency: pd.DataFrame | 
 def roadmap_text(decision: RoadmapDecision) -> str:
     """decision.md of a roadmap: the verdict, the phases in a row, and why."""
     held = [rule for rule in decision.archive_rules if rule["holds"]]
-    return _render("roadmap.md.j2", decision=decision, held=held)
+    return _render("roadmap.md.j2", decision=decision, held=held, meaning=meaning(decision.verdict, PHASE4.name))
 
 
 def _render(template: str, **values: Any) -> str:

@@ -59,8 +59,13 @@ def _numbers(run: RunRecord, record: TrialRecord, console: Console) -> None:
         if name == "ndcg_gain" and known:
             low, high = record.numbers.get("ndcg_gain_ci_low"), record.numbers.get("ndcg_gain_ci_high")
             said += f" {interval(low, high, name)}"
-        rows.append(Row(cells=(label(name), said, threshold, meets)))
+        rows.append(Row(cells=(_label(run, name), said, threshold, meets)))
     print_table(console, "validation split", [*columns, Column(name="meets it")], rows)
+
+
+def _label(run: RunRecord, name: str) -> str:
+    """A quantity as a reader calls it; nDCG by the metric that this run measures in its place."""
+    return run.phase.metric.name if name == "ndcg" else label(name)
 
 
 def standing(run: RunRecord, record: TrialRecord) -> list[str]:
@@ -98,6 +103,9 @@ def _place(run: RunRecord, record: TrialRecord) -> str:
         sure = f", where it stays in {stays:.0%} of query replicates" if stays == stays else ""
         passed, total = gates_passed(run.phase, record)
         return f"place {row['rank']} of {len(run.pareto)} on the front{sure}; meets {passed} of {total} gates"
+    blank = [label(o.name) for o in run.phase.objectives if o.name not in record.numbers]
+    if blank:
+        return f"not on the front: {', '.join(blank)} was not measured"
     points = costs(run.phase, searched)
     mine = points[[r.trial_id for r in searched].index(record.trial_id)]
     better = [r.trial_id for r, p in zip(searched, points, strict=True) if (p <= mine).all() and (p < mine).any()]
@@ -114,7 +122,7 @@ def _curve(run: RunRecord, record: TrialRecord, console: Console) -> None:
         if len(rows) > 1:
             values = rows["value"].to_list()
             said = f"{_spark(values)}  {number(values[0])} → {number(values[-1])}"
-            say(console, f"{label(name)}, epoch {rows['epoch'].min()} to {rows['epoch'].max()}: {said}")
+            say(console, f"{_label(run, name)}, epoch {rows['epoch'].min()} to {rows['epoch'].max()}: {said}")
 
 
 def _spark(values: list[float]) -> str:

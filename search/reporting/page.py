@@ -20,10 +20,11 @@ from rich.console import Console
 from fusion_models.data.arrays.cache import cache_root
 from fusion_models.files import write_whole
 from search.reporting.charts import curves, effects, flip, fronts, leads, modalities, parallel, release, standing
-from search.reporting.charts.figure import Figure, vegalite_version, write_figures
+from search.reporting.charts.figure import Figure, failed, vegalite_version, write_figures
 from search.reporting.model_card import write_card
 from search.reporting.records import RunRecord, read_run
-from search.reporting.words import BASE, interval, label, modality_name, number, of_the_team, unbroken
+from search.reporting.terminal import make_console
+from search.reporting.words import BASE, interval, label, modality_name, number, of_the_team, source_name, unbroken
 from search.run_store.csv_tables import write_csv
 from search.run_store.folder import RunFolder
 from search.run_store.looks import SPLIT_NAMES
@@ -69,6 +70,8 @@ AUDIT_SECTIONS = (
 )
 """Of an audit, which trains nothing."""
 FIRST_ROWS = 12
+WITHOUT_COLD = "without cold"
+"""What confirmed.csv says of trainings that saw no item of the lists of new items."""
 
 
 def confirmed_columns(run: RunRecord) -> tuple[str, ...]:
@@ -83,14 +86,25 @@ def write_report(folder: RunFolder) -> None:
     """
     run = read_run(folder.path)
     try:
-        figures = [draw(run) for draw in sections(run)]
-        write_figures(figures, folder)
+        figures = write_figures([drawn(draw, run) for draw in sections(run)], folder)
         if len(run.curves):
             write_csv(run.curves, folder, "curves.csv")
         write_whole(folder.path / "report.html", page(run, figures))
     finally:
         write_card(run)
     folder.note_report()
+
+
+def drawn(draw: Callable[[RunRecord], Figure], run: RunRecord) -> Figure:
+    """A figure of the run; one that cannot be drawn says why, and costs no other."""
+    try:
+        figure = draw(run)
+        for panel in figure.panels:
+            panel.spec  # noqa: B018  # a chart that is no spec fails here, not on the page
+    except Exception as error:
+        name = {"volume": "hypervolume"}.get(draw.__name__, draw.__name__)
+        return failed(name, label(name), error)
+    return figure
 
 
 def sections(run: RunRecord) -> Sequence[Callable[[RunRecord], Figure]]:
@@ -101,14 +115,20 @@ def sections(run: RunRecord) -> Sequence[Callable[[RunRecord], Figure]]:
 
 
 def build_report(folder: RunFolder, console: Console) -> None:
-    """`write_report` at the end of a run, whose results must not be lost where drawing them fails."""
+    """`write_report` at the end of a run, whose results must not be lost where drawing them fails.
+
+    A page that lies there tells of an earlier verdict, so it goes first. A console that is quiet has this said on
+    stderr.
+    """
+    (folder.path / "report.html").unlink(missing_ok=True)
     try:
         write_report(folder)
     except Exception as error:
+        loud = make_console(stderr=True) if console.quiet else console
         said = f"the report could not be built ({type(error).__name__}: {error}); the tables are whole"
-        console.print(said, style="yellow", highlight=False, markup=False, emoji=False, soft_wrap=True)
+        loud.print(said, style="yellow", highlight=False, markup=False, emoji=False, soft_wrap=True)
         said = f"python -m search.report {shlex.quote(str(folder.path))} tries again"
-        console.print(said, highlight=False, markup=False, emoji=False, soft_wrap=True)
+        loud.print(said, highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def page(run: RunRecord, figures: Sequence[Figure]) -> str:
@@ -125,6 +145,7 @@ def page(run: RunRecord, figures: Sequence[Figure]) -> str:
     text = environment.get_template("report.html.j2").render(
         run=run,
         description=run.run,
+        data=source_name(str(run.run.get("data") or "")),
         of_the_team=of_the_team(run.run),
         decision=run.decision,
         verdict=standing.VERDICT_WORDS.get(verdict, "NO VERDICT YET"),
@@ -143,6 +164,7 @@ def page(run: RunRecord, figures: Sequence[Figure]) -> str:
         recipe=_recipe(run),
         command=_command(run.run.get("command") or []),
         confirmed=_confirmed(run),
+        unlike="items" in run.confirmed and bool((run.confirmed["items"] == WITHOUT_COLD).any()),
         confirmed_columns=[run.phase.metric.name if c == "ndcg" else label(c) for c in confirmed_columns(run)],
         suspect=modality_name(run.phase.suspect),
         front=_front(run),
@@ -204,8 +226,17 @@ def _confirmed(run: RunRecord) -> list[dict[str, Any]]:
         rows.append(
             {"trial": row["trial_id"], "split": row["split"], "seeds": row["seeds"], "cells": cells} | _gates(row)
         )
+        rows[-1]["trained"] = _trained(row)
         rows[-1] |= {"finalist": bool(row["finalist"]), "name": "base recipe" if row["name"] == BASE else ""}
     return rows
+
+
+def _trained(row: dict[Any, Any]) -> str:
+    """Which trainings a row of confirmed.csv is of, and on which items; older tables do not say."""
+    trainings, items = row.get("trainings"), row.get("items")
+    if not isinstance(trainings, str):
+        return ""
+    return trainings + (", without new items" if items == WITHOUT_COLD else "")
 
 
 def _front(run: RunRecord) -> list[dict[str, Any]]:

@@ -15,14 +15,15 @@ from search.reporting.charts.standing import (
     NOT_APPLICABLE,
     VERDICT_COLOURS,
     VERDICT_WORDS,
+    archived,
     gate_row,
-    sentences,
+    measurements,
     warnings,
 )
 from search.reporting.records import read_run
-from search.reporting.words import label, number, reading, unbroken
+from search.reporting.words import label, meaning, number, reading, unbroken
 from search.run_store.folder import RunFolder, phase_of, read_json
-from spaces import ROADMAP_STEPS, departures
+from spaces import PHASE4, ROADMAP_STEPS, departures
 
 NOT_RUN = "#5f6368"
 
@@ -50,6 +51,7 @@ def write_roadmap_report(folder: RunFolder) -> Path:
         warnings=_warnings(folder, decision),
         words=VERDICT_WORDS,
         phases=[{"fragile": False, "facts": None, **phase} for phase in (*done, *left)],
+        look=next((said["look"] for said in reversed(decision["phases"]) if said.get("look")), ""),
         gates=[(gate["phase"], gate_row(gate)) for gate in decision["gates"] if gate["status"] != NOT_APPLICABLE],
         accent=VERDICT_COLOURS[decision["verdict"]],
     )
@@ -61,7 +63,8 @@ def write_roadmap_report(folder: RunFolder) -> Path:
 
 def _phase(folder: RunFolder, said: dict[str, Any]) -> dict[str, Any]:
     run = RunFolder(folder.path / said["phase"])
-    facts = {"decided on": said["decided_on"], "finalist": said["finalist"] or "none"}
+    decided = ", ".join(filter(None, (said["decided_on"], said.get("look"))))
+    facts = {"decided on": decided, "finalist": said["finalist"] or "none"}
     if (run.path / "pareto.csv").exists():
         trials = pd.read_parquet(run.path / "trials.parquet", columns=["stage", "taken_over"])
         searched = trials[trials["stage"] == "search"]
@@ -100,10 +103,12 @@ def _sentences(folder: RunFolder, decision: dict[str, Any]) -> list[str]:
     ]
     out = [f"{', '.join(parts)}."]
     last = read_run(folder.path / phases[-1]["phase"])
-    if last.evidence is not None and (last.decision or {}).get("finalist"):
-        out += sentences(last)[:-1]  # without the count of gates, which stand below
+    out += measurements(last)  # without the count of gates, which stand below
+    if decision["verdict"] == "ARCHIVE":
+        out.append(archived(last.decision or decision))
+    out.append(meaning(decision["verdict"], PHASE4.name))
     reasons = [reading(reason) for reason in decision["reasons"][len(phases) :]]
-    return [*out, *(f"{reason[:1].upper()}{reason[1:]}." for reason in reasons)]
+    return [*filter(None, out), *(f"{reason[:1].upper()}{reason[1:]}." for reason in reasons)]
 
 
 def _listed(names: Sequence[str]) -> str:

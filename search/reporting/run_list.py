@@ -9,7 +9,9 @@ from typing import Any
 from rich.console import Console
 
 from search.reporting.terminal import Column, Row, print_table, say
+from search.reporting.words import source_name
 from search.run_store.folder import RunFolder, RunFolderError, read_json
+from search.run_store.looks import DECIDING_SPLIT, Look, read_look
 
 COLUMNS = (
     Column(name="run"),
@@ -21,9 +23,11 @@ COLUMNS = (
     Column(name="finalist", short=None),
     Column(name="date"),
 )
-LEGEND = ("of: 2/3 is the second of a run's three verdicts; look: at its test split; *: fragile, not fused",)
+LEGEND = ("of: 2/3 is the second of a run's three verdicts; look: at the split that decided; *: fragile, not fused",)
 STYLES = {"GO": "green", "PAUSE_AND_FIX": "yellow", "ARCHIVE": "red"}
 SHORT_DATA = 22
+PLACES = ("*/run.json", "*/*/run.json")
+"""Where runs lie below the folder that is listed."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +45,8 @@ class Entry:
     verdicts: int = 1
     """That the run has come to in all."""
     look: int | None = None
+    split: str | None = None
+    """That the look opened."""
     practice: bool = False
     finalist: str | None = None
     date: str = ""
@@ -49,7 +55,7 @@ class Entry:
 
 def list_runs(root: Path) -> list[Entry]:
     """Every verdict of every run below `root` (a roadmap's phases too), by run, then by number."""
-    places = sorted(p.parent for pattern in ("*/run.json", "*/*/run.json") for p in root.glob(pattern))
+    places = sorted(p.parent for pattern in PLACES for p in root.glob(pattern))
     return [entry for place in places for entry in _entries(place, place.relative_to(root).as_posix())]
 
 
@@ -66,7 +72,7 @@ def _entries(place: Path, name: str) -> list[Entry]:
 
 def _verdicts(place: Path, name: str) -> list[Entry]:
     run = RunFolder(place).read() or {}
-    data = str(run.get("data") or (run.get("options") or {}).get("data") or "")
+    data = source_name(str(run.get("data") or (run.get("options") or {}).get("data") or ""))
     begun = Entry(run=name, phase=str(run.get("phase", "")), data=data)
     further = run.get("verdicts", [])
     dates = [entry["before"] for entry in further] + [run.get("end")]
@@ -77,7 +83,7 @@ def _verdicts(place: Path, name: str) -> list[Entry]:
         if decision is None or date is None:
             out.append(replace(begun, verdict="not finished", date=_day(run.get("start"))))
             continue
-        look = decision.get("look") or {}
+        look = read_look(decision)
         out.append(
             replace(
                 begun,
@@ -85,8 +91,9 @@ def _verdicts(place: Path, name: str) -> list[Entry]:
                 fragile=bool(decision.get("fragile")),
                 number=number,
                 verdicts=len(places),
-                look=look.get("number"),
-                practice=bool(look.get("practice")),
+                look=look.number if look is not None else None,
+                split=look.split if look is not None else None,
+                practice=look is not None and look.practice,
                 finalist=decision.get("finalist"),
                 date=_day(date),
             )
@@ -96,6 +103,12 @@ def _verdicts(place: Path, name: str) -> list[Entry]:
 
 def _day(time: Any) -> str:
     return str(time or "")[:16].replace("T", " ")
+
+
+def _look(entry: Entry) -> str:
+    if entry.look is None:
+        return ""
+    return Look(number=entry.look, practice=entry.practice, split=entry.split or DECIDING_SPLIT).short()
 
 
 def as_json(entries: list[Entry]) -> list[dict[str, Any]]:
@@ -116,7 +129,7 @@ def print_list(console: Console, root: Path, entries: list[Entry]) -> None:
                 entry.data,
                 f"{entry.verdict}{' (fragile)' if entry.fragile else ''}",
                 f"{entry.number}/{entry.verdicts}" if entry.verdicts > 1 else "",
-                f"{entry.look}{' (practice)' if entry.practice else ''}" if entry.look is not None else "",
+                _look(entry),
                 entry.finalist or "",
                 entry.date,
             ),

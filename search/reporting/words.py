@@ -8,9 +8,11 @@ from collections.abc import Mapping
 from dataclasses import fields
 from typing import Any
 
+from fusion_models.data.sources import HALVED
 from fusion_models.modalities import PICTURED
 from search.run_store.facts import Facts
-from spaces import Phase
+from search.run_store.looks import Look
+from spaces import PHASE4, ROADMAP_STEPS, Phase
 
 LABELS = {
     "ndcg": "nDCG@10",
@@ -83,6 +85,8 @@ AS_GIVEN = "as given"
 """The runtime of latencies that stand in a table of scores."""
 BASE = "base"
 """What confirmed.csv calls the base recipe."""
+COUNTS = ("queries", "integrity_open", "ablation_open")
+"""Quantities that count."""
 FRACTIONS = ("masking_drop",)
 """Quantities that read better as per cent."""
 
@@ -92,6 +96,29 @@ def metric_text(phase: Phase, *, weighted: bool) -> str:
     counted = "queries count by their weights" if weighted else "every query counts alike"
     other = "" if phase.metric.kind == "ndcg" else f"; where a name says nDCG, it is {phase.metric.name}"
     return f"Measured by {phase.metric.name}; {counted}{other}."
+
+
+def meaning(verdict: str, phase: str, *, audited: bool = False) -> str:
+    """What a GO says, which is a release in phase 4 alone; empty for other verdicts. `phase`: the name of one."""
+    if verdict != "GO":
+        return ""
+    if audited:
+        return f"GO here means: this V2 meets the gates of {phase}. It is no release."
+    if phase == PHASE4.name:
+        return "GO here means: release it, to 5 % of the traffic first."
+    later = list(ROADMAP_STEPS)
+    following = later[later.index(phase) + 1] if phase in later else "the next phase"
+    return f"GO here means: go on to {following}. It is no release, on which {PHASE4.name} alone decides."
+
+
+def ablated_at(look: Look) -> str:
+    """Which look phase 4's own ablation took: it explains, so its intervals keep 95 %."""
+    return f"The ablation is phase 4's own, {look.which()}; its intervals are of 95 %."
+
+
+def source_name(data: str) -> str:
+    """A dataset as a user gave it: phases of a roadmap open it with half of its validation split left out."""
+    return data.removesuffix(HALVED)
 
 
 def of_the_team(run: Mapping[str, Any]) -> str:
@@ -122,7 +149,7 @@ def label(name: str) -> str:
     found = LABELS.get(name)
     if found is None and name.endswith(DROP):
         found = f"Drop when the {modality_name(name.removesuffix(DROP))} is blanked"
-    found = name.replace("_", " ") if found is None else found
+    found = re.sub(r"\bv1\b", "V1", name.replace("_", " ")) if found is None else found
     return found if found.startswith("nDCG") else found[:1].upper() + found[1:]
 
 
@@ -213,7 +240,7 @@ def number(value: Any, name: str = "", *, signed: bool = False) -> str:
         return "∞" if value > 0 else "−∞"
     if name.endswith(FRACTIONS):
         text = f"{100 * value:+.1f} %" if signed else f"{100 * value:.1f} %"
-    elif float(value).is_integer() and abs(value) >= 10:
+    elif name in COUNTS or (float(value).is_integer() and abs(value) >= 10):
         text = f"{value:,.0f}"
     elif signed or "gain" in name:
         text = f"{value:+.4f}"
@@ -230,7 +257,9 @@ def unbroken(page: str) -> str:
 
 
 def interval(low: Any, high: Any, name: str = "", *, signed: bool = False) -> str:
-    """`[+0.002, +0.072]`; empty where it is not known."""
-    if low is None or high is None or any(isinstance(v, float) and math.isnan(v) for v in (low, high)):
+    """`[+0.002, +0.072]`; `[2.345, ∞)` where one end has no bound (in JSON null); empty where neither is known."""
+    known = [v is not None and math.isfinite(v) for v in (low, high)]
+    if not any(known):
         return ""
-    return f"[{number(low, name, signed=signed)}, {number(high, name, signed=signed)}]"
+    first = f"[{number(low, name, signed=signed)}" if known[0] else "(−∞"
+    return f"{first}, " + (f"{number(high, name, signed=signed)}]" if known[1] else "∞)")

@@ -11,9 +11,10 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from fusion_models.data.sources import HALVED
 from fusion_models.data.splits import DECIDING
@@ -47,6 +48,10 @@ class Look:
     """1 for the first of this data."""
     practice: bool = False
     """Bundled or planted data: every look has the full level."""
+    split: str = DECIDING_SPLIT
+    """The split that was opened."""
+    by: str = ""
+    """The phase that took it, where another one reads its measurements again; empty: this one."""
 
     @property
     def spent(self) -> int:
@@ -63,11 +68,38 @@ class Look:
         """Of its intervals."""
         return 1.0 - self.alpha
 
+    def short(self) -> str:
+        """Its number, and what is not as with a look at a team's own test split."""
+        of_half = "half of validation" if self.split == DECIDING_HALF else ""
+        more = ", ".join(
+            filter(None, ("practice" if self.practice else "", of_half, f"of {self.by}" if self.by else ""))
+        )
+        return f"{self.number}{f' ({more})' if more else ''}"
+
+    def which(self) -> str:
+        """For people: which look it is, at which split, and whose."""
+        number = f"look {self.number}{f' (of {self.by})' if self.by else ''}"
+        if self.practice:
+            return f"{number} at practice data, which spends nothing"
+        return f"{number} at this {SPLIT_NAMES.get(self.split, self.split)}"
+
     def said(self) -> str:
         """For people: which look it is, and what follows for its intervals."""
-        if self.practice:
-            return f"look {self.number} at practice data, which spends nothing: intervals of 95 %"
-        return f"look {self.number} at this test split: intervals of {100 * self.level:.4g} %"
+        return f"{self.which()}: intervals of {100 * self.level:.4g} %"
+
+    def as_json(self) -> dict[str, Any]:
+        """For decision.json."""
+        said = {"number": self.number, "practice": self.practice, "split": self.split, "level": self.level}
+        return said | ({"by": self.by} if self.by else {})
+
+
+def read_look(decision: Mapping[str, Any], field: str = "look") -> Look | None:
+    """The look that a decision.json rests on, or another one in it; None where it has none."""
+    said = decision.get(field)
+    if not said:
+        return None
+    given = {name: said[name] for name in ("practice", "split", "by") if name in said}
+    return Look(number=said["number"], **given)
 
 
 def opened_before(folder: RunFolder, fingerprint: str) -> list[dict[str, str]]:
@@ -125,7 +157,7 @@ def count_look(
             known = [*known, mine | {"looked": now(), NUMBER: str(number)}]
         for path in dict.fromkeys((beside, state)):
             _note(path, key, known)
-    return Look(number=number, practice=is_practice(source))
+    return Look(number=number, practice=is_practice(source), split=split)
 
 
 def is_practice(source: str) -> bool:

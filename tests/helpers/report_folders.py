@@ -20,6 +20,7 @@ from search.analysis.tables import write_tables
 from search.run_store.csv_tables import write_csv
 from search.run_store.folder import RunFolder, json_text
 from search.run_store.job import TrialRecord
+from search.run_store.looks import Look
 from spaces import PHASES, phase_to_plain
 
 PHASE = PHASES["phase3"]
@@ -111,7 +112,7 @@ def decided(path):
     }
     evidence = judged(quantities)
     decision = decide(PHASE, "t0004", evidence, {"v1_stable": "not measured"})
-    look = {"number": 2, "practice": False, "level": 0.9924}
+    look = Look(number=2).as_json()
     (path / "decision.json").write_text(json_text(decision.as_json() | {"look": look}))
     plain = {"mean": 0.04, "ci_low": 0.01, "ci_high": 0.07}
     found = {
@@ -139,7 +140,16 @@ def decided(path):
     (path / "finalist.json").write_text(json.dumps(chosen))
     names = {"t0004": "t0004", "t0003": "t0003", "t0000": "base"}
     rows = [
-        ConfirmedRow(trial_id=trial, name=name, finalist=trial == "t0004", split=split, seeds=3, quantities=quantities)
+        ConfirmedRow(
+            trial_id=trial,
+            name=name,
+            finalist=trial == "t0004",
+            split=split,
+            seeds=3,
+            quantities=quantities,
+            trainings="deciding" if split == "test" and trial != "t0003" else "short list",
+            items="without cold" if split == "test" and trial != "t0003" else "all",
+        )
         for split in ("test", "validation")
         for trial, name in names.items()
     ]

@@ -74,6 +74,10 @@ class MlflowTracker:
             self._client.log_artifact(self._parent, str(path))
         self._client.set_terminated(self._parent)
 
+    def stop(self) -> None:
+        """Killed, until a resumed run goes on in it."""
+        self._client.set_terminated(self._parent, "KILLED")
+
     def _params(self, run: str, values: Mapping[str, Any]) -> None:
         from mlflow.entities import Param
 

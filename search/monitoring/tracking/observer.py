@@ -23,6 +23,10 @@ FILES = ("report.html", "decision.json", "decision.md", "pareto.csv", "confirmed
 """Artifacts of the parent run."""
 PATIENCE = 60.0
 """Seconds that the end of a run waits for its tracker."""
+STOPPING = 10.0
+"""Seconds that an interrupted run waits for it."""
+CHILDREN = "trainings"
+"""In that file: tracker -> trainings that stand there."""
 Curve = Sequence[tuple[int, dict[str, float]]]
 """(epoch, objectives by name) of one training."""
 
@@ -39,6 +43,9 @@ class Tracker(Protocol):
     def end(self, decision: dict[str, Any], files: Sequence[Path]) -> None:
         """Verdict and gates of the parent run, and its artifacts."""
 
+    def stop(self) -> None:
+        """Close the parent run as one that was interrupted, in which a resumed run goes on."""
+
 
 class Tracking:
     """An observer of trainings that hands what has ended to a tracker, in order, on one thread."""
@@ -49,6 +56,19 @@ class Tracking:
         self._curves: dict[str, list[tuple[int, dict[str, float]]]] = {}
         self._waiting: queue.SimpleQueue[Callable[[Tracker], None] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._told: set[str] = set()
+
+    def take(self, records: Sequence[TrialRecord]) -> None:
+        """Hand over what ended before and stands nowhere yet, since the run was interrupted; its curves are lost.
+
+        A run whose trainings were not noted was tracked by an older version: nothing of it is written twice.
+        """
+        if self._build is None or (self._name in self._described() and CHILDREN not in self._described()):
+            return
+        told = self._told.union(self._children())
+        for record in records:
+            if record.trial_id not in told and record.taken_over is None and record.state != "running":
+                self._tell(record, [])
 
     def on_epoch(self, stage: Stage, job: Job, result: dict[str, Any]) -> None:
         """Keep the epoch's objectives until the training ends."""
@@ -60,8 +80,7 @@ class Tracking:
     def on_end(self, stage: Stage, record: TrialRecord, result: dict[str, Any]) -> None:
         """Hand over what ended."""
         if self._build is not None:
-            curve = self._curves.pop(record.trial_id, [])
-            self._do(lambda tracker: tracker.trial(record, curve))
+            self._tell(record, self._curves.pop(record.trial_id, []))
 
     def end(self) -> None:
         """Verdict and files of a run that has ended; waits for the tracker a while, and then no longer."""
@@ -71,13 +90,34 @@ class Tracking:
         said = json.loads(decision.read_text()) if decision.exists() else {}
         files = [path for name in FILES if (path := self._folder.path / name).exists()]
         self._do(lambda tracker: tracker.end(said, files))
+        self._close(PATIENCE)
+
+    def stop(self) -> None:
+        """Wait a little until what has ended stands there, where a run is interrupted or fails."""
+        if self._thread is not None:
+            self._do(lambda tracker: tracker.stop())
+            self._close(STOPPING)
+
+    def _close(self, patience: float) -> None:
         self._waiting.put(None)
         assert self._thread is not None
-        self._thread.join(PATIENCE)
+        self._thread.join(patience)
         silent = self._thread.is_alive()
         self._thread = None
         if silent:
-            self._say(f"it does not answer; {PATIENCE:.0f} s were enough")
+            self._say(f"it does not answer; {patience:.0f} s were enough")
+
+    def _tell(self, record: TrialRecord, curve: Curve) -> None:
+        self._told.add(record.trial_id)
+
+        def told(tracker: Tracker) -> None:
+            tracker.trial(record, curve)
+            known = self._described()
+            if CHILDREN in known:
+                children = known[CHILDREN] | {self._name: [*self._children(), record.trial_id]}
+                write_whole(self._folder.path / FILE, json.dumps(known | {CHILDREN: children}, indent=1) + "\n")
+
+        self._do(told)
 
     def _do(self, call: Callable[[Tracker], None]) -> None:
         if self._thread is None:
@@ -92,10 +132,11 @@ class Tracking:
         try:
             tracker = self._build()
             described = self._folder.read() or {}
-            known = self._known()
+            known = self._described()
             name = "/".join(self._folder.path.parts[-2:]) if described.get("roadmap") else self._folder.path.name
             mine = tracker.begin(name, described, known.get(self._name))
-            write_whole(self._folder.path / FILE, json.dumps(known | {self._name: mine}, indent=1) + "\n")
+            said = {CHILDREN: {}} | known if self._name not in known else known
+            write_whole(self._folder.path / FILE, json.dumps(said | {self._name: mine}, indent=1) + "\n")
             while (call := waiting.get()) is not None:
                 call(tracker)
         except Exception as error:
@@ -105,10 +146,15 @@ class Tracking:
             while waiting.get() is not None:
                 pass
 
-    def _known(self) -> dict[str, str]:
+    def _described(self) -> dict[str, Any]:
+        """The file."""
         path = self._folder.path / FILE
-        found: dict[str, str] = json.loads(path.read_text()) if path.exists() else {}
+        found: dict[str, Any] = json.loads(path.read_text()) if path.exists() else {}
         return found
+
+    def _children(self) -> list[str]:
+        """Trainings that stand in the tracker already."""
+        return list(self._described().get(CHILDREN, {}).get(self._name, []))
 
     def _say(self, why: str) -> None:
         said = f"{self._name} is not written any more, and the run goes on without it: {why}"

@@ -58,6 +58,10 @@ class WandbTracker:
         self._parent.log_artifact(artifact)
         self._parent.finish()
 
+    def stop(self) -> None:
+        """Failed, until a resumed run goes on in it."""
+        self._parent.finish(exit_code=1)
+
     def _open(self, name: str, group: str, *, config: dict[str, Any], kind: str, known: str | None = None) -> Any:
         return self._wandb.init(
             project=os.environ.get("WANDB_PROJECT", PROJECT),

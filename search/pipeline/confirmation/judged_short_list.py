@@ -28,6 +28,8 @@ from search.run_store.artifacts import OUTPUTS, read_outputs
 from search.run_store.job import TrialRecord
 from search.study.stages import FixedStage
 
+SHORT_LISTED = "short list"
+"""What confirmed.csv calls the trainings by which the finalist is chosen."""
 CONFIRM = "confirm"
 """The stage's name in a run's journal."""
 
@@ -59,6 +61,7 @@ class JudgedShortList:
                 split="validation",
                 seeds=len(c.trainings),
                 quantities=self.quantities[c.trial_id],
+                trainings=SHORT_LISTED,
             )
             for c in self.candidates
         ]

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -23,7 +23,7 @@ from fusion_models.metrics import WeightedSum
 from fusion_models.quantities import Outputs, ensemble
 from search.analysis.decision import Decision, Evidence, decide
 from search.analysis.judged import Cold, write_judged
-from search.analysis.measure import ConfirmedRow, confirmed_table, quantities
+from search.analysis.measure import ConfirmedRow, confirmed_table, mean_ndcg, quantities
 from search.execution.capacity import concurrency
 from search.execution.file_transfer import ticket_for
 from search.execution.job_training import without_cold_items
@@ -49,6 +49,7 @@ from search.pipeline.confirmation.gathering import (
 )
 from search.pipeline.confirmation.judged_short_list import (
     CONFIRM,
+    SHORT_LISTED,
     JudgedShortList,
     judge_short_list,
     validation_leads,
@@ -74,6 +75,9 @@ from search.run_store.folder import json_text
 from search.run_store.looks import DECIDING_SPLIT, SPLIT_NAMES, Look, count_look
 from spaces import Phase
 
+Items = Literal["all", "without cold"]
+"""What trainings are trained on (see `Job.items`)."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Confirmed:
@@ -84,6 +88,8 @@ class Confirmed:
     finalist: Finalist | None
     evidence: Evidence | None
     references: tuple[Reference, ...] = ()
+    base_ndcg: float | None = None
+    """Of the base recipe on the split that decided, where it is not the finalist."""
     look: Look | None = None
     trainings: tuple[str, ...] = ()
     """Of the arms that decide, and of the single modalities that they are compared with."""
@@ -141,9 +147,7 @@ def _why_unconfirmed(run: Run) -> str:
 def _described(confirmed: Confirmed) -> dict[str, Any]:
     said = confirmed.decision.as_json()
     if confirmed.look is not None:
-        look = confirmed.look
-        said["look"] = {"number": look.number, "practice": look.practice, "level": look.level}
-        said["trainings"] = list(confirmed.trainings)
+        said |= {"look": confirmed.look.as_json(), "trainings": list(confirmed.trainings)}
     return said
 
 
@@ -224,7 +228,8 @@ def _decide_on_test(
         evidence = dataclasses.replace(evidence, archive=read(found))
     write_judged(evidence, run.folder.path)
     _explain(run, whole, evidence, contribution, chance=chance, level=look.level)
-    tested = _test_rows(listed.candidates, finalist, whole, said, split, look)
+    items: Items = "without cold" if cold else "all"
+    tested = _test_rows(listed.candidates, finalist, whole, said, look, items)
     with costs_itself(run.console, "baselines.csv"):
         table = reference_table(there, clusters=clusters, split=split)
         _write_baselines(run, table, whole, references)
@@ -236,10 +241,11 @@ def _decide_on_test(
             trial_id=finalist.trial_id,
             recipe=finalist.recipe,
             trainings=tuple(deciding.trainings[deciding.plan.whole]),
-            items="without cold" if cold else "all",
+            items=items,
         ),
         evidence=evidence,
         references=tuple(there),
+        base_ndcg=mean_ndcg(whole.base) if whole.base is not None and whole.plan.base != whole.plan.whole else None,
         look=look,
         trainings=tuple(basis),
     )
@@ -322,22 +328,30 @@ def _test_rows(
     finalist: Finalist,
     whole: Measured,
     said: Mapping[str, Outputs],
-    split: str,
     look: Look,
+    items: Items,
 ) -> list[ConfirmedRow]:
-    """The artefact at the level of this look; the others of the short list share its error equally (Bonferroni)."""
+    """The artefact at the level of this look; the others of the short list share its error equally (Bonferroni).
+
+    The base recipe is that of its deciding arm where it has one, so that two rows at least are of like trainings; they
+    are trained on `items`.
+    """
     rows = []
     for candidate in found:
         mine = candidate.trial_id == finalist.trial_id
-        runs = whole.trained[whole.plan.whole][: whole.members] if mine else [said[t] for t in candidate.trainings]
+        arm = whole.plan.whole if mine else whole.plan.base if candidate.is_base else None
+        deciding = list(whole.trained.get(arm, ()))[: whole.members] if arm is not None else []
+        runs = deciding or [said[t] for t in candidate.trainings]
         level = look.level if mine else 1.0 - look.alpha / max(1, len(found) - 1)
         rows.append(
             ConfirmedRow(
                 trial_id=candidate.trial_id,
                 name="base" if candidate.is_base else candidate.trial_id,
                 finalist=mine,
-                split=split,
+                split=look.split,
                 seeds=len(runs),
+                trainings="deciding" if deciding else SHORT_LISTED,
+                items=items if deciding else "all",
                 quantities=quantities(ensemble(runs), clusters=whole.clusters, level=level),
             )
         )

@@ -46,13 +46,14 @@ from search.pipeline.summary import print_decision
 from search.pipeline.trainer import Trainer
 from search.reporting import build_report
 from search.reporting.decision_page import decision_text, release_text
+from search.reporting.words import ablated_at
 from search.run_store.artefact import ARTEFACT
 from search.run_store.driver_lock import driving
 from search.run_store.facts import read_facts
 from search.run_store.folder import REPORT_DUE, RunFolder, RunFolderError, json_text, now, phase_of, read_json
 from search.run_store.job import Job
 from search.run_store.journal import open_journal
-from search.run_store.looks import SPLIT_NAMES, count_look, require_looks
+from search.run_store.looks import SPLIT_NAMES, Look, count_look, read_look, require_looks
 from search.run_store.mirror import Mirror, is_uri, local_results
 from search.run_store.records import journal_records
 from search.run_store.start_weights import adopt_start_weights
@@ -78,6 +79,21 @@ ADOPTED = (
 
 
 @dataclass(frozen=True, kw_only=True)
+class Looks:
+    """The looks at the test split that phase 4's tables rest on."""
+
+    judged: Look | None
+    """Phase 3's, whose intervals the gates read."""
+    ablated: Look | None
+    """Of phase 4's own ablation; None where phase 3's table stands."""
+
+    def named(self) -> dict[str, Look]:
+        """Field of decision.json -> look."""
+        found = {"look": self.judged, "ablation_look": self.ablated}
+        return {key: look for key, look in found.items() if look is not None}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Chosen:
     """Phase 3's outcome, as phase 4 takes it over."""
 
@@ -86,6 +102,8 @@ class Chosen:
     verdict: str
     jobs: tuple[Job, ...] = ()
     """The trainings whose mean is the artefact."""
+    look: Look | None = None
+    """The look that phase 3's intervals rest on: they are read again at its level."""
     unjudged: str = ""
     """Phase 3's finalist where none of its deciding trainings finished: then there is nothing to validate."""
 
@@ -179,7 +197,7 @@ def _run(
     folder.write((folder.read() or {}) | ended | {"seconds": round(time.monotonic() - began, 1)})
     build_report(folder, console)
     trainer.tracking.end()
-    print_decision(run, decision, FILES)
+    print_decision(run, decision, FILES, looked=chosen.look.said() if chosen.look is not None else "")
     return folder
 
 
@@ -214,7 +232,7 @@ def _over(phase: Phase, source: Phase) -> Phase:
 
 def _validate(run: Run, chosen: Chosen, size: TimingSize, session: contextlib.ExitStack) -> Decision:
     """Every check, and the decision; `session` ends with the trainings, before anything is timed."""
-    evidence = missing = variants = None
+    evidence = missing = variants = ablating = None
     checks: list[Check] = []
     if chosen.finalist is not None:
         _adopt(run.folder, chosen)
@@ -230,7 +248,8 @@ def _validate(run: Run, chosen: Chosen, size: TimingSize, session: contextlib.Ex
             evidence = read_judged(chosen.folder.path)
             checks = check_integrity(run, chosen.finalist, chosen.folder)
             with costs_itself(run.console, "the ablation", "its gate is not measured", ends_run=run.trainer.stopped_by):
-                missing = _missing_ablations(_ablation(run, chosen))
+                ablation, ablating = _ablation(run, chosen)
+                missing = _missing_ablations(ablation)
         # once Ray's workers are gone
         variants = measure_variants(run, ARTEFACT, chosen.folder, size)
     found = Validated(
@@ -249,17 +268,25 @@ def _validate(run: Run, chosen: Chosen, size: TimingSize, session: contextlib.Ex
     if chosen.finalist is not None:
         with costs_itself(run.console, "the plan of the rollout", files=[run.folder.path / "rollout.json"]):
             plan = _rollout(run)
-    _write(run, decision, checks, variants, plan)
+    _write(run, decision, checks, variants, plan, Looks(judged=chosen.look, ablated=ablating))
     return decision
 
 
 def _write(
-    run: Run, decision: Decision, checks: list[Check], variants: RuntimeVariants | None, plan: RolloutPlan | None
+    run: Run,
+    decision: Decision,
+    checks: list[Check],
+    variants: RuntimeVariants | None,
+    plan: RolloutPlan | None,
+    looks: Looks,
 ) -> None:
     """decision.json and decision.md: the verdict with every table that it rests on."""
     plain: dict[str, Any] = decision.as_json() | {"integrity": [vars(c) for c in checks]}
+    plain |= {key: look.as_json() for key, look in looks.named().items()}
     write_whole(run.folder.path / "decision.json", json_text(plain))
-    text = decision_text(run.phase, decision, SPLIT_NAMES[run.deciding], weighted=run.data.weighted)
+    text = decision_text(run.phase, decision, SPLIT_NAMES[run.deciding], looks.judged, weighted=run.data.weighted)
+    if looks.ablated is not None:
+        text += f"\n{ablated_at(looks.ablated)}\n"
     latency = None
     if variants is not None:
         latency = variants.table[variants.table["candidates"] == "as judged"][SHOWN]
@@ -308,11 +335,11 @@ def _chosen(source: RunFolder, data: RankingDataset) -> Chosen:
             f"{source.path} was run on {described.get('data')}, and --data {data.source} is other data: give "
             f"--data {described.get('data')}, or another --results"
         )
-    verdict = read_json(source.path / "decision.json")["verdict"]
+    decision = read_json(source.path / "decision.json")
     finalist = read_finalist(source)
     if finalist is None or not is_judged(source.path):
         name = finalist.trial_id if finalist is not None else ""
-        return Chosen(folder=source, finalist=None, verdict=verdict, unjudged=name)
+        return Chosen(folder=source, finalist=None, verdict=decision["verdict"], unjudged=name)
     wanted = {
         trial_id(ArmKey("finalist", Recipe.from_flat(finalist.recipe).model.modalities), index, finalist.arms)
         for index in range(len(finalist.seeds))
@@ -322,7 +349,9 @@ def _chosen(source: RunFolder, data: RankingDataset) -> Chosen:
         for r in journal_records(open_journal(source.journal))
         if r.trial_id in wanted and r.finished
     ]
-    return Chosen(folder=source, finalist=finalist, verdict=verdict, jobs=tuple(members))
+    look = read_look(decision)
+    look = dataclasses.replace(look, by=SOURCE) if look is not None else None
+    return Chosen(folder=source, finalist=finalist, verdict=decision["verdict"], jobs=tuple(members), look=look)
 
 
 def _adopt(folder: RunFolder, chosen: Chosen) -> None:
@@ -339,11 +368,11 @@ def _adopt(folder: RunFolder, chosen: Chosen) -> None:
         link_or_copy(path, folder.path / path.relative_to(chosen.folder.path))
 
 
-def _ablation(run: Run, chosen: Chosen) -> pd.DataFrame:
+def _ablation(run: Run, chosen: Chosen) -> tuple[pd.DataFrame, Look | None]:
     """Every component of the finalist taken out: phase 3's table where it measured all of them, else anew.
 
     Phase 3 measures the largest few and screens the others. Its measurements are then of no use to a comparison in
-    one table, so all are trained here, and measured on the test split: a look that is counted.
+    one table, so all are trained here, and measured on the test split: a look that is counted, and handed back.
     """
     assert chosen.finalist is not None
     earlier = chosen.folder.path / ABLATION
@@ -351,15 +380,16 @@ def _ablation(run: Run, chosen: Chosen) -> pd.DataFrame:
         table = pd.read_csv(earlier, dtype={"trial_id": str})
         if _is_of(table, chosen.finalist.trial_id) and ablation_complete(table) and not _missing_ablations(table):
             shutil.copy2(earlier, run.folder.path / ABLATION)
-            return table
-    count_look(run.folder, run.data.fingerprint, run.data.source)
+            return table, None
+    look = count_look(run.folder, run.data.fingerprint, run.data.source)
+    run.console.print(ablated_at(look), highlight=False)
     intact = Intact(
         trial_id=chosen.finalist.trial_id,
         recipe=chosen.finalist.recipe,
         trainings=tuple(job.trial_id for job in chosen.jobs),
         items=chosen.jobs[0].items,
     )
-    return ablate(run, intact, largest=len(run.phase.ablatable), deadline=run.deadline)
+    return ablate(run, intact, largest=len(run.phase.ablatable), deadline=run.deadline), look
 
 
 def _is_of(table: pd.DataFrame, trial_id: str) -> bool:

@@ -141,17 +141,42 @@ def missing(name: str, title: str, why: str) -> Figure:
     return Figure(name=name, title=title, caption="", table=pd.DataFrame(), missing=why)
 
 
-def write_figures(figures: Sequence[Figure], folder: RunFolder) -> None:
-    """The figures' tables and the PNG of each panel, under `figures/`; pictures are drawn side by side."""
+def failed(name: str, title: str, error: Exception) -> Figure:
+    """A figure that says why it could not be drawn."""
+    return missing(name, title, f"It could not be drawn ({type(error).__name__}: {' '.join(str(error).split())}).")
+
+
+def write_figures(figures: Sequence[Figure], folder: RunFolder) -> list[Figure]:
+    """Write the figures' tables and the PNG of each panel, under `figures/`; pictures are drawn side by side.
+
+    The figures as they are to be shown: one whose picture cannot be drawn says so.
+    """
     place = folder.path / "figures"
     place.mkdir(exist_ok=True)
     for figure in figures:
         if len(figure.table.columns):
             write_csv(figure.table, RunFolder(place), f"{figure.name}.csv")
     panels = [panel for figure in figures for panel in figure.panels]
+    errors: dict[str, Exception] = {}
     with ThreadPoolExecutor() as pool:
-        for panel, drawn in zip(panels, pool.map(Panel.png, panels), strict=True):
-            write_whole(place / f"{panel.name}.png", drawn)
+        for panel, drawn in zip(panels, pool.map(_png, panels), strict=True):
+            if isinstance(drawn, Exception):
+                errors[panel.name] = drawn
+            else:
+                write_whole(place / f"{panel.name}.png", drawn)
+    out = []
+    for figure in figures:
+        error = next((errors[panel.name] for panel in figure.panels if panel.name in errors), None)
+        out.append(figure if error is None else failed(figure.name, figure.title, error))
+    return out
+
+
+def _png(panel: Panel) -> bytes | Exception:
+    """One that fails must not cost the others."""
+    try:
+        return panel.png()
+    except Exception as error:
+        return error
 
 
 def vegalite_version() -> str:

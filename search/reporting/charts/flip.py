@@ -15,6 +15,13 @@ from search.reporting.records import RunRecord
 from search.reporting.words import label, number, short_gate, short_rule
 
 ENDS, HELD_OFF, DOES_NOT_HOLD = "holds: ends V2", "holds, held off", "does not hold"
+NO_RECIPE = {
+    "queries": "more judged test queries",
+    "integrity_open": "data and splits in which every check passes",
+    "ablation_open": "every component measured (more time)",
+    "latency_p95_ms": "a faster way to run it, or a smaller recipe",
+}
+"""Quantities of gates that a search for another recipe does not mend -> what does."""
 FURTHEST = 5.0
 """Half-widths at which a distance is cut in the figure."""
 
@@ -57,13 +64,14 @@ def flip(run: RunRecord) -> Figure:
         chart=chart,
         height=30 * len(drawn) + 30,
     )
+    notes = _flips(decision, audited=run.audited)
     caption = (
         "How far each measured value lies beyond its threshold, in half-widths of its interval on the side that faces "
         "the threshold. To the right of the shaded band a gate passes, to its left it fails; within the band its "
         "interval reaches over the threshold, and it is undecided. An archive rule can hold to the right of the band "
         "alone; it ends V2 unless what another ranker sees holds it off."
     )
-    return Figure(name="flip", title=title, caption=caption, table=table, panels=[panel], notes=_flips(decision))
+    return Figure(name="flip", title=title, caption=caption, table=table, panels=[panel], notes=notes)
 
 
 def _distances(drawn: pd.DataFrame) -> Any:
@@ -127,25 +135,34 @@ def _margin(name: str, kind: str, row: dict[str, Any], sign: float, status: str,
     }
 
 
-def _flips(decision: dict[str, Any]) -> list[str]:
+def _flips(decision: dict[str, Any], *, audited: bool) -> list[str]:
     """In words: what stands between this verdict and another one."""
     out = []
     open_gates = [g for g in decision["gates"] if g["status"] == "undecided"]
-    failed = [label(g["name"]) for g in decision["gates"] if g["status"] == "fail" and g["kind"] != "fact"]
+    failing = [g for g in decision["gates"] if g["status"] == "fail" and g["kind"] != "fact"]
+    failed = [label(g["name"]) for g in failing if g["quantity"] not in NO_RECIPE]
     facts = [label(g["name"]) for g in decision["gates"] if g["status"] == "fail" and g["kind"] == "fact"]
     blank = [label(g["name"]) for g in decision["gates"] if g["status"] == "not measured"]
     if failed:
-        out.append(f"GO needs another recipe for what failed on its whole interval: {', '.join(failed)}.")
+        what = "another V2" if audited else "another recipe"
+        out.append(f"GO needs {what} for what failed on its whole interval: {', '.join(failed)}.")
+    out += [
+        f"{label(g['name'])}: GO needs {NO_RECIPE[g['quantity']]}{f' ({told})' if (told := g['needed']) else ''}."
+        for g in failing
+        if g["quantity"] in NO_RECIPE
+    ]
     if facts:
         out.append(f"GO needs these to hold: {', '.join(facts)}.")
     out += [f"{label(gate['name'])} is undecided: {gate['needed']}." for gate in open_gates if gate["needed"]]
-    blank += [
-        f"the archive rule “{rule['name']}”{f' ({why})' if (why := rule['note']) else ''}"
+    unread = [
+        f"“{rule['name']}”{f' ({why})' if (why := rule['note']) else ''}"
         for rule in decision["archive_rules"]
         if not rule["measured"]
     ]
     if blank:
         out.append(f"Not measured, and never a pass: {', '.join(blank)}.")
+    if unread:
+        out.append(f"Archive rules that were not measured, so none of them holds: {', '.join(unread)}.")
     out += _rules(decision)
     if decision["verdict"] == "GO":
         out.insert(0, "GO falls with any one gate: the nearest to its threshold stand first below.")

@@ -19,6 +19,10 @@ NOT_OPENED = (
 )
 
 
+MOST_SUBDOMAINS = 40
+"""Rows that a reader still reads; a dataset may name hundreds."""
+
+
 def contribution(run: RunRecord) -> Figure:
     """Masked against refitted Shapley values, and refit gains with their intervals."""
     title = "What each modality is worth"
@@ -101,6 +105,7 @@ def attention(run: RunRecord) -> Figure:
         {"where": f"layer {i + 1}", "modality": modality_name(m), "share": share}
         for i, shares in enumerate(layers)
         for m, share in zip(run.modalities, shares, strict=False)
+        if share is not None  # a ranker of somebody's own whose shares were no numbers
     ]
     worth = {m: max(0.0, float(v["mean"])) for m, v in (found.get("refit_shapley") or {}).items()}
     if sum(worth.values()) > 0:
@@ -257,8 +262,9 @@ def subdomains(run: RunRecord) -> Figure:
     if not rows:
         return missing("subdomains", title, NOT_OPENED if run.evidence is None else "The dataset names no subdomains.")
     table = pd.DataFrame(rows).sort_values("mean", ascending=False)
+    drawn = table.nlargest(MOST_SUBDOMAINS, "queries", keep="first").sort_values("mean", ascending=False)
     chart = forest(
-        table,
+        drawn,
         row="subdomain",
         axis=MeanAxis("mean", f"nDCG gain over V1, {level(run)} interval"),
         tips=["subdomain", "queries", *signed_tips("mean", "ci_low", "ci_high")],
@@ -266,13 +272,16 @@ def subdomains(run: RunRecord) -> Figure:
     panel = Panel(
         name="subdomains",
         title=title,
-        alt="Gain over V1 by subdomain: " + "; ".join(f"{r['subdomain']} {r['mean']:+.3f}" for r in rows),
+        alt="Gain over V1 by subdomain: "
+        + "; ".join(f"{r['subdomain']} {r['mean']:+.3f}" for r in drawn.to_dict("records")),
         chart=chart,
-        height=26 * len(rows) + 30,
+        height=26 * len(drawn) + 30,
     )
     better = int(((table["ci_low"] > 0) & (table.get("p_holm", 1.0) < 0.05)).sum())
     caption = (
         f"{better} of {len(rows)} subdomains gain with an interval above 0 and Holm-corrected p below 0.05 "
         f"({_split(run)}, {run.subject.removeprefix('the ')})."
     )
+    if len(drawn) < len(rows):
+        caption += f" The {len(drawn)} with most queries are drawn; all are in figures/subdomains.csv."
     return Figure(name="subdomains", title=title, caption=caption, table=table, panels=[panel])

@@ -66,7 +66,8 @@ def _rungs(run: RunRecord, judged: pd.DataFrame) -> Panel:
     )
     scale = alt.Scale(type="log", nice=False, padding=12)
     tips = ["rung", *(alt.Tooltip(f"{q}_ms:Q", format=".2f") for q in ("p50", "p95", "p99")), "cost", "parameters"]
-    limits = pd.DataFrame({"ms": [100.0, run.phase.thresholds.slowest_ms]})
+    asked = [gate["threshold"]] if gate else []
+    limits = pd.DataFrame({"ms": [*asked, run.phase.thresholds.slowest_ms]}, dtype=float)
     limits = limits[limits["ms"] < 20 * float(drawn["p99_ms"].max())]
     layers = [
         base.mark_rule(strokeWidth=4, opacity=0.55).encode(

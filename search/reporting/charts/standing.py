@@ -9,8 +9,20 @@ from typing import Any
 from search.analysis.judged import is_judged
 from search.reporting.charts.figure import INK
 from search.reporting.records import RunRecord
-from search.reporting.words import bounds, interval, label, measured, metric_text, modality_name, number, wanted
-from search.run_store.looks import SPLIT_NAMES
+from search.reporting.words import (
+    ablated_at,
+    bounds,
+    interval,
+    label,
+    meaning,
+    measured,
+    metric_text,
+    modality_name,
+    number,
+    wanted,
+)
+from search.run_store.looks import SPLIT_NAMES, read_look
+from spaces import PHASE4
 
 STATUS_COLOURS = {
     "pass": "#0b6b3a",
@@ -141,23 +153,23 @@ def looked(run: RunRecord) -> str:
 
     Empty before one is taken.
     """
-    look = (run.decision or {}).get("look")
+    look = read_look(run.decision or {})
     if look is None:
         return ""
-    at = "practice data, which spends nothing" if look["practice"] else "this test split"
-    said = f"Look {look['number']} at {at}: intervals of {level(run)}."
+    said = f"L{look.said()[1:]}."
     further = run.run.get("verdicts", [])
     if further:
         before = len(further)
         kept = "verdicts/1" if before == 1 else f"verdicts/1 to {before}"
         said += f" Verdict {further[-1]['number']} of this run, by {further[-1]['by']}; earlier: {kept}."
-    return said
+    ablated = read_look(run.decision or {}, "ablation_look")
+    return said + (f" {ablated_at(ablated)}" if ablated is not None else "")
 
 
 def level(run: RunRecord) -> str:
     """Of the intervals that decide: `95 %`."""
-    look = (run.decision or {}).get("look")
-    return f"{100 * (look['level'] if look else 0.95):.4g} %"
+    look = read_look(run.decision or {})
+    return f"{100 * (look.level if look is not None else 0.95):.4g} %"
 
 
 def level_of_latency(run: RunRecord) -> str:
@@ -175,18 +187,46 @@ def sentences(run: RunRecord) -> list[str]:
     """Why, in a few sentences: what the artefact gains, what the suspect is worth, its rivals, what the gates say."""
     decision, evidence = run.decision, run.evidence
     if decision is None:
+        way_on = "the same command, given again, makes it whole"
+        if not run.audited:
+            way_on = "what had finished is below; the same command with --resume goes on from there"
         return [
             "This run has not come to a decision: it is still going on, was interrupted, or a stage of it failed.",
-            "What had finished is below; the same command with --resume goes on from there.",
+            f"{way_on[:1].upper()}{way_on[1:]}.",
         ]
     counted = _counted(decision, modality_name(run.phase.suspect))
     if evidence is None and decision["finalist"] is not None and is_judged(run.path):
         return ["What was measured of the finalist beyond its gates could not be written (evidence.json).", counted]
     if evidence is None or decision["finalist"] is None:
-        first = "No recipe was retrained with fresh seeds, so nothing here may decide."
-        return [first, *_capital(decision["reasons"])]
-    said = [_gain(run, decision, evidence), _suspect(run, evidence), _rivals(evidence), counted]
+        return [_nothing_judged(run, decision), *_capital(decision["reasons"])]
+    said = [*measurements(run), counted, meaning(decision["verdict"], run.phase.name, audited=run.audited)]
     return [sentence for sentence in said if sentence]
+
+
+def measurements(run: RunRecord) -> list[str]:
+    """Of `sentences`, those that tell what was measured; none where nothing was judged."""
+    decision, evidence = run.decision, run.evidence
+    if decision is None or evidence is None or decision["finalist"] is None:
+        return []
+    said = [_gain(run, decision, evidence), _suspect(run, evidence), _rivals(run, decision, evidence)]
+    return [sentence for sentence in said if sentence]
+
+
+def archived(decision: dict[str, Any]) -> str:
+    """Which rule archives; empty where the verdict is another one."""
+    rules = [rule["name"] for rule in decision["archive_rules"] if rule["holds"]]
+    if decision["verdict"] != "ARCHIVE":
+        return ""
+    return f"An archive rule holds, and one is enough: {'; '.join(rules)}."
+
+
+def _nothing_judged(run: RunRecord, decision: dict[str, Any]) -> str:
+    """Why no gate was measured, as far as the tables tell."""
+    if run.phase.name == PHASE4.name and not run.audited:
+        return "Phase 3 left nothing to validate, so nothing here may decide."
+    if decision["finalist"] is not None:
+        return "The short list was retrained, but not its finalist, whose deciding trainings all failed."
+    return "No recipe was retrained with fresh seeds, so nothing here may decide."
 
 
 def _gain(run: RunRecord, decision: dict[str, Any], evidence: dict[str, Any]) -> str:
@@ -236,12 +276,19 @@ def _needs(worth: dict[str, Any], least: float) -> str:
     return "so it has come to need it" if low > least else f"which is above 0, but not surely the {least:g} that count"
 
 
-def _rivals(evidence: dict[str, Any]) -> str:
-    """Where the ranker that exists and the trees stand beside it."""
-    leads = evidence.get("leads") or {}
+def _rivals(run: RunRecord, decision: dict[str, Any], evidence: dict[str, Any]) -> str:
+    """Where the ranker that exists and the trees stand beside it: at 95 %, as the gates and warnings read rivals."""
+    leads = dict(evidence.get("leads") or {})
+    gates = {g["key"]: g for g in decision["gates"] if g["kind"] == "rival" and g["value"] is not None}
+    read = [role for role in leads if f"rival: {role}" in gates]
+    for role in read:
+        gate = gates[f"rival: {role}"]
+        leads[role] = {"mean": gate["value"], "ci_low": gate["ci_low"], "ci_high": gate["ci_high"]}
     names = {"base": "the base recipe (the V2 you have)", "trees": "LambdaMART on everything"}
     there = [f"{_told(leads[role], 'gain')} over {name}" for role, name in names.items() if role in leads]
-    return f"Its lead is {' and '.join(there)}." if there else ""
+    shown = level(run)
+    at = "" if shown == "95 %" else " (intervals of 95 %, as at every look)" if read else f" (intervals of {shown})"
+    return f"Its lead is {' and '.join(there)}{at}." if there else ""
 
 
 def _told(found: dict[str, Any], name: str) -> str:
@@ -253,7 +300,7 @@ def _counted(decision: dict[str, Any], word: str) -> str:
     """Which rule archives, or how the gates stand and what keeps the verdict from GO and from ARCHIVE."""
     rules = [rule["name"] for rule in decision["archive_rules"] if rule["holds"]]
     if decision["verdict"] == "ARCHIVE":
-        return f"An archive rule holds, and one is enough: {'; '.join(rules)}."
+        return archived(decision)
     states = [gate["status"] for gate in decision["gates"]]
     counted = [s for s in states if s != "not applicable"]
     said = [f"{counted.count('pass')} of {len(counted)} gates passed"]
@@ -262,8 +309,10 @@ def _counted(decision: dict[str, Any], word: str) -> str:
     fragile = told if decision["fragile"] else ""
     why = ": GO needs all of them, ARCHIVE one archive rule, and none holds"
     if rules:
-        why = f": GO needs all of them, and no archive rule that holds. One does ({'; '.join(rules)})"
-        why += "".join(f", but {reason}" for reason in held_off(decision))
+        does = "One does" if len(rules) == 1 else f"{len(rules)} do"
+        why = f": GO needs all of them, and no archive rule that holds. {does} ({'; '.join(rules)})"
+        held = "; ".join(reason.removeprefix(NO_ARCHIVE) for reason in held_off(decision))
+        why += f", but {NO_ARCHIVE}{held}" if held else ""
     why = "" if decision["verdict"] == "GO" else why
     return ", ".join(said).replace(" fail", " failed") + fragile + why + "."
 

@@ -6,6 +6,7 @@ import pty
 import re
 
 import pytest
+from report_folders import record as trial
 from rich.console import Console
 
 from search.monitoring.progress import ProgressObserver
@@ -100,3 +101,12 @@ def test_trainings_that_wait_for_a_cluster_to_grow_are_counted(tmp_path):
     ]
     assert lines[2].startswith("1/3 trainings, 2 waiting (room for 1), ")
     assert lines[3] == "1/3 trainings · the cluster has room for 2 at once now"
+
+
+def test_the_time_left_names_the_stages_whose_it_is():
+    """Other stages follow: "12/12 trainings, 0 s left" was followed by minutes."""
+    console = Console(file=io.StringIO(), width=200)
+    with ProgressObserver(console, PHASE, 2, of=["baselines", "confirm"]) as progress:
+        progress.on_waiting(0, 1)
+        progress.on_end(None, trial(1), {})
+    assert "1/2 trainings (baselines, short list), " in console.file.getvalue()

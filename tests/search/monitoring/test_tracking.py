@@ -1,10 +1,13 @@
 """MLflow and Weights & Biases, offline: what is written there, and that neither can cost a run anything."""
 
+import contextlib
+import dataclasses
 import io
 import json
 import socket
 import time
 from contextlib import closing
+from types import SimpleNamespace
 
 import pytest
 from report_folders import decided, record
@@ -12,6 +15,8 @@ from rich.console import Console
 
 from search.monitoring.tracking import observer, tracking_for
 from search.options import RunOptions
+from search.pipeline import trainer
+from search.pipeline.trainer import Trainer
 from search.run_store.folder import RunFolder
 from search.run_store.job import Job
 
@@ -142,6 +147,77 @@ def test_a_tracker_that_dies_midway_is_asked_nothing_more(folder, said):
     tracking.end()
     assert tracker.asked == 1
     assert said.file.getvalue().count("ConnectionResetError: gone") == 1
+
+
+class Noting:
+    """A tracker that notes what it is told; slow, as a server is."""
+
+    def __init__(self):
+        self.told = []
+
+    def begin(self, name, description, known):
+        self.told.append(f"begin {known}")
+        return known or "parent"
+
+    def trial(self, record, curve):
+        time.sleep(0.05)
+        self.told.append(record.trial_id)
+
+    def end(self, decision, files):
+        self.told.append("end")
+
+    def stop(self):
+        self.told.append("stop")
+
+
+def test_an_interrupted_run_hands_over_what_has_ended_and_a_resumed_one_what_is_missing(folder, said):
+    tracker = Noting()
+    tracking = observer.Tracking(folder, said, "mlflow", lambda: tracker)
+    for trial in (record(1), record(2)):
+        tracking.on_end(None, trial, {})
+    tracking.stop()
+    assert tracker.told == ["begin None", "t0001", "t0002", "stop"]
+    tracking.stop()  # from an outer session
+    assert tracker.told[-1:] == ["stop"]
+    again = Noting()
+    tracking = observer.Tracking(folder, said, "mlflow", lambda: again)
+    taken = dataclasses.replace(record(5), taken_over="phase1")
+    known = [record(1), record(2), record(3), record(4, state="running"), taken]
+    tracking.take(known)
+    tracking.take(known)  # before each stage
+    tracking.on_end(None, record(6), {})
+    tracking.end()
+    assert again.told == ["begin parent", "t0003", "t0006", "end"]
+    assert said.file.getvalue() == ""
+
+
+def test_nothing_is_sent_twice_to_a_parent_whose_children_were_not_noted(folder, said):
+    (folder.path / "tracking.json").write_text('{"mlflow": "of before"}')
+    for trial in ("t0001", "t0002"):
+        tracker = Noting()
+        tracking = observer.Tracking(folder, said, "mlflow", lambda tracker=tracker: tracker)
+        tracking.take([record(1), record(2)])
+        tracking.on_end(None, dataclasses.replace(record(1), trial_id=trial), {})
+        tracking.end()
+        assert tracker.told == ["begin of before", trial, "end"]
+
+
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_a_session_that_ends_by_an_error_stops_its_tracking(folder, said, monkeypatch, error):
+    monkeypatch.setattr(trainer, "TuneSession", lambda *given, **more: contextlib.nullcontext())
+    monkeypatch.setattr(trainer, "ticket_for", lambda data: None)
+    monkeypatch.setattr(trainer, "epoch_limit", lambda *given: None)
+    monkeypatch.setattr(Trainer, "_size_stacks", lambda *given: None)
+    monkeypatch.setattr(Trainer, "training_seconds", 1.0)
+    asked, options = [], RunOptions(phase="phase3")
+    own = Trainer(SimpleNamespace(folder=folder), None, None, options, said)
+    own.tracking = SimpleNamespace(stop=lambda: asked.append("stop"))
+    with pytest.raises(error), own.tuning():
+        raise error
+    assert asked == ["stop"]
+    with own.tuning():
+        pass
+    assert asked == ["stop"]
 
 
 def test_nothing_is_tracked_unless_it_is_asked_for(folder, said):

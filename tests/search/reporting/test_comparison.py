@@ -7,13 +7,19 @@ import re
 import shutil
 
 import pytest
-from report_folders import HOSTILE, PHASE, decided, searched
+from report_folders import HOSTILE, PHASE, decided, judged, searched
 from rich.console import Console
 
+from fusion_models.metrics import Interval
 from fusion_models.terminal import ERRORS
+from search.analysis.decision import decide
 from search.report import ReportOptions, main, report
+from search.reporting import read_run
+from search.reporting.comparison import compare
 from search.reporting.comparison_page import short_names
-from search.run_store.folder import RunFolder, RunFolderError
+from search.run_store.folder import RunFolder, RunFolderError, json_text
+from search.run_store.looks import Look
+from spaces import for_dataset, phase_to_plain
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +93,55 @@ def test_settings_stand_apart_from_results_and_what_differs_stands_first(two):
     assert "settings that differ" in text
     assert "phase: trials" in text
     assert "verdict: verdict" in text
+
+
+def redecided(root, name, **changes):
+    """Give a run's decision.json other fields."""
+    place = root / name / "decision.json"
+    place.write_text(json.dumps(json.loads(place.read_text()) | changes))
+
+
+def same_data(root):
+    folder = RunFolder(root / "wider")
+    folder.write((folder.read() or {}) | {"fingerprint": "abc"})
+    return read_run(root / "phase3"), read_run(root / "wider")
+
+
+@pytest.mark.parametrize(
+    ("split", "said"),
+    [
+        ("test", "Both looked at the same test split"),
+        ("deciding", "They were decided on the test split and the deciding half of validation"),
+    ],
+)
+def test_looks_at_other_splits_are_no_looks_at_one(two, split, said):
+    root, _ = two
+    redecided(root, "wider", look=Look(number=2, split=split).as_json())
+    found = compare(same_data(root)).warnings
+    assert [warning[: len(said)] for warning in found] == [said]
+    assert "half of validation" in said_of_list(root, "wider") or split == "test"
+
+
+def said_of_list(root, name):
+    return next(line for line in said(ReportOptions(run=str(root))).splitlines() if line.startswith(name))
+
+
+def test_what_another_suspect_is_asked_stands_in_a_row_of_its_own(two):
+    """Its gates have the same keys: what the text is worth stood under the image's name."""
+    root, _ = two
+    folder = RunFolder(root / "wider")
+    other = for_dataset(PHASE, PHASE.base.model.of_dataset, "text")
+    folder.write((folder.read() or {}) | {"definition": phase_to_plain(other)})
+    quantities = {"text_masking_drop": Interval(0.06, 0.05, 0.07)}
+    decision = json.loads(json_text(decide(other, "t0004", judged(quantities), {}).as_json()))
+    redecided(root, "wider", gates=decision["gates"], archive_rules=decision["archive_rules"], look=None)
+    found = compare(same_data(root))
+    assert any("Their suspects differ (image and text)" in warning for warning in found.warnings)
+    gates = {line.what: line.values for part in found.results if part.name == "gates" for line in part.lines}
+    one, two = (gates[f"Resume: importance regularised (refit gain of {name})"] for name in ("visual", "text"))
+    assert (one[1], two[0]) == ("–", "–")
+    assert "undecided" in one[0]
+    assert "undecided" in two[1]
 
 
 def test_the_page_asks_nothing_of_any_network_and_runs_no_text(two):
@@ -248,3 +303,43 @@ def test_what_cannot_be_compared_says_so(two, tmp_path):
 )
 def test_names_are_as_short_as_tells_them_apart(names, short):
     assert short_names(names) == short
+
+
+def test_a_folder_whose_runs_lie_one_level_down_is_listed(two, tmp_path):
+    root, _ = two
+    (tmp_path / "teams").mkdir()
+    shutil.move(root, tmp_path / "teams" / "mine")
+    assert "mine/phase3" in said(ReportOptions(run=str(tmp_path / "teams")))
+
+
+def test_a_phase_of_a_roadmap_is_listed_by_the_data_that_was_given(two):
+    root, _ = two
+    folder = RunFolder(root / "phase3")
+    folder.write((folder.read() or {}) | {"data": "shop#halved"})
+    (line,) = [line for line in said(ReportOptions(run=str(root))).splitlines() if line.startswith("phase3")]
+    assert " shop " in line
+
+
+def test_the_file_of_a_comparison_makes_its_folder_and_is_named_where_it_cannot_be_written(two, capsys, monkeypatch):
+    root, _ = two
+    out = root / "new" / "x.html"
+    said(ReportOptions(run=str(root / "phase3"), other=str(root / "begun"), out=str(out)))
+    assert out.exists()
+    wrong = out / "y.html"
+    monkeypatch.setattr("sys.argv", ["report", str(root / "phase3"), str(root / "begun"), "--out", str(wrong)])
+    assert main() == 2
+    told = capsys.readouterr().err
+    assert f"cannot write {wrong} (" in told
+    assert "give another file as --out" in told
+
+
+def test_an_output_that_is_full_is_a_line(two, capsys, monkeypatch):
+    root, _ = two
+
+    def full(*given):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("search.report.print_list", full)
+    monkeypatch.setattr("sys.argv", ["report", str(root)])
+    assert main() == 2
+    assert "error: the output cannot be written (No space left on device): send it elsewhere" in capsys.readouterr().err

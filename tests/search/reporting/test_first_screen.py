@@ -1,20 +1,26 @@
 """The first screen and what would flip the verdict say what the decision says: verdict, rules, gates, need."""
 
 import dataclasses
+import io
 import json
 
 import pytest
 from report_folders import PHASE, decided, judged
+from rich.console import Console
 
 from fusion_models.metrics import Interval
 from search.analysis.decision import decide
-from search.analysis.judged import Lead
+from search.analysis.judged import Lead, Probe
 from search.analysis.measure import smallest
+from search.api import Result
+from search.pipeline.summary import print_gates
 from search.reporting import read_run
 from search.reporting.charts.flip import flip
 from search.reporting.charts.standing import sentences
+from search.reporting.decision_page import decision_text
+from search.reporting.words import meaning
 from search.run_store.folder import json_text
-from spaces import ROADMAP_STEPS
+from spaces import ROADMAP_STEPS, phase_to_plain
 
 GAIN = {"ndcg_gain": Interval(0.01, 0.005, 0.012)}
 AHEAD = Lead(rival="weighted sum with V1", interval=Interval(-0.02, -0.03, -0.01), with_suspect=True)
@@ -119,3 +125,104 @@ def test_an_undecided_gate_is_drawn_inside_the_band_however_lopsided_its_interva
     for _, gate in gates.iterrows():
         where = "undecided" if abs(gate["half_widths"]) < 1 else "pass" if gate["half_widths"] > 0 else "fail"
         assert where == gate["status"], gate["name"]
+
+
+@pytest.mark.parametrize("verdict", ["GO", "PAUSE_AND_FIX", "ARCHIVE"])
+@pytest.mark.parametrize("audited", [False, True])
+@pytest.mark.parametrize("name", ROADMAP_STEPS)
+def test_only_a_go_of_phase_4_reads_as_a_release(known, name, audited, verdict):
+    phase = dataclasses.replace(PHASE, name=name)
+    run = dataclasses.replace(
+        known,
+        run=known.run | {"definition": phase_to_plain(phase)} | ({"phase": "audit"} if audited else {}),
+        decision=known.decision | {"verdict": verdict},
+    )
+    decision = dataclasses.replace(decide(phase, "t0004", judged(GAIN), {}), verdict=verdict)
+    console = Console(file=io.StringIO(), width=200)
+    print_gates(console, decision, "test split", meaning(verdict, name, audited=audited))
+    ticket = decision_text(phase, decision, "test split", audited=audited)
+    result = Result(run.path)
+    result.description, result.decision = run.run, run.decision
+    for text in (" ".join(sentences(run)), ticket, console.file.getvalue(), result._repr_html_()):
+        assert ("GO here means: " in text) == (verdict == "GO")
+        if verdict == "GO":
+            assert ("It is no release" in text) == (audited or name != "phase4")
+            assert ("release it, to 5 %" in text) == (not audited and name == "phase4")
+
+
+def test_two_rules_that_hold_are_counted_and_held_off_once(known):
+    both = archive(over_tuned_v1=Interval(0.0, -0.004, 0.001))
+    earns = Probe(name="LambdaMART", gain=Interval(0.02, 0.015, 0.025), counts=True)
+    run = shown(known, archive=dataclasses.replace(both, probes=(earns,)), rivals={"sum": AHEAD})
+    assert run.decision["verdict"] == "PAUSE_AND_FIX"
+    said = sentences(run)[-1]
+    assert len([rule for rule in run.decision["archive_rules"] if rule["holds"]]) > 1
+    assert " do (the gain" in said
+    assert "One does" not in said
+    assert said.count("no ARCHIVE, for") == 1
+    assert "weighted sum with V1 sees" in said
+    assert "the probe LambdaMART sees" in said
+
+
+def test_a_rival_has_one_interval_on_the_first_screen_at_a_later_look(known):
+    """The gate and the warning read rivals at 95 %, evidence.json at the level of the look."""
+    wide = {"base": {"rival": "the base recipe", "mean": -0.025, "ci_low": -0.051, "ci_high": 0.001}}
+    run = dataclasses.replace(known, evidence=known.evidence | {"leads": wide})
+    (said,) = [sentence for sentence in sentences(run) if sentence.startswith("Its lead is")]
+    assert said.startswith("Its lead is −0.0250 [−0.0400, −0.0100] over the base recipe")
+    assert said.endswith("(intervals of 95 %, as at every look).")
+    early = dataclasses.replace(run, decision=run.decision | {"gates": []})
+    (said,) = [sentence for sentence in sentences(early) if sentence.startswith("Its lead is")]
+    assert said.endswith("[−0.0510, +0.0010] over the base recipe (the V2 you have) (intervals of 99.24 %).")
+
+
+@pytest.mark.parametrize(
+    ("phase", "finalist", "said"),
+    [
+        ("phase3", None, "No recipe was retrained with fresh seeds"),
+        ("phase3", "t0004", "The short list was retrained, but not its finalist"),
+        ("phase4", None, "Phase 3 left nothing to validate"),
+    ],
+)
+def test_why_nothing_was_judged_is_said_as_it_was(known, phase, finalist, said):
+    definition = phase_to_plain(dataclasses.replace(PHASE, name=phase))
+    decision = json.loads(json_text(decide(PHASE, finalist, None).as_json()))
+    run = dataclasses.replace(known, run=known.run | {"definition": definition}, decision=decision, evidence=None)
+    assert sentences(run)[0].startswith(said)
+
+
+@pytest.mark.parametrize(("phase", "way"), [("audit", "The same command, given again"), ("phase3", "with --resume")])
+def test_an_unfinished_page_says_a_way_on_that_there_is(known, phase, way):
+    said = " ".join(sentences(dataclasses.replace(known, run=known.run | {"phase": phase}, decision=None)))
+    assert way in said
+    assert ("--resume" in said) == (phase != "audit")
+
+
+@pytest.mark.parametrize(
+    ("quantity", "needs"),
+    [
+        ("queries", "more judged test queries"),
+        ("integrity_open", "every check passes"),
+        ("ablation_open", "every component measured"),
+        ("latency_p95_ms", "a faster way to run it"),
+        ("ndcg_gain", "another recipe for what failed"),
+    ],
+)
+def test_what_failed_is_mended_by_what_can_mend_it(known, quantity, needs):
+    gate = known.decision["gates"][0] | {"quantity": quantity, "status": "fail", "name": f"the {quantity}"}
+    run = dataclasses.replace(known, decision=known.decision | {"gates": [gate]})
+    (said,) = [note for note in flip(run).notes if "GO needs" in note]
+    assert needs in said
+    assert ("another recipe" in said) == (quantity == "ndcg_gain")
+    audited = dataclasses.replace(run, run=run.run | {"phase": "audit"})
+    assert not any("recipe for" in note for note in flip(audited).notes)
+
+
+def test_a_rule_that_was_not_measured_cannot_hold(known):
+    rules = [rule | {"measured": False, "holds": False} for rule in known.decision["archive_rules"]]
+    run = dataclasses.replace(known, decision=known.decision | {"archive_rules": rules})
+    for note in flip(run).notes:
+        assert "never a pass" not in note or "rule" not in note
+    assert any(
+        note.startswith("Archive rules that were not measured, so none of them holds: “") for note in flip(run).notes
+    )

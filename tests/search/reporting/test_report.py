@@ -1,5 +1,6 @@
 """report.html and --explain: whatever a run came to, they say it, and no text in it can do more than be read."""
 
+import dataclasses
 import html
 import io
 import json
@@ -11,6 +12,7 @@ import pytest
 from report_folders import BOUGHT_NOTHING, FORMULA, HOSTILE, decided, first_screen, searched
 from rich.console import Console
 
+from fusion_models.metrics.ranking_metric import RankingMetric
 from search.options import RunOptions
 from search.report import ReportOptions, report
 from search.reporting import page as pages
@@ -317,3 +319,19 @@ def test_rankers_are_told_by_their_role_and_the_split_that_was_opened_last(whole
 )
 def test_on_what_the_proposals_hang(search, said):
     assert said in pages._search_said({"begun": 24, "planned": 24} | search)
+
+
+def test_explain_names_the_run_s_metric_and_what_was_not_measured(tmp_path):
+    folder = searched(tmp_path / "phase3")
+    own = dataclasses.replace(PHASES["phase3"], metric=RankingMetric("mrr", 5))
+    folder.write(folder.read() | {"definition": phase_to_plain(own)})
+    table = pd.read_parquet(folder.path / "trials.parquet")
+    table.loc[table["trial_id"] == "t0001", "v1_correlation"] = float("nan")
+    table.to_parquet(folder.path / "trials.parquet")
+    front = pd.read_csv(folder.path / "pareto.csv")
+    front[front["trial_id"] != "t0001"].to_csv(folder.path / "pareto.csv", index=False)
+    said = explained(folder, "t0001")
+    assert "not on the front: Correlation with V1 was not measured" in said
+    assert "another trial" not in said
+    assert "MRR@5" in said
+    assert "nDCG@10" not in said

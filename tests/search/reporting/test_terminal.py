@@ -197,3 +197,16 @@ def test_no_text_from_outside_is_obeyed(width):
         said = console.file.getvalue()
         assert said.count(r"\x1b[31mred\x1b[2J\x9b\x07") == 4
         assert not set("\x1b\x9b\x07") & set(said.replace("\x1b[1m", "").replace("\x1b[0m", ""))
+
+
+@pytest.mark.parametrize("name", sorted({*record(1).numbers} - {"parameters"}))
+def test_a_number_that_was_not_finite_is_a_dash_in_the_table_of_rankers(name):
+    """It is left out of a trial's numbers, and the table came after all trainings of the search."""
+    searched = [record(0, name="base"), record(1), record(2)]
+    for one in searched[:2]:
+        one.numbers.pop(name)
+    console = Console(file=io.StringIO(), width=200)
+    print_rankers(console, PHASE, searched, baselines())
+    (line,) = [line for line in screen(console) if line.startswith("t0000 base")]
+    shown = ("ndcg", "ndcg_gain", "visual_masking_drop", "attention_max_share", "v1_correlation")
+    assert ("–" in line.split()) == (name in shown)

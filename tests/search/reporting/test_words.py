@@ -21,8 +21,13 @@ def test_numbers_are_written_as_readers_write_them():
     assert number(-0.0031, "ndcg_gain") == "−0.0031"
     assert number(float("nan")) == "–"
     assert number(720.0) == "720"
+    assert [number(n, "integrity_open") for n in (0.0, 1.0, 12.0)] == ["0", "1", "12"]
+    assert number(9.0, "queries") == "9"
+    assert label("resume: v1 stable (business fact)") == "Resume: V1 stable (business fact)"
     assert interval(0.1, 0.2, "v1_correlation") == "[0.100, 0.200]"
-    assert interval(None, 0.2) == ""
+    assert interval(None, None) == interval(float("nan"), float("nan")) == ""
+    assert interval(None, 0.2) == interval(-float("inf"), 0.2) == "(−∞, 0.200]"
+    assert interval(2.345, None) == interval(2.345, float("inf")) == "[2.345, ∞)"
     assert label("resume: V1 correlation") == "Resume: V1 correlation"
 
 

@@ -1,5 +1,6 @@
 """Looks at a deciding split: which one this is, at what level its intervals stand, and that none is forgotten."""
 
+import dataclasses
 import json
 import math
 import shutil
@@ -9,7 +10,7 @@ import pytest
 
 from fusion_models.metrics.intervals.planning import look_level
 from search.run_store.folder import RunFolder
-from search.run_store.looks import DECIDING_HALF, Look, count_look, opened_before
+from search.run_store.looks import DECIDING_HALF, SPLIT_NAMES, Look, count_look, opened_before, read_look
 
 SHOP = "s3://team/shop"
 
@@ -38,6 +39,21 @@ def test_all_looks_together_keep_five_per_cent():
         assert Look(number=number).level == pytest.approx(1 - expected)
     assert sum(Look(number=j).alpha for j in range(1, 100_000)) == pytest.approx(0.05, abs=1e-6)
     assert "look 2 at this test split: intervals of 99.24 %" in Look(number=2).said()
+
+
+@pytest.mark.parametrize("source", [SHOP, "planted:healthy"])
+@pytest.mark.parametrize("split", SPLIT_NAMES)
+def test_a_look_names_the_split_that_it_opened_wherever_it_is_told(tmp_path, source, split):
+    look = count_look(run(tmp_path / "phase1"), "abc", source, split=split)
+    assert look.split == split
+    assert (SPLIT_NAMES[split] in look.said()) == (source == SHOP)
+    assert ("half of validation" in look.short()) == (split == DECIDING_HALF)
+    assert read_look({"look": look.as_json()}) == look
+    told = dataclasses.replace(look, by="phase3")
+    assert read_look({"ablation_look": told.as_json()}, "ablation_look") == told
+    assert "(of phase3)" in told.said()
+    assert read_look({"look": {"number": 2, "practice": False, "level": 0.9924}}) == Look(number=2)
+    assert read_look({}) is None
 
 
 def test_looks_at_practice_data_are_counted_and_spend_nothing(tmp_path):

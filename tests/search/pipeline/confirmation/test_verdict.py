@@ -5,18 +5,22 @@ from types import SimpleNamespace
 
 import pandas as pd
 import pytest
+from outputs import random_lists, random_outputs
 from run_context import run_in
 
 from fusion_models.metrics import Interval
 from search.analysis.decision import decide
 from search.analysis.judged import ArchiveEvidence, Evidence, is_judged
+from search.analysis.measure import confirmed_table, mean_ndcg
 from search.options import RunOptions
 from search.pipeline.ablation import Intact
 from search.pipeline.confirmation import verdict
 from search.pipeline.confirmation.finalist import Finalist
+from search.pipeline.confirmation.short_list import Candidate
 from search.pipeline.confirmation.verdict import Confirmed, archives, confirm_and_decide
 from search.pipeline.continuation.kept import drop_ablation_of_another
 from search.run_store.folder import RunFolder
+from search.run_store.looks import Look
 from spaces import PHASES
 
 PHASE = PHASES["phase3"]
@@ -113,3 +117,31 @@ def test_an_ablation_that_fails_leaves_the_verdict_and_one_whose_machine_is_lost
     said = run.console.file.getvalue()
     assert "the ablation failed (ZeroDivisionError: here); the verdict does not rest on it" in said
     assert "--ablate t0001 tries again" in said
+
+
+@pytest.mark.parametrize("cold", ["all", "without cold"])
+@pytest.mark.parametrize("base_arm", [True, False])
+def test_test_rows_say_of_which_trainings_they_are_and_the_base_recipe_is_its_deciding_arm(cold, base_arm):
+    """Else the finalist, without the new items, stands beside a base recipe that has seen them."""
+    lists = random_lists(queries=40)
+    listed = {name: random_outputs(lists, seed=seed) for seed, name in enumerate(("f", "b", "o"))}
+    deciding = {name: [random_outputs(lists, seed=10 + s, noise=2.0) for s in range(2)] for name in ("whole", "base")}
+    if not base_arm:
+        del deciding["base"]
+    whole = SimpleNamespace(
+        plan=SimpleNamespace(whole="whole", base="base"), trained=deciding, members=1, clusters=None
+    )
+    found = [
+        Candidate(trial_id=trial, recipe={}, trainings=(name,), is_base=name == "b")
+        for trial, name in (("t0001", "f"), ("t0000", "b"), ("t0002", "o"))
+    ]
+    finalist, base, other = verdict._test_rows(found, FINALIST, whole, listed, Look(number=1), cold)
+    assert (finalist.trainings, finalist.items) == ("deciding", cold)
+    assert (base.trainings, base.items) == (("deciding", cold) if base_arm else ("short list", "all"))
+    assert (other.trainings, other.items) == ("short list", "all")
+    expected = deciding["base"][0] if base_arm else listed["b"]
+    assert base.quantities["ndcg"].mean == pytest.approx(mean_ndcg(expected))
+    assert {row.split for row in (finalist, base, other)} == {"test"}
+    table = confirmed_table(PHASE, [finalist, base, other])
+    assert table["trainings"].to_list() == [row.trainings for row in (finalist, base, other)]
+    assert table["items"].to_list() == [row.items for row in (finalist, base, other)]

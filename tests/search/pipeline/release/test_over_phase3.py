@@ -14,17 +14,23 @@ from search.analysis.decision import decide
 from search.options import RunOptions
 from search.pipeline.continuation.resuming import plain_options
 from search.pipeline.release.production import (
+    Looks,
     _chosen,
     _is_of,
     _missing_ablations,
     _of_suspect,
     _over,
     _validate,
+    _write,
 )
 from search.pipeline.release.runtime_variants import TimingSize
 from search.pipeline.roadmap import _read_verdict
+from search.reporting import read_run
+from search.reporting.charts import standing
+from search.reporting.run_list import list_runs
 from search.run_store.folder import FORMAT, RunFolder, RunFolderError
 from search.run_store.journal import open_journal
+from search.run_store.looks import Look
 from spaces import PHASE4, PHASES, Float, departures, for_dataset, phase_to_plain
 
 
@@ -109,6 +115,35 @@ def test_phase4_says_that_nothing_of_a_finalist_that_could_not_be_trained_is_the
     assert decision.verdict == "PAUSE_AND_FIX"
     assert decision.reasons == ("phase3's finalist t0001 could not be trained again, not once",)
     assert json.loads((run.folder.path / "decision.json").read_text())["finalist"] is None
+
+
+SECOND = {"number": 2, "practice": False, "split": "test", "level": 0.9924}
+
+
+def test_phase4_rests_on_the_look_of_phase_3_and_says_its_level(unjudged, small_data):
+    """Its gates read phase 3's intervals again, so they have that look's level."""
+    (unjudged.path / "judged.json").write_text("{}")
+    decision = json.loads((unjudged.path / "decision.json").read_text())
+    (unjudged.path / "decision.json").write_text(json.dumps(decision | {"look": SECOND}))
+    chosen = _chosen(unjudged, small_data)
+    assert chosen.look == Look(number=2, by="phase3")
+    options = RunOptions(phase="phase4", data=small_data.source)
+    run = run_in(RunFolder(unjudged.path.parent / "phase4"), options, options.to_phase(), small_data)
+    described = {"phase": "phase4", "definition": phase_to_plain(options.to_phase()), "options": plain_options(options)}
+    run.folder.write(described)
+    looks = Looks(judged=chosen.look, ablated=Look(number=3))
+    _write(run, decide(run.phase, "t0001", None, {}), [], None, None, looks)
+    read = read_run(run.folder.path)
+    assert standing.level(read) == "99.24 %"
+    said = "ook 2 (of phase3) at this test split: intervals of 99.24 %"
+    own = "The ablation is phase 4's own, look 3 at this test split; its intervals are of 95 %."
+    text = (run.folder.path / "decision.md").read_text()
+    for told in (text, standing.looked(read)):
+        assert said in told
+        assert own in told
+    run.folder.write((run.folder.read() or {}) | {"end": "2026-01-01T10:00:00+00:00"})
+    (entry,) = [entry for entry in list_runs(unjudged.path.parent) if entry.run == "phase4"]
+    assert (entry.look, entry.split) == (2, "test")
 
 
 def test_a_roadmap_ends_after_a_finalist_that_could_not_be_trained(unjudged):

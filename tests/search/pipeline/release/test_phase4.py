@@ -68,6 +68,9 @@ def test_phase_three_is_run_first_and_its_finalist_is_validated(validated):
     assert "holds no finished phase 3: it is run first" in said
     third, fourth = decision_of(path.parent / "phase3"), decision_of(path)
     assert fourth["finalist"] == third["finalist"] is not None
+    assert fourth["look"] == third["look"] | {"by": "phase3"}
+    assert "look 1 (of phase3) at practice data" in said
+    assert "look 1 (of phase3) at practice data" in (path / "decision.md").read_text()
     gates = {g["name"]: g["status"] for g in fourth["gates"]}
     assert gates["phase 3 said GO"] == ("pass" if third["verdict"] == "GO" else "fail")
     assert gates["resume: v1 stable (business fact)"] == "not measured"
