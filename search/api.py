@@ -27,12 +27,12 @@ from fusion_models.data import RankingDataset, open_dataset
 from fusion_models.data.errors import DataError
 from fusion_models.data.tables import TABLES
 from fusion_models.work.bar import shown_work
-from search.asked import as_source
 from search.audit.audit import run_audit
 from search.audit.model.input_map import mapped_inputs
 from search.audit.options import AuditOptions
 from search.execution.interrupts import heard_interrupts
 from search.options import RunOptions
+from search.options.asked import as_source
 from search.pipeline.phase import run_phase
 from search.pipeline.release.production import run_production
 from search.pipeline.roadmap import ROADMAP, run_roadmap

@@ -47,8 +47,8 @@ SLOW: tuple[str, ...] = (
     "search/study/test_stages.py"
     "::test_every_sampler_proposes_inside_the_space_with_stopped_and_failed_trials_behind_it",
     "search/test_api.py::test_importing_the_package_changes_nothing_in_the_process",
-    "search/test_options.py::test_every_flag_has_help",
-    "search/test_options.py::test_options_stand_before_or_after_the_phase",
+    "search/options/test_options.py::test_every_flag_has_help",
+    "search/options/test_options.py::test_options_stand_before_or_after_the_phase",
     "search/audit/test_model.py::test_a_model_that_hangs_or_dies_costs_itself",
     "search/audit/test_model.py::test_our_own_recipe_exported_and_audited_has_the_numbers_of_the_run",
     "search/audit/test_audit_options.py::test_a_mistake_is_one_line_and_no_look",

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 from fusion_models.config.annotated import settle_kinds
-from search.asked import FILE_WANTED, as_asked
 from search.options import require_seed, seconds
+from search.options.asked import FILE_WANTED, as_asked
 from search.reporting.records import AUDIT as AUDIT
 from search.run_store.facts import read_facts
 from search.run_store.folder import require_name

@@ -102,7 +102,7 @@ def test_an_ablation_that_fails_leaves_the_verdict_and_one_whose_machine_is_lost
     intact = Intact(trial_id="t0001", recipe=PHASE.base.flat(), trainings=("one",))
     confirmed = Confirmed(decision=decision, table=pd.DataFrame(), finalist=FINALIST, evidence=None, intact=intact)
     monkeypatch.setattr(verdict, "judge_short_list", lambda run, references: SimpleNamespace(candidates=[]))
-    monkeypatch.setattr(verdict, "read_finalist", lambda folder: FINALIST)
+    monkeypatch.setattr(verdict, "standing_finalist", lambda *given, **more: FINALIST)
     monkeypatch.setattr(verdict, "_decide_on_test", lambda *given: confirmed)
     monkeypatch.setattr(verdict, "ablate", failing)
     monkeypatch.setattr(type(run.trainer), "stopped_by", lambda self, error: lost)

@@ -34,12 +34,12 @@ def run(tmp_path, small_data, monkeypatch):
         "ray_session": lambda *_: contextlib.nullcontext(),
         "read_judged": lambda _: None,
         "check_integrity": lambda *_: [],
-        "_ablation": lambda *_: None,
+        "_ablation": lambda *_: (None, None),
         "_missing_ablations": lambda _: [],
         "measure_variants": lambda *_: SimpleNamespace(released=None, fastest=None),
     }.items():
         monkeypatch.setattr(production, name, instead)
-    monkeypatch.setattr(production, "_write", lambda run, decision, checks, variants, plan: None)
+    monkeypatch.setattr(production, "_write", lambda run, decision, checks, variants, plan, looks: None)
     return run
 
 

@@ -12,7 +12,7 @@ from fusion_models.config.annotated import settle_kinds
 from fusion_models.data.sources import declared_modalities
 from fusion_models.modalities import SUSPECT, require_suspect
 from fusion_models.models.own import own_model
-from search.asked import FILE_WANTED, as_asked
+from search.options.asked import FILE_WANTED, as_asked
 from search.run_store.facts import read_facts
 from search.run_store.folder import require_name
 from spaces import ROADMAP_STEPS, Phase, PhaseFile, for_dataset, from_weights, read_phase_file, with_own_model
