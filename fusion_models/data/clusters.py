@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-import pyarrow as pa
 import pyarrow.compute as pc
 
 from fusion_models.data.dataset import RankingDataset
@@ -98,13 +97,12 @@ def query_words(data: RankingDataset, rows: Ints) -> Held | None:
     texts = data.query_texts(rows)
     if texts is None:
         return None
-    split = pc.utf8_split_whitespace(pc.utf8_lower(texts)).combine_chunks()
+    split = pc.utf8_split_whitespace(texts).combine_chunks()
     row, word = pc.list_parent_indices(split), pc.list_flatten(split)
     real = pc.not_equal(word, "")
     coded = pc.dictionary_encode(word.filter(real))
-    order = pc.sort_indices(coded.dictionary.cast(pa.large_binary())).to_numpy()
-    number = np.empty(len(order), dtype=np.int64)
-    number[order] = np.arange(len(order))
+    known = [text.lower() for text in coded.dictionary.to_pylist()]  # Arrow knows no final sigma
+    number = np.unique(np.array(known, dtype=np.dtypes.StringDType()), return_inverse=True)[1]
     return Held.of_pairs(row.filter(real).to_numpy(), number[coded.indices.to_numpy()], len(rows))
 
 

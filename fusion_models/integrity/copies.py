@@ -56,7 +56,7 @@ def copies_check(data: RankingDataset, held_out: str, *, reported: bool = False)
     Labels are not read. `reported`: it cannot fail.
     """
     train, every = data.rows("train"), data.rows(held_out)
-    rows = np.sort(np.random.default_rng(0).permutation(every)[:LISTS_COMPARED])
+    rows = compared(every)
     found = near_copies(data, train, rows)
     pairs = [f"{data.query_ids[row]} of {data.query_ids[known]}" for row, known in list(found.items())[:3]]
     said = f"{len(found)} of {len(rows)} queries: {', '.join(pairs)}" if found else f"{len(rows)} queries read"
@@ -68,6 +68,11 @@ def copies_check(data: RankingDataset, held_out: str, *, reported: bool = False)
         reported=reported,
         detail=said,
     )
+
+
+def compared(rows: Rows) -> Rows:
+    """Those of a split's queries that are compared with training: all of them, or `LISTS_COMPARED`, drawn."""
+    return np.sort(np.random.default_rng(0).permutation(rows)[:LISTS_COMPARED])
 
 
 def near_copies(data: RankingDataset, train: Rows, rows: Rows) -> dict[int, int]:

@@ -13,7 +13,7 @@ from fusion_models.data.splits import assign_splits
 from fusion_models.data.views.alike import same_items
 from fusion_models.data.views.relabelled import normalised, query_keys
 from fusion_models.integrity.check import ISOLATED, Check, check, unmeasured
-from fusion_models.integrity.copies import recurring_pairs
+from fusion_models.integrity.copies import compared, recurring_pairs
 from fusion_models.metrics import Interval, blank_pictures, near_duplicates, overlap, split_auc
 from fusion_models.metrics.duplicates import Keys, digests
 from fusion_models.metrics.integrity import Overlap
@@ -64,7 +64,7 @@ def isolation_checks(data: RankingDataset, held_out: str, *, reported: bool = Fa
     called = {PICTURED: "pictures", TITLED: "texts"}
     said = f"the data are split by {side}" + ("" if reported else f"; {side} must be new")
     said += f"; {len(items):,} of {len(every):,} items compared" if len(items) < len(every) else ""
-    pairs = _pairs(data, train, rows, contents)
+    pairs = _pairs(data, train, compared(rows), contents)
     parts = [
         ("queries", queries.isolation, ISOLATED, by_item),
         ("items", overlap(known_items, every).isolation, ISOLATED, not by_item),
@@ -100,7 +100,8 @@ def separability_checks(data: RankingDataset, held_out: str, generator: np.rando
     out = [_auc(f"train against {held_out}: items", whole, sides, generator, brought, columns)]
     if data.query_features is not None:
         contents = query_keys(data)
-        number = np.unique(contents, return_inverse=True)[1]
+        first, number = np.unique(contents, return_index=True, return_inverse=True)[1:]
+        number = first[number]  # in the order of the table, not of the hashes
         picked = [np.sort(_sample(r, generator)) for r in (train, rows)]
         groups = [number[side] for side in picked]
         features = [data.query_features[r] for r in picked]
