@@ -14,6 +14,7 @@ from rich.console import Console
 
 from fusion_models.data.tables import local_path
 from fusion_models.files import write_whole
+from fusion_models.work.foreign import first_line
 from search.reporting import read_run, write_report
 from search.reporting.comparison import compare
 from search.reporting.comparison_page import comparison_page, print_comparison, short_names
@@ -74,15 +75,29 @@ def main() -> int:
 
 @contextlib.contextmanager
 def readable() -> Iterator[None]:
-    """What the system says against a file, such as one in a run of somebody else, as a ValueError that names it."""
+    """What the system says against a file, such as one in a run of somebody else, as a ValueError that names it.
+
+    Where it names no file, such as of a connection or a time that is up, as it says it.
+    """
     try:
         yield
     except OSError as error:
         if error.filename is None:
-            raise ValueError(f"the output cannot be written ({error.strerror}): send it elsewhere") from error
+            raise ValueError(first_line(error)) from error
         raise ValueError(
             f"cannot use {error.filename} ({error.strerror}): copy the run to a folder of yours"
         ) from error
+
+
+@contextlib.contextmanager
+def printing() -> Iterator[None]:
+    """What the system says against the output, such as a pipe or a full disk, as a ValueError."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno is None or error.filename is not None:
+            raise
+        raise ValueError(f"the output cannot be written ({error.strerror}): send it elsewhere") from error
 
 
 def report(options: ReportOptions, console: Console) -> None:
@@ -102,14 +117,15 @@ def report(options: ReportOptions, console: Console) -> None:
     if (folder.read() or {}).get("phase") == "roadmap":
         if options.explain is not None or options.ablate is not None:
             raise ValueError(f"{folder.path} is a roadmap: name one of its phases, such as {folder.path / 'phase3'}")
-        console.print(f"{write_roadmap_report(folder)}", highlight=False, markup=False, soft_wrap=True)
+        _print_path(console, write_roadmap_report(folder))
         if mirror is not None:
             mirror.sync()
         return
     with driving(folder.path) if options.ablate is not None else contextlib.nullcontext():
         run = read_run(folder.path)
         if options.explain is not None:
-            explain(run, options.explain, console)
+            with printing():
+                explain(run, options.explain, console)
             return
         if options.ablate is not None:
             from search.pipeline.continuation.reopen import ablate_trial
@@ -118,7 +134,7 @@ def report(options: ReportOptions, console: Console) -> None:
         write_report(folder)
         if mirror is not None:
             mirror.sync()
-    console.print(f"{folder.path / 'report.html'}", highlight=False, markup=False, soft_wrap=True)
+    _print_path(console, folder.path / "report.html")
 
 
 def _compare(options: ReportOptions, console: Console) -> None:
@@ -129,7 +145,8 @@ def _compare(options: ReportOptions, console: Console) -> None:
     runs = read_run(places[0]), read_run(places[1])
     found = compare(runs)
     if options.json:
-        print_json(found.as_json())
+        with printing():
+            print_json(found.as_json())
         return
     name = "-and-".join(short.replace("/", "-") for short in short_names(found.names))
     out = Path(options.out) if options.out is not None else places[0].parent / f"{name}.html"
@@ -139,8 +156,14 @@ def _compare(options: ReportOptions, console: Console) -> None:
         write_whole(out, page)
     except OSError as error:
         raise ValueError(f"cannot write {out} ({error.strerror}): give another file as --out") from error
-    print_comparison(console, found)
-    console.print(f"{out}", highlight=False, markup=False, soft_wrap=True)
+    with printing():
+        print_comparison(console, found)
+    _print_path(console, out)
+
+
+def _print_path(console: Console, path: Path) -> None:
+    with printing():
+        console.print(f"{path}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _is_folder_of_runs(location: str) -> bool:
@@ -158,10 +181,11 @@ def _list(options: ReportOptions, console: Console) -> None:
         raise ValueError(f"{options.run} is a folder of runs: name one of them for --explain and --ablate")
     root = local_path(options.run.removeprefix("file://")).resolve()
     entries = list_runs(root)
-    if options.json:
-        print_json(as_json(entries))
-    else:
-        print_list(console, root, entries)
+    with printing():
+        if options.json:
+            print_json(as_json(entries))
+        else:
+            print_list(console, root, entries)
 
 
 if __name__ == "__main__":

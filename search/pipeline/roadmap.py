@@ -41,6 +41,7 @@ from search.pipeline.summary import STYLES
 from search.reporting.decision_page import roadmap_text
 from search.reporting.roadmap_page import write_roadmap_report
 from search.reporting.terminal import Column, Row, print_table, say
+from search.reporting.words import meaning
 from search.run_store.driver_lock import driving
 from search.run_store.folder import (
     REPORT_DUE,
@@ -264,7 +265,13 @@ def _print(console: Console, folder: RunFolder, decision: RoadmapDecision, secon
     ]
     rows = [
         Row(
-            cells=(said.phase, said.title, _verdict(said), said.finalist or "none", said.decided_on),
+            cells=(
+                said.phase,
+                said.title,
+                _verdict(said),
+                said.finalist or "none",
+                ", ".join(filter(None, (said.decided_on, said.look))),
+            ),
             style=STYLES[said.verdict],
         )
         for said in decision.phases
@@ -272,6 +279,8 @@ def _print(console: Console, folder: RunFolder, decision: RoadmapDecision, secon
     rows += [Row(cells=(name, "", "not run", "", "")) for name in decision.not_run]
     print_table(console, "the roadmap", columns, rows)
     say(console, _verdict(decision), style=STYLES[decision.verdict])
+    if meant := meaning(decision.verdict, PHASE4.name):
+        say(console, f"  {meant}")
     for reason in decision.reasons:
         say(console, f"  {reason}")
     say(console, f"{clock(seconds)}; files:")

@@ -97,12 +97,13 @@ def print_verdict(run: Run, confirmed: Confirmed) -> None:
 
 
 def print_decision(run: Run, decision: Decision, files: Sequence[str], *, looked: str = "") -> None:
-    """Every gate, the verdict and why, and the paths of the files."""
+    """Every gate, the verdict and why, and the paths of those files that are there."""
     where = ", ".join(filter(None, [SPLIT_NAMES[run.deciding], looked]))
     print_gates(run.console, decision, where, meaning(decision.verdict, run.phase.name))
     say(run.console, f"{clock(time.monotonic() - run.began)}; files:")
-    for name in files:
-        run.console.print(f"  {run.folder.path / name}", highlight=False, markup=False, emoji=False, soft_wrap=True)
+    for path in (run.folder.path / name for name in files):
+        if path.exists():
+            run.console.print(f"  {path}", highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def print_gates(console: Console, decision: Decision, where: str, meant: str = "") -> None:

@@ -11,7 +11,7 @@ import pandas as pd
 from search.analysis.front import hypervolume
 from search.reporting.records import RunRecord
 from search.reporting.words import bounds, interval, label, measured, modality_name, number, short_ranker, wanted
-from search.run_store.looks import SPLIT_NAMES, read_look
+from search.run_store.looks import SPLIT_NAMES, Look, read_look
 
 Pair = tuple[RunRecord, RunRecord]
 SAID = ("resume", "fresh", "settle", "extend", "name", "results")
@@ -105,7 +105,7 @@ def _warnings(runs: Pair) -> list[str]:
     elif len({look.split for look in looks}) > 1:
         named = " and the ".join(SPLIT_NAMES[look.split] for look in looks)
         out.append(f"They were decided on the {named}: a difference between their numbers may be the split's")
-    elif len(looks) == len(runs):
+    elif len(looks) == len(runs) and not _one_look(looks):
         out.append(
             f"Both looked at the same {SPLIT_NAMES[looks[0].split]}: whoever picks the better of the two by it makes a "
             "choice that no interval here knows of"
@@ -116,6 +116,11 @@ def _warnings(runs: Pair) -> list[str]:
     if len({look.level for look in looks}) > 1:
         out.append("Their looks have different levels, so the intervals of one are wider for that alone")
     return out
+
+
+def _one_look(looks: Sequence[Look]) -> bool:
+    """Whether one phase reads the measurements of the other again, or both those of a third: nothing was chosen."""
+    return any(look.by for look in looks) and len({look.number for look in looks}) == 1
 
 
 def _suspects_differ(runs: Pair) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jinja2
@@ -12,11 +11,15 @@ import pandas as pd
 from fusion_models.integrity import Check
 from fusion_models.markdown import plain_text
 from search.analysis.decision import Decision
+from search.analysis.gates import GateResult
 from search.analysis.roadmap_decision import RoadmapDecision, bound, side
 from search.experiment.rollout import RolloutPlan
-from search.reporting.words import meaning, measured, metric_text, wanted
+from search.reporting.words import bounds, interval, meaning, measured, metric_text, number, wanted
 from search.run_store.looks import Look
 from spaces import PHASE4, Phase, departures
+
+GATE_WORDS = {"measured": measured, "bounds": bounds, "wanted": wanted}
+"""What a row says of a gate, as the page does."""
 
 
 def decision_text(
@@ -56,9 +59,13 @@ def _render(template: str, **values: Any) -> str:
         undefined=jinja2.StrictUndefined,
     )
     environment.filters |= {"bound": bound, "side": side, "cell": _cell, "text": plain_text}
-    environment.filters |= {"fact": lambda gate: measured(vars(gate)), "wanted": lambda gate: wanted(vars(gate))}
-    environment.tests["finite"] = math.isfinite
+    environment.filters |= {name: _of_gate(said) for name, said in GATE_WORDS.items()} | {"number": number}
+    environment.globals["interval"] = interval
     return environment.get_template(template).render(**values)
+
+
+def _of_gate(said: Callable[[Mapping[str, Any]], str]) -> Callable[[GateResult], str]:
+    return lambda gate: said(vars(gate))
 
 
 def _cell(value: object) -> str:

@@ -78,7 +78,7 @@ def standing(run: RunRecord, record: TrialRecord) -> list[str]:
         f"retrained with {row['seeds']} fresh seeds, averaged, {SPLIT_NAMES.get(row['split'], WITHIN)}: "
         f"gain {number(row['ndcg_gain'], 'gain')} "
         f"{interval(row['ndcg_gain_ci_low'], row['ndcg_gain_ci_high'], 'gain')}, "
-        f"{row['gates_passed']} of {row['gates_total']} gates met by its estimates"
+        f"{row['gates_passed']} of {row['gates_total']} search gates met by its estimates"
         for row in rows.to_dict("records")
     ]
     if run.finalist is not None and run.finalist["trial_id"] == record.trial_id:
@@ -102,10 +102,10 @@ def _place(run: RunRecord, record: TrialRecord) -> str:
         stays = row["p_on_front"]
         sure = f", where it stays in {stays:.0%} of query replicates" if stays == stays else ""
         passed, total = gates_passed(run.phase, record)
-        return f"place {row['rank']} of {len(run.pareto)} on the front{sure}; meets {passed} of {total} gates"
+        return f"place {row['rank']} of {len(run.pareto)} on the front{sure}; meets {passed} of {total} search gates"
     blank = [label(o.name) for o in run.phase.objectives if o.name not in record.numbers]
     if blank:
-        return f"not on the front: {', '.join(blank)} was not measured"
+        return f"not on the front; not measured: {', '.join(blank)}"
     points = costs(run.phase, searched)
     mine = points[[r.trial_id for r in searched].index(record.trial_id)]
     better = [r.trial_id for r, p in zip(searched, points, strict=True) if (p <= mine).all() and (p < mine).any()]

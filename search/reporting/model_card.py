@@ -14,15 +14,17 @@ from fusion_models.config import Recipe
 from fusion_models.files import write_whole
 from fusion_models.markdown import plain_text
 from search.reporting.records import RunRecord
-from search.reporting.words import NEW_ITEMS, bounds, label, measured, modality_name, of_the_team, wanted
+from search.reporting.words import NEW_ITEMS, bounds, label, meaning, measured, modality_name, of_the_team, wanted
 from search.run_store.artefact import ARTEFACT
 from search.run_store.looks import SPLIT_NAMES, is_practice
 from spaces import PHASE4
 
 CARD = "README.md"
 """Its name in the folder of the weights."""
-EXPORT = "export/inputs.json"
-"""Of phase 4, in the run folder."""
+EXPORT = "export"
+"""Phase 4's, in the run folder: the graphs, and what their inputs hold."""
+INPUTS = "inputs.json"
+GRAPHS = {"ranker.pt2": "torch.export", "ranker.onnx": "ONNX", "ranker-int8.onnx": "ONNX in int8, which is lossy"}
 
 
 def write_card(run: RunRecord) -> None:
@@ -56,9 +58,10 @@ def card_text(run: RunRecord, made: dict[str, Any]) -> str:
     return environment.get_template("model_card.md.j2").render(
         run=run,
         decision=decision,
-        meaning=meaning(run),
+        meaning=_meaning(run),
         practice=_practice(run),
-        exported=(run.path / EXPORT).exists(),
+        graphs=[f"`{name}` ({how})" for name, how in GRAPHS.items() if (run.path / EXPORT / name).exists()],
+        inputs=(run.path / EXPORT / INPUTS).exists(),
         description=run.run,
         split=SPLIT_NAMES[evidence.get("split", "test")],
         metric=run.phase.metric.name,
@@ -73,13 +76,10 @@ def card_text(run: RunRecord, made: dict[str, Any]) -> str:
     )
 
 
-def meaning(run: RunRecord) -> str:
-    """What a GO of this run's phase says, as a sentence; empty for another verdict."""
-    if (run.decision or {}).get("verdict") != "GO":
-        return ""
-    if run.phase.name == PHASE4.name:
-        return "GO means: release, at 5 % of the traffic first (rollout.json)."
-    return "GO means: go on to the next phase. It is no release: only phase 4 and a roadmap that ends with it release."
+def _meaning(run: RunRecord) -> str:
+    """What a GO of this run's phase says, and where the rollout is planned; empty for another verdict."""
+    said = meaning((run.decision or {}).get("verdict", ""), run.phase.name, audited=run.audited)
+    return f"{said} The plan is in rollout.json." if said and run.rollout is not None else said
 
 
 def _practice(run: RunRecord) -> bool:
@@ -95,7 +95,7 @@ def limits(run: RunRecord, recipe: Recipe) -> list[str]:
     if decision.get("verdict") != "GO":
         out.append(f"Its verdict is {decision.get('verdict')}: it is not fit for release as it stands.")
     elif run.phase.name != PHASE4.name:
-        out.append(meaning(run))
+        out.append(_meaning(run))
     if _practice(run):
         out.append("Practice: the data are bundled or planted, so it says nothing of anybody's own queries.")
     if decision.get("fragile"):

@@ -109,18 +109,18 @@ def read_run(path: Path) -> RunRecord:
     return RunRecord(
         folder=folder,
         run=run,
-        trials=_parquet(path / "trials.parquet"),
-        pareto=_csv(path / "pareto.csv"),
-        confirmed=_csv(path / "confirmed.csv"),
-        baselines=_csv(path / "baselines.csv"),
-        importances=_csv(path / "importances.csv"),
-        agreement=_csv(path / "agreement.csv"),
-        examples=_parquet(path / "examples.parquet"),
+        trials=read_parquet(path / "trials.parquet"),
+        pareto=read_csv(path / "pareto.csv"),
+        confirmed=read_csv(path / "confirmed.csv"),
+        baselines=read_csv(path / "baselines.csv"),
+        importances=read_csv(path / "importances.csv"),
+        agreement=read_csv(path / "agreement.csv"),
+        examples=read_parquet(path / "examples.parquet"),
         curves=read_curves(folder.tensorboard),
-        integrity=_csv(path / "integrity.csv"),
-        latency=_csv(path / "latency.csv"),
+        integrity=read_csv(path / "integrity.csv"),
+        latency=read_csv(path / "latency.csv"),
         rollout=_json(path / "rollout.json"),
-        ablations={p.name: _csv(p) for p in ablations},
+        ablations={p.name: read_csv(p) for p in ablations},
         decision=_json(path / "decision.json"),
         evidence=_json(path / "evidence.json"),
         finalist=_json(path / "finalist.json"),
@@ -144,7 +144,8 @@ def _record(row: dict[str, Any]) -> TrialRecord:
     )
 
 
-def _csv(path: Path) -> pd.DataFrame:
+def read_csv(path: Path) -> pd.DataFrame:
+    """A CSV of a run; empty where there is none. Raises RunFolderError, naming it."""
     if not path.exists():
         return pd.DataFrame()
     try:
@@ -154,19 +155,22 @@ def _csv(path: Path) -> pd.DataFrame:
         return pd.DataFrame()
 
 
-def _parquet(path: Path) -> pd.DataFrame:
+def read_parquet(path: Path, columns: list[str] | None = None) -> pd.DataFrame:
+    """A parquet of a run, or some columns of it; empty where there is none. Raises RunFolderError, naming it."""
     with _whole(path):
-        return pd.read_parquet(path) if path.exists() else pd.DataFrame()
+        return pd.read_parquet(path, columns=columns) if path.exists() else pd.DataFrame(columns=columns)
 
 
 @contextlib.contextmanager
 def _whole(path: Path) -> Iterator[None]:
-    """What a reader says against a table that is cut or no text, as a RunFolderError that names it."""
+    """What a reader says against a table that is cut, damaged or no text, as a RunFolderError that names it."""
     try:
         yield
     except pd.errors.EmptyDataError:
         raise
-    except ValueError as error:  # Arrow's too
+    except (ValueError, OSError) as error:  # Arrow's too: of a damaged page it raises an OSError
+        if isinstance(error, OSError) and error.filename is not None:
+            raise
         said = " ".join(str(error).split())
         raise RunFolderError(f"{path} cannot be read ({said}): put back a whole copy of the run") from error
 

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import jinja2
-import pandas as pd
 
 from fusion_models.files import write_whole
 from search.analysis.roadmap_decision import bound, side
@@ -20,7 +19,7 @@ from search.reporting.charts.standing import (
     measurements,
     warnings,
 )
-from search.reporting.records import read_run
+from search.reporting.records import read_csv, read_parquet, read_run
 from search.reporting.words import label, meaning, number, reading, unbroken
 from search.run_store.folder import RunFolder, phase_of, read_json
 from spaces import PHASE4, ROADMAP_STEPS, departures
@@ -66,11 +65,11 @@ def _phase(folder: RunFolder, said: dict[str, Any]) -> dict[str, Any]:
     decided = ", ".join(filter(None, (said["decided_on"], said.get("look"))))
     facts = {"decided on": decided, "finalist": said["finalist"] or "none"}
     if (run.path / "pareto.csv").exists():
-        trials = pd.read_parquet(run.path / "trials.parquet", columns=["stage", "taken_over"])
+        trials = read_parquet(run.path / "trials.parquet", ["stage", "taken_over"])
         searched = trials[trials["stage"] == "search"]
         taken = int((searched["taken_over"] != "").sum())
         facts["search"] = f"{len(searched) - taken} trials trained, {taken} taken over"
-        front = pd.read_csv(run.path / "pareto.csv")
+        front = read_csv(run.path / "pareto.csv")
         if len(front):
             best = number(front["ndcg_gain"].max(), "ndcg_gain")
             count = f"{len(front)} trial{'s' if len(front) > 1 else ''}"

@@ -23,7 +23,10 @@ COLUMNS = (
     Column(name="finalist", short=None),
     Column(name="date"),
 )
-LEGEND = ("of: 2/3 is the second of a run's three verdicts; look: at the split that decided; *: fragile, not fused",)
+LEGEND = (
+    "of: 2/3 is the second of a run's three verdicts; look: at the split that decided; *: fragile, not fused",
+    "look in brackets: of another phase, whose measurements the verdict reads again",
+)
 STYLES = {"GO": "green", "PAUSE_AND_FIX": "yellow", "ARCHIVE": "red"}
 SHORT_DATA = 22
 PLACES = ("*/run.json", "*/*/run.json")
@@ -48,6 +51,8 @@ class Entry:
     split: str | None = None
     """That the look opened."""
     practice: bool = False
+    by: str = ""
+    """The phase that took the look, where another one reads its measurements again; empty: this one."""
     finalist: str | None = None
     date: str = ""
     """UTC, when the verdict was there; of a run without one, when it was begun."""
@@ -94,6 +99,7 @@ def _verdicts(place: Path, name: str) -> list[Entry]:
                 look=look.number if look is not None else None,
                 split=look.split if look is not None else None,
                 practice=look is not None and look.practice,
+                by=look.by if look is not None else "",
                 finalist=decision.get("finalist"),
                 date=_day(date),
             )
@@ -108,7 +114,14 @@ def _day(time: Any) -> str:
 def _look(entry: Entry) -> str:
     if entry.look is None:
         return ""
-    return Look(number=entry.look, practice=entry.practice, split=entry.split or DECIDING_SPLIT).short()
+    split = entry.split or DECIDING_SPLIT
+    return Look(number=entry.look, practice=entry.practice, split=split, by=entry.by).short()
+
+
+def _short_look(entry: Entry) -> str:
+    if entry.look is None:
+        return ""
+    return f"({entry.look})" if entry.by else f"{entry.look}"
 
 
 def as_json(entries: list[Entry]) -> list[dict[str, Any]]:
@@ -136,7 +149,7 @@ def print_list(console: Console, root: Path, entries: list[Entry]) -> None:
             short={
                 "verdict": f"{entry.verdict}{' *' if entry.fragile else ''}",
                 "data": entry.data if len(entry.data) <= SHORT_DATA else f"…{entry.data[1 - SHORT_DATA :]}",
-                "look": str(entry.look) if entry.look is not None else "",
+                "look": _short_look(entry),
                 "date": entry.date[:10],
             },
             style=STYLES.get(entry.verdict, ""),

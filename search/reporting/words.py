@@ -103,12 +103,12 @@ def meaning(verdict: str, phase: str, *, audited: bool = False) -> str:
     if verdict != "GO":
         return ""
     if audited:
-        return f"GO here means: this V2 meets the gates of {phase}. It is no release."
+        return f"GO here means: this V2 meets the gates of {phase}. This is no release."
     if phase == PHASE4.name:
         return "GO here means: release it, to 5 % of the traffic first."
     later = list(ROADMAP_STEPS)
-    following = later[later.index(phase) + 1] if phase in later else "the next phase"
-    return f"GO here means: go on to {following}. It is no release, on which {PHASE4.name} alone decides."
+    following = later[later.index(phase) + 1].replace("phase", "phase ") if phase in later else "the next phase"
+    return f"GO here means: go on to {following}. This is no release: phase 4 alone decides on one."
 
 
 def ablated_at(look: Look) -> str:

@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import altair as alt
@@ -149,13 +150,16 @@ def failed(name: str, title: str, error: Exception) -> Figure:
 def write_figures(figures: Sequence[Figure], folder: RunFolder) -> list[Figure]:
     """Write the figures' tables and the PNG of each panel, under `figures/`; pictures are drawn side by side.
 
-    The figures as they are to be shown: one whose picture cannot be drawn says so.
+    The figures as they are to be shown: one whose picture cannot be drawn says so. Tables and pictures that a figure
+    had before and has no more are deleted.
     """
     place = folder.path / "figures"
     place.mkdir(exist_ok=True)
     for figure in figures:
         if len(figure.table.columns):
             write_csv(figure.table, RunFolder(place), f"{figure.name}.csv")
+        else:
+            (place / f"{figure.name}.csv").unlink(missing_ok=True)
     panels = [panel for figure in figures for panel in figure.panels]
     errors: dict[str, Exception] = {}
     with ThreadPoolExecutor() as pool:
@@ -166,9 +170,16 @@ def write_figures(figures: Sequence[Figure], folder: RunFolder) -> list[Figure]:
                 write_whole(place / f"{panel.name}.png", drawn)
     out = []
     for figure in figures:
+        _delete_older(place, figure, {panel.name for panel in figure.panels if panel.name not in errors})
         error = next((errors[panel.name] for panel in figure.panels if panel.name in errors), None)
         out.append(figure if error is None else failed(figure.name, figure.title, error))
     return out
+
+
+def _delete_older(place: Path, figure: Figure, drawn: set[str]) -> None:
+    for path in (place / f"{figure.name}.png", *place.glob(f"{figure.name}-*.png")):
+        if path.stem not in drawn:
+            path.unlink(missing_ok=True)
 
 
 def _png(panel: Panel) -> bytes | Exception:

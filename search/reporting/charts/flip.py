@@ -19,7 +19,7 @@ NO_RECIPE = {
     "queries": "more judged test queries",
     "integrity_open": "data and splits in which every check passes",
     "ablation_open": "every component measured (more time)",
-    "latency_p95_ms": "a faster way to run it, or a smaller recipe",
+    "latency_p95_ms": "a faster way to run it, or a smaller {ranker}",
 }
 """Quantities of gates that a search for another recipe does not mend -> what does."""
 FURTHEST = 5.0
@@ -143,11 +143,12 @@ def _flips(decision: dict[str, Any], *, audited: bool) -> list[str]:
     failed = [label(g["name"]) for g in failing if g["quantity"] not in NO_RECIPE]
     facts = [label(g["name"]) for g in decision["gates"] if g["status"] == "fail" and g["kind"] == "fact"]
     blank = [label(g["name"]) for g in decision["gates"] if g["status"] == "not measured"]
+    ranker = "V2" if audited else "recipe"
     if failed:
-        what = "another V2" if audited else "another recipe"
-        out.append(f"GO needs {what} for what failed on its whole interval: {', '.join(failed)}.")
+        out.append(f"GO needs another {ranker} for what failed on its whole interval: {', '.join(failed)}.")
     out += [
-        f"{label(g['name'])}: GO needs {NO_RECIPE[g['quantity']]}{f' ({told})' if (told := g['needed']) else ''}."
+        f"{label(g['name'])}: GO needs {NO_RECIPE[g['quantity']].format(ranker=ranker)}"
+        f"{f' ({told})' if (told := g['needed']) else ''}."
         for g in failing
         if g["quantity"] in NO_RECIPE
     ]

@@ -1,6 +1,7 @@
 """The release decision as a pure function: what is missing anywhere keeps V2 from release."""
 
 import dataclasses
+import json
 
 import numpy as np
 import pytest
@@ -10,6 +11,8 @@ from fusion_models.integrity import check
 from fusion_models.metrics import Interval, query_interval
 from search.analysis.judged import Probe
 from search.analysis.release_decision import Validated, decide_release, integrity_open, shared
+from search.reporting.charts.flip import _flips
+from search.run_store.folder import json_text
 from spaces import PHASE4
 
 FACTS = dict.fromkeys(("v1_stable", "resources", "integration_path", "diverse_queries", "candidate_quality"), "pass")
@@ -94,3 +97,27 @@ def test_open_checks_are_counted_as_an_interval():
     checks = [check("a", 2.0, at_most=0.0), check("b", Interval(0.5, 0.4, 0.7), at_most=0.6), check("c", 0, at_most=0)]
     found = integrity_open(checks)
     assert (found.low, found.high) == (1.0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("latency", "status", "needed"),
+    [
+        (around(20.0, 5.0), "pass", ""),
+        (around(120.0, 5.0), "fail", ""),
+        (around(99.0, 5.0), "undecided", "more requests on a quieter machine"),
+        (None, "not measured", "more requests on a quieter machine"),
+    ],
+)
+@pytest.mark.parametrize("audited", [False, True])
+def test_more_requests_are_no_remedy_for_a_latency_that_fails(latency, status, needed, audited):
+    decision = json.loads(json_text(release(latency=latency).as_json()))
+    (gate,) = [g for g in decision["gates"] if g["quantity"] == "latency_p95_ms"]
+    assert (gate["status"], gate["needed"]) == (status, needed)
+    (said,) = [note for note in _flips(decision, audited=audited) if "Latency" in note] or [""]
+    ranker = "V2" if audited else "recipe"
+    assert (said == f"Latency P95 (ms): GO needs a faster way to run it, or a smaller {ranker}.") == (status == "fail")
+
+
+def test_an_ablation_that_is_not_whole_says_what_it_lacks():
+    (gate,) = [g for g in release(ablation_missing=["unimodal heads"]).gates if g.quantity == "ablation_open"]
+    assert gate.needed == "unimodal heads"

@@ -17,6 +17,7 @@ from search.report import ReportOptions, main, report
 from search.reporting import read_run
 from search.reporting.comparison import compare
 from search.reporting.comparison_page import short_names
+from search.reporting.run_list import list_runs
 from search.run_store.folder import RunFolder, RunFolderError, json_text
 from search.run_store.looks import Look
 from spaces import for_dataset, phase_to_plain
@@ -120,6 +121,33 @@ def test_looks_at_other_splits_are_no_looks_at_one(two, split, said):
     found = compare(same_data(root)).warnings
     assert [warning[: len(said)] for warning in found] == [said]
     assert "half of validation" in said_of_list(root, "wider") or split == "test"
+
+
+@pytest.mark.parametrize(
+    ("looks", "chosen"),
+    [
+        ((Look(number=2), Look(number=2, by="phase3")), False),
+        ((Look(number=2, by="phase3"), Look(number=2, by="phase3")), False),
+        ((Look(number=3), Look(number=2, by="phase3")), True),
+        ((Look(number=2), Look(number=3)), True),
+    ],
+)
+def test_a_look_that_is_read_again_is_no_choice_of_the_better(two, looks, chosen):
+    root, _ = two
+    for name, look in zip(("phase3", "wider"), looks, strict=True):
+        redecided(root, name, look=look.as_json())
+    assert any("Both looked" in warning for warning in compare(same_data(root)).warnings) == chosen
+
+
+@pytest.mark.parametrize("width", [None, 80])
+def test_a_list_tells_a_run_s_own_look_from_another_phase_s(two, width):
+    root, _ = two
+    redecided(root, "wider", look=Look(number=2, by="phase3").as_json())
+    text = said(ReportOptions(run=str(root)), width)
+    assert ("(2)" if width else "2 (of phase3)") in text
+    assert ("look in brackets" in text) == bool(width)
+    entries = {entry.run: entry for entry in list_runs(root)}
+    assert (entries["wider"].by, entries["phase3"].by) == ("phase3", "")
 
 
 def said_of_list(root, name):

@@ -11,9 +11,9 @@ from rich.console import Console
 
 from search.reporting import build_report, page, read_run
 from search.reporting.charts import modalities, release
-from search.reporting.charts.figure import Panel, write_figures
+from search.reporting.charts.figure import Panel, missing, write_figures
 from search.reporting.page import AUDIT_SECTIONS, RELEASE_SECTIONS, SECTIONS, drawn
-from search.run_store.folder import json_text
+from search.run_store.folder import RunFolder, json_text
 
 
 @pytest.fixture(scope="module")
@@ -38,6 +38,28 @@ def test_a_picture_that_fails_costs_its_figure_alone(folder, monkeypatch):
     assert attention.missing == "It could not be drawn (ZeroDivisionError: division by zero)."
     assert (folder.path / "figures" / "agreement.png").exists()
     assert (folder.path / "figures" / "attention.csv").exists()
+
+
+def test_a_figure_that_is_missing_leaves_nothing_older(folder, tmp_path):
+    older = ["ablation.csv", "ablation.png", "ablation-ndcg_gain.png", "leads.csv", "leads-base.png"]
+    place = tmp_path / "figures"
+    place.mkdir()
+    for name in older:
+        (place / name).write_text("of an earlier verdict")
+    figures = [missing("ablation", "Ablation", "None was run."), drawn(modalities.agreement, read_run(folder.path))]
+    write_figures(figures, RunFolder(tmp_path))
+    left = {path.name for path in place.iterdir()}
+    assert left == {"leads.csv", "leads-base.png", "agreement.csv", "agreement.png"}
+
+
+def test_a_picture_that_fails_leaves_no_older_one(folder, monkeypatch, tmp_path):
+    place = tmp_path / "figures"
+    place.mkdir()
+    (place / "agreement.png").write_text("of an earlier verdict")
+    (place / "agreement-left.png").write_text("of a panel that it has no more")
+    monkeypatch.setattr(Panel, "png", lambda panel: 1 / 0)
+    write_figures([drawn(modalities.agreement, read_run(folder.path))], RunFolder(tmp_path))
+    assert {path.name for path in place.iterdir()} == {"agreement.csv"}
 
 
 def test_shares_that_are_no_numbers_are_left_out(folder):

@@ -146,7 +146,7 @@ def test_only_a_go_of_phase_4_reads_as_a_release(known, name, audited, verdict):
     for text in (" ".join(sentences(run)), ticket, console.file.getvalue(), result._repr_html_()):
         assert ("GO here means: " in text) == (verdict == "GO")
         if verdict == "GO":
-            assert ("It is no release" in text) == (audited or name != "phase4")
+            assert ("This is no release" in text) == (audited or name != "phase4")
             assert ("release it, to 5 %" in text) == (not audited and name == "phase4")
 
 

@@ -1,5 +1,6 @@
 """The model card says what a verdict does not speak of, by what the decision holds and not by how it is worded."""
 
+import dataclasses
 import io
 import json
 
@@ -10,8 +11,9 @@ from rich.console import Console
 from fusion_models.config import Recipe
 from search.reporting import build_report, page
 from search.reporting.charts.standing import sentences
-from search.reporting.model_card import card_text, limits
+from search.reporting.model_card import GRAPHS, card_text, limits
 from search.reporting.records import read_run
+from search.reporting.words import meaning
 from search.run_store.looks import HALVED
 from spaces import PHASE4, PHASES, phase_to_plain
 
@@ -47,8 +49,11 @@ def test_a_go_says_what_it_means(tmp_path, phase, verdict):
     run = read_run(folder.path)
     made = {"recipe": run.finalist["recipe"]}
     first, said = card_text(run, made).splitlines()[2], limits(run, Recipe.from_flat(made["recipe"]))
-    on, release = "GO means: go on to the next phase", "GO means: release, at 5 % of the traffic first"
+    release = "GO here means: release it, to 5 % of the traffic first."
     early = phase != "phase4"
+    on = meaning("GO", phase) if early else "go on to"
+    assert not early or on.endswith("This is no release: phase 4 alone decides on one.")
+    assert "rollout.json" not in first
     assert (on in first) == (verdict == "GO" and early)
     assert (release in first) == (verdict == "GO" and not early)
     assert any(on in limit for limit in said) == (verdict == "GO" and early)
@@ -72,6 +77,32 @@ def test_practice_data_is_called_practice_with_a_look_and_without(tmp_path, data
         assert ("(practice)" in text) == ("- Practice: the data are bundled or planted" in text) == practice
 
 
+def test_a_card_names_a_plan_of_the_rollout_that_is_there(tmp_path):
+    folder = decided(tmp_path / "run")
+    folder.write(folder.read() | {"phase": "phase4", "definition": phase_to_plain(PHASE4)})
+    decision = json.loads((folder.path / "decision.json").read_text())
+    (folder.path / "decision.json").write_text(json.dumps(decision | {"verdict": "GO"}))
+    run = read_run(folder.path)
+    made = {"recipe": run.finalist["recipe"]}
+    assert "rollout.json" not in card_text(run, made)
+    planned = dataclasses.replace(run, rollout={"stages": []})
+    assert "5 % of the traffic first. The plan is in rollout.json." in card_text(planned, made)
+
+
+@pytest.mark.parametrize("there", [(), ("ranker.pt2",), ("ranker.onnx",), ("ranker.onnx", "ranker-int8.onnx")])
+def test_a_card_names_exports_that_are_there(tmp_path, there):
+    folder = decided(tmp_path / "phase3")
+    run = read_run(folder.path)
+    (folder.path / "export").mkdir()
+    for name in ("inputs.json", *there):
+        (folder.path / "export" / name).write_text("{}")
+    text = card_text(run, {"recipe": run.finalist["recipe"]})
+    for name in GRAPHS:
+        assert (f"`{name}`" in text) == (name in there)
+    assert ("`export/" in text) == bool(there)
+    assert text.endswith("\n")
+
+
 def test_pairs_bring_their_own_features_and_an_export_its_inputs(tmp_path):
     folder = decided(tmp_path / "phase3")
     run = read_run(folder.path)
@@ -81,6 +112,7 @@ def test_pairs_bring_their_own_features_and_an_export_its_inputs(tmp_path):
     assert "inputs.json" not in text
     (folder.path / "export").mkdir()
     (folder.path / "export" / "inputs.json").write_text("{}")
+    (folder.path / "export" / "ranker.onnx").write_text("")
     assert "`export/inputs.json` says what each input holds" in card_text(run, made)
 
 

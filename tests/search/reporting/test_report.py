@@ -331,7 +331,7 @@ def test_explain_names_the_run_s_metric_and_what_was_not_measured(tmp_path):
     front = pd.read_csv(folder.path / "pareto.csv")
     front[front["trial_id"] != "t0001"].to_csv(folder.path / "pareto.csv", index=False)
     said = explained(folder, "t0001")
-    assert "not on the front: Correlation with V1 was not measured" in said
+    assert "not on the front; not measured: Correlation with V1" in said
     assert "another trial" not in said
     assert "MRR@5" in said
     assert "nDCG@10" not in said

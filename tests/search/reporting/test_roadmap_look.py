@@ -1,14 +1,16 @@
 """A roadmap's page says of each phase on which split it decided, at which look, and what its verdict means."""
 
 import html
+import io
 import json
 import re
 
 import pytest
 from report_folders import decided
+from rich.console import Console
 
 from search.analysis.roadmap_decision import decide_roadmap
-from search.pipeline.roadmap import _read_verdict
+from search.pipeline.roadmap import _print, _read_verdict
 from search.pipeline.roadmap_step import TEST_PHASES
 from search.reporting.decision_page import roadmap_text
 from search.reporting.roadmap_page import write_roadmap_report
@@ -45,9 +47,17 @@ def change(root, name, **fields):
     place.write_text(json.dumps(json.loads(place.read_text()) | fields))
 
 
+def printed(root, width=200):
+    """What a roadmap says in the terminal at its end."""
+    done = {name: _read_verdict(RunFolder(root / name), name) for name in ("phase1", "phase3")}
+    console = Console(file=io.StringIO(), width=width, force_terminal=True, color_system=None)
+    _print(console, RunFolder(root), decide_roadmap(tuple(ROADMAP_STEPS), done, releasing=TEST_PHASES), 1.0)
+    return console.file.getvalue()
+
+
 def test_every_phase_says_its_split_look_and_level(roadmap):
     page, ticket = roadmap[1]()
-    for text in (page, ticket):
+    for text in (page, ticket, printed(roadmap[0])):
         assert "deciding half of validation, look 1 (half of validation): intervals of 96.96 %" in text
         assert "test split, look 2: intervals of 99.24 %" in text
     assert "They decide, on their whole intervals (look 2: intervals of 99.24 %)" in page
@@ -68,8 +78,8 @@ def test_a_go_of_the_roadmap_says_that_it_is_the_release(roadmap, monkeypatch):
     _, page = roadmap
     for name in ("phase1", "phase3"):
         change(root, name, verdict="GO", facts={})
-    assert "GO here means" not in page()[0]  # phase 4 has not been run
+    assert "GO here means" not in page()[0] + printed(root)  # phase 4 has not been run
     monkeypatch.setattr("test_roadmap_look.TEST_PHASES", ("phase3",))
     text, ticket = page()
-    for said in (text, ticket):
+    for said in (text, ticket, printed(root)):
         assert "GO here means: release it, to 5 % of the traffic first." in said

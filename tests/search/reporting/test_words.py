@@ -2,12 +2,15 @@
 
 import dataclasses
 import html
+import math
 import re
 
 from report_folders import PHASE, decided, first_screen, judged
 
 from fusion_models.metrics.ranking_metric import RankingMetric
+from search.analysis.archive import ArchiveRule
 from search.analysis.decision import decide
+from search.analysis.gates import GateResult
 from search.reporting import read_run
 from search.reporting.charts.flip import flip
 from search.reporting.decision_page import decision_text
@@ -95,3 +98,32 @@ def test_decision_md_escapes_what_comes_from_outside_and_writes_no_nan(tmp_path)
     row = next(line for line in text.splitlines() if "click" in line and line.startswith("|"))
     assert len(re.findall(r"(?<!\\)\|", row)) == 7  # six cells
     assert "nan" not in text
+
+
+def test_decision_md_writes_numbers_as_the_page_does():
+    base = {"group": "phase", "threshold": 0.0, "direction": "at most", "status": "undecided"}
+
+    def gate(quantity, value, low, high, **more):
+        given = base | {"key": quantity, "name": quantity, "quantity": quantity, "kind": "quantity"} | more
+        return GateResult(value=value, ci_low=low, ci_high=high, **given)
+
+    gates = (
+        gate("integrity_open", 1.0, 1.0, 3.0),
+        gate("latency_p95_ms", 123.456, 120.0, math.inf, threshold=100.0),
+        gate("visual_masking_drop", 0.0512, 0.04, 0.06, threshold=0.05, direction="at least"),
+        gate("v1_correlation", math.nan, math.nan, math.nan, threshold=0.9, status="not measured"),
+        gate("ndcg_gain", 0.01, -math.inf, 0.02, direction="at least"),
+    )
+    late = {"key": "latency", "name": "slow", "value": 160.25, "ci_low": 140.5, "ci_high": math.inf}
+    rule = ArchiveRule(threshold=150.0, direction="above", holds=False, measured=True, **late)
+    decision = dataclasses.replace(decide(PHASE, None, None), gates=gates, archive_rules=(rule,))
+    text = decision_text(PHASE, decision, "test split")
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert [[cell.strip() for cell in row.strip("|").split("|")][1:4] for row in rows[1:6]] == [
+        ["1", "[1, 3]", "≤ 0"],
+        ["123.5", "[120, ∞)", "≤ 100"],
+        ["5.1 %", "[4.0 %, 6.0 %]", "≥ 5.0 %"],
+        ["–", "–", "≤ 0.900"],
+        ["+0.0100", "(−∞, +0.0200]", "≥ 0"],
+    ]
+    assert "| slow | 160.2 | [140.5, ∞) | above 150 |" in text

@@ -2,11 +2,13 @@
 
 import contextlib
 import dataclasses
+import io
 import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from rich.console import Console
 from run_context import run_in
 
 from fusion_models.modalities import MODALITIES
@@ -14,6 +16,7 @@ from search.analysis.decision import decide
 from search.options import RunOptions
 from search.pipeline.continuation.resuming import plain_options
 from search.pipeline.release.production import (
+    FILES,
     Looks,
     _chosen,
     _is_of,
@@ -25,6 +28,7 @@ from search.pipeline.release.production import (
 )
 from search.pipeline.release.runtime_variants import TimingSize
 from search.pipeline.roadmap import _read_verdict
+from search.pipeline.summary import print_decision
 from search.reporting import read_run
 from search.reporting.charts import standing
 from search.reporting.run_list import list_runs
@@ -144,6 +148,19 @@ def test_phase4_rests_on_the_look_of_phase_3_and_says_its_level(unjudged, small_
     run.folder.write((run.folder.read() or {}) | {"end": "2026-01-01T10:00:00+00:00"})
     (entry,) = [entry for entry in list_runs(unjudged.path.parent) if entry.run == "phase4"]
     assert (entry.look, entry.split) == (2, "test")
+
+
+def test_files_that_are_not_there_are_not_listed(unjudged, small_data):
+    options = RunOptions(phase="phase4", data=small_data.source)
+    run = run_in(RunFolder(unjudged.path.parent / "phase4"), options, options.to_phase(), small_data)
+    run.folder.path.mkdir(exist_ok=True)
+    (run.folder.path / "decision.md").write_text("")
+    run = dataclasses.replace(run, console=Console(file=io.StringIO(), width=200))
+    print_decision(run, decide(run.phase, None, None), FILES)
+    said = run.console.file.getvalue()
+    assert str(run.folder.path / "decision.md") in said
+    assert "rollout.json" not in said
+    assert "export" not in said.replace(str(run.folder.path), "")
 
 
 def test_a_roadmap_ends_after_a_finalist_that_could_not_be_trained(unjudged):
