@@ -273,7 +273,7 @@ def test_sparse_columns_hold_a_sign_code_too(signed, monkeypatch):
     assert ((sparse == 0).mean(0) > 0.5).mean() > 0.5
     features = dict(signed.item_features) | {"visual": sparse}
     view = SimpleNamespace(
-        item_features=features, rows=signed.rows, judged_item=signed.judged_item, offset=signed.offset
+        item_features=features, rows=signed.rows, judged_item=signed.judged_item, documents=signed.documents
     )
     signal = sign_signal(view, "visual", 0)
     assert np.isfinite(signal).all()

@@ -20,7 +20,7 @@ from spaces import ROADMAP_STEPS
 
 
 @pytest.fixture
-def roadmap(tmp_path):
+def two_phases(tmp_path):
     """A roadmap's folder with phases 1 and 3 in it; a function writes its page anew."""
     looks = {"phase1": Look(number=1, split=DECIDING_HALF), "phase3": Look(number=2)}
     for name, look in looks.items():
@@ -55,16 +55,16 @@ def printed(root, width=200):
     return console.file.getvalue()
 
 
-def test_every_phase_says_its_split_look_and_level(roadmap):
-    page, ticket = roadmap[1]()
-    for text in (page, ticket, printed(roadmap[0])):
+def test_every_phase_says_its_split_look_and_level(two_phases):
+    page, ticket = two_phases[1]()
+    for text in (page, ticket, printed(two_phases[0])):
         assert "deciding half of validation, look 1 (half of validation): intervals of 96.96 %" in text
         assert "test split, look 2: intervals of 99.24 %" in text
     assert "They decide, on their whole intervals (look 2: intervals of 99.24 %)" in page
 
 
-def test_an_archive_says_on_its_first_screen_which_rule_archived(roadmap):
-    root, page = roadmap
+def test_an_archive_says_on_its_first_screen_which_rule_archived(two_phases):
+    root, page = two_phases
     rule = json.loads((root / "phase3" / "decision.json").read_text())["archive_rules"][0]
     rule |= {"name": "the image has nothing to give", "holds": True}
     change(root, "phase3", verdict="ARCHIVE", archive_rules=[rule])
@@ -73,9 +73,9 @@ def test_an_archive_says_on_its_first_screen_which_rule_archived(roadmap):
     assert said in text[: text.index("The phases in a row")]
 
 
-def test_a_go_of_the_roadmap_says_that_it_is_the_release(roadmap, monkeypatch):
-    root, _ = roadmap
-    _, page = roadmap
+def test_a_go_of_the_roadmap_says_that_it_is_the_release(two_phases, monkeypatch):
+    root, _ = two_phases
+    _, page = two_phases
     for name in ("phase1", "phase3"):
         change(root, name, verdict="GO", facts={})
     assert "GO here means" not in page()[0] + printed(root)  # phase 4 has not been run
