@@ -24,6 +24,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from fusion_models.data.arrays.scalars import ScalarEncoding
 from fusion_models.data.arrays.v1_scores import v1_input_of_lists
 from fusion_models.data.batch import Batch
 from fusion_models.data.schema import FeatureSchema, FeatureStatistics
@@ -119,13 +120,13 @@ def _holds(name: str, schema: FeatureSchema, statistics: FeatureStatistics) -> l
         return [{"column": column, "width": width} for column, width in parts.items() if width]
     if name == "v1":
         return [{"column": "judgements.v1_score", "width": 1}]
-    encoded = statistics.encodings.get(name)
-    if not encoded:
-        return [{"column": f"items.{name}", "width": schema.width(name)}]
-    return [
+    encoding = ScalarEncoding.from_json(statistics.encodings.get(name, []))
+    listed = schema.width(name) - encoding.width
+    vector = [{"column": f"items.{name}", "width": listed}] if listed else []
+    return vector + [
         {"column": f"items.{each['name']}", "width": len(each["categories"]) + 1 if "categories" in each else 1}
         | {key: each[key] for key in ("mean", "std", "time", "categories") if key in each}
-        for each in encoded
+        for each in encoding.to_json()
     ]
 
 

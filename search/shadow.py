@@ -21,7 +21,7 @@ from fusion_models.models import Ranker
 from fusion_models.work.foreign import first_line
 from search.reporting.terminal import make_console
 from search.run_store.artefact import ARTEFACT, releasing
-from search.run_store.artifacts import WEIGHTS, load_ranker, require_same_source, run_of, weights_files
+from search.run_store.artifacts import WEIGHTS, load_ranker, require_same_source, run_of, weights_files, weights_sha256
 from search.run_store.folder import RunFolder, RunFolderError, json_text, phase_of
 
 
@@ -205,6 +205,12 @@ def _replay(command: Replay, console: Console) -> None:
     named = command.checkpoint or (Path(said["checkpoint"]) if said["checkpoint"] else None)
     if named is None:
         raise ValueError(f"{command.log} was logged without V2: name one with --checkpoint")
+    if command.checkpoint is None:
+        _require_weights(named)
+        if said.get("weights", weights_sha256(named)) != weights_sha256(named):  # older logs do not say
+            raise ValueError(
+                f"{named} holds other weights than {command.log} was logged with: name V2 with --checkpoint"
+            )
     data = _data_of_log(command.log, said, command.data)
     model = _load(named, data)
     out = command.out or command.log / "replay"
@@ -247,13 +253,16 @@ def _data_of_log(log: Path, said: Mapping[str, Any], given: str | None) -> Ranki
 
 
 def _metric(run: Path | None, checkpoint: Path | None) -> RankingMetric:
-    """What the run is judged by, or else the run that the weights lie in; nDCG@10 where there is none."""
-    said = None if run is None else RunFolder(run).read()
-    if said is None and checkpoint is not None:
+    """What the run is judged by, or else the run that the weights lie in, or a roadmap's phase; nDCG@10 without any."""
+    said = {} if run is None else RunFolder(run).read() or {}
+    if "definition" not in said and checkpoint is not None:
         with contextlib.suppress(RunFolderError):  # of an older version: its weights are good for all that
             lies_in = run_of(checkpoint)
-            said = None if lies_in is None else RunFolder(lies_in).read()
-    return NDCG_10 if said is None or "definition" not in said else phase_of(said).metric
+            said = {} if lies_in is None else RunFolder(lies_in).read() or {}
+    if "definition" not in said and run is not None:
+        with contextlib.suppress(RunFolderError):
+            said = RunFolder(releasing(run)).read() or {}
+    return phase_of(said).metric if "definition" in said else NDCG_10
 
 
 def _data_of_run(run: Path | None, given: str | None, *, trained: bool) -> RankingDataset:

@@ -71,6 +71,8 @@ def _plain(value: Any, kind: type) -> Any:
         return tuple(str(each) for each in value) if texts else None
     if kind is bool or isinstance(value, bool | np.bool_):
         return bool(value) if kind is bool and isinstance(value, bool | np.bool_) else None
+    if isinstance(value, np.timedelta64):  # NumPy counts it among whole numbers
+        return None
     if isinstance(value, numbers.Integral):
         return kind(int(value))
     if isinstance(value, numbers.Real) and (kind is float or float(value).is_integer()):

@@ -13,10 +13,15 @@ import numpy as np
 
 from fusion_models.config.annotated import shown
 from fusion_models.data import RankingDataset
+from fusion_models.data.sources import HALVED
+from fusion_models.data.splits import DECIDING
+from fusion_models.metrics.ranking_metric import NDCG_10
 
 FILE_WANTED = "give the path of a TOML file"
 TIMES = ("time_budget", "epoch_limit", "answer_limit")
 """Flags of a length of time, such as 30m."""
+NO_LENGTH = ("Y", "M", "generic")
+"""Units of NumPy that are no fixed number of seconds."""
 DATA_WANTED = "give a folder, a URI or what open_dataset gives, or tables as items=, queries= and judgements="
 
 
@@ -34,16 +39,35 @@ def as_asked(options: Any) -> None:
 
 
 def as_source(data: Any) -> Any:
-    """The place of a dataset; `data` may be an open one."""
+    """The place of a dataset; `data` may be an open one, halved or not.
+
+    Raises ValueError where it is another view of one, which its place does not open.
+    """
     if isinstance(data, RankingDataset):
-        return data.source
+        return _source_of(data)
     if not isinstance(data, str | os.PathLike):
         raise ValueError(f"data is a {type(data).__name__} ({shown(data)}): {DATA_WANTED}")
     return data
 
 
+def _source_of(data: RankingDataset) -> str:
+    if data.metric != NDCG_10:
+        raise ValueError(
+            f"data is measured by {data.metric.name}, which a phase decides: give {data.source}, and name the metric "
+            "in a phase file"
+        )
+    if type(data) is not RankingDataset or data.tuned_v1 is not None:
+        what = type(data).__name__ if data.tuned_v1 is None else "dataset with a tuned V1"
+        raise ValueError(
+            f"data is a {what}, a view that {data.source} does not open: write it as tables, and give these"
+        )
+    return data.source.removesuffix(HALVED) + (HALVED if DECIDING in data.splits else "")
+
+
 def _time(value: Any) -> Any:
     """`1800s` of 1800, or of half an hour."""
+    if isinstance(value, np.timedelta64) and np.datetime_data(value.dtype)[0] not in NO_LENGTH:
+        value = float(value / np.timedelta64(1, "s"))
     if isinstance(value, datetime.timedelta):
         value = value.total_seconds()
     if not _is_number(value):
@@ -56,7 +80,7 @@ def _count(value: Any) -> Any:
 
 
 def _is_number(value: Any) -> bool:
-    return not isinstance(value, bool | np.bool_) and isinstance(value, numbers.Real)
+    return isinstance(value, numbers.Real) and not isinstance(value, bool | np.bool_ | np.timedelta64)
 
 
 def _reference(value: Any) -> Any:

@@ -13,7 +13,7 @@ import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, ValidationError
 from torch import Tensor
 
-from fusion_models.data import DataError, RankingDataset
+from fusion_models.data import RankingDataset
 from fusion_models.data.arrays.v1_scores import v1_input
 from fusion_models.data.batch import Batch
 from fusion_models.data.tables.columns import EXACT_INTEGER
@@ -126,7 +126,10 @@ class Catalogue:
         self._columns = item_columns(data.schema, data.statistics)
 
     def parse(self, body: bytes | str) -> RankRequest:
-        """A checked request. Raises BadRequestError with every problem."""
+        """A checked request, of which `batch` can be made. Raises BadRequestError with every problem.
+
+        Features are looked at one by one and not encoded: V1's answer waits for this.
+        """
         try:
             request = RankRequest.model_validate_json(body)
         except ValidationError as error:
@@ -137,12 +140,6 @@ class Catalogue:
         problems = self._problems(request)
         if problems:
             raise BadRequestError(problems)
-        try:
-            self._given(request)
-        except DataError as error:
-            new = [i for i, candidate in enumerate(request.candidates) if candidate.features is not None]
-            where = f"candidates.{new[error.row or 0]}.features.{error.column}"
-            raise BadRequestError([Problem(where, error.problem)]) from None
         return request
 
     def batch(self, requests: Sequence[RankRequest]) -> Batch:
@@ -237,7 +234,7 @@ class Catalogue:
         return found
 
     def _given(self, request: RankRequest) -> dict[str, npt.NDArray[np.float32]]:
-        """Modality -> `[n, D]` of the n candidates that bring features. Raises DataError for numbers beyond float32."""
+        """Modality -> `[n, D]` of the n candidates that bring features."""
         rows = [candidate.features for candidate in request.candidates if candidate.features is not None]
         return {m: columns.of_rows(rows, "request") for m, columns in self._columns.items()} if rows else {}
 

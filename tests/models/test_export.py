@@ -121,8 +121,9 @@ def test_an_ensemble_is_one_graph_of_whole_lists(context, variant, tmp_path):
             assert largest_difference(eager_scorer(model), scorer, batch) <= TOLERANCE
 
 
-def shop(scores):
-    """Items with a price, a day and a brand; queries and pairs with features; V1's scores as `scores` makes them."""
+def shop(scores, vector=False):
+    """Items with a price, a day and a brand (and a vector, where asked); queries and pairs with features; V1's scores
+    as `scores` makes them."""
     g = np.random.default_rng(0)
     items = {
         "item_id": [f"i{n}" for n in range(120)],
@@ -131,7 +132,7 @@ def shop(scores):
         "metadata.price": g.lognormal(size=120),
         "metadata.day": np.datetime64("2026-01-01", "s") + np.arange(120).astype("m8[s]"),
         "metadata.brand": g.choice(["north", "south"], size=120),
-    }
+    } | ({"metadata": g.normal(size=(120, 2)).tolist()} if vector else {})
     queries = {"query_id": [f"q{n}" for n in range(60)], "features": g.normal(size=(60, 3)).tolist()}
     pairs = [(q, int(i)) for q in range(60) for i in g.choice(120, size=int(g.integers(3, 8)), replace=False)]
     judged = {
@@ -203,6 +204,16 @@ def test_what_every_input_holds_is_written_down():
     assert day["time"].startswith("timestamp[")
     assert (sorted(brand["categories"]), brand["width"]) == (["north", "south"], 3)
     assert sum(each["width"] for each in columns["metadata"]["holds"]) == columns["metadata"]["width"]
+
+
+def test_the_vector_of_a_modality_comes_before_the_scalars_beside_it():
+    data = shop(SCORES["centred"], vector=True)
+    model = build_ranker(Recipe().updated(SMALL), data.schema, data.statistics)
+    said = described_inputs(model, data.schema, data.statistics)["columns"]["metadata"]
+    first, *scalars = said["holds"]
+    assert first == {"column": "items.metadata", "width": 2}
+    assert [each["column"].split(".")[-1] for each in scalars] == ["price", "day", "brand"]
+    assert sum(each["width"] for each in said["holds"]) == said["width"] == data.schema.width("metadata")
 
 
 @pytest.mark.parametrize("kind", ["centred", "rank"])

@@ -66,7 +66,7 @@ def v1_input(v1: Floats, offset: Ints, kind: V1Input) -> Floats:
 def v1_input_of_lists(v1: Tensor, valid: Tensor, kind: V1Input) -> Tensor:
     """The same of padded lists, `[B, L]` float64 and `valid` to `[B, L]`, 0 where padded: tensors, so that it exports.
 
-    Ranks compare each candidate with every other: L * L comparisons a list.
+    Ranks are sorted and counted, so that memory grows with L, not with its square.
     """
     if kind == "score":
         return v1
@@ -76,8 +76,10 @@ def v1_input_of_lists(v1: Tensor, valid: Tensor, kind: V1Input) -> Tensor:
         anchored = v1 - v1.masked_fill(~first, 0.0).sum(dim=1, keepdim=True)
         mean = anchored.masked_fill(~valid, 0.0).sum(dim=1, keepdim=True) / counts.clamp(min=1)
         return (anchored - mean).masked_fill(~valid, 0.0)
-    mine, others, real = v1.unsqueeze(2), v1.unsqueeze(1), valid.unsqueeze(1)
-    below = ((others < mine) & real).sum(dim=2, dtype=torch.int32)
-    tied = ((others == mine) & real).sum(dim=2, dtype=torch.int32)
-    place = below.double() + (tied.double() - 1.0) / 2.0
+    ordered, order = v1.masked_fill(~valid, torch.inf).sort(dim=1)
+    before = torch.cat([ordered[:, :1], ordered[:, :-1]], dim=1)
+    block = (ordered != before).long().cumsum(dim=1)  # of the tied
+    tied = torch.zeros_like(v1).scatter_add(1, block, torch.ones_like(v1))
+    place = (tied.cumsum(dim=1) - (tied + 1.0) / 2.0).gather(1, block)
+    place = torch.zeros_like(v1).scatter(1, order, place)
     return (place / (counts - 1).clamp(min=1)).masked_fill(~valid, 0.0)

@@ -5,6 +5,7 @@ A moment is read as a number of units since its first day, so that two parts in 
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,9 @@ from fusion_models.data.tables.columns import is_moment, is_number
 INT96_UNIT: Any = "us"
 """Spark's, Hive's and Impala's older timestamps are 96 bits wide: as 64 bits of nanoseconds, years after 2262 wrap."""
 _UNITS = ("s", "ms", "us", "ns")
+_NANOS = {"s": 1_000_000_000, "ms": 1_000_000, "us": 1_000, "ns": 1}
+_DAY = 86_400 * _NANOS["s"]
+_FIRST = datetime.datetime(1970, 1, 1, tzinfo=datetime.UTC)
 
 TIMES: dict[str, Any] = {
     str(kind): kind
@@ -75,6 +79,27 @@ def in_time(values: Any, name: str) -> Any:
     if values.type != kind:
         values = values.cast(pa.timestamp(kind.unit, "UTC")).cast(pa.int64()).cast(kind)
     return values.cast(target, safe=_UNITS.index(_unit(kind)) <= _UNITS.index(_unit(target)) and target != pa.date32())
+
+
+def count_of(text: str, name: str) -> int:
+    """The units of the type of that name from its first day to an ISO moment; what is finer than a unit is cut off.
+
+    A zone is read, and UTC meant where there is none. Raises ValueError for other text, and for spans, which have no
+    moments.
+    """
+    kind = TIMES[name]
+    if pa.types.is_duration(kind):
+        raise ValueError(f"{name} has no moments")
+    if pa.types.is_time(kind):
+        at = datetime.time.fromisoformat(text)
+        moment = datetime.datetime.combine(_FIRST, at.replace(tzinfo=None), datetime.UTC)
+    else:
+        moment = datetime.datetime.fromisoformat(text)
+        moment = moment.replace(tzinfo=datetime.UTC) if moment.tzinfo is None else moment.astimezone(datetime.UTC)
+    if pa.types.is_date(kind):
+        moment = datetime.datetime.combine(moment.date(), datetime.time(), datetime.UTC)
+    micros = (moment - _FIRST) // datetime.timedelta(microseconds=1)
+    return micros * 1000 // (_DAY if pa.types.is_date32(kind) else _NANOS[_unit(kind)])
 
 
 def _zoneless(kind: Any) -> Any:

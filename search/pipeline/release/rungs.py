@@ -27,6 +27,8 @@ SMALLER = 2
 """Front trials with fewer parameters than the finalist that are timed beside it."""
 EXPORTS = 4
 """Runtimes of the finalist, torch.compile apart."""
+INPUTS = "inputs.json"
+EXPORTED = (".pt2", ".onnx")
 V1_SUM = "V1: weighted sum of its features"
 
 
@@ -68,12 +70,22 @@ def why(error: Exception) -> str:
     return said if isinstance(error, ExportError) or said == type(error).__name__ else f"{type(error).__name__}: {said}"
 
 
-def finalist_rungs(
-    ranker: Ranker, name: str, folder: Path, data: RankingDataset, *, threads: int, compiled: bool
-) -> Iterator[Rung]:
-    """The finalist as it was trained, then its exports, which are written to `folder` with inputs.json."""
-    folder.mkdir(exist_ok=True)
-    write_whole(folder / "inputs.json", json_text(export.described_inputs(ranker, data.schema, data.statistics)))
+def describe_inputs(ranker: Ranker, folder: Path, data: RankingDataset) -> None:
+    """Write inputs.json, which says what the inputs of the exports in `folder` hold."""
+    write_whole(folder / INPUTS, json_text(export.described_inputs(ranker, data.schema, data.statistics)))
+
+
+def empty_exports(folder: Path) -> None:
+    """Make `folder`, without the exports that an interrupted run left: a file there is of a rung that runs now."""
+    with contextlib.suppress(OSError):  # where that fails, so does every rung that writes a file
+        folder.mkdir(exist_ok=True)
+        for path in folder.iterdir():
+            if path.suffix in EXPORTED:
+                path.unlink(missing_ok=True)
+
+
+def finalist_rungs(ranker: Ranker, name: str, folder: Path, *, threads: int, compiled: bool) -> Iterator[Rung]:
+    """The finalist as it was trained, then its exports, which are written to `folder`."""
     names = export.input_names(ranker)
 
     def rung(runtime: str, file: str | None = None, *, grid: bool = False) -> Rung:
@@ -118,10 +130,9 @@ def smaller_rungs(front: RunFolder, data: RankingDataset, folder: Path, *, than:
     for name in told("exporting smaller rankers", names):
         try:
             model = load_ranker(front.checkpoints / name, data)
+            found += _rungs_of(name, model, folder / f"{name}.onnx", threads)
         except Exception as error:
             found.append(Rung(ranker=name, runtime="eager").failed(error))
-            continue
-        found += _rungs_of(name, model, folder / f"{name}.onnx", threads)
     return found
 
 

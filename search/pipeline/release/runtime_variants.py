@@ -21,10 +21,14 @@ from fusion_models.work import tell, told
 from search.analysis.archive import RELEASE_RULE_LEVEL
 from search.analysis.measure import mean_ndcg
 from search.pipeline.context import Run
+from search.pipeline.late import costs_itself
 from search.pipeline.release.rungs import (
     EXPORTS,
+    INPUTS,
     V1_SUM,
     Rung,
+    describe_inputs,
+    empty_exports,
     finalist_rungs,
     parameters,
     smaller_rungs,
@@ -77,9 +81,12 @@ def measure_variants(run: Run, trial_id: str, front: RunFolder, size: TimingSize
     """
     ranker = load_ranker(run.folder.checkpoints / trial_id, run.data)
     folder, threads = run.folder.path / "export", run.options.cpus_per_worker
+    empty_exports(folder)
+    with costs_itself(run.console, f"export/{INPUTS}", "the exports stand without it", files=[folder / INPUTS]):
+        describe_inputs(ranker, folder, run.data)
     with _threads(threads):
         built: list[Rung] = []
-        for rung in finalist_rungs(ranker, trial_id, folder, run.data, threads=threads, compiled=size.compiled):
+        for rung in finalist_rungs(ranker, trial_id, folder, threads=threads, compiled=size.compiled):
             built.append(rung)
             tell(f"exporting {trial_id}", len(built), EXPORTS + size.compiled)
         built += smaller_rungs(front, run.data, folder, than=parameters(ranker), threads=threads)
@@ -145,6 +152,7 @@ def _timed(
     threads: int,
 ) -> list[dict[str, Any]]:
     out: list[dict[str, Any]] = []
+    rungs, rows = list(rungs), list(rows)
     for candidates, size in told("timing requests", cells):
         generator = np.random.default_rng(run.options.seed)
         asked = latency.single_requests(run.data, SPLIT, WARM_UP + requests, size)
@@ -159,7 +167,7 @@ def _timed(
             if candidates is None:
                 raise
             failed = f"no rate, since the eager ranker failed here: {why(error)}"
-        for rung, row in zip(rungs, rows, strict=True):
+        for place, (rung, row) in enumerate(zip(rungs, rows, strict=True)):
             if candidates is not None and not rung.grid:
                 continue
             found = dict(row) | {"candidates": candidates or "as judged", "batch": size, "threads": threads}
@@ -172,9 +180,12 @@ def _timed(
                     milliseconds = latency.open_loop(answer, timed[: len(arrivals)], arrivals)
                     found |= quantiles(milliseconds, generator) | {"requests_per_second": rate}
                 except Exception as error:
-                    if rung is rungs[0] and candidates is None:
+                    if place == 0 and candidates is None:
                         raise
-                    found |= {"status": "not measured", "note": why(error)}
+                    said = {"status": "not measured", "note": why(error)}
+                    found |= said
+                    if candidates is None:  # what it would be released for: nothing else of it is timed, or stays
+                        rungs[place], rows[place] = rung.failed(error), row | said
             out.append(found)
     return out
 

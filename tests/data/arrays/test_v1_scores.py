@@ -12,6 +12,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import rankdata
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from fusion_models.config import ModelConfig
 from fusion_models.data import RankingDataset, open_dataset
@@ -134,6 +136,26 @@ def test_padded_lists_read_the_same_as_a_dataset_s_scores(kind: Any, name: str) 
     spread = np.abs(wanted).max()
     np.testing.assert_allclose(found[valid], wanted, rtol=0, atol=0 if kind != "centred" else 1e-15 * spread)
     assert kind == "score" or not found[~valid].any()
+
+
+class Largest(TorchDispatchMode):
+    """The most numbers that one tensor held inside."""
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        found = [x.numel() for x in (made if isinstance(made, tuple | list) else [made]) if isinstance(x, Tensor)]
+        self.numbers = max(self.numbers, *found, 0)
+        return made
+
+
+@pytest.mark.parametrize("kind", V1_INPUTS)
+def test_memory_grows_with_the_length_of_lists_and_not_with_its_square(kind: Any) -> None:
+    v1 = torch.randn(2, 300, dtype=torch.float64)
+    with Largest() as largest:
+        v1_input_of_lists(v1, v1 < 1.0, kind)
+    assert largest.numbers <= v1.numel()
 
 
 @pytest.mark.parametrize("name", ["plain", "one offset of 1e9"])

@@ -14,7 +14,7 @@ import pytest
 from fusion_models.data import DataError, open_dataset
 from fusion_models.data.commands.convert import convert_flat
 from fusion_models.data.tables import TableReader, table_parts
-from fusion_models.data.tables.time_units import MixedTimesError, joint_time
+from fusion_models.data.tables.time_units import TIMES, MixedTimesError, count_of, joint_time
 
 FAR = [datetime.datetime(9999, 12, 31), None, datetime.datetime(1, 1, 1), datetime.datetime(2024, 5, 6, 7, 8, 9, 10)]
 
@@ -126,3 +126,30 @@ def test_a_flat_table_s_far_moments(tmp_path: Path) -> None:
         DataError, match=r"flat.parquet, column 'timestamp', row 0: 400000000000000 of type .* no moment"
     ):
         convert_flat(tmp_path / "flat.parquet", tmp_path / "other")
+
+
+@pytest.mark.parametrize("name", [name for name in TIMES if not name.startswith("duration")])
+@pytest.mark.parametrize(
+    "moment", [datetime.datetime(2024, 5, 6, 7, 8, 9, 123456), datetime.datetime(1969, 12, 31, 23, 59, 59, 999999)]
+)
+def test_iso_text_counts_as_the_same_moment_of_a_table(name: str, moment: datetime.datetime) -> None:
+    clock = name.startswith(("time32", "time64"))
+    text = (moment.time() if clock else moment).isoformat()
+    value = moment.time() if clock else moment.date() if name.startswith("date") else moment
+    stored = pa.array([value], TIMES[name])
+    counts = stored.cast(pa.int32() if "32" in name else pa.int64())
+    assert count_of(text, name) == counts[0].as_py()
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [("yesterday", "timestamp[us]"), ("", "date32[day]"), ("2024-05-06", "time64[us]"), ("7", "duration[s]")],
+)
+def test_text_that_is_no_moment_is_refused(text: str, name: str) -> None:
+    with pytest.raises(ValueError, match=r"Invalid isoformat|has no moments"):
+        count_of(text, name)
+
+
+def test_a_zone_is_read_and_utc_without_one() -> None:
+    told = [count_of(f"2024-05-06T07:08:09{zone}", "timestamp[s]") for zone in ("", "Z", "+02:00")]
+    assert told == [told[0], told[0], told[0] - 7200]

@@ -19,7 +19,7 @@ from fusion_models.metrics import BLANKS
 from fusion_models.models import Ensemble
 from fusion_models.quantities import numbers
 from fusion_models.training import start, train
-from search.audit.given import given_model, masked_shapley
+from search.audit.given import anchored_interaction, given_model, masked_shapley
 from search.audit.model import process
 from search.audit.model.files import ModelError, Opened, chosen, open_model, require_known
 from search.audit.model.input_map import InputMap, mapped_inputs, read_input_map
@@ -369,6 +369,7 @@ def test_our_own_recipe_exported_and_audited_has_the_numbers_of_the_run(healthy,
     assert {k for k in told if "masking_drop" in k} == {k for k in numbers(run) if "masking_drop" in k}
     assert sum(masked_shapley(given, 1).values()) == pytest.approx(told["ndcg"] - given.kept[frozenset()].ndcg.mean())
     assert (given.interaction is None) == (said["rows"] == "lists")
+    assert anchored_interaction(given, 1) is not None  # which then stands in for it
     assert len(given.latency) >= 60
 
 

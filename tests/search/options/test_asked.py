@@ -10,6 +10,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from fusion_models.data import open_dataset
+from fusion_models.data.sources import HALVED
+from fusion_models.data.views.cold import WithoutColdDataset
+from fusion_models.data.views.relabelled import RelabelledDataset
+from fusion_models.metrics.ranking_metric import RankingMetric
 from fusion_models.models.variants.film import FiLM
 from search.api import Result, audit, load, read, run
 from search.audit.options import AuditOptions
@@ -25,6 +30,8 @@ NATURAL = {
     "NumPy's text": ({"sampler": np.str_("gp"), "name": np.str_("a")}, {"sampler": "gp", "name": "a"}),
     "seconds": ({"time_budget": 1800, "epoch_limit": 2.5}, {"time_budget": "1800s", "epoch_limit": "2.5s"}),
     "a length of time": ({"time_budget": datetime.timedelta(minutes=30)}, {"time_budget": "1800s"}),
+    "NumPy's length of time": ({"time_budget": np.timedelta64(30, "m")}, {"time_budget": "1800s"}),
+    "a part of a second": ({"epoch_limit": np.timedelta64(2500, "ms")}, {"epoch_limit": "2.5s"}),
     "a stack of so many": ({"stack": 4}, {"stack": "4"}),
     "a stack of NumPy": ({"stack": np.int32(4)}, {"stack": "4"}),
     "paths": ({"results": Path("a/b"), "data": Path("c")}, {"results": "a/b", "data": "c"}),
@@ -68,6 +75,11 @@ MISTAKES = {
     "an endless time": ({"time_budget": float("nan")}, "--time-budget must look like"),
     "no time": ({"time_budget": 0}, "--time-budget must be a time above 0"),
     "a negative time": ({"epoch_limit": datetime.timedelta(seconds=-1)}, "--epoch-limit must look like"),
+    "months": ({"time_budget": np.timedelta64(2, "M")}, "time_budget is a timedelta64 (np.timedelta64(2,'M')): give"),
+    "a span of no unit": ({"time_budget": np.timedelta64(5)}, "time_budget is a timedelta64 (np.timedelta64(5)): give"),
+    "a span for a number": ({"trials": np.timedelta64(5, "s")}, "trials is a timedelta64 (np.timedelta64(5,'s')): "),
+    "a span for a stack": ({"stack": np.timedelta64(5, "s")}, "stack is a timedelta64 (np.timedelta64(5,'s')): "),
+    "a span for GPUs": ({"gpus_per_worker": np.timedelta64(1, "s")}, "gpus_per_worker is a timedelta64 ("),
     "a broken stack": ({"stack": 2.5}, "stack is a float (2.5): give text"),
     "a class of nobody": ({"model": type("Net", (), {"__module__": "__main__"})}, "which workers cannot import"),
     "an object": ({"model": FiLM.__init__}, "model is a function"),
@@ -137,3 +149,32 @@ def test_what_is_no_run_is_named(tmp_path, small_data):
         load(tmp_path, data=pd.DataFrame())
     with pytest.raises(ValueError, match="holds no run"):
         load(tmp_path, data=small_data)
+
+
+@pytest.mark.parametrize("what", [RunOptions, AuditOptions])
+def test_a_halved_dataset_is_asked_for_as_one(small_data, what):
+    kind = {"phase": "phase1"} if what is RunOptions else {}
+    for data in (small_data.halved(), open_dataset(small_data.source + HALVED)):
+        asked = what(data=data, **kind).data
+        assert asked == small_data.source + HALVED
+        assert open_dataset(asked).splits == data.splits
+
+
+VIEWS = {
+    "another metric": (lambda data: data.measured_by(RankingMetric("ndcg", 5)), "data is measured by nDCG@5"),
+    "another metric of a half": (
+        lambda data: data.halved().measured_by(RankingMetric("mrr")),
+        "data is measured by MRR",
+    ),
+    "without cold items": (lambda data: WithoutColdDataset(data, 0.3, "visual"), "data is a WithoutColdDataset"),
+    "other labels": (lambda data: RelabelledDataset(data, "permuted", 0), "data is a RelabelledDataset"),
+    "a tuned V1": (lambda data: data.with_tuned_v1("k", data.v1.astype(np.float32)), "data is a dataset with a tuned"),
+}
+
+
+@pytest.mark.parametrize("case", VIEWS)
+def test_a_view_that_its_place_does_not_open_is_refused(case, small_data):
+    view, said = VIEWS[case]
+    with pytest.raises(ValueError, match=re.escape(said)) as caught:
+        RunOptions(phase="phase1", data=view(small_data))
+    assert small_data.source in str(caught.value)

@@ -9,6 +9,7 @@ import torch
 
 from fusion_models.data import open_dataset
 from fusion_models.models import build_ranker
+from search.serving.item_columns import ItemColumns
 from search.serving.request import BadRequestError, Catalogue
 from search.serving.scoring import score_requests
 from spaces import PHASES
@@ -99,6 +100,22 @@ def test_new_items_score_as_the_ones_that_they_are(any_shop, places):
     assert np.abs(any_shop.scores(any_shop.new(places)) - known).max() < 1e-5
 
 
+@pytest.mark.parametrize("zone", ["", "Z", "+00:00", "+02:00"])
+def test_a_moment_may_be_iso_text(any_shop, zone):
+    request, items = any_shop.new((1, 2)), any_shop.tables["items"].set_index("item_id")
+    for candidate in request["candidates"][1:3]:
+        moment = items.loc[candidate["item"].removeprefix("new-"), "metadata.since"]
+        moment += pd.Timedelta(hours=2 if zone == "+02:00" else 0)
+        candidate["features"]["metadata.since"] = moment.isoformat() + zone
+    assert np.abs(any_shop.scores(request) - any_shop.scores(any_shop.request())).max() < 1e-5
+
+
+def test_nothing_is_encoded_before_v1_answers(any_shop, monkeypatch):
+    asked = json.dumps(any_shop.new())
+    monkeypatch.setattr(ItemColumns, "encoded", None)
+    assert any_shop.catalogue.parse(asked).order()
+
+
 def test_a_dearer_item_scores_otherwise(shop):
     request = shop.new((1,))
     request["candidates"][1]["features"]["metadata.price"] *= 10
@@ -134,7 +151,9 @@ def test_a_vector_in_the_place_of_scalars_is_refused(shop):
         ("metadata.price", float("nan"), "finite"),
         ("metadata.brand", 7, "expected a text"),
         ("metadata.brand", "a\0b", "NUL"),
-        ("metadata.since", "2026-01-01", "timestamp"),
+        ("metadata.since", "yesterday", "expected a moment as ISO text (2026-01-31T12:30:00), or a number (timestamp["),
+        ("metadata.since", "", "expected a moment"),
+        ("metadata.since", None, "expected a moment"),
         ("visual", [1.0], "expected 3 numbers, got 1"),
         ("visual", 1.0, "expected 3 numbers"),
         ("visual", [1.0, "x", 1.0], "valid number"),

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from fusion_models.metrics.ranking_metric import NDCG_10, RankingMetric
+from search.run_store.artefact import ARTEFACT
 from search.run_store.folder import FORMAT
 from search.serving.journal import SCHEMA, write_decisions
 from search.serving.monitor import decisions_by_row, psi
@@ -100,6 +101,19 @@ def test_weights_are_judged_as_the_run_that_they_lie_in(tmp_path):
     assert _metric(None, tmp_path) == _metric(None, None) == NDCG_10
     (run / "run.json").write_text(json.dumps({"format": 1}))
     assert _metric(None, weights) == NDCG_10
+
+
+def test_weights_beside_a_roadmap_are_judged_as_the_run_that_they_lie_in(tmp_path):
+    roadmap, phase = tmp_path / "all", replace(PHASES["phase3"], metric=RankingMetric("mrr", 5))
+    weights = roadmap / "phase3" / "checkpoints" / ARTEFACT
+    weights.mkdir(parents=True)
+    (roadmap / "run.json").write_text(json.dumps({"format": FORMAT, "phase": "roadmap"}))
+    assert _metric(roadmap, None) == _metric(roadmap, tmp_path) == NDCG_10
+    said = {"format": FORMAT, "phase": "phase3", "definition": phase_to_plain(phase)}
+    (roadmap / "phase3" / "run.json").write_text(json.dumps(said))
+    assert _metric(roadmap, weights) == phase.metric
+    (weights / "recipe.json").write_text("{}")
+    assert _metric(roadmap, None) == phase.metric
 
 
 def test_the_reference_keeps_scores_as_they_were(small_data, tmp_path):

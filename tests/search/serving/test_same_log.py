@@ -77,6 +77,18 @@ def test_serve_touches_nothing_of_another_v2_s_log(log, small_data, other, capsy
     assert {path.name: path.read_bytes() for path in log.iterdir()} == before
 
 
+def test_a_replay_without_a_v2_s_name_is_of_the_weights_that_the_log_was_of(log, checkpoint, other, capsys):
+    said = json.loads((log / DESCRIPTION).read_text())
+    (log / DESCRIPTION).write_text(json.dumps(said | {"checkpoint": str(other)}))
+    assert main(["replay", str(log)]) == 2
+    assert f"{other} holds other weights than {log} was logged with" in " ".join(capsys.readouterr().err.split())
+    assert not (log / "replay").exists()
+    assert main(["replay", str(log), "--checkpoint", str(other)]) == 0, capsys.readouterr().err
+    del said["weights"]
+    (log / DESCRIPTION).write_text(json.dumps(said))
+    assert main(["replay", str(log), "--out", str(log / "again")]) == 0, capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("name", "content"), [(DESCRIPTION, b'{"data": '), (DESCRIPTION, b"{}"), (DESCRIPTION, b"[]")])
 @pytest.mark.parametrize("command", ["monitor", "replay"])
 def test_a_broken_description_is_named(log, command, name, content, capsys):

@@ -144,7 +144,12 @@ def not_finite(batch):
 
 BROKEN = {
     "torch.export.save": ("torch.export.save", breaking, ["torch.export"], ["ranker.pt2"]),
-    "the exporter": ("fusion_models.export.export_program", breaking, ["torch.export", "onnxruntime"], []),
+    "the exporter": (
+        "fusion_models.export.export_program",
+        breaking,
+        ["torch.export", "onnxruntime"],
+        ["ranker.pt2", "ranker.onnx"],
+    ),
     "onnxruntime's session": (
         "onnxruntime.InferenceSession",
         breaking,
@@ -173,6 +178,9 @@ def test_a_rung_that_fails_costs_itself(name, small_data, tmp_path, monkeypatch)
     small = save_ranker(folder.checkpoints / "t1", small_data, 1, **quick | {"model.width": 4})
     pd.DataFrame([{"trial_id": "t1", "parameters": small, "ndcg": 0.5}]).to_csv(tmp_path / "pareto.csv", index=False)
     run = run_in(folder, RunOptions(phase="phase4", data=small_data.source, results=str(tmp_path)), PHASE4, small_data)
+    (tmp_path / "export").mkdir()
+    for file in ("ranker.pt2", "ranker.onnx", "ranker-int8.onnx", "t1.onnx", "t9.onnx"):
+        (tmp_path / "export" / file).write_text("of a run that was interrupted")
     monkeypatch.setattr(where, instead)
     if not any("onnx" in runtime for runtime in runtimes):  # then ONNX, which takes longest, need not work either
         monkeypatch.setattr("fusion_models.export.require_onnx", breaking)
@@ -187,9 +195,59 @@ def test_a_rung_that_fails_costs_itself(name, small_data, tmp_path, monkeypatch)
         others = found.table[~found.table["ranker"].isin(["chosen", V1_SUM])]
         assert list(others["status"]) == ["not measured"]
     left = {path.name for path in (tmp_path / "export").iterdir()}
-    assert not left & set(files)
+    assert not left & {*files, "t9.onnx"}
     assert "inputs.json" in left
     assert found.released is not None
+
+
+def only_torch(tmp_path, small_data, monkeypatch):
+    """A run whose finalist has two rungs, eager and torch.export."""
+    folder = RunFolder(tmp_path)
+    save_ranker(folder.checkpoints / "chosen", small_data, 0, **{"model.variant": "late_sum", "model.width": 8})
+    monkeypatch.setattr("fusion_models.export.require_onnx", breaking)
+    options = RunOptions(phase="phase4", data=small_data.source, results=str(tmp_path))
+    return folder, run_in(folder, options, PHASE4, small_data)
+
+
+@pytest.mark.parametrize("where", ["fusion_models.export.described_inputs", "search.pipeline.release.rungs.json_text"])
+def test_inputs_that_cannot_be_described_cost_their_file_alone(where, small_data, tmp_path, monkeypatch):
+    folder, run = only_torch(tmp_path, small_data, monkeypatch)
+    (tmp_path / "export").mkdir()
+    (tmp_path / "export" / "inputs.json").write_text("of another finalist")
+    monkeypatch.setattr(where, breaking)
+    table = measure_variants(run, "chosen", folder, TimingSize(compiled=False, requests=60, candidates=())).table
+    assert set(table[table["runtime"].isin(["eager", "torch.export"])]["status"]) == {"measured"}
+    assert [path.name for path in (tmp_path / "export").iterdir()] == ["ranker.pt2"]
+
+
+def test_without_a_folder_for_exports_the_eager_ranker_is_timed(small_data, tmp_path, monkeypatch):
+    folder, run = only_torch(tmp_path, small_data, monkeypatch)
+    (tmp_path / "export").write_text("no folder")
+    found = measure_variants(run, "chosen", folder, TimingSize(compiled=False, requests=60, candidates=()))
+    status = found.table.set_index("runtime")["status"]
+    assert (status["eager"], status["torch.export"]) == ("measured", "not measured")
+    assert found.released is not None
+
+
+def test_a_rung_that_fails_on_the_judged_lists_leaves_no_file_and_is_timed_no_more(small_data, tmp_path, monkeypatch):
+    folder, run = only_torch(tmp_path, small_data, monkeypatch)
+    program, answerer = rungs.export.program_scorer, runtime_variants.latency.answerer
+    made = []
+
+    def kept(*given):
+        made.append(program(*given))
+        return made[0]
+
+    monkeypatch.setattr("fusion_models.export.program_scorer", kept)
+    monkeypatch.setattr(
+        runtime_variants.latency, "answerer", lambda s, *more: breaking() if s in made else answerer(s, *more)
+    )
+    table = measure_variants(run, "chosen", folder, TimingSize(compiled=False, requests=60, candidates=())).table
+    assert table.set_index("runtime").loc["torch.export", ["status", "note"]].tolist() == [
+        "not measured",
+        "Broken: here",
+    ]
+    assert [path.name for path in (tmp_path / "export").iterdir()] == ["inputs.json"]
 
 
 def test_a_cell_that_a_rung_cannot_answer_is_not_measured(small_data, tmp_path, monkeypatch):
