@@ -90,7 +90,8 @@ def _extended(
     begun = begin_verdict(folder, FLAG, trials=trials, there=there)
     run = dataclasses.replace(run, verdict=begun.number)
     console.print(f"{folder.path}: verdict {run.verdict}, after {trials} trials", highlight=False)
-    with mirrored_once_begun(folder, begun, mirror, console, trials=there):
+    tracking = run.trainer.tracking
+    with mirrored_once_begun(folder, begun, mirror, console, trials=there), tracking.stopped_by_errors():
         try:
             with ray_session(run.options), run.trainer.tuning():
                 confirmed = confirm_and_decide(run, *search(run, warm))
@@ -106,7 +107,7 @@ def _extended(
         write_front(run)
         end_verdict(folder, trials=trials)
         build_report(folder, console)
-        run.trainer.tracking.end()
+        tracking.end()
         print_verdict(run, confirmed)
     return folder
 

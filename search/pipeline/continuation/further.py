@@ -95,6 +95,8 @@ def nothing_new(run: Run, error: NothingNewError) -> None:
     give_up(run.folder)
     run.trainer.tracking.end()
     said = f"{run.folder.path}: {error}. Verdict {run.verdict - 1} stands, and no look was taken"
+    if run.options.facts != ((run.folder.read() or {}).get("options") or {}).get("facts"):
+        said += ". Other --facts alone take none: give them to a run of another --name"
     run.console.print(said, highlight=False, soft_wrap=True)
 
 

@@ -79,7 +79,7 @@ def _settled(run: Run, folder: RunFolder, console: Console, mirror: Mirror | Non
     begun = begin_verdict(folder, FLAG)
     run = dataclasses.replace(run, verdict=begun.number)
     console.print(f"{folder.path}: verdict {begun.number}, of the same finalist", highlight=False)
-    with mirrored_once_begun(folder, begun, mirror, console):
+    with mirrored_once_begun(folder, begun, mirror, console), run.trainer.tracking.stopped_by_errors():
         try:
             with ray_session(run.options), run.trainer.tuning():
                 jobs = single_modality_jobs(run.phase, run.options.seed)  # all of them done, but for runs of before

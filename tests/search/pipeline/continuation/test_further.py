@@ -19,6 +19,7 @@ from search.pipeline.continuation.further import (
     NothingNewError,
     give_up,
     note_look,
+    nothing_new,
     require_something_new,
     taken_already,
 )
@@ -310,3 +311,12 @@ def test_an_extension_that_was_begun_before_and_says_no_trials_leaves_none_judge
     give_up(run.folder)
     begin_verdict(run.folder, "--extend", trials=48)
     assert extend._require_begun_or_more(run.folder, RunOptions(phase="phase3", extend=True, trials=48)) is None
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_that_other_facts_alone_take_no_verdict_is_said(run, console, tmp_path, given):
+    (tmp_path / "facts.toml").write_text("closed_catalogue = true\n")
+    facts = str(tmp_path / "facts.toml") if given else None
+    asked = dataclasses.replace(run, console=console, options=dataclasses.replace(run.options, facts=facts))
+    nothing_new(asked, NothingNewError("nothing grew"))
+    assert ("Other --facts alone take none" in console.file.getvalue()) == given
