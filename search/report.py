@@ -20,7 +20,7 @@ from search.reporting.comparison import compare
 from search.reporting.comparison_page import comparison_page, print_comparison, short_names
 from search.reporting.explain import explain
 from search.reporting.roadmap_page import write_roadmap_report
-from search.reporting.run_list import PLACES, as_json, list_runs, print_list
+from search.reporting.run_list import as_json, list_runs, print_list, run_places
 from search.reporting.terminal import make_console, print_json
 from search.run_store.driver_lock import driving
 from search.run_store.folder import RunFolder
@@ -169,11 +169,7 @@ def _print_path(console: Console, path: Path) -> None:
 def _is_folder_of_runs(location: str) -> bool:
     """A folder of this machine that is no run and has runs in it."""
     path = local_path(location.removeprefix("file://"))
-    return (
-        not is_uri(location)
-        and not (path / "run.json").exists()
-        and any(next(path.glob(pattern), None) for pattern in PLACES)
-    )
+    return not is_uri(location) and not (path / "run.json").exists() and bool(run_places(path))
 
 
 def _list(options: ReportOptions, console: Console) -> None:

@@ -18,6 +18,7 @@ def main() -> int:
     """
     gc.set_threshold(50_000, 20, 100)  # before the imports, whose half a million objects stay
     from search.reporting.terminal import make_console
+    from search.run_store.folder import is_full, no_room
     from search.run_store.job import NoRoomError
 
     console = make_console()
@@ -25,7 +26,11 @@ def main() -> int:
     command = _audit if audited else _run
     try:
         command(console)
-    except (ValueError, NoRoomError) as error:
+    except (ValueError, NoRoomError, OSError) as error:
+        if isinstance(error, OSError) and not isinstance(error, ValueError):
+            if not is_full(error):
+                raise
+            error = no_room(error)
         make_console(stderr=True).print(f"error: {error}", style="red", highlight=False, soft_wrap=True)
         return 2
     except KeyboardInterrupt:

@@ -72,8 +72,7 @@ def _run(folder: RunFolder, options: AuditOptions, console: Console, scores: Any
         require_run_of(folder, AUDIT)
         if folder.report_due():
             build_report(folder, console)
-            say(console, f"{folder.path} holds a finished audit, whose report was not there yet; nothing else was done")
-            return folder
+            say(console, f"{folder.path} holds a finished audit, whose report was not there yet")
         raise RunFolderError(
             f"{folder.path} holds a finished run, and an audit is a look of its own: give another --name, or --fresh "
             "to delete it and look once more"

@@ -138,7 +138,7 @@ def _run(
             earlier=EarlierRuns(link.earlier, into=folder, metric=data.metric, **known) if link is not None else None,
             began=began,
         )
-        with mirrored(mirror, console):
+        with mirrored(mirror, console), run.trainer.tracking.stopped_by_errors():
             _search_and_decide(run, warm, session)
     return folder
 

@@ -38,6 +38,7 @@ from search.pipeline.release.production import run_production
 from search.pipeline.release.runtime_variants import TimingSize
 from search.pipeline.roadmap_step import TEST_PHASES, RoadmapStep, halved
 from search.pipeline.summary import STYLES
+from search.reporting import build_report
 from search.reporting.decision_page import roadmap_text
 from search.reporting.roadmap_page import write_roadmap_report
 from search.reporting.terminal import Column, Row, print_table, say
@@ -90,8 +91,10 @@ def _run(
     if not options.fresh:
         require_run_of(folder, ROADMAP)
     if not options.fresh and folder.finished():
+        for run in (RunFolder(folder.path / name) for name in ROADMAP_STEPS):
+            _write_due_report(run, console)
         if folder.report_due():
-            write_roadmap_report(folder)
+            _write_report(folder, console)
         if mirror is not None:
             mirror.sync(whole=True)  # a last mirroring that failed is made up for
         unknown = require_same_question(folder, options)
@@ -109,11 +112,21 @@ def _run(
             described = folder.read() or {}
             ended = {"end": now(), REPORT_DUE: True}
             folder.write(described | ended | {"seconds": round(time.monotonic() - began, 1)})
-            again = f"python -m search.report {shlex.quote(str(folder.path))} tries again"
-            with costs_itself(console, "the roadmap's report", f"the tables are whole; {again}"):
-                write_roadmap_report(folder)
+            _write_report(folder, console)
     _print(console, folder, decision, time.monotonic() - began)
     return folder
+
+
+def _write_report(folder: RunFolder, console: Console) -> None:
+    again = f"python -m search.report {shlex.quote(str(folder.path))} tries again"
+    with costs_itself(console, "the roadmap's report", f"the tables are whole; {again}"):
+        write_roadmap_report(folder)
+
+
+def _write_due_report(run: RunFolder, console: Console) -> None:
+    """The report of a phase that had ended when the roadmap was interrupted."""
+    if run.report_due():
+        build_report(run, console)
 
 
 def _run_phases(
@@ -155,6 +168,7 @@ def _announced(console: Console, run: RunFolder) -> bool:
     console.rule(f"{name}, {list(ROADMAP_STEPS).index(name) + 1} of {len(ROADMAP_STEPS)}")
     if run.finished():
         console.print("done before; nothing is run again")
+        _write_due_report(run, console)
     return not run.finished()
 
 
@@ -241,8 +255,8 @@ def _link(folder: RunFolder, phase: str) -> RoadmapStep:
 
 def _read_verdict(run: RunFolder, phase: str) -> tuple[PhaseVerdict, dict[str, Any]]:
     decision = read_json(run.path / "decision.json")
-    look = read_look(decision)
     described = run.read() or {}
+    look = read_look(decision, run=described)
     return PhaseVerdict(
         phase=phase,
         title=phase_of(described).title,

@@ -98,7 +98,7 @@ def compare(runs: Pair) -> Comparison:
 
 def _warnings(runs: Pair) -> list[str]:
     one, two = (r.run for r in runs)
-    looks = [look for r in runs if (look := read_look(r.decision or {})) is not None]
+    looks = [look for r in runs if (look := read_look(r.decision or {}, run=r.run)) is not None]
     out = [f"{r.path.name} has not finished: what it has so far is shown" for r in runs if not r.finished]
     if one.get("fingerprint") != two.get("fingerprint"):
         out.append("The runs read different data: a difference between their numbers may be the data's")
@@ -165,7 +165,7 @@ def _program(record: RunRecord) -> dict[str, Any]:
 
 def _verdict(record: RunRecord) -> dict[str, Any]:
     decision, further = record.decision or {}, record.run.get("verdicts", [])
-    look = read_look(decision)
+    look = read_look(decision, run=record.run)
     return {
         "verdict": decision.get("verdict", "none yet"),
         "fragile": "yes" if decision.get("fragile") else "no",

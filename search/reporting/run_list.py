@@ -60,8 +60,13 @@ class Entry:
 
 def list_runs(root: Path) -> list[Entry]:
     """Every verdict of every run below `root` (a roadmap's phases too), by run, then by number."""
-    places = sorted(p.parent for pattern in PLACES for p in root.glob(pattern))
-    return [entry for place in places for entry in _entries(place, place.relative_to(root).as_posix())]
+    return [entry for place in run_places(root) for entry in _entries(place, place.relative_to(root).as_posix())]
+
+
+def run_places(root: Path) -> list[Path]:
+    """The run folders below `root`; hidden ones are none, such as what `--fresh` could not delete."""
+    found = [path.parent for pattern in PLACES for path in root.glob(pattern)]
+    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(root).parts))
 
 
 def _entries(place: Path, name: str) -> list[Entry]:
@@ -88,7 +93,7 @@ def _verdicts(place: Path, name: str) -> list[Entry]:
         if decision is None or date is None:
             out.append(replace(begun, verdict="not finished", date=_day(run.get("start"))))
             continue
-        look = read_look(decision)
+        look = read_look(decision, run=run)
         out.append(
             replace(
                 begun,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import platform
@@ -12,10 +13,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
-from search.run_store.folder import RunFolderError
+from search.run_store.folder import RunFolderError, usable
 
 _LOCK = ".driven"
 LOOKS, LOOK_SECONDS = 5, 0.02
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EACCES, errno.EPERM, errno.EROFS)
+"""What the system says where there are no locks, or this user may not write: then nobody is kept out."""
 _held: dict[Path, int] = {}
 """Folders that this process drives, and the thread that does."""
 
@@ -74,15 +77,14 @@ def _inside(place: Path) -> list[Path]:
 def _locked(place: Path, leaving: contextlib.ExitStack) -> IO[str] | None:
     """The lock file, held until `leaving`, and then deleted with the folders that were made for it.
 
-    None where none can be locked.
+    None where none can be locked. Raises RunFolderError, or NoRoomError, where the system says anything else.
     """
     path = _lock_file(place)
     made = [parent for parent in path.parents if not parent.exists()]
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         leaving.callback(_delete_empty, made)
         while True:
-            file = path.open("a")
+            file = _opened(path)
             leaving.callback(file.close)
             _lock(file)
             with contextlib.suppress(FileNotFoundError):
@@ -90,10 +92,25 @@ def _locked(place: Path, leaving: contextlib.ExitStack) -> IO[str] | None:
                     break
     except BlockingIOError:
         raise _busy(place) from None
-    except OSError:
-        return None
+    except OSError as error:
+        if error.errno in NO_LOCKS:
+            return None
+        with usable(place):
+            raise
     leaving.callback(path.unlink, missing_ok=True)
     return file
+
+
+def _opened(path: Path) -> IO[str]:
+    """The lock file; its folder is made anew where another driver, which ends now, deletes it as an empty one."""
+    for left in reversed(range(LOOKS)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return path.open("a")
+        except FileNotFoundError:
+            if not left:
+                raise
+    raise AssertionError
 
 
 def _lock(file: IO[str]) -> None:

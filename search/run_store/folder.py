@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from fusion_models.files import write_whole
+from search.run_store.job import NoRoomError
 from spaces import Phase, phase_from_plain
 
 PACKAGES = ("ray", "torch", "optuna", "numpy", "pandas", "pyarrow", "scipy", "moocore", "lightgbm")
@@ -217,14 +218,32 @@ def read_json(path: Path, *, remedy: str = "put back a whole copy of the run") -
 
 @contextlib.contextmanager
 def usable(path: Path) -> Iterator[None]:
-    """What the system says against a file in the run folder `path`, as a RunFolderError that names the file."""
+    """What the system says against a file in the run folder `path`, as a RunFolderError that names the file.
+
+    Raises NoRoomError for a disk that is full, which is no mistake in what was asked.
+    """
     try:
         yield
     except OSError as error:
+        if is_full(error):
+            raise no_room(error, path) from error
         said = error.strerror or type(error).__name__
         raise RunFolderError(
             f"cannot use {error.filename or path} ({said}): give --results and --name of a folder that you may write"
         ) from error
+
+
+def is_full(error: OSError) -> bool:
+    """Whether a disk, or somebody's share of it, is full."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def no_room(error: OSError, path: Path | None = None) -> NoRoomError:
+    """In one line, what could not be written and what to do."""
+    return NoRoomError(
+        f"cannot write {error.filename or path or 'the run'} ({error.strerror}): free some room, then go on with "
+        "--resume, or with the same --settle or --extend"
+    )
 
 
 def require_name(name: str | None) -> None:

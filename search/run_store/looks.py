@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -93,13 +94,17 @@ class Look:
         return said | ({"by": self.by} if self.by else {})
 
 
-def read_look(decision: Mapping[str, Any], field: str = "look") -> Look | None:
-    """The look that a decision.json rests on, or another one in it; None where it has none."""
+def read_look(decision: Mapping[str, Any], field: str = "look", *, run: Mapping[str, Any] | None = None) -> Look | None:
+    """The look that a decision.json rests on, or another one in it; None where it has none.
+
+    `run`: what run.json says, which knows the split where a look of before names none.
+    """
     said = decision.get(field)
     if not said:
         return None
-    given = {name: said[name] for name in ("practice", "split", "by") if name in said}
-    return Look(number=said["number"], **given)
+    given = {name: said[name] for name in ("practice", "by") if name in said}
+    decides_on = ((run or {}).get("roadmap") or {}).get("decides_on") or DECIDING_SPLIT
+    return Look(number=said["number"], split=said.get("split", decides_on), **given)
 
 
 def opened_before(folder: RunFolder, fingerprint: str) -> list[dict[str, str]]:
@@ -110,9 +115,7 @@ def opened_before(folder: RunFolder, fingerprint: str) -> list[dict[str, str]]:
 def has_looked(folder: RunFolder, fingerprint: str, *, split: str = DECIDING_SPLIT, verdict: int = 1) -> bool:
     """Whether the look of this verdict of this run was counted already (`count_look`)."""
     key = fingerprint if split == DECIDING_SPLIT else f"{fingerprint} ({split})"
-    mine = look_of(folder) | {"verdict": str(verdict)}
-    if verdict > 1:
-        mine["begun"] = str(((folder.read() or {}).get("further") or {}).get("start"))
+    mine = _mine(folder, verdict)
     known = [*opened_before(folder, key), *_read(_state_folder() / LOOKS).get(key, [])]
     return any(_same(look, mine) for look in known)
 
@@ -122,6 +125,16 @@ def look_of(folder: RunFolder) -> dict[str, str]:
     name, described = folder.path.relative_to(_home(folder)).as_posix(), folder.read() or {}
     known = {"id": str(described["id"])} if "id" in described else {}
     return {"run": name, "start": str(described.get("start"))} | known
+
+
+def _mine(folder: RunFolder, verdict: int) -> dict[str, str]:
+    """As `look_of`, with what tells the looks of one run from each other: its verdict, and what was fixed before it."""
+    mine = look_of(folder) | {"verdict": str(verdict)}
+    if verdict > 1:
+        mine["begun"] = str(((folder.read() or {}).get("further") or {}).get("start"))
+    with contextlib.suppress(FileNotFoundError):
+        mine["finalist"] = hashlib.sha256((folder.path / "finalist.json").read_bytes()).hexdigest()[:16]
+    return mine
 
 
 def of_run(look: dict[str, str], mine: dict[str, str]) -> bool:
@@ -139,14 +152,13 @@ def count_look(
     """Note that this run looks at the deciding split of this data for its verdict number `verdict`.
 
     The same verdict of the same run, resumed, is the same look, with the same number, also where its folder was moved
-    or lies on another machine now. Copies of a finished run that get a further verdict each look anew. Looks are kept
-    beside the run folders (for a phase of a roadmap: beside the roadmap's) and in the user's state folder, so that
-    neither starting afresh nor another `--results` forgets them. Of runs that look at once each waits for the other.
+    or lies on another machine now. Copies of a finished run that get a further verdict each look anew, and so do copies
+    of an unfinished one that fix a finalist each. Looks are kept beside the run folders (for a phase of a roadmap:
+    beside the roadmap's) and in the user's state folder, so that neither starting afresh nor another `--results`
+    forgets them. Of runs that look at once each waits for the other.
     """
     key = fingerprint if split == DECIDING_SPLIT else f"{fingerprint} ({split})"
-    mine = look_of(folder) | {"results": str(_home(folder)), "verdict": str(verdict)}
-    if verdict > 1:
-        mine["begun"] = str(((folder.read() or {}).get("further") or {}).get("start"))
+    mine = _mine(folder, verdict) | {"results": str(_home(folder))}
     beside, state = _home(folder) / LOOKS, _state_folder() / LOOKS
     with _locked(beside, state):
         known = _joined(_read(beside).get(key, []), _read(state).get(key, []))
@@ -188,13 +200,14 @@ def _joined(one: list[dict[str, str]], other: list[dict[str, str]]) -> list[dict
 
 
 def _same(look: dict[str, str], mine: dict[str, str]) -> bool:
-    """One look: of one run, for one of its verdicts, begun at one time.
+    """One look: of one run, for one of its verdicts, begun at one time, at one finalist where both name it.
 
     Of runs without an id: of one run folder, run at one time.
     """
     if "id" in look and "id" in mine:
-        return all(look.get(key) == mine.get(key) for key in ("id", "verdict", "begun"))
-    keys = [key for key in mine if key not in ("id", "begun")]
+        keys = ["id", "verdict", "begun", *(["finalist"] if "finalist" in look and "finalist" in mine else [])]
+        return all(look.get(key) == mine.get(key) for key in keys)
+    keys = [key for key in mine if key not in ("id", "begun", "finalist")]
     return all(look.get(key, mine[key] if key != "verdict" else "1") == mine[key] for key in keys)
 
 

@@ -141,10 +141,14 @@ class Mirror:
         return len(changed)
 
     def behind(self) -> bool:
-        """Whether a file of the local folder was not sent as it is now, or one that was sent is gone."""
-        known, files = self._known(), self._files(whole=True)
+        """Whether a file of the local folder was not sent as it is now, or one that was sent is gone.
+
+        A journal that has merely grown tells nothing: whoever opens a stage writes a line, and changes no verdict.
+        """
+        known, files = self._known().files, self._files(whole=True)
         files |= {name: status for name, (status, _) in self._read_last().items()}
-        return known.files != files
+        journals = {name for name in known.keys() & files.keys() if name.endswith(LAST[0])}
+        return any(known.get(name) != files.get(name) for name in (known.keys() | files.keys()) - journals)
 
     def _read_last(self) -> dict[str, tuple[tuple[int, int], bytes]]:
         """Path below the run folder -> ((bytes, time of change), content) of every file that is sent last.

@@ -126,6 +126,15 @@ def refused(trial: FrozenTrial) -> bool:
     return trial.state.is_finished() and REPEATS in trial.user_attrs
 
 
+def planned_jobs(storage: BaseStorage, name: str) -> list[Job]:
+    """Every training of a fixed list in a journal, begun or not; unlike a stage that is opened, it writes nothing."""
+    if name not in optuna.get_all_study_names(storage):
+        return []
+    trials = optuna.load_study(study_name=name, storage=storage).get_trials(deepcopy=False)
+    plain = [trial.user_attrs["planned"] for trial in trials]
+    return [Job.from_plain(job) for job in {job["trial_id"]: job for job in plain}.values()]
+
+
 class FixedStage(Stage):
     """A list of trainings that is known before the first one starts; those done earlier are taken over.
 
@@ -170,8 +179,7 @@ class FixedStage(Stage):
 
     def planned(self) -> list[Job]:
         """Every training of the list, whether it was begun or not."""
-        plain = [t.user_attrs["planned"] for t in self.study.get_trials(deepcopy=False)]
-        return [Job.from_plain(job) for job in {job["trial_id"]: job for job in plain}.values()]
+        return planned_jobs(self._storage, self.name)
 
     def _by_the_machine(self, trial: FrozenTrial) -> bool:
         return "job" in trial.user_attrs and trial_record(self.name, trial).by_the_machine

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -97,6 +98,15 @@ class Tracking:
         if self._thread is not None:
             self._do(lambda tracker: tracker.stop())
             self._close(STOPPING)
+
+    @contextlib.contextmanager
+    def stopped_by_errors(self) -> Iterator[None]:
+        """Inside, whatever ends the run before `end`, Ctrl-C too, leaves no parent run that seems to go on."""
+        try:
+            yield
+        except BaseException:
+            self.stop()
+            raise
 
     def _close(self, patience: float) -> None:
         self._waiting.put(None)

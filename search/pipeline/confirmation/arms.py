@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -16,6 +17,8 @@ from spaces import Phase
 
 STAGE = "deciding"
 Of = Literal["finalist", "base"]
+_NUMBER = re.compile(r"-v(\d+)-d\d+$")
+"""Of a trial id as `trial_id` makes it, where the finalist's trainings are no first ones."""
 
 
 @dataclass(frozen=True, order=True)
@@ -119,6 +122,23 @@ def trial_id(key: ArmKey, index: int, arms: int = 1) -> str:
     """Of deciding training `index` of an arm; `arms` as of `Finalist`. The base recipe's serve every verdict."""
     own = f"-v{arms}" if arms > 1 and key.of == "finalist" else ""
     return f"{key.slug}{own}-d{index}"
+
+
+def arms_of_others(phase: Phase, recipe: Recipe, planned: Iterable[Job]) -> set[int]:
+    """Numbers (`Finalist.arms`) under which trainings of another finalist's recipe were planned.
+
+    A further verdict that was given up leaves such ones: their ids stand for that recipe.
+    """
+    own = recipe.model.modalities
+
+    def mine(job: Job) -> bool:
+        kept = job.role.modalities
+        if not set(kept) <= set(own):
+            return False
+        return job.to_recipe() == (recipe if kept == own else restricted(phase, recipe, kept))
+
+    others = [job.trial_id for job in planned if job.role.kind == "refit" and not mine(job)]
+    return {int(found[1]) if (found := _NUMBER.search(trial_id)) else 1 for trial_id in others}
 
 
 def finished_trainings(

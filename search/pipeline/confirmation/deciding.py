@@ -21,6 +21,7 @@ from search.pipeline.confirmation.arms import (
     ArmKey,
     ArmPlan,
     arm_jobs,
+    arms_of_others,
     fewest_trainings,
     finished_trainings,
     plan_arms,
@@ -84,7 +85,7 @@ def train_deciding_arms(
     before, by an earlier verdict or before an interruption, is never left out. What failed by its machine is trained
     again, by the same seeds, unless this verdict has looked at the deciding split already.
 
-    Raises ValueError where trainings were planned on other items.
+    Raises ValueError where trainings were planned on other items, or of another recipe.
     """
     recipe = Recipe.from_flat(finalist.recipe)
     members = len(finalist.seeds)
@@ -92,6 +93,11 @@ def train_deciding_arms(
     stage = FixedStage(run.store.journal, STAGE, [], again=not looked)
     before = stage.planned()
     _require_same_items(run, before, cold=cold)
+    if finalist.arms in arms_of_others(run.phase, recipe, before):
+        raise ValueError(
+            f"{run.folder.path}: deciding trainings with the ids of {finalist.trial_id}'s were planned for another "
+            "recipe, and would count as its own; give the run another --name, or start over with --fresh"
+        )
     known = {job.trial_id for job in before}
     first, archive = first_trainings(run, members), False
     steps = () if run.options.confirm_seeds is not None else steps_to(run.options.max_seeds or MOST)

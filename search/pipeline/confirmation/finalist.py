@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import math
 from collections.abc import Container, Mapping, Sequence
@@ -38,7 +39,8 @@ class Finalist:
     verdict: int = 1
     """The verdict of the run for which it was chosen."""
     arms: int = 1
-    """The verdict for which its deciding trainings were begun: an earlier one where it was the finalist before."""
+    """In the ids of its deciding trainings: the verdict for which they were begun, an earlier one where it was the
+    finalist before, or the next number that no other recipe's trainings have."""
     of: tuple[str, ...] = ()
     """Trials of the short list that it was chosen from; empty in folders of before, which do not say."""
 
@@ -67,20 +69,30 @@ def standing_finalist(folder: RunFolder, verdict: int, *, chooses_anew: bool) ->
 
 
 def fix_finalist(
-    folder: RunFolder, best: Candidate, seeds: Sequence[int], *, of: Sequence[str], verdict: int = 1
+    folder: RunFolder,
+    best: Candidate,
+    seeds: Sequence[int],
+    *,
+    of: Sequence[str],
+    verdict: int = 1,
+    taken: Container[int] = (),
 ) -> Finalist:
-    """Write finalist.json: `best` of the short list `of`, for a verdict; one that stands for that verdict stays."""
+    """Write finalist.json: `best` of the short list `of`, for a verdict; one that stands for that verdict stays.
+
+    `taken`: numbers (`arms`) under which another recipe's trainings were planned (`arms_of_others`).
+    """
     known = read_finalist(folder)
     if known is not None and known.verdict >= verdict:
         return known
     before = [found for place in folder.verdicts.glob("*") if (found := read_finalist(RunFolder(place))) is not None]
+    free = next(number for number in itertools.count(verdict) if number not in taken)
     finalist = Finalist(
         trial_id=best.trial_id,
         recipe=best.recipe,
         seeds=tuple(seeds),
         is_base=best.is_base,
         verdict=verdict,
-        arms=next((f.arms for f in before if f.trial_id == best.trial_id), verdict),
+        arms=next((f.arms for f in before if f.trial_id == best.trial_id), free),
         of=tuple(of),
     )
     said = dataclasses.asdict(finalist) | {"chosen_on": "validation", "fixed": now()}

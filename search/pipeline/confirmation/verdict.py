@@ -30,7 +30,7 @@ from search.execution.job_training import without_cold_items
 from search.pipeline.ablation import Intact, ablate
 from search.pipeline.baselines import COLD_STAGE, Reference, ReferenceRole, reference_rankers, reference_table
 from search.pipeline.baselines import STAGE as BASELINES
-from search.pipeline.confirmation.arms import STAGE, has_attention
+from search.pipeline.confirmation.arms import STAGE, arms_of_others, has_attention
 from search.pipeline.confirmation.cold import needs_cold_lists, read_cold
 from search.pipeline.confirmation.deciding import Deciding, archive_open, on_validation, train_deciding_arms
 from search.pipeline.confirmation.examples import write_examples
@@ -73,6 +73,7 @@ from search.run_store.csv_tables import write_csv
 from search.run_store.facts import Facts, read_facts
 from search.run_store.folder import json_text
 from search.run_store.looks import DECIDING_SPLIT, SPLIT_NAMES, Look, count_look
+from search.study.stages import planned_jobs
 from spaces import Phase
 
 Items = Literal["all", "without cold"]
@@ -111,7 +112,9 @@ def confirm_and_decide(
     finalist = standing_finalist(run.folder, run.verdict, chooses_anew=run.chooses_anew)
     if finalist is None and found:
         best, names = choose(run.phase, listed.quantities, leads, found), [c.trial_id for c in found]
-        finalist = fix_finalist(run.folder, best, _member_seeds(run), of=names, verdict=run.verdict)
+        planned = planned_jobs(run.store.journal, STAGE)
+        taken = arms_of_others(run.phase, Recipe.from_flat(best.recipe), planned)
+        finalist = fix_finalist(run.folder, best, _member_seeds(run), of=names, verdict=run.verdict, taken=taken)
     if finalist is not None:
         drop_ablation_of_another(run.folder, finalist.trial_id, run.verdict)
     if finalist is None:

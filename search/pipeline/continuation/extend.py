@@ -14,9 +14,16 @@ from search.execution.cluster import ray_session
 from search.options import RunOptions
 from search.pipeline.confirmation.verdict import confirm_and_decide
 from search.pipeline.context import Run
-from search.pipeline.continuation.further import NothingNewError, give_up, nothing_new, taken_already
+from search.pipeline.continuation.further import (
+    NothingNewError,
+    give_up,
+    mirrored_once_begun,
+    nothing_new,
+    taken_already,
+)
 from search.pipeline.continuation.kept import (
     ASKS,
+    EXTEND,
     JUDGED_TRIALS,
     MACHINE,
     UNDER_WAY,
@@ -36,10 +43,10 @@ from search.reporting import build_report, read_run
 from search.run_store.folder import RunFolder, RunFolderError
 from search.run_store.journal import open_journal
 from search.run_store.looks import require_looks
-from search.run_store.mirror import Mirror, mirrored
+from search.run_store.mirror import Mirror
 from search.study.stages import SEARCH, TAKEN_OVER, refused
 
-FLAG = "--extend"
+FLAG = EXTEND
 OF_NOW = (*MACHINE, "trials", "confirm_seeds", "max_seeds", "ablation", "warm_from")
 """Options of the extension; every other one is the run's."""
 
@@ -75,12 +82,16 @@ def extend_phase(folder: RunFolder, options: RunOptions, console: Console, mirro
         return _extended(dataclasses.replace(run, began=began), warm, console, mirror, there)
 
 
-def _extended(run: Run, warm: Mapping[str, Flat], console: Console, mirror: Mirror | None, there: int) -> RunFolder:
-    """`there`: trials that the search of the verdict before had."""
+def _extended(
+    run: Run, warm: Mapping[str, Flat], console: Console, mirror: Mirror | None, there: int | None
+) -> RunFolder:
+    """`there`: trials that the search of the verdict before had, where that is known."""
     folder, trials = run.store.folder, run.options.trials
-    run = dataclasses.replace(run, verdict=begin_verdict(folder, FLAG, trials=trials, there=there).number)
+    begun = begin_verdict(folder, FLAG, trials=trials, there=there)
+    run = dataclasses.replace(run, verdict=begun.number)
     console.print(f"{folder.path}: verdict {run.verdict}, after {trials} trials", highlight=False)
-    with mirrored(mirror, console):
+    tracking = run.trainer.tracking
+    with mirrored_once_begun(folder, begun, mirror, console, trials=there), tracking.stopped_by_errors():
         try:
             with ray_session(run.options), run.trainer.tuning():
                 confirmed = confirm_and_decide(run, *search(run, warm))
@@ -96,19 +107,22 @@ def _extended(run: Run, warm: Mapping[str, Flat], console: Console, mirror: Mirr
         write_front(run)
         end_verdict(folder, trials=trials)
         build_report(folder, console)
-        run.trainer.tracking.end()
+        tracking.end()
         print_verdict(run, confirmed)
     return folder
 
 
-def _require_begun_or_more(folder: RunFolder, options: RunOptions) -> int:
-    """How many trials the search of the verdict before had. Raises RunFolderError where no more are asked for."""
+def _require_begun_or_more(folder: RunFolder, options: RunOptions) -> int | None:
+    """How many trials the search of the verdict before had; None where one that was begun before does not say.
+
+    Raises RunFolderError where no more are asked for.
+    """
     trials, described = int(options.trials or 0), folder.read() or {}
     if begun_before(folder, FLAG):
         begun = described[UNDER_WAY]
         planned, verdict = int(begun.get("trials", trials)), int(begun["number"])
         require_no_more_trials(folder, options, planned=planned, verdict=verdict)
-        return int(begun.get("there", 0))
+        return int(begun["there"]) if begun.get("there") is not None else None
     return _require_more(folder, trials, described.get(JUDGED_TRIALS))
 
 

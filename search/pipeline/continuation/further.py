@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from rich.console import Console
 
 from fusion_models.files import write_whole
 from search.pipeline.confirmation.finalist import Finalist, read_finalist
 from search.pipeline.context import Run
-from search.pipeline.continuation.kept import JUDGED_TRIALS, KEPT, UNDER_WAY, standing_verdict
+from search.pipeline.continuation.kept import EXTEND, JUDGED_TRIALS, KEPT, UNDER_WAY, Begun, standing_verdict
 from search.reporting import build_report
 from search.run_store.folder import RunFolder, read_json
-from search.run_store.mirror import Mirror
+from search.run_store.mirror import Mirror, mirrored
 
 LOOKED = "looked"
 """Of the verdict under way, in run.json: its look is counted, or about to be."""
@@ -51,7 +52,8 @@ def note_look(run: Run) -> None:
 def give_up(folder: RunFolder, *, trials: int | None = None) -> None:
     """End the verdict under way without one, unless its look is counted: what stood before it stands as it was.
 
-    What was trained for it stays. `trials`: of the search that the standing verdict had, which may be extended again.
+    What was trained for it stays. `trials`: of the search that the standing verdict had, where this one extended it: it
+    may be extended again.
     """
     described = folder.read() or {}
     further = described.pop(UNDER_WAY, None)
@@ -63,9 +65,29 @@ def give_up(folder: RunFolder, *, trials: int | None = None) -> None:
             write_whole(folder.path / name, (standing / name).read_bytes())
         else:
             (folder.path / name).unlink(missing_ok=True)
-    described.pop(JUDGED_TRIALS, None)
+    if further["by"] == EXTEND:
+        described.pop(JUDGED_TRIALS, None)
     folder.write(described | ({JUDGED_TRIALS: trials} if trials is not None else {}))
-    shutil.rmtree(standing, ignore_errors=True)
+    aside = folder.path / f".verdict-{standing.name}.deleting"  # whoever reads verdicts finds whole ones alone
+    shutil.rmtree(aside, ignore_errors=True)
+    with contextlib.suppress(OSError):
+        standing.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def mirrored_once_begun(
+    folder: RunFolder, begun: Begun, mirror: Mirror | None, console: Console, *, trials: int | None = None
+) -> Iterator[None]:
+    """As `mirrored`; a store that fails before anything is trained leaves no verdict that was begun here."""
+    with contextlib.ExitStack() as leaving:
+        try:
+            leaving.enter_context(mirrored(mirror, console))
+        except BaseException:
+            if not begun.resumed:
+                give_up(folder, trials=trials)
+            raise
+        yield
 
 
 def nothing_new(run: Run, error: NothingNewError) -> None:
@@ -73,6 +95,8 @@ def nothing_new(run: Run, error: NothingNewError) -> None:
     give_up(run.folder)
     run.trainer.tracking.end()
     said = f"{run.folder.path}: {error}. Verdict {run.verdict - 1} stands, and no look was taken"
+    if run.options.facts != ((run.folder.read() or {}).get("options") or {}).get("facts"):
+        said += ". Other --facts alone take none: give them to a run of another --name"
     run.console.print(said, highlight=False, soft_wrap=True)
 
 

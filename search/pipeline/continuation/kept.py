@@ -50,6 +50,7 @@ ASKS = ("phase", "name", "resume", "fresh", "settle", "extend", "phase_file", "f
 that are given are the same ones, moved."""
 JUDGED_TRIALS = "judged_trials"
 """In run.json: trials of the search when the standing verdict was taken, where an extension was given up after more."""
+EXTEND = "--extend"
 UNDER_WAY = "further"
 """In run.json: the further verdict that was begun and has not ended."""
 
@@ -95,12 +96,13 @@ def require_no_verdict_under_way(folder: RunFolder) -> None:
 def begin_verdict(folder: RunFolder, by: str, **said: Any) -> Begun:
     """Keep the verdict that stands in verdicts/NUMBER, its artefact too, and note in run.json that the next is begun.
 
-    One that was interrupted goes on; what it kept stays as it is. `said`: what more is to be known of it.
+    One that was interrupted goes on; what it kept stays as it is. What lies there else, of one that was given up, is
+    replaced. `said`: what more is to be known of it.
     """
     resumed = begun_before(folder, by)
     standing, described = standing_verdict(folder), folder.read() or {}
     place = folder.verdicts / str(standing)
-    if not place.exists():
+    if not resumed or not place.exists():
         with whole_folder(place) as part:
             for name in KEPT:
                 if (folder.path / name).exists():
@@ -119,7 +121,8 @@ def end_verdict(folder: RunFolder, **said: Any) -> None:
     """Write into run.json that the verdict that was under way stands now; `said`: what more is to be known of it."""
     described = folder.read() or {}
     entry = described.pop(UNDER_WAY) | {"end": now()} | said
-    described.pop(JUDGED_TRIALS, None)
+    if entry["by"] == EXTEND:  # now all of the search is judged
+        described.pop(JUDGED_TRIALS, None)
     described |= {"verdicts": [*described.get("verdicts", []), entry]}
     folder.write(described | {"end": entry["end"], REPORT_DUE: True})
 

@@ -18,7 +18,13 @@ from search.pipeline.confirmation.deciding import planned_before
 from search.pipeline.confirmation.finalist import read_finalist
 from search.pipeline.confirmation.verdict import confirm_and_decide
 from search.pipeline.context import Run
-from search.pipeline.continuation.further import NothingNewError, give_up, nothing_new, taken_already
+from search.pipeline.continuation.further import (
+    NothingNewError,
+    give_up,
+    mirrored_once_begun,
+    nothing_new,
+    taken_already,
+)
 from search.pipeline.continuation.kept import ASKS, MACHINE, begin_verdict, begun_before, end_verdict, require_unchanged
 from search.pipeline.continuation.reopen import facts_of, reopen, stays_on_front
 from search.pipeline.continuation.same_inputs import given_data
@@ -27,8 +33,8 @@ from search.pipeline.trainer import TrainerOfEnded
 from search.reporting import build_report, read_run
 from search.run_store.folder import RunFolder, RunFolderError
 from search.run_store.looks import require_looks
-from search.run_store.mirror import Mirror, mirrored
-from search.study.stages import FixedStage
+from search.run_store.mirror import Mirror
+from search.study.stages import FixedStage, planned_jobs
 
 FLAG = "--settle"
 HOW_FAR = ("max_seeds", "ablation")
@@ -70,10 +76,10 @@ def settle_phase(folder: RunFolder, options: RunOptions, console: Console, mirro
 
 
 def _settled(run: Run, folder: RunFolder, console: Console, mirror: Mirror | None) -> RunFolder:
-    number = begin_verdict(folder, FLAG).number
-    run = dataclasses.replace(run, verdict=number)
-    console.print(f"{folder.path}: verdict {number}, of the same finalist", highlight=False)
-    with mirrored(mirror, console):
+    begun = begin_verdict(folder, FLAG)
+    run = dataclasses.replace(run, verdict=begun.number)
+    console.print(f"{folder.path}: verdict {begun.number}, of the same finalist", highlight=False)
+    with mirrored_once_begun(folder, begun, mirror, console), run.trainer.tracking.stopped_by_errors():
         try:
             with ray_session(run.options), run.trainer.tuning():
                 jobs = single_modality_jobs(run.phase, run.options.seed)  # all of them done, but for runs of before
@@ -104,7 +110,7 @@ def _require_room(run: Run) -> None:
     assert most is not None
     recipe = Recipe.from_flat(finalist.recipe)
     plan = plan_arms(run.phase, recipe, is_base=finalist.is_base, arms=finalist.arms)
-    known = {job.trial_id for job in FixedStage(run.store.journal, DECIDING, []).planned()}
+    known = {job.trial_id for job in planned_jobs(run.store.journal, DECIDING)}
     fewest = min((n for key in plan.recipes if (n := planned_before(plan, key, known))), default=0)
     if 0 < most <= fewest:
         raise RunFolderError(

@@ -188,14 +188,16 @@ def _run(
         run = Run(options=options, phase=phase, data=data, store=store, trainer=trainer, console=console, began=began)
         console.print(f"{data.source}: validating {_said(chosen)} of {source.path}", highlight=False)
         try:
-            decision = _validate(run, chosen, timing, session)
+            with trainer.tracking.stopped_by_errors():
+                decision = _validate(run, chosen, timing, session)
         except BaseException:  # Ctrl-C too, wherever it comes: what has finished is in the tables
             trainer.write_what_finished()
             raise
         trainer.write_tables()
     ended = {"end": now(), REPORT_DUE: True}
     folder.write((folder.read() or {}) | ended | {"seconds": round(time.monotonic() - began, 1)})
-    build_report(folder, console)
+    with trainer.tracking.stopped_by_errors():
+        build_report(folder, console)
     trainer.tracking.end()
     print_decision(run, decision, FILES, looked=chosen.look.said() if chosen.look is not None else "")
     return folder

@@ -153,7 +153,7 @@ def looked(run: RunRecord) -> str:
 
     Empty before one is taken.
     """
-    look = read_look(run.decision or {})
+    look = read_look(run.decision or {}, run=run.run)
     if look is None:
         return ""
     said = f"L{look.said()[1:]}."
@@ -162,13 +162,13 @@ def looked(run: RunRecord) -> str:
         before = len(further)
         kept = "verdicts/1" if before == 1 else f"verdicts/1 to {before}"
         said += f" Verdict {further[-1]['number']} of this run, by {further[-1]['by']}; earlier: {kept}."
-    ablated = read_look(run.decision or {}, "ablation_look")
+    ablated = read_look(run.decision or {}, "ablation_look", run=run.run)
     return said + (f" {ablated_at(ablated)}" if ablated is not None else "")
 
 
 def level(run: RunRecord) -> str:
     """Of the intervals that decide: `95 %`."""
-    look = read_look(run.decision or {})
+    look = read_look(run.decision or {}, run=run.run)
     return f"{100 * (look.level if look is not None else 0.95):.4g} %"
 
 

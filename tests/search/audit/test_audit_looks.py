@@ -9,7 +9,7 @@ import pytest
 from fusion_models.data import open_dataset
 from search.api import audit
 from search.audit import audit as module
-from search.run_store.folder import RunFolder, RunFolderError
+from search.run_store.folder import REPORT_DUE, RunFolder, RunFolderError
 from search.run_store.journal import open_journal
 from search.run_store.looks import LOOKS
 
@@ -79,3 +79,14 @@ def test_an_audit_begins_in_no_folder_of_a_phase(tmp_path):
     open_journal(folder.journal)
     with pytest.raises(RunFolderError, match="an unfinished run of phase1, not of audit"):
         audit(data=DATA, scores=scores(), results=tmp_path, name="phase1")
+
+
+def test_an_audit_whose_report_is_missing_gets_it_and_answers_no_other_audit(tmp_path, monkeypatch):
+    folder = RunFolder(tmp_path / "audit")
+    folder.path.mkdir()
+    folder.write({"phase": "audit", "end": "then", REPORT_DUE: True})
+    built = []
+    monkeypatch.setattr(module, "build_report", lambda folder, console: built.append(folder.path))
+    with pytest.raises(RunFolderError, match="an audit is a look of its own: give another --name"):
+        audit(data=DATA, scores=scores(1), results=tmp_path)
+    assert built == [folder.path]

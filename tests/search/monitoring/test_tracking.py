@@ -220,6 +220,16 @@ def test_a_session_that_ends_by_an_error_stops_its_tracking(folder, said, monkey
     assert asked == ["stop"]
 
 
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_a_run_that_ends_by_an_error_after_its_trainings_leaves_no_parent_that_seems_to_go_on(folder, said, error):
+    tracker = Noting()
+    tracking = observer.Tracking(folder, said, "mlflow", lambda: tracker)
+    tracking.on_end(None, record(1), {})
+    with pytest.raises(error), tracking.stopped_by_errors():
+        raise error
+    assert tracker.told == ["begin None", "t0001", "stop"]
+
+
 def test_nothing_is_tracked_unless_it_is_asked_for(folder, said):
     tracking = tracking_for(RunOptions(phase="phase3"), folder, said)
     tracking.on_epoch(None, job(record(1)), {"epochs": 1})

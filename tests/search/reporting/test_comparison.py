@@ -340,6 +340,19 @@ def test_a_folder_whose_runs_lie_one_level_down_is_listed(two, tmp_path):
     assert "mine/phase3" in said(ReportOptions(run=str(tmp_path / "teams")))
 
 
+def test_what_could_not_be_deleted_is_no_run(two, tmp_path):
+    root, _ = two
+    for place in (root, root / "roadmap"):
+        shutil.copytree(root / "phase3", place / ".phase3.deleting-a1b2c3d4")
+    listed = said(ReportOptions(run=str(root)))
+    assert "phase3" in listed
+    assert "deleting" not in listed
+    (tmp_path / "left").mkdir()
+    shutil.copytree(root / "phase3", tmp_path / "left" / ".phase3.deleting-a1b2c3d4")
+    with pytest.raises(ValueError, match=r"run\.json"):
+        report(ReportOptions(run=str(tmp_path / "left")), Console(quiet=True))
+
+
 def test_a_phase_of_a_roadmap_is_listed_by_the_data_that_was_given(two):
     root, _ = two
     folder = RunFolder(root / "phase3")

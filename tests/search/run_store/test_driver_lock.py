@@ -1,8 +1,12 @@
 """One process at a time writes a run folder."""
 
+import contextlib
+import errno
+import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 
@@ -15,6 +19,7 @@ from search.pipeline.release.production import run_production
 from search.pipeline.roadmap import run_roadmap
 from search.run_store.driver_lock import driven, driving
 from search.run_store.folder import RunFolderError
+from search.run_store.job import NoRoomError
 
 HOLD = """
 import fcntl, os, sys
@@ -126,3 +131,33 @@ def test_what_is_refused_leaves_no_folder(tmp_path, console):
     with pytest.raises(RunFolderError, match="no finished run"):
         run_phase(RunOptions(phase="phase1", results=str(tmp_path / "results"), settle=True), console)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_another_driver_deletes_as_it_ends_is_made_anew(tmp_path, monkeypatch):
+    place, deleted = tmp_path / "results" / "shop", []
+    opened = Path.open
+
+    def open_after_deletion(path, *given):
+        if not deleted:
+            deleted.append(path.parent)
+            path.parent.rmdir()
+        return opened(path, *given)
+
+    monkeypatch.setattr(Path, "open", open_after_deletion)
+    with driving(place):
+        assert driven(place)
+    assert deleted == [place.parent]
+
+
+@pytest.mark.parametrize(
+    ("code", "kept_out"),
+    [(errno.ENOLCK, None), (errno.EACCES, None), (errno.ENOSPC, NoRoomError), (errno.EIO, RunFolderError)],
+)
+def test_nobody_is_kept_out_where_there_are_no_locks_and_any_other_error_is_said(tmp_path, monkeypatch, code, kept_out):
+    def refused(file, how):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("search.run_store.driver_lock.fcntl.flock", refused)
+    refusal = pytest.raises(kept_out, match=os.strerror(code)) if kept_out else contextlib.nullcontext()
+    with refusal, driving(tmp_path / "shop"):
+        pass

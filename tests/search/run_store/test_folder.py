@@ -1,6 +1,8 @@
 """A run folder: which names it may have, and what may be deleted for a run that starts over."""
 
 import contextlib
+import errno
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -19,6 +21,7 @@ from search.pipeline.release.production import run_production
 from search.run import main
 from search.run_store.folder import REPORT_DUE, RunFolder, RunFolderError
 from search.run_store.given_tables import keep_tables
+from search.run_store.job import NoRoomError
 
 SMALL = "planted?queries=160&candidates=8"
 
@@ -180,3 +183,28 @@ def test_a_report_that_is_written_is_not_due(tmp_path, monkeypatch):
     assert folder.report_due()
     report.report(report.ReportOptions(run=str(folder.path)), Console(quiet=True))
     assert not folder.report_due()
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT])
+def test_a_full_disk_is_no_mistake_in_what_was_asked(tmp_path, monkeypatch, code):
+    def full(*given):
+        raise OSError(code, os.strerror(code), str(tmp_path / "run.json"))
+
+    monkeypatch.setattr("search.run_store.folder.write_whole", full)
+    with pytest.raises(NoRoomError, match=r"run.json .*: free some room, then go on with --resume"):
+        RunFolder(tmp_path).write({})
+
+
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EDQUOT, errno.EIO])
+def test_a_full_disk_that_the_driver_meets_is_one_line(monkeypatch, capsys, code):
+    def full(console):
+        raise OSError(code, os.strerror(code), "study.journal")
+
+    monkeypatch.setattr("search.run._run", full)
+    monkeypatch.setattr(sys, "argv", ["search.run", "phase1"])
+    if code == errno.EIO:
+        with pytest.raises(OSError, match=r"study\.journal"):
+            main()
+    else:
+        assert main() == 2
+        assert "cannot write study.journal" in capsys.readouterr().err

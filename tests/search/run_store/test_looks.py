@@ -10,7 +10,7 @@ import pytest
 
 from fusion_models.metrics.intervals.planning import look_level
 from search.run_store.folder import RunFolder
-from search.run_store.looks import DECIDING_HALF, SPLIT_NAMES, Look, count_look, opened_before, read_look
+from search.run_store.looks import DECIDING_HALF, SPLIT_NAMES, Look, count_look, has_looked, opened_before, read_look
 
 SHOP = "s3://team/shop"
 
@@ -211,3 +211,27 @@ def test_looks_that_name_no_id_are_told_by_name_and_start(tmp_path):
     before.write(before.read() | {"id": "a1"})
     assert count_look(before, "abc", SHOP).number == 1
     assert count_look(run(tmp_path / "phase3 copy", id="b2"), "abc", SHOP).number == 2
+
+
+def test_copies_of_an_unfinished_run_with_finalists_of_their_own_are_looks_of_their_own(tmp_path):
+    one, two = (run(tmp_path / name, id="a1") for name in ("one", "two"))
+    (one.path / "finalist.json").write_text('{"trial_id": "t0001"}')
+    (two.path / "finalist.json").write_text('{"trial_id": "t0002"}')
+    assert [count_look(folder, "abc", SHOP).number for folder in (one, two, one, two)] == [1, 2, 1, 2]
+    assert has_looked(two, "abc")
+    (two.path / "finalist.json").write_text('{"trial_id": "t0003"}')
+    assert not has_looked(two, "abc")
+
+
+def test_looks_of_versions_before_name_no_finalist_and_are_the_run_s(tmp_path):
+    before = run(tmp_path / "phase3", id="a1")
+    assert count_look(before, "abc", SHOP).number == 1
+    (before.path / "finalist.json").write_text('{"trial_id": "t0001"}')
+    assert count_look(before, "abc", SHOP).number == 1
+
+
+@pytest.mark.parametrize("decides_on", SPLIT_NAMES)
+def test_a_look_of_before_is_at_the_split_that_the_run_decides_on(decides_on):
+    decision = {"look": {"number": 2, "practice": False}}
+    assert read_look(decision, run={"roadmap": {"decides_on": decides_on}}) == Look(number=2, split=decides_on)
+    assert read_look(decision, run={"roadmap": None}) == Look(number=2)

@@ -300,6 +300,9 @@ def test_whether_all_was_sent_is_known(mirror, tmp_path):
     other = elsewhere(mirror, tmp_path)
     other.fetch()
     assert not other.behind()
+    with (mirror.local / "study.journal").open("a") as journal:
+        journal.write("a stage was opened, by a command that was refused\n")
+    assert not mirror.behind()
     (mirror.local / "run.json").write_text("ended\n")
     assert mirror.behind()
     mirror.sync()

@@ -17,12 +17,14 @@ from search.analysis.judged import Lead
 from search.options import RunOptions
 from search.pipeline.baselines import COLD_STAGE
 from search.pipeline.confirmation import deciding
-from search.pipeline.confirmation.arms import STAGE, plan_arms
+from search.pipeline.confirmation.arms import STAGE, arms_of_others, plan_arms
 from search.pipeline.confirmation.deciding import STEPS, open_arms, steps_to, train_deciding_arms
-from search.pipeline.confirmation.finalist import Finalist
+from search.pipeline.confirmation.finalist import Finalist, fix_finalist
+from search.pipeline.confirmation.short_list import Candidate
 from search.run_store.folder import RunFolder
 from search.run_store.looks import count_look
 from search.run_store.records import journal_records
+from search.study.stages import planned_jobs
 from spaces import PHASES
 
 PHASE = PHASES["phase3"]
@@ -209,3 +211,32 @@ def test_why_no_arm_has_more_is_said(run, monkeypatch, wanted, options, said):
         monkeypatch.setattr(deciding, "open_arms", lambda run, found: set())
     found = train_deciding_arms(again(run, **options), FINALIST, [], cold=False, probes=Probes())
     assert re.search(said, found.ended)
+
+
+OTHERS = {
+    "whole": {"train.batch_queries": 8},
+    "fewer modalities": {"train.batch_queries": 8, "model.modalities": ("visual", "text")},
+}
+
+
+@pytest.mark.parametrize("other", OTHERS)
+def test_trainings_of_a_verdict_that_was_given_up_serve_no_other_recipe(run, other):
+    """An extension that was given up before its look leaves no finalist.json, and its trainings in the journal."""
+    was = Finalist(trial_id="t0002", recipe=PHASE.base.updated(OTHERS[other]).flat(), seeds=(0,), verdict=2, arms=2)
+    train_deciding_arms(again(run, verdict=2), was, [], cold=False, probes=Probes())
+    planned = planned_jobs(run.store.journal, STAGE)
+    assert arms_of_others(PHASE, RECIPE, planned) == {2}
+    assert arms_of_others(PHASE, PHASE.base.updated(OTHERS[other]), planned) == set()
+    best = Candidate(trial_id="t0001", recipe=RECIPE.flat(), trainings=())
+    found = fix_finalist(run.folder, best, (0,), of=[], verdict=2, taken=arms_of_others(PHASE, RECIPE, planned))
+    assert (found.verdict, found.arms) == (2, 3)
+    train_deciding_arms(again(run, verdict=2), found, [], cold=False, probes=Probes())
+    own = [job for job in planned_jobs(run.store.journal, STAGE) if job.trial_id.startswith("finalist-")]
+    assert {job.recipe["train.batch_queries"] for job in own if "-v3-" in job.trial_id} == {16}
+
+
+def test_a_finalist_with_the_ids_of_another_recipes_trainings_is_refused(run):
+    was = dataclasses.replace(FINALIST, recipe=PHASE.base.updated(OTHERS["whole"]).flat())
+    train_deciding_arms(run, was, [], cold=False, probes=Probes())
+    with pytest.raises(ValueError, match="were planned for another recipe"):
+        train_deciding_arms(again(run), FINALIST, [], cold=False, probes=Probes())

@@ -8,11 +8,12 @@ import pytest
 from search.audit.audit import run_audit
 from search.audit.options import AuditOptions
 from search.options import RunOptions
+from search.pipeline import roadmap
 from search.pipeline.continuation.resuming import plain_options
 from search.pipeline.phase import run_phase
 from search.pipeline.release.production import run_production
 from search.pipeline.roadmap import run_roadmap
-from search.run_store.folder import FORMAT, RunFolderError
+from search.run_store.folder import FORMAT, RunFolder, RunFolderError
 from search.run_store.mirror import local_results
 from spaces import PHASES, ROADMAP_STEPS, phase_to_plain
 
@@ -142,7 +143,8 @@ def test_a_command_that_was_interrupted_in_its_report_writes_it_when_repeated(tm
     if phase == "audit":
         audited = AuditOptions(scores="none.parquet", results=str(tmp_path))
         path = finished(tmp_path / phase, RunOptions(phase="phase1"), phase=phase, report_due=True)
-        run_audit(audited, console)
+        with pytest.raises(RunFolderError, match="look of its own"):
+            run_audit(audited, console)
     else:
         options = RunOptions(phase=phase, results=str(tmp_path))
         path = finished(tmp_path / phase, options, report_due=True)
@@ -152,3 +154,31 @@ def test_a_command_that_was_interrupted_in_its_report_writes_it_when_repeated(tm
     if phase == "audit":
         with pytest.raises(RunFolderError, match="look of its own"):
             run_audit(audited, console)
+
+
+def test_a_finished_roadmap_writes_the_reports_that_are_missing_and_survives_one_that_fails(
+    tmp_path, console, monkeypatch
+):
+    written = []
+    monkeypatch.setattr(roadmap, "build_report", lambda folder, *_: written.append(folder.path.name))
+
+    def fails(folder):
+        raise ValueError("no figure")
+
+    monkeypatch.setattr(roadmap, "write_roadmap_report", fails)
+    options = RunOptions(phase="roadmap", results=str(tmp_path))
+    path = finished(tmp_path / "roadmap", options, report_due=True)
+    for name in ("phase1", "phase2", "phase4"):
+        finished(path / name, RunOptions(phase=name), report_due=name != "phase2")
+    run_roadmap(options, console)
+    assert written == ["phase1", "phase4"]
+    assert "the roadmap's report failed (ValueError: no figure)" in console.file.getvalue()
+
+
+def test_a_phase_that_had_ended_before_its_report_gets_it_as_the_roadmap_goes_on(tmp_path, console, monkeypatch):
+    written = []
+    monkeypatch.setattr(roadmap, "build_report", lambda folder, *_: written.append(folder.path.name))
+    for due in (True, False):
+        path = finished(tmp_path / str(due) / "phase1", RunOptions(phase="phase1"), report_due=due)
+        assert not roadmap._announced(console, RunFolder(path))
+    assert written == ["phase1"]

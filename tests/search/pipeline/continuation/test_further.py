@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import shutil
 from types import SimpleNamespace
 
 import pytest
@@ -18,6 +19,7 @@ from search.pipeline.continuation.further import (
     NothingNewError,
     give_up,
     note_look,
+    nothing_new,
     require_something_new,
     taken_already,
 )
@@ -26,6 +28,7 @@ from search.pipeline.continuation.settle import settle_phase
 from search.pipeline.phase import run_phase
 from search.run_store.folder import FORMAT, REPORT_DUE, RunFolder, RunFolderError
 from search.run_store.job import Job
+from search.run_store.mirror import MirrorError
 from search.study.stages import FixedStage
 from spaces import PHASES
 
@@ -184,11 +187,13 @@ def test_arms_that_may_get_no_more_are_said_before_ray_starts(run, most, refused
     ids = [f"{arm}-d{index}" for arm, count in counts.items() for index in range(count)]
     FixedStage(run.store.journal, STAGE, [Job(trial_id=t, name=t, recipe=T1.recipe, seed=0) for t in ids])
     asked = dataclasses.replace(run, options=dataclasses.replace(run.options, max_seeds=most))
+    journal = run.folder.journal.read_bytes()
     if refused:
         with pytest.raises(RunFolderError, match="every arm has 8 trainings or more: give --max-seeds above 8"):
             settle._require_room(asked)
     else:
         settle._require_room(asked)
+    assert run.folder.journal.read_bytes() == journal
 
 
 def test_confirm_seeds_do_not_settle():
@@ -209,7 +214,7 @@ def decide(run, console, monkeypatch):
         monkeypatch.setattr(settle, name, lambda *given: [])
     monkeypatch.setattr(settle, "single_modality_jobs", lambda *given: [])
 
-    def decided(flag, error, *, looked):
+    def decided(flag, error, *, looked, mirror=None):
         def confirm(run, *given):
             if looked:
                 note_look(run)
@@ -218,8 +223,8 @@ def decide(run, console, monkeypatch):
         for module in (settle, extend):
             monkeypatch.setattr(module, "confirm_and_decide", confirm)
         if flag == "--settle":
-            return settle._settled(again, run.folder, console, None)
-        return extend._extended(again, {}, console, None, 24)
+            return settle._settled(again, run.folder, console, mirror)
+        return extend._extended(again, {}, console, mirror, 24)
 
     return decided
 
@@ -260,3 +265,58 @@ def test_an_extension_that_is_repeated_after_its_finalist_was_fixed_searches_no_
     else:
         with pytest.raises(RunFolderError, match=said):
             extend._require_begun_or_more(run.folder, options)
+
+
+class Gone:
+    """A store that cannot be written."""
+
+    def __init__(self, local):
+        self.local = local
+
+    def sync(self, *, whole=False):
+        raise MirrorError("the store is gone")
+
+
+@pytest.mark.parametrize("begun", [False, True])
+@pytest.mark.parametrize("flag", ["--settle", "--extend"])
+def test_a_store_that_fails_as_a_further_verdict_begins_leaves_none_that_was_begun(run, decide, flag, begun):
+    if begun:  # and interrupted, which is gone on with once the store is there
+        begin_verdict(run.folder, flag, **({"trials": 48} if flag == "--extend" else {}))
+    with pytest.raises(MirrorError, match="the store is gone"):
+        decide(flag, RuntimeError("not reached"), looked=False, mirror=Gone(run.folder.path))
+    assert ("further" in run.folder.read()) == begun
+
+
+def test_what_a_given_up_verdict_left_of_its_copy_is_copied_anew(run):
+    shutil.copytree(run.folder.verdicts / "1", run.folder.path / "kept")
+    give_up(run.folder)
+    assert not list(run.folder.verdicts.iterdir())
+    (run.folder.verdicts / "1").mkdir()  # as where the process was killed between two files
+    begin_verdict(run.folder, "--settle")
+    kept = {path.name for path in (run.folder.verdicts / "1").iterdir()}
+    assert kept == {path.name for path in (run.folder.path / "kept").iterdir()}
+
+
+@pytest.mark.parametrize("end", [give_up, end_verdict])
+@pytest.mark.parametrize("flag", ["--settle", "--extend"])
+def test_how_many_trials_are_judged_is_known_until_an_extension_judges_them_all(run, flag, end):
+    give_up(run.folder)
+    run.folder.write(run.folder.read() | {"judged_trials": 24})
+    begin_verdict(run.folder, flag)
+    end(run.folder)
+    assert run.folder.read().get("judged_trials") == (24 if flag == "--settle" else None)
+
+
+def test_an_extension_that_was_begun_before_and_says_no_trials_leaves_none_judged(run):
+    give_up(run.folder)
+    begin_verdict(run.folder, "--extend", trials=48)
+    assert extend._require_begun_or_more(run.folder, RunOptions(phase="phase3", extend=True, trials=48)) is None
+
+
+@pytest.mark.parametrize("given", [True, False])
+def test_that_other_facts_alone_take_no_verdict_is_said(run, console, tmp_path, given):
+    (tmp_path / "facts.toml").write_text("closed_catalogue = true\n")
+    facts = str(tmp_path / "facts.toml") if given else None
+    asked = dataclasses.replace(run, console=console, options=dataclasses.replace(run.options, facts=facts))
+    nothing_new(asked, NothingNewError("nothing grew"))
+    assert ("Other --facts alone take none" in console.file.getvalue()) == given
