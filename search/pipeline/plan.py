@@ -16,12 +16,12 @@ from search.pipeline.confirmation.arms import proper_subsets
 from search.pipeline.confirmation.cold import expects_cold_lists
 from search.pipeline.confirmation.deciding import first_trainings
 from search.pipeline.confirmation.probing import most_trainings
-from search.pipeline.confirmation.seeds import MOST_ON_SHORT_LIST
 from search.pipeline.confirmation.short_list import short_list_trainings
 from search.pipeline.context import Run
 from search.run_store.facts import read_facts
 from search.run_store.looks import DECIDING_SPLIT
 from search.study.search_stage import trials_to_fill
+from search.study.seeds import MOST_ON_SHORT_LIST
 from search.study.stages import Stage
 from spaces import Phase
 

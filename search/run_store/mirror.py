@@ -8,13 +8,11 @@ order that a reader may meet at any moment: what trainings left, then tables, th
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import hashlib
 import json
 import shutil
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,23 +24,7 @@ from fusion_models.files import write_whole
 from search.run_store.driver_lock import driven, driving
 from search.run_store.folder import OF_A_RUN, delete_folder
 from search.run_store.looks import LOOKS, parse_looks
-
-STATE = ".mirror.json"
-"""In the local folder: what was last sent or fetched; see `Known`."""
-LAST = ("study.journal", "run.json")
-"""Sent after everything else, in this order."""
-LEFT_OUT = ("tune", "wandb")
-"""Files of Ray, of no use to anybody after the run, and of W&B, which sends them itself."""
-
-
-@dataclass
-class Known:
-    """What the working copy knows of the store."""
-
-    files: dict[str, tuple[int, int]] = field(default_factory=dict)
-    """Path of what was last sent or fetched -> (bytes, time of change here in ns)."""
-    described: dict[str, str] = field(default_factory=dict)
-    """Path of every run.json there -> hash of its bytes as they were last sent or fetched."""
+from search.run_store.working_copy import LAST, Known, WorkingCopy, content_hash
 
 
 class MirrorError(ValueError):
@@ -56,6 +38,7 @@ class Mirror:
         """Raises MirrorError where no library opens the URI."""
         self.uri = uri
         self.local = local
+        self._here = WorkingCopy(local)
         with _explained(uri):
             self._filesystem, self._root = filesystem_of(uri)
         self._lock = threading.Lock()
@@ -82,10 +65,12 @@ class Mirror:
                 delete_folder(self.local)
                 for name in sorted(remote, key=_order):
                     self._get(name)
-                last = self._read_last()
-                known = Known(files=self._files(whole=True) | {name: status for name, (status, _) in last.items()})
-                known.described = {name: _hash(said) for name, (_, said) in last.items() if name.endswith(LAST[1])}
-                self._note(known)
+                last = self._here.last()
+                known = Known(files=self._here.files(whole=True) | {name: status for name, (status, _) in last.items()})
+                known.described = {
+                    name: content_hash(said) for name, (_, said) in last.items() if name.endswith(LAST[1])
+                }
+                self._here.note(known)
             return True
 
     def erase(self) -> None:
@@ -113,22 +98,22 @@ class Mirror:
         being written, its two files could come from two epochs. Raises MirrorError where the URI cannot be written.
         """
         with _explained(self.uri), self._lock:
-            known = self._known()
+            known = self._here.known()
             try:
                 return self._send(known, whole=whole)
             finally:  # what has gone is known, even where the rest could not go
-                self._note(known)
+                self._here.note(known)
 
     def _send(self, known: Known, *, whole: bool) -> int:
-        last = self._read_last()  # before the listing, so that all that they speak of is in it
-        files = self._files(whole=whole) | {name: status for name, (status, _) in last.items()}
+        last = self._here.last()  # before the listing, so that all that they speak of is in it
+        files = self._here.files(whole=whole) | {name: status for name, (status, _) in last.items()}
         changed = [name for name in files if known.files.get(name) != files[name]]
         for name in sorted(changed, key=_order):
             if name in last:
                 content = last[name][1]
                 self._write(name, content)
                 if name.endswith(LAST[1]):
-                    known.described[name] = _hash(content)
+                    known.described[name] = content_hash(content)
             else:
                 self._put(name)
             known.files[name] = files[name]
@@ -145,46 +130,10 @@ class Mirror:
 
         A journal that has merely grown tells nothing: whoever opens a stage writes a line, and changes no verdict.
         """
-        known, files = self._known().files, self._files(whole=True)
-        files |= {name: status for name, (status, _) in self._read_last().items()}
+        known, files = self._here.known().files, self._here.files(whole=True)
+        files |= {name: status for name, (status, _) in self._here.last().items()}
         journals = {name for name in known.keys() & files.keys() if name.endswith(LAST[0])}
         return any(known.get(name) != files.get(name) for name in (known.keys() | files.keys()) - journals)
-
-    def _read_last(self) -> dict[str, tuple[tuple[int, int], bytes]]:
-        """Path below the run folder -> ((bytes, time of change), content) of every file that is sent last.
-
-        A training may be told while others are being sent. A journal read then would call it finished, and another
-        machine would miss what it left.
-        """
-        out = {}
-        for path in [path for name in LAST for path in self.local.rglob(name)]:
-            with contextlib.suppress(FileNotFoundError):
-                status = path.stat()
-                content = path.read_bytes()
-                if path.name == LAST[0]:  # it grows while it is read: whole lines alone
-                    content = content[: content.rfind(b"\n") + 1]
-                out[path.relative_to(self.local).as_posix()] = ((status.st_size, status.st_mtime_ns), content)
-        return out
-
-    def _files(self, *, whole: bool) -> dict[str, tuple[int, int]]:
-        """Path below the run folder -> (bytes, time of change) of every file that is to be mirrored before those."""
-        out = {}
-        for path in self.local.rglob("*"):
-            parts = path.relative_to(self.local).parts
-            if (
-                any(part in LEFT_OUT for part in parts[:-1])
-                or any(part.startswith(".") for part in parts)
-                or parts[-1].endswith(".lock")
-                or parts[-1] in LAST
-            ):
-                continue
-            if "training" in parts[:-1] and not whole:
-                continue
-            with contextlib.suppress(FileNotFoundError):  # swept since it was listed
-                status = path.stat()
-                if path.is_file():
-                    out["/".join(parts)] = (status.st_size, status.st_mtime_ns)
-        return out
 
     def _put(self, name: str) -> None:
         path = self.local / name
@@ -231,7 +180,7 @@ class Mirror:
 
     def _knows_as_much(self, journals: list[str], remote: dict[str, int]) -> bool:
         """Whether the journals here say no more than those at the URI."""
-        mine = {name: len(said) for name, (_, said) in self._read_last().items() if name.endswith(LAST[0])}
+        mine = {name: len(said) for name, (_, said) in self._here.last().items() if name.endswith(LAST[0])}
         return mine == {name: remote[name] for name in journals}
 
     def _described_elsewhere(self, last: list[str]) -> bool:
@@ -239,11 +188,11 @@ class Mirror:
 
         The end of a run writes no line into its journal.
         """
-        known = self._known().described
+        known = self._here.known().described
         for name in [name for name in last if name in known]:
             with self._filesystem.open(self._path(name), "rb") as file:
                 theirs = file.read()
-            if _hash(theirs) != known[name] and theirs != (self.local / name).read_bytes():
+            if content_hash(theirs) != known[name] and theirs != (self.local / name).read_bytes():
                 return True
         return False
 
@@ -287,19 +236,6 @@ class Mirror:
     def _looks(self) -> dict[str, list[dict[str, str]]]:
         path = self.local.parent / LOOKS
         return parse_looks(path.read_bytes(), str(path)) if path.exists() else {}
-
-    def _known(self) -> Known:
-        path = self.local / STATE
-        if not path.exists():
-            return Known()
-        said = json.loads(path.read_text())
-        files = said["files"] if set(said) == {"files", "described"} else said  # earlier versions noted files alone
-        described = said["described"] if files is not said else {}
-        return Known(files={name: tuple(status) for name, status in files.items()}, described=described)
-
-    def _note(self, known: Known) -> None:
-        self.local.mkdir(parents=True, exist_ok=True)
-        write_whole(self.local / STATE, json.dumps(dataclasses.asdict(known)))
 
     def _path(self, name: str) -> str:
         return f"{self._root.rstrip('/')}/{name}"
@@ -371,10 +307,6 @@ def located(location: str) -> tuple[Path, Mirror | None]:
     if not mirror.fetch():
         raise MirrorError(f"no run at {location}")
     return mirror.local, mirror
-
-
-def _hash(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
 
 
 def _order(name: str) -> tuple[int, str]:

@@ -11,8 +11,8 @@ from typing import Literal
 from fusion_models.config import Recipe
 from fusion_models.models.variants import share_kind_of
 from search.analysis.judged import FEWEST_TRAININGS
-from search.pipeline.confirmation.seeds import deciding_seed
 from search.run_store.job import Job, Role, TrialRecord
+from search.study.seeds import deciding_seed
 from spaces import Phase
 
 STAGE = "deciding"

@@ -12,7 +12,6 @@ from fusion_models.quantities import Outputs, ensemble
 from search.analysis.measure import ConfirmedRow, mean_interval, mean_ndcg, quantities
 from search.pipeline.baselines import Reference, by_role
 from search.pipeline.confirmation.finalist import Finalist, next_rung, standing_finalist
-from search.pipeline.confirmation.seeds import MOST_ON_SHORT_LIST
 from search.pipeline.confirmation.short_list import (
     BASE,
     SHORT_LIST,
@@ -26,6 +25,7 @@ from search.pipeline.confirmation.short_list import (
 from search.pipeline.context import Run
 from search.run_store.artifacts import OUTPUTS, read_outputs
 from search.run_store.job import TrialRecord
+from search.study.seeds import MOST_ON_SHORT_LIST
 from search.study.stages import FixedStage
 
 SHORT_LISTED = "short list"

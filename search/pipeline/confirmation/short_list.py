@@ -14,8 +14,8 @@ import numpy as np
 
 from fusion_models.config import Flat
 from search.analysis.front import costs, gates_passed, pareto_front
-from search.pipeline.confirmation.seeds import SHORT_LIST_SEEDS
 from search.run_store.job import Job, Role, TrialRecord
+from search.study.seeds import SHORT_LIST_SEEDS
 from spaces import Phase
 
 FIRST_RUNG = 5

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,14 +16,11 @@ import pandas as pd
 
 from fusion_models.config import Recipe
 from fusion_models.context_alone import context_alone
-from fusion_models.contribution import Contribution
-from fusion_models.data.clusters import query_clusters
 from fusion_models.files import write_whole
 from fusion_models.metrics import WeightedSum
-from fusion_models.quantities import Outputs, ensemble
 from search.analysis.decision import Decision, Evidence, decide
 from search.analysis.judged import Cold, write_judged
-from search.analysis.measure import ConfirmedRow, confirmed_table, mean_ndcg, quantities
+from search.analysis.measure import confirmed_table, mean_ndcg, quantities
 from search.execution.capacity import concurrency
 from search.execution.file_transfer import ticket_for
 from search.execution.job_training import without_cold_items
@@ -33,8 +30,6 @@ from search.pipeline.baselines import STAGE as BASELINES
 from search.pipeline.confirmation.arms import STAGE, arms_of_others, has_attention
 from search.pipeline.confirmation.cold import needs_cold_lists, read_cold
 from search.pipeline.confirmation.deciding import Deciding, archive_open, on_validation, train_deciding_arms
-from search.pipeline.confirmation.examples import write_examples
-from search.pipeline.confirmation.explained import write_evidence
 from search.pipeline.confirmation.finalist import Finalist, choose, fix_finalist, standing_finalist
 from search.pipeline.confirmation.gathering import (
     Listed,
@@ -49,20 +44,18 @@ from search.pipeline.confirmation.gathering import (
 )
 from search.pipeline.confirmation.judged_short_list import (
     CONFIRM,
-    SHORT_LISTED,
     JudgedShortList,
     judge_short_list,
     validation_leads,
 )
 from search.pipeline.confirmation.probing import RunProbes, read_probes
-from search.pipeline.confirmation.seeds import deciding_seed
-from search.pipeline.confirmation.short_list import Candidate
 from search.pipeline.confirmation.test_split import (
     open_clusters,
     open_contribution,
     open_test_split,
 )
 from search.pipeline.confirmation.unconfirmed import seconds_to_search, why_unconfirmed
+from search.pipeline.confirmation.verdict_tables import Items, explain, test_rows, write_baselines
 from search.pipeline.context import Run
 from search.pipeline.continuation.further import note_look, require_something_new
 from search.pipeline.continuation.kept import drop_ablation_of_another, drop_evidence
@@ -73,11 +66,9 @@ from search.run_store.csv_tables import write_csv
 from search.run_store.facts import Facts, read_facts
 from search.run_store.folder import json_text
 from search.run_store.looks import DECIDING_SPLIT, SPLIT_NAMES, Look, count_look
+from search.study.seeds import deciding_seed
 from search.study.stages import planned_jobs
 from spaces import Phase
-
-Items = Literal["all", "without cold"]
-"""What trainings are trained on (see `Job.items`)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -230,12 +221,12 @@ def _decide_on_test(
         found = read_probes(probes.begin(split)())
         evidence = dataclasses.replace(evidence, archive=read(found))
     write_judged(evidence, run.folder.path)
-    _explain(run, whole, evidence, contribution, chance=chance, level=look.level)
+    explain(run, whole, evidence, contribution, chance=chance, level=look.level)
     items: Items = "without cold" if cold else "all"
-    tested = _test_rows(listed.candidates, finalist, whole, said, look, items)
+    tested = test_rows(listed.candidates, finalist, whole, said, look, items)
     with costs_itself(run.console, "baselines.csv"):
         table = reference_table(there, clusters=clusters, split=split)
-        _write_baselines(run, table, whole, references)
+        write_baselines(run, table, whole, references)
     return Confirmed(
         decision=decide(run.phase, finalist.trial_id, evidence, facts.statuses()),
         table=confirmed_table(run.phase, [*tested, *listed.rows(finalist)]),
@@ -252,25 +243,6 @@ def _decide_on_test(
         look=look,
         trainings=tuple(basis),
     )
-
-
-def _explain(
-    run: Run,
-    whole: Measured,
-    evidence: Evidence,
-    contribution: Callable[[], Contribution],
-    *,
-    chance: npt.NDArray[np.float64],
-    level: float,
-) -> None:
-    """evidence.json and the examples: nothing decides by them, and the look is spent, so that neither ends the run."""
-    given, place = None, run.folder.path
-    with costs_itself(run.console, "what each modality gives the finalist"):
-        given = contribution()
-    with costs_itself(run.console, "evidence.json", files=[place / "evidence.json"]):
-        write_evidence(run, whole, evidence, given, chance=chance, level=level)
-    with costs_itself(run.console, "the examples", files=[place / "agreement.csv", place / "examples.parquet"]):
-        write_examples(run.folder, run.data, whole.artefact)
 
 
 def archives(phase: Phase, evidence: Evidence) -> bool:
@@ -324,50 +296,3 @@ def gather_evidence(
         has_images=run.data.schema.shows(run.phase.suspect),
         look=look.spent,
     )
-
-
-def _test_rows(
-    found: Sequence[Candidate],
-    finalist: Finalist,
-    whole: Measured,
-    said: Mapping[str, Outputs],
-    look: Look,
-    items: Items,
-) -> list[ConfirmedRow]:
-    """The artefact at the level of this look; the others of the short list share its error equally (Bonferroni).
-
-    The base recipe is that of its deciding arm where it has one, so that two rows at least are of like trainings; they
-    are trained on `items`.
-    """
-    rows = []
-    for candidate in found:
-        mine = candidate.trial_id == finalist.trial_id
-        arm = whole.plan.whole if mine else whole.plan.base if candidate.is_base else None
-        deciding = list(whole.trained.get(arm, ()))[: whole.members] if arm is not None else []
-        runs = deciding or [said[t] for t in candidate.trainings]
-        level = look.level if mine else 1.0 - look.alpha / max(1, len(found) - 1)
-        rows.append(
-            ConfirmedRow(
-                trial_id=candidate.trial_id,
-                name="base" if candidate.is_base else candidate.trial_id,
-                finalist=mine,
-                split=look.split,
-                seeds=len(runs),
-                trainings="deciding" if deciding else SHORT_LISTED,
-                items=items if deciding else "all",
-                quantities=quantities(ensemble(runs), clusters=whole.clusters, level=level),
-            )
-        )
-    return rows
-
-
-def _write_baselines(run: Run, table: pd.DataFrame, whole: Measured, references: Sequence[Reference]) -> None:
-    """baselines.csv: every reference on validation and on the deciding split, and there the base recipe too."""
-    before = reference_table(references, clusters=query_clusters(run.data, "validation"), split="validation")
-    base = whole.base
-    if base is not None:
-        said = f"the V2 that you have: {whole.members} trainings averaged"
-        own = Reference(role="base", name="base recipe", trainings=(base,), detail=said, sees_suspect=True)
-        more = reference_table([own], clusters=whole.clusters, split=run.deciding)
-        table = pd.concat([table, more], ignore_index=True)
-    write_csv(pd.concat([before, table], ignore_index=True), run.folder, "baselines.csv")

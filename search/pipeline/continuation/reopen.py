@@ -19,7 +19,6 @@ from search.pipeline.confirmation.arms import ArmKey
 from search.pipeline.confirmation.arms import trial_id as arm_trial
 from search.pipeline.confirmation.finalist import Finalist, read_finalist
 from search.pipeline.confirmation.judged_short_list import CONFIRM
-from search.pipeline.confirmation.seeds import MOST_ON_SHORT_LIST, SHORT_LIST_SEEDS
 from search.pipeline.context import Run
 from search.pipeline.continuation.resuming import own_facts
 from search.pipeline.continuation.same_inputs import described_model, open_again, require_same_model
@@ -29,6 +28,7 @@ from search.run_store.job import Job, Role
 from search.run_store.journal import open_journal
 from search.run_store.looks import DECIDING_SPLIT
 from search.run_store.records import journal_records
+from search.study.seeds import MOST_ON_SHORT_LIST, SHORT_LIST_SEEDS
 from search.study.stages import FixedStage
 
 if TYPE_CHECKING:

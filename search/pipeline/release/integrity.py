@@ -35,7 +35,6 @@ from search.execution.file_transfer import DataTicket, Files, pack, ticket_for, 
 from search.execution.job_training import job_dataset
 from search.pipeline.confirmation.arms import ArmKey, trial_id
 from search.pipeline.confirmation.finalist import Finalist
-from search.pipeline.confirmation.seeds import SHORT_LIST_SEEDS
 from search.pipeline.confirmation.test_split import ClosedError, open_inputs, open_labels
 from search.pipeline.context import Run
 from search.run_store.artifacts import load_ranker, ranker_files, read_outputs
@@ -45,6 +44,7 @@ from search.run_store.job import Job, Role
 from search.run_store.journal import open_journal
 from search.run_store.looks import DECIDING_SPLIT, LOOKS, look_of, of_run, opened_before
 from search.run_store.records import journal_records
+from search.study.seeds import SHORT_LIST_SEEDS
 from search.study.stages import SEARCH, FixedStage
 
 STAGE = "integrity"

@@ -16,27 +16,35 @@ from typing import Any
 import pandas as pd
 from rich.console import Console
 
-from fusion_models.config import Recipe
-from fusion_models.data import RankingDataset, open_dataset
+from fusion_models.data import open_dataset
 from fusion_models.evaluation import split_lists
-from fusion_models.files import link_or_copy, write_whole
+from fusion_models.files import write_whole
 from fusion_models.integrity import Check
 from fusion_models.metrics.intervals.weights import counted, linearised, of_rows
 from search.analysis.decision import Decision
-from search.analysis.judged import is_judged, read_judged
+from search.analysis.judged import read_judged
 from search.analysis.release_decision import Validated, decide_release
 from search.execution.cluster import ray_session
 from search.experiment.rollout import Baseline, RolloutPlan, rollout_plan
 from search.options import RunOptions
 from search.pipeline.ablation import Intact, ablate, ablation_complete
 from search.pipeline.confirmation.arms import STAGE as DECIDING
-from search.pipeline.confirmation.arms import ArmKey, trial_id
-from search.pipeline.confirmation.finalist import Finalist, read_finalist
 from search.pipeline.context import Run
 from search.pipeline.continuation.resuming import require_run_of, require_same_question, with_own_facts
 from search.pipeline.continuation.same_inputs import described_model, require_of_roadmap, require_same_model
 from search.pipeline.late import costs_itself
-from search.pipeline.phase import describe, run_phase
+from search.pipeline.phase import describe
+from search.pipeline.release.from_phase3 import (
+    SOURCE,
+    Chosen,
+    adopt,
+    described_choice,
+    finished_phase3,
+    phase_over,
+    read_chosen,
+    why_unjudged,
+    with_suspect,
+)
 from search.pipeline.release.integrity import check_integrity
 from search.pipeline.release.runtime_variants import RuntimeVariants, TimingSize, measure_variants
 from search.pipeline.release.standing import STANDING, require_ended, require_standing, standing
@@ -50,32 +58,18 @@ from search.reporting.words import ablated_at
 from search.run_store.artefact import ARTEFACT
 from search.run_store.driver_lock import driving
 from search.run_store.facts import read_facts
-from search.run_store.folder import REPORT_DUE, RunFolder, RunFolderError, json_text, now, phase_of, read_json
-from search.run_store.job import Job
+from search.run_store.folder import REPORT_DUE, RunFolder, RunFolderError, json_text, now, phase_of
 from search.run_store.journal import open_journal
-from search.run_store.looks import SPLIT_NAMES, Look, count_look, read_look, require_looks
+from search.run_store.looks import SPLIT_NAMES, Look, count_look, require_looks
 from search.run_store.mirror import Mirror, is_uri, local_results
-from search.run_store.records import journal_records
 from search.run_store.start_weights import adopt_start_weights
 from search.study.stages import FixedStage
 from search.study.taken_over import EarlierRuns
-from spaces import PHASE4, Phase, for_dataset
+from spaces import PHASE4
 
-SOURCE = "phase3"
 SHOWN = ["ranker", "runtime", "p50_ms", "p95_ms", "p95_ms_ci_low", "p95_ms_ci_high", "p99_ms", "ndcg_cost", "status"]
 ABLATION = "ablation.csv"
 FILES = ("report.html", "decision.md", "integrity.csv", "latency.csv", ABLATION, "rollout.json", "export", "trials.csv")
-
-ADOPTED = (
-    "finalist.json",
-    "evidence.json",
-    "judged.json",
-    "confirmed.csv",
-    "baselines.csv",
-    "agreement.csv",
-    "examples.parquet",
-)
-"""What phase 3 measured of its finalist, which phase 4's report shows again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,21 +85,6 @@ class Looks:
         """Field of decision.json -> look."""
         found = {"look": self.judged, "ablation_look": self.ablated}
         return {key: look for key, look in found.items() if look is not None}
-
-
-@dataclass(frozen=True, kw_only=True)
-class Chosen:
-    """Phase 3's outcome, as phase 4 takes it over."""
-
-    folder: RunFolder
-    finalist: Finalist | None
-    verdict: str
-    jobs: tuple[Job, ...] = ()
-    """The trainings whose mean is the artefact."""
-    look: Look | None = None
-    """The look that phase 3's intervals rest on: they are read again at its level."""
-    unjudged: str = ""
-    """Phase 3's finalist where none of its deciding trainings finished: then there is nothing to validate."""
 
 
 def run_production(
@@ -144,29 +123,29 @@ def _run(
     mirror: Mirror | None,
 ) -> RunFolder:
     folder = RunFolder(local_results(options.results) / (options.name or PHASE4.name))
+    known = source or RunFolder(folder.path.parent / SOURCE)
     if not options.fresh:
         require_run_of(folder, options.phase)
     if not options.fresh and folder.finished():
         if folder.report_due():
             build_report(folder, console)
         unknown = require_same_question(folder, options)
-        require_standing(folder, source or RunFolder(folder.path.parent / SOURCE))
+        require_standing(folder, known)
         console.print(f"{folder.path} holds a finished run; nothing was changed. --fresh starts over.{unknown}")
         return folder
     began = time.monotonic()
     previous = None if options.fresh else folder.read()
-    known = source or RunFolder(folder.path.parent / SOURCE)
     # where only phase 3 was begun, resuming means to finish that
     begun = folder.journal.exists() or not known.journal.exists()
     options = with_own_facts(folder if previous is not None else known, options)
-    source = source or _finished_phase3(options, console)
+    source = source or finished_phase3(options, console)
     require_ended(source)
     if previous is not None:
         require_standing(folder, source)
     data = open_dataset(options.data)
-    chosen, described = _chosen(source, data), source.read() or {}
-    options = _of_suspect(options, phase_of(described).suspect, source)
-    phase = _over(options.to_phase(PHASE4.name), phase_of(described))
+    chosen, described = read_chosen(source, data), source.read() or {}
+    options = with_suspect(options, phase_of(described).suspect, source)
+    phase = phase_over(options.to_phase(PHASE4.name), phase_of(described))
     model = described_model(phase.base.model.variant)
     require_same_model(source, described, model)
     if link is not None:
@@ -186,7 +165,7 @@ def _run(
         folder.write((folder.read() or {}) | {STANDING: standing(source)})
         trainer = Trainer(store, phase, data, options, console)
         run = Run(options=options, phase=phase, data=data, store=store, trainer=trainer, console=console, began=began)
-        console.print(f"{data.source}: validating {_said(chosen)} of {source.path}", highlight=False)
+        console.print(f"{data.source}: validating {described_choice(chosen)} of {source.path}", highlight=False)
         try:
             with trainer.tracking.stopped_by_errors():
                 decision = _validate(run, chosen, timing, session)
@@ -203,41 +182,12 @@ def _run(
     return folder
 
 
-def _of_suspect(options: RunOptions, suspect: str, source: RunFolder) -> RunOptions:
-    """The options with phase 3's suspect. Raises RunFolderError where another one is asked for."""
-    if options.suspect not in (None, suspect):
-        raise RunFolderError(
-            f"{source.path} asks what {suspect} is worth, not {options.suspect}: leave --suspect out, or run phase 3 "
-            f"with --suspect {options.suspect} into another --results"
-        )
-    return dataclasses.replace(options, suspect=suspect)
-
-
-def _over(phase: Phase, source: Phase) -> Phase:
-    """Phase 4 on what `source` searched: its space, components, metric, what V1 reads.
-
-    Its resume gates, too, where this phase's file has none, and every threshold that this file leaves alone.
-    """
-    own = phase.resume_gates != for_dataset(PHASE4, phase.base.model.of_dataset, phase.suspect).resume_gates
-    changed = {k: v for k, v in vars(phase.thresholds).items() if v != getattr(PHASE4.thresholds, k)}
-    return dataclasses.replace(
-        phase,
-        base=source.base,
-        ranges=source.ranges,
-        ablatable=source.ablatable,
-        metric=source.metric,
-        v1_reads=source.v1_reads,
-        thresholds=dataclasses.replace(source.thresholds, **changed),
-        resume_gates=phase.resume_gates if own else source.resume_gates,
-    )
-
-
 def _validate(run: Run, chosen: Chosen, size: TimingSize, session: contextlib.ExitStack) -> Decision:
     """Every check, and the decision; `session` ends with the trainings, before anything is timed."""
     evidence = missing = variants = ablating = None
     checks: list[Check] = []
     if chosen.finalist is not None:
-        _adopt(run.folder, chosen)
+        adopt(run.folder, chosen)
         earlier = EarlierRuns(
             [chosen.folder],
             into=run.folder,
@@ -265,7 +215,7 @@ def _validate(run: Run, chosen: Chosen, size: TimingSize, session: contextlib.Ex
     name = chosen.finalist.trial_id if chosen.finalist is not None else None
     decision = decide_release(run.phase, name, evidence, found, facts)
     if chosen.unjudged:
-        decision = dataclasses.replace(decision, reasons=(_unjudged(chosen),))
+        decision = dataclasses.replace(decision, reasons=(why_unjudged(chosen),))
     plan = None
     if chosen.finalist is not None:
         with costs_itself(run.console, "the plan of the rollout", files=[run.folder.path / "rollout.json"]):
@@ -307,69 +257,6 @@ def _rollout(run: Run) -> RolloutPlan:
     return rollout_plan(Baseline(mean=float(v1.mean()), sd=float(v1.std(ddof=1))), effect)
 
 
-def _finished_phase3(options: RunOptions, console: Console) -> RunFolder:
-    """RESULTS/phase3, run to its end first where it is not there or was interrupted (with --resume)."""
-    source = RunFolder(local_results(options.results) / SOURCE)
-    if source.finished():
-        return source
-    begun = source.journal.exists()
-    if begun and not options.resume:
-        raise RunFolderError(
-            f"{source.path} holds an unfinished run, and phase 4 validates its finalist: add --resume to finish it"
-        )
-    console.print(f"{source.path} holds no finished phase 3: it is run first, then phase 4 goes on from it.")
-    earlier = dataclasses.replace(options, phase="phase3", phase_file=None, name=None, fresh=False, resume=begun)
-    return run_phase(earlier, console)
-
-
-def _chosen(source: RunFolder, data: RankingDataset) -> Chosen:
-    """What `source` chose and decided. Raises RunFolderError where it was another phase's, or on other data."""
-    described = source.read() or {}
-    if described.get("phase") != SOURCE:
-        raise RunFolderError(f"{source.path} holds a run of {described.get('phase')!r}: phase 4 goes on from {SOURCE}")
-    if described.get("fingerprint") != data.fingerprint and described.get("data") == data.source:
-        raise RunFolderError(
-            f"{source.path} was run on {data.source} as it was, and other data lie there now: bring those of then "
-            "back, or give another --results"
-        )
-    if described.get("fingerprint") != data.fingerprint:
-        raise RunFolderError(
-            f"{source.path} was run on {described.get('data')}, and --data {data.source} is other data: give "
-            f"--data {described.get('data')}, or another --results"
-        )
-    decision = read_json(source.path / "decision.json")
-    finalist = read_finalist(source)
-    if finalist is None or not is_judged(source.path):
-        name = finalist.trial_id if finalist is not None else ""
-        return Chosen(folder=source, finalist=None, verdict=decision["verdict"], unjudged=name)
-    wanted = {
-        trial_id(ArmKey("finalist", Recipe.from_flat(finalist.recipe).model.modalities), index, finalist.arms)
-        for index in range(len(finalist.seeds))
-    }
-    members = [
-        Job(trial_id=r.trial_id, name=r.name, recipe=r.recipe, seed=r.seed, items=r.items, role=r.role)
-        for r in journal_records(open_journal(source.journal))
-        if r.trial_id in wanted and r.finished
-    ]
-    look = read_look(decision)
-    look = dataclasses.replace(look, by=SOURCE) if look is not None else None
-    return Chosen(folder=source, finalist=finalist, verdict=decision["verdict"], jobs=tuple(members), look=look)
-
-
-def _adopt(folder: RunFolder, chosen: Chosen) -> None:
-    """Make the run folder whole by itself: the finalist, its trainings and what they measured, linked or copied."""
-    assert chosen.finalist is not None
-    wanted = [path for name in ADOPTED if (path := chosen.folder.path / name).exists()]
-    wanted += [
-        p
-        for t in [*(job.trial_id for job in chosen.jobs), ARTEFACT]
-        for p in (chosen.folder.checkpoints / t).iterdir()
-        if p.is_file()
-    ]
-    for path in wanted:
-        link_or_copy(path, folder.path / path.relative_to(chosen.folder.path))
-
-
 def _ablation(run: Run, chosen: Chosen) -> tuple[pd.DataFrame, Look | None]:
     """Every component of the finalist taken out: phase 3's table where it measured all of them, else anew.
 
@@ -402,13 +289,3 @@ def _is_of(table: pd.DataFrame, trial_id: str) -> bool:
 def _missing_ablations(table: pd.DataFrame) -> list[str]:
     """Components whose removal was not measured with every seed."""
     return [str(name) for name in table.loc[table["status"] != "measured", "removed"].drop_duplicates()]
-
-
-def _said(chosen: Chosen) -> str:
-    if chosen.finalist is not None:
-        return f"finalist {chosen.finalist.trial_id}"
-    return f"nothing, since {_unjudged(chosen)}," if chosen.unjudged else "no finalist"
-
-
-def _unjudged(chosen: Chosen) -> str:
-    return f"{SOURCE}'s finalist {chosen.unjudged} could not be trained again, not once"

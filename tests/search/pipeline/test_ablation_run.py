@@ -19,10 +19,10 @@ from fusion_models.config import Recipe
 from fusion_models.data import open_dataset
 from fusion_models.training import start, train
 from search.pipeline.ablation import PAIRS_AMONG, SEEDS, active
-from search.pipeline.confirmation.seeds import MOST_ON_SHORT_LIST
 from search.report import ReportOptions, report
 from search.run_store.journal import open_journal
 from search.run_store.records import journal_records
+from search.study.seeds import MOST_ON_SHORT_LIST
 from spaces import PHASES
 
 pytestmark = pytest.mark.timeout(1800)

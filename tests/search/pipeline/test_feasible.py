@@ -75,17 +75,21 @@ def no_cluster(monkeypatch):
     monkeypatch.setattr(ray, "init", nobody)
 
 
-@pytest.mark.parametrize("case", RAY)
-@pytest.mark.usefixtures("no_cluster")
-def test_a_ray_that_does_not_come_up_leaves_nothing_behind_and_deletes_nothing(tmp_path, asked, console, case):
-    changes, said = RAY[case]
+def assert_refused_in_time(results, asked, console, changes, said):
+    """A mistake makes no folder, and with --fresh deletes none."""
     with pytest.raises(ValueError, match=said):
         RUNS[asked.phase](changed(asked, changes), console)
-    assert list(tmp_path.iterdir()) == []
-    folder = finished(asked, tmp_path)
+    assert list(results.iterdir()) == []
+    folder = finished(asked, results)
     with pytest.raises(ValueError, match=said):
         RUNS[asked.phase](changed(asked, changes | {"fresh": True}), console)
     assert {path.name for path in folder.iterdir()} == {"run.json", "decision.json"}
+
+
+@pytest.mark.parametrize("case", RAY)
+@pytest.mark.usefixtures("no_cluster")
+def test_a_ray_that_does_not_come_up_leaves_nothing_behind_and_deletes_nothing(tmp_path, asked, console, case):
+    assert_refused_in_time(tmp_path, asked, console, *RAY[case])
 
 
 ROOM = {
@@ -110,14 +114,7 @@ def two_processors(monkeypatch):
 def test_a_training_for_which_there_is_no_room_leaves_nothing_behind_and_deletes_nothing(
     tmp_path, asked, console, case
 ):
-    changes, said = ROOM[case]
-    with pytest.raises(ValueError, match=said):
-        RUNS[asked.phase](changed(asked, changes), console)
-    assert list(tmp_path.iterdir()) == []
-    folder = finished(asked, tmp_path)
-    with pytest.raises(ValueError, match=said):
-        RUNS[asked.phase](changed(asked, changes | {"fresh": True}), console)
-    assert {path.name for path in folder.iterdir()} == {"run.json", "decision.json"}
+    assert_refused_in_time(tmp_path, asked, console, *ROOM[case])
 
 
 @pytest.mark.parametrize(

@@ -10,10 +10,10 @@ from fusion_models.metrics import Interval
 from fusion_models.metrics.intervals.interval import Variance
 from search.pipeline.confirmation.arms import ArmKey, arm_jobs, plan_arms
 from search.pipeline.confirmation.finalist import chance, choose, fix_finalist, next_rung, read_finalist
-from search.pipeline.confirmation.seeds import SHORT_LIST_SEEDS
 from search.pipeline.confirmation.short_list import Candidate, candidates, short_list
 from search.run_store.folder import RunFolder
 from search.run_store.job import Role, TrialRecord
+from search.study.seeds import SHORT_LIST_SEEDS
 from spaces import PHASES
 
 PHASE = PHASES["phase3"]

@@ -14,7 +14,7 @@ from search.analysis.judged import ArchiveEvidence, Evidence, is_judged
 from search.analysis.measure import confirmed_table, mean_ndcg
 from search.options import RunOptions
 from search.pipeline.ablation import Intact
-from search.pipeline.confirmation import verdict
+from search.pipeline.confirmation import verdict, verdict_tables
 from search.pipeline.confirmation.finalist import Finalist
 from search.pipeline.confirmation.short_list import Candidate
 from search.pipeline.confirmation.verdict import Confirmed, archives, confirm_and_decide
@@ -84,12 +84,12 @@ STEPS = {"contribution": None, "evidence.json": "write_evidence", "the examples"
 def test_what_only_explains_costs_itself_after_the_look(broken, run, monkeypatch):
     written = []
     for name in filter(None, STEPS.values()):
-        monkeypatch.setattr(verdict, name, lambda *given, name=name, **_: written.append((name, given)))
+        monkeypatch.setattr(verdict_tables, name, lambda *given, name=name, **_: written.append((name, given)))
     if STEPS[broken] is not None:
-        monkeypatch.setattr(verdict, STEPS[broken], failing)
+        monkeypatch.setattr(verdict_tables, STEPS[broken], failing)
     whole = SimpleNamespace(artefact=None)
     asked = failing if broken == "contribution" else lambda: "what it gives"
-    verdict._explain(run, whole, None, asked, chance=None, level=0.95)
+    verdict_tables.explain(run, whole, None, asked, chance=None, level=0.95)
     assert [name for name, _ in written] == [name for name in STEPS.values() if name not in (None, STEPS[broken])]
     given = dict(written).get("write_evidence")
     assert given is None or given[3] == (None if broken == "contribution" else "what it gives")
@@ -135,7 +135,7 @@ def test_test_rows_say_of_which_trainings_they_are_and_the_base_recipe_is_its_de
         Candidate(trial_id=trial, recipe={}, trainings=(name,), is_base=name == "b")
         for trial, name in (("t0001", "f"), ("t0000", "b"), ("t0002", "o"))
     ]
-    finalist, base, other = verdict._test_rows(found, FINALIST, whole, listed, Look(number=1), cold)
+    finalist, base, other = verdict_tables.test_rows(found, FINALIST, whole, listed, Look(number=1), cold)
     assert (finalist.trainings, finalist.items) == ("deciding", cold)
     assert (base.trainings, base.items) == (("deciding", cold) if base_arm else ("short list", "all"))
     assert (other.trainings, other.items) == ("short list", "all")

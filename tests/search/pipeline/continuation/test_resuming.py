@@ -54,7 +54,7 @@ def test_a_resumed_run_keeps_its_facts(tmp_path, console, begun, monkeypatch, ph
         seen.append(next(o for o in (options, *rest) if isinstance(o, RunOptions)).facts)
         raise StoppedError
 
-    for place in ("phase._warm", "roadmap._open", "release.production._finished_phase3"):
+    for place in ("phase._warm", "roadmap._open", "release.production.finished_phase3"):
         monkeypatch.setattr(f"search.pipeline.{place}", stop)
     for given in (None, "docs/facts.example.toml"):
         asked = RunOptions(phase=phase, results=str(tmp_path), resume=True, facts=given)

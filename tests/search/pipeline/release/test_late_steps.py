@@ -10,7 +10,7 @@ from run_context import run_in
 from search.options import RunOptions
 from search.pipeline.confirmation.finalist import Finalist
 from search.pipeline.release import production
-from search.pipeline.release.production import Chosen
+from search.pipeline.release.from_phase3 import Chosen
 from search.pipeline.release.runtime_variants import TimingSize
 from search.run_store.folder import RunFolder
 from spaces import PHASE4
@@ -30,7 +30,7 @@ def run(tmp_path, small_data, monkeypatch):
     monkeypatch.setattr(run.trainer, "train", lambda stages: None)
     monkeypatch.setattr(run.trainer, "tuning", contextlib.nullcontext)
     for name, instead in {
-        "_adopt": lambda *_: None,
+        "adopt": lambda *_: None,
         "ray_session": lambda *_: contextlib.nullcontext(),
         "read_judged": lambda _: None,
         "check_integrity": lambda *_: [],

@@ -15,14 +15,12 @@ from fusion_models.modalities import MODALITIES
 from search.analysis.decision import decide
 from search.options import RunOptions
 from search.pipeline.continuation.resuming import plain_options
+from search.pipeline.release.from_phase3 import phase_over, read_chosen, with_suspect
 from search.pipeline.release.production import (
     FILES,
     Looks,
-    _chosen,
     _is_of,
     _missing_ablations,
-    _of_suspect,
-    _over,
     _validate,
     _write,
 )
@@ -45,7 +43,7 @@ def test_phase4_judges_the_space_that_was_searched_by_the_conditions_that_it_was
     )
     ranges = {"loss.temperature": Float(low=0.5, high=2.0)}
     source = dataclasses.replace(named, resume_gates=lenient, ranges=ranges, ablatable={"x": {"loss.unimodal": 0.0}})
-    found = _over(PHASE4, source)
+    found = phase_over(PHASE4, source)
     assert (found.base, found.ranges, found.ablatable) == (source.base, ranges, source.ablatable)
     assert (found.name, found.gates, found.trials) == ("phase4", PHASE4.gates, 0)
     assert found.resume_gates == lenient
@@ -53,7 +51,7 @@ def test_phase4_judges_the_space_that_was_searched_by_the_conditions_that_it_was
     path = tmp_path / "mine.toml"
     path.write_text('extends = "phase4"\n[resume_gates.queries]\nat_least = 100\n')
     own = RunOptions(phase="phase4", phase_file=str(path)).to_phase()
-    assert [gate.threshold for gate in _over(own, source).resume_gates] == [100, 0.05, 0.90, 0.90]
+    assert [gate.threshold for gate in phase_over(own, source).resume_gates] == [100, 0.05, 0.90, 0.90]
 
 
 def test_phase4_asks_for_phase_3s_suspect_and_keeps_its_resume_gates():
@@ -61,11 +59,11 @@ def test_phase4_asks_for_phase_3s_suspect_and_keeps_its_resume_gates():
     lenient = tuple(dataclasses.replace(g, at_least=300) if g.threshold == 500 else g for g in text.resume_gates)
     source = dataclasses.replace(text, resume_gates=lenient)
     folder = RunFolder(Path("results/phase3"))
-    options = _of_suspect(RunOptions(phase="phase4"), source.suspect, folder)
+    options = with_suspect(RunOptions(phase="phase4"), source.suspect, folder)
     assert options.suspect == "text"
-    assert _over(options.to_phase("phase4"), source).resume_gates == lenient
+    assert phase_over(options.to_phase("phase4"), source).resume_gates == lenient
     with pytest.raises(RunFolderError, match="asks what text is worth, not metadata"):
-        _of_suspect(RunOptions(phase="phase4", suspect="metadata"), "text", folder)
+        with_suspect(RunOptions(phase="phase4", suspect="metadata"), "text", folder)
 
 
 def test_phase4_reads_the_thresholds_that_phase_3_was_decided_by_unless_its_own_file_says_otherwise(tmp_path):
@@ -73,11 +71,11 @@ def test_phase4_reads_the_thresholds_that_phase_3_was_decided_by_unless_its_own_
     named = PHASES["phase3"]
     mine = dataclasses.replace(named.thresholds, least_gain=0.004, nothing_to_give=0.002)
     source = dataclasses.replace(named, thresholds=mine, v1_reads=("text",))
-    assert _over(PHASE4, source).thresholds == mine
-    assert _over(PHASE4, source).v1_reads == ("text",)
+    assert phase_over(PHASE4, source).thresholds == mine
+    assert phase_over(PHASE4, source).v1_reads == ("text",)
     path = tmp_path / "mine.toml"
     path.write_text('extends = "phase4"\n[thresholds]\nslowest_ms = 80\nnothing_to_give = 0.001\n')
-    found = _over(RunOptions(phase="phase4", phase_file=str(path)).to_phase(), source).thresholds
+    found = phase_over(RunOptions(phase="phase4", phase_file=str(path)).to_phase(), source).thresholds
     assert (found.least_gain, found.nothing_to_give, found.slowest_ms) == (0.004, 0.001, 80)
 
 
@@ -111,7 +109,7 @@ def unjudged(tmp_path, small_data):
 
 
 def test_phase4_says_that_nothing_of_a_finalist_that_could_not_be_trained_is_there_to_validate(unjudged, small_data):
-    chosen = _chosen(unjudged, small_data)
+    chosen = read_chosen(unjudged, small_data)
     assert (chosen.finalist, chosen.unjudged, chosen.jobs) == (None, "t0001", ())
     options = RunOptions(phase="phase4", data=small_data.source)
     run = run_in(RunFolder(unjudged.path.parent / "phase4"), options, options.to_phase(), small_data)
@@ -129,7 +127,7 @@ def test_phase4_rests_on_the_look_of_phase_3_and_says_its_level(unjudged, small_
     (unjudged.path / "judged.json").write_text("{}")
     decision = json.loads((unjudged.path / "decision.json").read_text())
     (unjudged.path / "decision.json").write_text(json.dumps(decision | {"look": SECOND}))
-    chosen = _chosen(unjudged, small_data)
+    chosen = read_chosen(unjudged, small_data)
     assert chosen.look == Look(number=2, by="phase3")
     options = RunOptions(phase="phase4", data=small_data.source)
     run = run_in(RunFolder(unjudged.path.parent / "phase4"), options, options.to_phase(), small_data)
